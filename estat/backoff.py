@@ -1,0 +1,13 @@
+"""How long to wait between attempts: exponential, full jitter.
+
+Full jitter spreads the attempts of many workers best; see "Exponential Backoff
+and Jitter" on the AWS Architecture Blog.
+"""
+
+import random
+
+
+def full_jitter(attempt: int, base_seconds: float, cap_seconds: float) -> float:
+    """Return the seconds to wait after failed attempt number ``attempt`` (from 0)."""
+    # 2**32 is past every cap; the bound keeps a long outage from computing huge powers
+    return random.uniform(0, min(cap_seconds, base_seconds * 2 ** min(attempt, 32)))

@@ -1,0 +1,77 @@
+"""The bounded queue between requests and the collector.
+
+It is bounded by events and by the bytes of finished lines; full is an answer
+(503), never a wait. The collector takes all that waits at once.
+"""
+
+from collections import deque
+
+from gevent.event import Event
+
+from estat import event, metrics
+from estat.errors import Refused
+from estat.metrics import Metrics
+
+
+class Submission:
+    """The events of one request on their way: finished lines, but for id and time."""
+
+    __slots__ = ("lines", "size_bytes")
+
+    def __init__(self, origin: bytes, bodies: list[bytes]) -> None:
+        self.lines = [b"%b%b}\n" % (origin, body) for body in bodies]
+        self.size_bytes = sum(map(len, self.lines)) + event.STAMP_BYTES * len(self.lines)
+
+
+class Buffer:
+    """A queue of submissions, at most ``max_events`` events and ``max_bytes`` bytes."""
+
+    def __init__(self, max_events: int, max_bytes: int, counts: Metrics) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._counts = counts
+        self._waiting: deque[Submission] = deque()
+        self._events = 0
+        self._bytes = 0
+        self._wakeup = Event()
+
+    def check(self, submission: Submission) -> None:
+        """Raise Refused unless there is room for all of the submission's events."""
+        events, size = len(submission.lines), submission.size_bytes
+        if events > self._max_events or size > self._max_bytes:
+            raise Refused(
+                "too_large",
+                f"{events} events of {size} bytes can never fit the queue "
+                f"({self._max_events} events, {self._max_bytes} bytes)",
+            )
+        if self.full_for(events, size):
+            raise Refused("queue_full", "the queue is full; try again")
+
+    def full_for(self, events: int = 1, size_bytes: int = 1) -> bool:
+        """Tell whether there is no room for so much more now."""
+        return self._events + events > self._max_events or self._bytes + size_bytes > self._max_bytes
+
+    def put(self, submission: Submission) -> None:
+        """Queue a submission that was checked."""
+        self._waiting.append(submission)
+        self._events += len(submission.lines)
+        self._bytes += submission.size_bytes
+        self._publish()
+        self._wakeup.set()
+
+    def take(self, timeout_seconds: float | None) -> deque[Submission]:
+        """Wait for submissions, at most so long, and return all that wait; none on a wakeup."""
+        self._wakeup.wait(timeout_seconds)
+        self._wakeup.clear()
+        taken, self._waiting = self._waiting, deque()
+        self._events = self._bytes = 0
+        self._publish()
+        return taken
+
+    def wake(self) -> None:
+        """Make ``take`` return now, to look at what has changed."""
+        self._wakeup.set()
+
+    def _publish(self) -> None:
+        self._counts.set(metrics.QUEUE_EVENTS, self._events)
+        self._counts.set(metrics.QUEUE_BYTES, self._bytes)

@@ -1,0 +1,111 @@
+"""Keeps admission within what the disk can hold, so that what is accepted always fits.
+
+Accepted events live in memory until they are stored. If every upload failed
+from now on, all of them would have to become DLQ files; their bytes (an upper
+bound: lines that are not compressed yet count in full) are the worker's
+exposure. A request is admitted only if the exposure of all workers, the DLQ and
+the request fit DLQ_MAX_SIZE_BYTES and the file system less a reserve.
+"""
+
+import logging
+import os
+
+import gevent
+
+from estat import metrics
+from estat.dlq import DeadLetterQueue
+from estat.errors import DiskError, Refused
+from estat.files import disk_errors
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.shared import SharedPage
+
+log = logging.getLogger(__name__)
+
+#: What is left free on the file system: a twentieth of it, but no more than this.
+_RESERVE_BYTES = 64 * 1024 * 1024
+
+#: How long a failing disk is left alone before it is tried again.
+PROBE_SECONDS = 1.0
+
+
+class Capacity:
+    """What the DLQ's disk can still take, and whether it works at all."""
+
+    def __init__(
+        self, dlq: DeadLetterQueue, page: SharedPage, counts: Metrics, threads: Offload,
+        max_bytes: int, drop_oldest: bool,
+    ) -> None:  # fmt: skip
+        self.failing = False
+        self.max_bytes = max_bytes
+        self.drop_oldest = drop_oldest
+        self._dlq = dlq
+        self._page = page
+        self._counts = counts
+        self._threads = threads
+        self._rows = [counts.row]
+        self._free_bytes = max_bytes
+        self._exposed = 0
+
+    def admit(self, size_bytes: int) -> None:
+        """Raise Refused unless so many bytes more would fit in the worst case."""
+        if self.failing:
+            raise Refused("disk_error", "the disk that keeps accepted events is failing")
+        if self.full_for(size_bytes):
+            raise Refused("dlq_full", "the dead letter queue is at its limit")
+
+    def full_for(self, size_bytes: int = 1) -> bool:
+        """Tell whether so many bytes more might not fit."""
+        if self.drop_oldest:
+            return False
+        in_dlq = exposed = 0
+        for row in self._rows:
+            in_dlq += row.cells[metrics.DLQ_BYTES]
+            exposed += row.cells[metrics.EXPOSED_BYTES]
+        return exposed + size_bytes > min(self.max_bytes - in_dlq, self._free_bytes)
+
+    def expose(self, change_bytes: int) -> None:
+        """Take note that this worker holds so much more, or less, in memory."""
+        self._exposed += change_bytes
+        self._counts.set(metrics.EXPOSED_BYTES, self._exposed)
+
+    def dlq_bytes(self) -> int:
+        """Return the size of the DLQ."""
+        return sum(row.cells[metrics.DLQ_BYTES] for row in self._page.used_rows())
+
+    def failed(self, error: DiskError) -> None:
+        """Stop admission: the disk refused a write."""
+        if not self.failing:
+            self.failing = True
+            log.error("disk_failing", extra={"error": str(error)})
+
+    def refresh(self) -> None:
+        """Look at the disk again; a failing one is tried with a small file."""
+        self._rows = self._page.used_rows()
+        try:
+            if self.failing:
+                self._threads.run(self._dlq.probe)
+                log.warning("disk_recovered")
+                self.failing = False
+            self._free_bytes = self._threads.run(self._free)
+        except DiskError as exc:
+            self.failed(exc)
+
+    def _free(self) -> int:
+        with disk_errors("statvfs", self._dlq.root):
+            status = os.statvfs(self._dlq.root)
+        total, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
+        return free - min(_RESERVE_BYTES, total // 20)
+
+
+class DiskWatch:
+    """Refreshes the capacity once a second, in a greenlet of its own."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity = capacity
+
+    def run(self) -> None:
+        """Go on for ever; the drain kills it."""
+        while True:
+            self._capacity.refresh()
+            gevent.sleep(PROBE_SECONDS)

@@ -1,0 +1,251 @@
+"""The dead letter queue on disk: batches that could not be stored yet.
+
+    pending/<slot>/<file>      to be retried; a slot is the hour (UTC) before which it is not
+    expired/<slot>/<file>      older than DLQ_MAX_AGE: retried last and rarely, never deleted
+    quarantine/<file>          can't be read; goes to DLQ_PREFIX for a person to look at
+
+Slots make a partial scan cheap and fair: names are read from the oldest slot on,
+a limited number, however many there are, and a file that fails for its own sake
+moves to a later slot, from where it hides nothing.
+
+Whoever sends, moves or deletes a file holds a lock on it (flock), so two
+processes never work on one file; a crash frees the lock. All calls block: use
+them through ``Offload``. They raise DiskError.
+"""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Self
+
+from estat import dlq_file, files
+from estat.batch import Batch
+from estat.errors import DiskError
+
+PENDING, EXPIRED, QUARANTINE = "pending", "expired", "quarantine"
+
+#: Names that one scan reads at most.
+SCAN_LIMIT = 1000
+
+_SLOT_SECONDS = 3600
+_STALE_SECONDS = 600  # a temporary file this old belongs to no living writer
+
+
+def slot_of(unix_seconds: float) -> str:
+    """Return the slot of an instant; slots sort by time."""
+    return time.strftime("%Y-%m-%dT%H", time.gmtime(unix_seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file as a scan saw it."""
+
+    slot: str
+    name: str
+    path: str
+    events: int
+    opened: int | None
+
+    @property
+    def age_key(self) -> tuple[int, str]:
+        """Sorts the oldest batch first."""
+        return (self.opened or 0, self.name)
+
+
+class Scan(NamedTuple):
+    """What a scan found: files that may be retried, oldest first, and the oldest batch's time."""
+
+    due: list[Entry]
+    oldest: int | None
+
+
+class Totals(NamedTuple):
+    """The size of the whole DLQ."""
+
+    files: int
+    events: int
+    size_bytes: int
+
+
+class Claim:
+    """The exclusive right to a file, while the block lasts."""
+
+    def __init__(self, entry: Entry, descriptor: int, size_bytes: int) -> None:
+        self.entry = entry
+        self.size_bytes = size_bytes
+        self._descriptor = descriptor
+
+    def read(self) -> Batch:
+        """Return the file's batch. Raises Unreadable."""
+        with files.disk_errors("read", self.entry.path):
+            data = os.pread(self._descriptor, self.size_bytes, 0)
+        return dlq_file.unpack(data)
+
+    def content(self) -> bytes:
+        """Return the file's bytes as they are."""
+        with files.disk_errors("read", self.entry.path):
+            return os.pread(self._descriptor, self.size_bytes, 0)
+
+    def remove(self) -> None:
+        """Delete the file."""
+        with files.disk_errors("unlink", self.entry.path):
+            os.unlink(self.entry.path)
+
+    def move(self, directory: str) -> None:
+        """Move the file to another directory of the DLQ."""
+        with files.disk_errors("rename", self.entry.path):
+            files.make_directories(directory)
+            os.rename(self.entry.path, os.path.join(directory, self.entry.name))
+            files.sync_directory(directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+class DeadLetterQueue:
+    """The directory ``root``."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def create(self) -> None:
+        """Make the directories, and prove that files can be written."""
+        with files.disk_errors("create", self.root):
+            for area in (PENDING, EXPIRED, QUARANTINE):
+                files.make_directories(self._area(area))
+        self.probe()
+
+    def probe(self) -> None:
+        """Write, sync and remove a small file."""
+        path = os.path.join(self.root, ".probe")
+        files.write_whole(path, [b"probe\n"])
+        with files.disk_errors("unlink", path), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def write(self, batch: Batch, reason: str, error: str) -> int:
+        """Store a batch; return the file's size in bytes."""
+        parts = dlq_file.pack(batch, reason, error)
+        directory = self._area(PENDING, slot_of(time.time()))
+        files.write_whole(os.path.join(directory, dlq_file.file_name(batch)), parts)
+        return sum(map(len, parts))
+
+    def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:
+        """Read at most ``limit`` names, from the oldest slot on."""
+        current = slot_of(now)
+        due: list[Entry] = []
+        opened: list[int] = []
+        with files.disk_errors("scan", self._area(area)):
+            for slot in sorted(_names(self._area(area))):
+                found = [
+                    self._entry(area, slot, name)
+                    for name in islice(_names(self._area(area, slot)), limit)
+                ]
+                limit -= len(found)
+                opened += [entry.opened for entry in found if entry.opened]
+                if slot <= current:
+                    due += found
+                if slot < current and not found:
+                    _remove_empty(self._area(area, slot))
+                if limit <= 0:
+                    break
+        due.sort(key=lambda entry: (entry.slot, entry.age_key))
+        return Scan(due, min(opened, default=None))
+
+    def quarantined(self, limit: int = SCAN_LIMIT) -> list[Entry]:
+        """Return files in quarantine."""
+        with files.disk_errors("scan", self._area(QUARANTINE)):
+            names = islice(_names(self._area(QUARANTINE)), limit)
+            return [self._entry(QUARANTINE, "", name) for name in names]
+
+    def claim(self, entry: Entry) -> Claim | None:
+        """Take a file for oneself; None if another process has it, or it is gone."""
+        try:
+            descriptor = os.open(entry.path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise DiskError("open", entry.path, exc) from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(descriptor)
+            if status.st_nlink and os.path.exists(entry.path):
+                return Claim(entry, descriptor, status.st_size)
+        except BlockingIOError:
+            pass
+        os.close(descriptor)
+        return None
+
+    def defer(self, claim: Claim, now: float) -> None:
+        """Move a file to the next slot of its area: it is not retried before that hour."""
+        area = os.path.basename(os.path.dirname(os.path.dirname(claim.entry.path)))
+        claim.move(self._area(area, slot_of(now + _SLOT_SECONDS)))
+
+    def expire(self, claim: Claim, now: float) -> None:
+        """Move a file to the expired ones."""
+        claim.move(self._area(EXPIRED, slot_of(now)))
+
+    def quarantine(self, claim: Claim) -> None:
+        """Move a file that can't be read out of the way."""
+        claim.move(self._area(QUARANTINE))
+
+    def oldest(self) -> Claim | None:
+        """Claim the oldest file that nobody is working on."""
+        now = time.time() + 10 * _SLOT_SECONDS  # those that were put off as well
+        entries = [e for area in (EXPIRED, PENDING) for e in self.scan(area, now).due]
+        for entry in sorted(entries, key=lambda e: e.age_key):
+            claim = self.claim(entry)
+            if claim:
+                return claim
+        return None
+
+    def walk(self) -> Totals:
+        """Count everything once, and remove what killed writers left half done."""
+        count = events = size = 0
+        with files.disk_errors("walk", self.root):
+            for directory, _, names in os.walk(self.root):
+                area = os.path.relpath(directory, self.root).partition(os.sep)[0]
+                for name in names:
+                    path = os.path.join(directory, name)
+                    if name.endswith(files.TEMPORARY):
+                        _remove_stale(path)
+                    elif area in (PENDING, EXPIRED, QUARANTINE) and not name.startswith("."):
+                        count += 1
+                        events += dlq_file.parse_name(name).events
+                        size += os.stat(path).st_size
+        return Totals(count, events, size)
+
+    def _area(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    def _entry(self, area: str, slot: str, name: str) -> Entry:
+        parsed = dlq_file.parse_name(name)
+        return Entry(slot, name, self._area(area, slot, name), parsed.events, parsed.opened)
+
+
+def _names(directory: str) -> Iterator[str]:
+    """Read a directory's names one by one; one that vanished is empty."""
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    yield entry.name
+    except FileNotFoundError:
+        return
+
+
+def _remove_empty(directory: str) -> None:
+    with contextlib.suppress(OSError):  # not empty any more, or gone: both are fine
+        os.rmdir(directory)
+
+
+def _remove_stale(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - os.stat(path).st_mtime > _STALE_SECONDS:
+            os.unlink(path)

@@ -1,0 +1,98 @@
+"""The format of a DLQ file: a batch that knows all about itself.
+
+    +----------------------------+-------------------------------+
+    | gzip member: one JSON line | gzip member(s): the object's  |
+    | about the batch            | own bytes                     |
+    +----------------------------+-------------------------------+
+
+Both parts are gzip, so ``zcat FILE`` shows first why the file is there, then
+its events. The line holds format, bucket, key, stream, ids, counts, size and
+CRC-32 of the object's bytes, and the error that brought it here. The number of
+events is in the file's name as well, so that a directory can be counted without
+opening its files:
+
+    <unix>_<instance>-<stream>_<seq>.<events>.jsonl.gz
+"""
+
+import json
+from typing import NamedTuple
+
+from isal import isal_zlib
+
+from estat import identity
+from estat.batch import Batch, crc32_of
+from estat.encoder import gzip
+from estat.errors import Unreadable
+
+_FORMAT = 1
+_GZIP = 16 + isal_zlib.MAX_WBITS
+
+
+class FileName(NamedTuple):
+    """What a DLQ file's name tells; ``opened`` is None if it is not one of ours."""
+
+    events: int
+    opened: int | None
+
+
+def file_name(batch: Batch) -> str:
+    """Return the name of a batch's file."""
+    return f"{batch.name}.{batch.events}{identity.SUFFIX}"
+
+
+def parse_name(name: str) -> FileName:
+    """Read a file's name; a strange one holds no events that are ours."""
+    stem, _, events = name.removesuffix(identity.SUFFIX).rpartition(".")
+    opened = identity.opened_at(stem)
+    if opened is None or not events.isdigit() or not name.endswith(identity.SUFFIX):
+        return FileName(0, None)
+    return FileName(int(events), opened)
+
+
+def pack(batch: Batch, reason: str, error: str) -> list[bytes]:
+    """Return the parts of a batch's file."""
+    about = {
+        "estat_dlq": _FORMAT,
+        "reason": reason,
+        "error": error[:1000],
+        "bucket": batch.bucket,
+        "key": batch.key,
+        "name": batch.name,
+        "stream": batch.stream,
+        "first": batch.first,
+        "last": batch.last,
+        "events": batch.events,
+        "bytes": len(batch.payload),
+        "crc32": batch.crc32,
+        "opened": batch.opened,
+    }
+    return [gzip(json.dumps(about).encode() + b"\n"), batch.payload]
+
+
+def unpack(data: bytes) -> Batch:
+    """Return the batch of a file's content. Raises Unreadable unless every byte is right."""
+    inflater = isal_zlib.decompressobj(_GZIP)
+    try:
+        about = json.loads(inflater.decompress(data))
+        if about["estat_dlq"] != _FORMAT:
+            raise Unreadable(f"format {about['estat_dlq']!r} is not known")
+        batch = Batch(
+            bucket=about["bucket"],
+            key=about["key"],
+            name=about["name"],
+            stream=about["stream"],
+            first=about["first"],
+            last=about["last"],
+            events=about["events"],
+            payload=inflater.unused_data,
+            crc32=about["crc32"],
+            opened=about["opened"],
+        )
+        expected_bytes = about["bytes"]
+    except (isal_zlib.error, ValueError, KeyError, TypeError) as exc:
+        raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
+    if len(batch.payload) != expected_bytes:
+        raise Unreadable(f"{len(batch.payload)} bytes of {expected_bytes}")
+    if crc32_of(batch.payload) != batch.crc32:
+        raise Unreadable("checksum does not match")
+    return batch

@@ -1,0 +1,93 @@
+"""Every error of the server; the class is the decision.
+
+``Refused`` answers a request with an error. The ``Store…`` errors tell the
+uploader and the retrier what to do with a batch. ``DiskError`` stops admission.
+``Unreadable`` sends a file to quarantine. ``SettingsError`` ends the start.
+"""
+
+from typing import NamedTuple
+
+
+class EstatError(Exception):
+    """Base of all errors raised by this package."""
+
+
+class SettingsError(EstatError):
+    """One or more settings can't be used; ``problems`` has one sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Refusal(NamedTuple):
+    """How one reason for a refusal is answered."""
+
+    status: int
+    title: str
+    retry_after_seconds: int | None = None
+
+
+#: The one mapping from a reason, which is also the metric's label, to its HTTP answer.
+REFUSALS = {
+    "empty_body": Refusal(400, "Empty body"),
+    "invalid_json": Refusal(400, "Invalid JSON"),
+    "not_an_object": Refusal(400, "Not a JSON object"),
+    "no_valid_event": Refusal(400, "No valid event"),
+    "incomplete_body": Refusal(400, "Incomplete body"),
+    "body_timeout": Refusal(408, "Request body not received in time"),
+    "too_large": Refusal(413, "Too large"),
+    "too_many_events": Refusal(413, "Too many events"),
+    "unsupported_type": Refusal(415, "Unsupported content type"),
+    "unsupported_encoding": Refusal(415, "Unsupported content encoding"),
+    "queue_full": Refusal(503, "Queue full", 1),
+    "dlq_full": Refusal(503, "Dead letter queue full", 10),
+    "disk_error": Refusal(503, "Disk failing", 5),
+    "unavailable": Refusal(503, "Starting or stopping", 1),
+}
+
+
+class Refused(EstatError):
+    """A request is refused and leaves nothing behind.
+
+    ``reason`` is a key of ``REFUSALS``; ``description`` tells the client why.
+    """
+
+    def __init__(self, reason: str, description: str) -> None:
+        super().__init__(f"{reason}: {description}")
+        self.reason = reason
+        self.description = description
+
+
+class StoreError(EstatError):
+    """An object was not stored by this attempt."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer, or asked for patience: worth another attempt soon."""
+
+
+class StoreDenied(StoreError):
+    """The store answered for good (403, no such bucket): another attempt now is pointless."""
+
+
+class ObjectRefused(StoreError):
+    """The store refused this one object (400); that says nothing about any other."""
+
+
+class ObjectExists(StoreError):
+    """The key is taken (412): its metadata tells whether by this very batch."""
+
+
+class DiskError(EstatError):
+    """A file operation on the DLQ directory failed."""
+
+    def __init__(self, operation: str, path: str, cause: OSError) -> None:
+        super().__init__(f"{operation} {path}: {cause.strerror or cause}")
+        self.operation = operation
+        self.path = path
+        self.errno = cause.errno
+
+
+class Unreadable(EstatError):
+    """A file's content can't be trusted."""

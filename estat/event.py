@@ -1,0 +1,76 @@
+"""What is stored of an event, as bytes.
+
+One line of JSON: an id and a time that the collector stamps, then what the
+request gave. JSON is read by the standard library's scanner, which takes what
+RFC 8259 allows and nothing else (ujson reads ``{"a":-}`` as 0), and written by
+ujson, which is faster; see docs/decisions/0002. Text that can't be UTF-8 (a
+lone surrogate, a stray byte in a header) becomes U+FFFD.
+"""
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import ujson
+
+#: Characters of a header that are stored.
+MAX_HEADER_CHARS = 1024
+
+#: Upper bound of what ``stamp`` puts in front of a line: braces and names, the
+#: stream, a count of up to 13 digits, the time.
+STAMP_BYTES = 80
+
+_WHITESPACE = " \t\r\n"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(
+    parse_constant=_refuse_constant
+).scan_once
+
+
+def parse(text: str) -> Any:
+    """Parse strict JSON. Raises ValueError with the reason."""
+    text = text.strip(_WHITESPACE)
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration as exc:
+        raise ValueError(f"Expecting value (char {exc.value})") from exc
+    except RecursionError as exc:
+        raise ValueError("nested too deeply") from exc
+    if end != len(text):
+        raise ValueError(f"Extra data (char {end})")
+    return value
+
+
+def encode(value: Any) -> bytes:
+    """Write a parsed value as compact JSON in UTF-8. Raises ValueError for Infinity (1e999)."""
+    try:
+        text = ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False)
+        return text.encode()
+    except OverflowError as exc:
+        raise ValueError("a number is out of range") from exc
+    except UnicodeEncodeError:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+@lru_cache(maxsize=4096)
+def header_text(value: str) -> bytes:
+    """Return a header's value, as WSGI gives it (latin-1), as a JSON string."""
+    text = value.encode("latin-1", "replace").decode("utf-8", "replace")
+    return encode(text[:MAX_HEADER_CHARS])
+
+
+def origin(ip: str, user_agent: str) -> bytes:
+    """Return the part of a line that all events of one request share."""
+    return b',"ip":"%b","user_agent":%b,"body":' % (ip.encode(), header_text(user_agent))
+
+
+def stamp(stream: str, number: int, unix_seconds: float) -> bytes:
+    """Return the start of a line, which the collector puts in front of the rest."""
+    return b'{"id":"%b-%d","ts":%.3f' % (stream.encode(), number, unix_seconds)

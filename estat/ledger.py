@@ -1,0 +1,122 @@
+"""The accounting of accepted events, kept like books: every move has two sides.
+
+    accepted + adopted = stored + pending + in the DLQ + handed over + dropped
+
+holds in each process's row at any moment, because a method here changes both
+sides in one go; hence it holds for the sum of the rows, whoever wrote them and
+whether they still live. The DLQ belongs to all workers, so a row's DLQ terms
+are signed changes: one worker puts a file there, another replays it.
+
+When a worker is killed its pending events leave the sum (the arbiter zeroes
+what only a living process has), and the gap is exactly what died with it.
+"""
+
+from typing import NamedTuple
+
+from estat import metrics
+from estat.metrics import Metrics
+from estat.shared import SharedPage
+
+
+class Terms(NamedTuple):
+    """The terms of the accounting, in events."""
+
+    accepted: int
+    adopted: int
+    stored: int
+    pending: int
+    in_dlq: int
+    handed_over: int
+    dropped: int
+
+    @property
+    def lost(self) -> int:
+        """Events that no term accounts for; computed, never assumed."""
+        kept = self.stored + self.pending + self.in_dlq + self.handed_over + self.dropped
+        return self.accepted + self.adopted - kept
+
+
+class Ledger:
+    """Moves events between the terms, in one process's row."""
+
+    def __init__(self, counts: Metrics) -> None:
+        self._row = counts.row
+        self._cells = counts.row.cells
+
+    def accept(self, events: int) -> None:
+        """Take ``events`` new events in: they are pending."""
+        self._move({metrics.ACCEPTED: events, metrics.PENDING: events})
+
+    def adopt(self, events: int, files: int, size_bytes: int) -> None:
+        """Take over DLQ files that an earlier life of the server left."""
+        self._move(
+            {
+                metrics.ADOPTED: events,
+                metrics.DLQ_EVENTS: events,
+                metrics.DLQ_FILES: files,
+                metrics.DLQ_BYTES: size_bytes,
+            }
+        )
+
+    def store(self, events: int) -> None:
+        """Pending events are in S3."""
+        self._move({metrics.PENDING: -events, metrics.STORED: events})
+
+    def spill(self, events: int, size_bytes: int) -> None:
+        """Pending events became a DLQ file."""
+        self._move(
+            {
+                metrics.PENDING: -events,
+                metrics.DLQ_EVENTS: events,
+                metrics.DLQ_ENQUEUED: events,
+                metrics.DLQ_FILES: 1,
+                metrics.DLQ_BYTES: size_bytes,
+            }
+        )
+
+    def replay(self, events: int, size_bytes: int) -> None:
+        """A DLQ file's events are in S3 and the file is gone."""
+        self._move(
+            {
+                metrics.DLQ_EVENTS: -events,
+                metrics.STORED: events,
+                metrics.DLQ_REUPLOADED: events,
+                metrics.DLQ_FILES: -1,
+                metrics.DLQ_BYTES: -size_bytes,
+            }
+        )
+
+    def drop(self, events: int, size_bytes: int, reason: str) -> None:
+        """A DLQ file is gone, its events unstored; ``reason`` is a key of DROPPED."""
+        self._move(
+            {
+                metrics.DLQ_EVENTS: -events,
+                metrics.DROPPED[reason]: events,
+                metrics.DLQ_FILES: -1,
+                metrics.DLQ_BYTES: -size_bytes,
+            }
+        )
+
+    def _move(self, changes: dict[int, int]) -> None:
+        self._row.begin()
+        for index, change in changes.items():
+            self._cells[index] += change
+        self._row.end()
+
+
+def terms(page: SharedPage) -> Terms:
+    """Add up the terms of all rows, each row taken whole."""
+    rows = [row.read() for row in page.used_rows()]
+
+    def total(*indexes: int) -> int:
+        return sum(row[index] for row in rows for index in indexes)
+
+    return Terms(
+        accepted=total(metrics.ACCEPTED),
+        adopted=total(metrics.ADOPTED),
+        stored=total(metrics.STORED),
+        pending=total(metrics.PENDING),
+        in_dlq=total(metrics.DLQ_EVENTS),
+        handed_over=total(metrics.HANDED_OVER),
+        dropped=total(*metrics.DROPPED.values()),
+    )

@@ -1,0 +1,269 @@
+"""The server's life through gunicorn's hooks: start, workers, drain, the accounting.
+
+Who does what:
+
+- The arbiter reads the settings, maps the shared page, counts the DLQ once,
+  gives each worker a slot, and at the end logs the accounting.
+- A stop begins in the arbiter: it turns /ready red (the page's drain flag), waits
+  DRAIN_DELAY while everything is still served, and then stops its workers.
+- Each worker drains itself (``Drain``); ``gunicorn_worker`` begins that as soon as
+  the signal comes, the worker_exit hook makes up for it under a stock worker.
+"""
+
+import logging
+import math
+import signal
+import sys
+import time
+from functools import cache
+from types import FrameType
+from typing import Any
+
+import gevent
+
+from estat import config, ledger, log, metrics, mounts
+from estat.config import Settings
+from estat.dlq import DeadLetterQueue
+from estat.errors import DiskError, SettingsError
+from estat.ledger import Ledger
+from estat.metrics import Metrics
+from estat.shared import ARBITER, DRAINING, HURRYING, SharedPage
+
+logger = logging.getLogger(__name__)
+
+# What the arbiter hands to its workers by fork. A worker class, hooks and the
+# WSGI module are only named to gunicorn, so there is no constructor to pass it to.
+_inherited: dict[str, Any] = {}
+_slots_taken: dict[int, int] = {}  # in the arbiter: worker age -> slot
+
+
+@cache
+def page() -> SharedPage:
+    """Return the page that this server's processes share; made by the first call, before fork."""
+    return metrics.page()
+
+
+def settings() -> Settings:
+    """Return the settings that are in force. Raises SettingsError if none were loaded and bad."""
+    if "settings" not in _inherited:
+        _inherited["settings"] = config.load()
+    loaded: Settings = _inherited["settings"]
+    return loaded
+
+
+def slot() -> int:
+    """Return this worker's row of the page; outside of gunicorn, the first."""
+    number: int = _inherited.get("slot", ARBITER + 1)
+    return number
+
+
+def load_settings() -> Settings:
+    """Read the settings: at start exit 2 if they are bad, on a reload keep the old ones."""
+    try:
+        _inherited["settings"] = config.load()
+    except SettingsError as exc:
+        if "settings" not in _inherited:
+            for problem in exc.problems:
+                print(f"estat: {problem}", file=sys.stderr)  # noqa: T201 - no log is set up yet
+            sys.exit(2)
+        for problem in exc.problems:
+            logger.error("reload_refused", extra={"problem": problem})  # noqa: TRY400
+    loaded: Settings = _inherited["settings"]
+    log.configure(loaded.log_level, loaded.log_format)
+    return loaded
+
+
+def gunicorn_config() -> dict[str, Any]:
+    """Return gunicorn's settings and hooks, for a configuration file's namespace."""
+    current = load_settings()
+    page()
+    return {
+        "bind": current.http_addr,
+        "workers": current.web_concurrency,
+        "worker_class": "estat.gunicorn_worker.EstatWorker",
+        "logger_class": "estat.gunicorn_logger.StructuredLogger",
+        "loglevel": current.log_level,
+        # the strict one; "auto" takes whatever is installed
+        "http_parser": "python",
+        "keepalive": math.ceil(current.keepalive),
+        "worker_connections": 4096,
+        "graceful_timeout": math.ceil(current.shutdown_timeout - current.drain_delay),
+        "control_socket_disable": True,
+        # the heartbeat file must not wait for a disk
+        "worker_tmp_dir": "/dev/shm",  # noqa: S108
+        "preload_app": False,
+        "when_ready": when_ready,
+        "pre_fork": pre_fork,
+        "post_fork": post_fork,
+        "post_worker_init": post_worker_init,
+        "worker_exit": worker_exit,
+        "child_exit": child_exit,
+        "on_exit": on_exit,
+    }
+
+
+# --- in the arbiter
+
+
+def when_ready(server: Any) -> None:
+    """Take over what earlier lives left in the DLQ, and the signals that stop the server."""
+    current = settings()
+    dlq = DeadLetterQueue(current.dlq_dir)
+    try:
+        dlq.create()
+        totals = dlq.walk()
+    except DiskError as exc:
+        print(f"estat: DLQ_DIR={current.dlq_dir!r} can't be used: {exc}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    row = page().rows[ARBITER]
+    metrics.forget_process(row)
+    Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
+    for warning in mounts.warnings(current.dlq_dir):
+        logger.warning("dlq_dir_not_safe", extra={"problem": warning})
+    logger.info(
+        "server_started",
+        extra={
+            "settings": config.effective(current),
+            "dlq_files": totals.files,
+            "dlq_events": totals.events,
+        },
+    )
+    stop = _Stop(server, current.drain_delay)
+    server.handle_term = server.handle_int = server.handle_quit = stop.begin
+
+
+class _Stop:
+    """Stops the arbiter: gracefully on the first signal, at once on the second."""
+
+    def __init__(self, server: Any, drain_delay_seconds: float) -> None:
+        self._server = server
+        self._drain_delay_seconds = drain_delay_seconds
+
+    def begin(self) -> None:
+        """Turn /ready red, go on serving for DRAIN_DELAY, then let gunicorn stop the workers."""
+        page().state = DRAINING
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._hurry)
+        logger.info("drain_started", extra={"drain_delay_seconds": self._drain_delay_seconds})
+        until = time.monotonic() + self._drain_delay_seconds
+        while time.monotonic() < until and page().state != HURRYING:
+            self._server.reap_workers()
+            self._server.murder_workers()
+            self._server.manage_workers()
+            time.sleep(0.05)
+        raise StopIteration  # how gunicorn's own handler ends its main loop
+
+    def _hurry(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        page().state = HURRYING
+        self._server.kill_workers(signal.SIGTERM)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give the new worker the lowest free slot."""
+    del server
+    taken = set(_slots_taken.values())
+    number = next(i for i in range(ARBITER + 1, len(page().rows)) if i not in taken)
+    _slots_taken[worker.age] = number
+    metrics.forget_process(page().rows[number])
+    worker.estat_slot = number
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Free the slot of a worker that is gone; its counters stay."""
+    del server
+    number = _slots_taken.pop(worker.age, None)
+    if number is None:
+        return
+    row = page().rows[number]
+    pending = row.cells[metrics.PENDING]
+    if pending:
+        logger.error("worker_died", extra={"worker_pid": worker.pid, "events_lost": pending})
+    metrics.forget_process(row)
+
+
+def on_exit(server: Any) -> None:
+    """Log the accounting; exit 1 if it does not close."""
+    del server
+    terms = ledger.terms(page())
+    logger.log(
+        logging.ERROR if terms.lost else logging.INFO,
+        "server_stopped",
+        extra={**terms._asdict(), "lost": terms.lost},
+    )
+    if terms.lost:
+        sys.exit(1)
+
+
+# --- in a worker
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Remember the slot for the WSGI module, which is imported later."""
+    del server
+    _inherited["slot"] = worker.estat_slot
+
+
+def post_worker_init(worker: Any) -> None:
+    """Start the pipeline."""
+    worker.wsgi.pipeline.start()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Drain, unless the worker class has done so."""
+    del server
+    application = getattr(worker, "wsgi", None)
+    if application is not None:
+        begin_drain(worker).finish()
+
+
+def begin_drain(worker: Any) -> "Drain":
+    """Start the worker's drain, or return the one that is under way."""
+    drain: Drain | None = getattr(worker, "estat_drain", None)
+    if drain is None:
+        drain = worker.estat_drain = Drain(worker.wsgi.pipeline)
+    return drain
+
+
+class Drain:
+    """One worker's drain and its clock, which starts now.
+
+    A third of the time belongs to requests in flight, the next to uploads, and
+    the last to the disk.
+    """
+
+    def __init__(self, pipeline: Any) -> None:
+        current = pipeline.settings
+        seconds = current.shutdown_timeout - current.drain_delay
+        seconds -= min(1.0, seconds / 5)  # the arbiter's own steps
+        now = time.monotonic()
+        self._pipeline = pipeline
+        self._finished = False
+        self.requests_until = now + seconds / 3
+        self._upload_until = now + 2 * seconds / 3
+        self._deadline = now + seconds
+        pipeline.flush()
+
+    @property
+    def hurried(self) -> bool:
+        """Whether a second signal asked to go to disk at once."""
+        return page().state == HURRYING
+
+    def finish(self) -> None:
+        """Empty the pipeline. Call it when no request is in flight any more."""
+        if self._finished:
+            return
+        self._finished = True
+        watch = gevent.spawn(self._watch_hurry)
+        left = self._pipeline.drain(self._upload_until, self._deadline)
+        watch.kill(block=False)
+        logger.log(
+            logging.ERROR if left else logging.INFO, "worker_drained", extra={"left": left}
+        )
+
+    def _watch_hurry(self) -> None:
+        while not self.hurried:
+            gevent.sleep(0.05)
+        self._pipeline.hurry()
+
+

@@ -1,0 +1,66 @@
+"""Structured logs on standard error: one JSON object a line, or lines for people.
+
+Modules log an event's name and its facts in ``extra``; there is a line for each
+start, stop, outage, recovery and refused class, never for an event.
+"""
+
+import logging
+import sys
+import time
+from typing import Any
+
+import structlog
+
+_BEFORE: list[Any] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+#: Chatty at debug, and of no use to an operator.
+_QUIET = ("boto3", "botocore", "urllib3", "s3transfer")
+
+
+def configure(level: str, form: str) -> None:
+    """Send all logs of this process to standard error, as ``json`` or ``console``."""
+    renderer: Any = structlog.processors.JSONRenderer()
+    if form == "console":
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_BEFORE,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class Seldom:
+    """Logs the first of a class of lines, then at most one a minute, with the number left out."""
+
+    _SECONDS = 60.0
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._next: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def warning(self, event: str, kind: str, **facts: object) -> None:
+        """Log ``event`` for this ``kind``, unless that was done within the last minute."""
+        now = time.monotonic()
+        if now < self._next.get(kind, 0.0):
+            self._left_out[kind] = self._left_out.get(kind, 0) + 1
+            return
+        self._next[kind] = now + self._SECONDS
+        since = self._left_out.pop(kind, 0)
+        self._log.warning(event, extra={"reason": kind, "left_out": since, **facts})

@@ -1,0 +1,224 @@
+"""The data path of one worker, put together: start, accept, drain.
+
+    resource -> accept -> Buffer -> Collector -> Uploader -> Delivery -> store
+                                        |            |
+                                        +-> Spool <--+
+                                              |
+                                             DLQ -> Retrier -> Delivery -> store
+
+The composition root: every part gets its collaborators here, and here alone.
+A pipeline is made after fork, because its stream must be unlike any other.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+
+import gevent
+import ujson
+
+from estat import identity, ledger, metrics
+from estat.batch import Batch, crc32_of
+from estat.batcher import Batcher
+from estat.buffer import Buffer, Submission
+from estat.capacity import Capacity, DiskWatch
+from estat.collector import Collector
+from estat.config import Settings
+from estat.delivery import Delivery
+from estat.dlq import DeadLetterQueue
+from estat.encoder import gzip
+from estat.errors import DiskError, Refused, StoreError
+from estat.health import StoreHealth
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.retrier import Retrier
+from estat.shared import SERVING, SharedPage
+from estat.spool import Spool
+from estat.stores import Stores
+from estat.uploader import Uploader
+
+log = logging.getLogger(__name__)
+
+_ENCODER_THREADS = 1  # the pieces of a gzip stream must stay in order
+_DISK_THREADS = 4
+
+#: What the last steps of a drain may take beyond the last upload: the stream's record.
+_RECORD_SECONDS = 0.5
+
+
+class Pipeline:
+    """Everything between an accepted request and its object, in one worker."""
+
+    def __init__(self, settings: Settings, page: SharedPage, slot: int) -> None:
+        self.settings = settings
+        self.page = page
+        self.stream = identity.new_stream()
+        self.counts = Metrics(page.rows[slot])
+        self.broken: str | None = None
+        self._started = time.time()
+        self._ledger = ledger.Ledger(self.counts)
+        self._stores = Stores(settings)
+        self._health = StoreHealth()
+        disk = Offload(_DISK_THREADS)
+        dlq = DeadLetterQueue(settings.dlq_dir)
+        self._capacity = Capacity(
+            dlq, page, self.counts, disk,
+            settings.dlq_max_size_bytes, settings.dlq_overflow == "drop_oldest",
+        )  # fmt: skip
+        self._buffer = Buffer(settings.channel_size, settings.queue_bytes, self.counts)
+        self._delivery = Delivery(self._stores, settings.s3_timeout, self.counts, self._health)
+        self._spool = Spool(dlq, self._capacity, self._ledger, disk)
+        self._uploader = Uploader(
+            self._delivery, self._spool, self._ledger, self._capacity, self.counts,
+            settings.upload_queue, settings.s3_app_retries,
+        )  # fmt: skip
+        self._collector = Collector(
+            self.stream, self._buffer,
+            Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval),
+            self._uploader, self._capacity, Offload(_ENCODER_THREADS), self.counts, settings,
+        )  # fmt: skip
+        self._retrier = Retrier(
+            dlq, self._delivery, self._ledger, self._capacity, self.counts, page, disk, settings
+        )
+        self._health.on_recovery(self._retrier.nudge)
+        self._watch = DiskWatch(self._capacity)
+        self._accepting = False
+        self._collecting: gevent.Greenlet | None = None
+        self._retrying: gevent.Greenlet | None = None
+        self._others: list[gevent.Greenlet] = []
+
+    def start(self) -> None:
+        """Open the store and start every stage."""
+        try:
+            self._stores.get(self.settings.raw_bucket)
+        except StoreError as exc:
+            # without credentials, say: batches go to the DLQ until there are some
+            log.error("store_not_opened", extra={"error": str(exc)})  # noqa: TRY400
+        self._capacity.refresh()
+        self._collecting = self._spawn(self._collector.run)
+        self._retrying = self._spawn(self._retrier.run)
+        self._others = [self._spawn(self._watch.run)]
+        self._others += [
+            self._spawn(self._uploader.run) for _ in range(self.settings.upload_concurrency)
+        ]
+        self._accepting = True
+        log.info("worker_started", extra={"stream": self.stream})
+
+    def accept(self, origin: bytes, bodies: list[bytes]) -> None:
+        """Accept a request's events, all or none. Raises Refused, and nothing is left behind."""
+        if not self._accepting or self.broken:
+            raise Refused("unavailable", "the server is starting or stopping")
+        submission = Submission(origin, bodies)
+        self._buffer.check(submission)
+        self._capacity.admit(submission.size_bytes)
+        self._capacity.expose(submission.size_bytes)
+        self._ledger.accept(len(bodies))
+        self._buffer.put(submission)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a balancer should send requests here."""
+        return self._accepting and self.page.state == SERVING and not self.broken
+
+    def problems(self) -> list[str]:
+        """Name what is wrong while the server goes on serving."""
+        found = []
+        if self._buffer.full_for():
+            found.append("queue_full")
+        if self._capacity.failing:
+            found.append("disk_error")
+        elif self._capacity.full_for():
+            found.append("dlq_full")
+        if self._health.down:
+            found.append("s3_down")
+        return found
+
+    def flush(self) -> None:
+        """Begin to empty the pipeline while the last requests are still being served."""
+        self._collector.flush()
+
+    def hurry(self) -> None:
+        """Make no further attempt to upload: what is left goes to disk at once."""
+        self._delivery.end_attempts(time.monotonic())
+
+    def drain(self, upload_until: float, deadline: float) -> int:
+        """Empty the pipeline; return how many events are left in memory, unsaved.
+
+        Uploads go on until ``upload_until``, then what is left is written to the
+        DLQ, until ``deadline`` (both ``time.monotonic``). The order matters: no
+        more events come in, the collector seals the last batch, the uploaders
+        empty their queue, and only then is the number of the last event known to
+        be final and the stream's record written.
+        """
+        self._accepting = False
+        self._retrier.end()
+        self._collector.end()
+        if not self._delivery.over:
+            self._delivery.end_attempts(upload_until)
+        if self._collecting:
+            self._collecting.join(timeout=_left(deadline))
+        self._uploader.join(_left(deadline))
+        if self._retrying:
+            self._retrying.join(timeout=_left(deadline))
+        if self._collector.events and not self._pending():
+            self._record(min(time.monotonic() + _RECORD_SECONDS, deadline))
+        gevent.killall(self._others, timeout=0)
+        return self._pending()
+
+    def _pending(self) -> int:
+        return self.counts.row.cells[metrics.PENDING]
+
+    def _record(self, until: float) -> None:
+        """Write the stream's record: it has ended cleanly, and this was its last id."""
+        last = self._collector.events
+        content = {
+            "stream": self.stream,
+            "instance": self.settings.instance_id,
+            "host": socket.gethostname(),
+            "events": last,
+            "last_id": f"{self.stream}-{last}",
+            "started": round(self._started, 3),
+            "ended": round(time.time(), 3),
+        }
+        payload = gzip(ujson.dumps(content, escape_forward_slashes=False).encode() + b"\n")
+        name = f"{int(time.time())}_{self.settings.instance_id}-{self.stream}"
+        record = Batch(
+            bucket=self.settings.raw_bucket,
+            key=identity.record_key(self.settings.raw_prefix, self.stream),
+            name=f"{name}_{self._collector.batches + 1:06d}",
+            stream=self.stream,
+            first=1,
+            last=last,
+            events=0,
+            payload=payload,
+            crc32=crc32_of(payload),
+            opened=time.time(),
+        )
+        self._capacity.expose(len(payload))
+        try:
+            if self._health.down:
+                raise StoreError("the store is down")
+            self._delivery.end_attempts(until)
+            self._delivery.attempt(record)
+            self._capacity.expose(-len(payload))
+        except StoreError as exc:
+            try:
+                self._spool.spill(record, "stream_record", str(exc))
+            except DiskError as failure:
+                # no event is lost with it; an audit will show the stream as open
+                log.error("stream_record_lost", extra={"error": str(failure)})  # noqa: TRY400
+
+    def _spawn(self, run: Callable[[], None]) -> gevent.Greenlet:
+        greenlet = gevent.spawn(run)
+        greenlet.link_exception(self._stage_died)
+        return greenlet
+
+    def _stage_died(self, greenlet: gevent.Greenlet) -> None:
+        """A stage must never end by an error; if one does, stop accepting and say so."""
+        self.broken = str(greenlet)
+        log.critical("stage_died", extra={"stage": self.broken, "error": repr(greenlet.exception)})
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

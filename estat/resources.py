@@ -1,0 +1,195 @@
+"""The HTTP resources: a request in, an answer out, and the counts of both."""
+
+import time
+from typing import Any
+
+import falcon
+import gevent
+
+from estat import event, metrics
+from estat.clientip import ClientAddress
+from estat.errors import REFUSALS, Refused
+from estat.intake import Events, Intake
+from estat.pipeline import Pipeline
+
+#: Bytes that must arrive within READ_TIMEOUT; a larger body gets it again for each of them.
+_PIECE_BYTES = 64 * 1024
+
+#: What is read of a body that is refused unread, so that its sender sees the answer.
+_DISCARD_BYTES = 8 * 1024 * 1024
+
+_OK_ONE = b'{"accepted":1}'
+
+
+class _BodyTimeoutError(Exception):
+    """The body did not arrive in time. No gevent.Timeout: gunicorn's chunked reader survives it."""
+
+
+class Collect:
+    """``POST /collect``: takes events."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        settings = pipeline.settings
+        self._pipeline = pipeline
+        self._counts = pipeline.counts
+        self._intake = Intake(settings.max_body_size, settings.max_batch_events)
+        self._client = ClientAddress(settings.trusted_proxies)
+        self._max_bytes = settings.max_batch_body_size
+        self._read_seconds = settings.read_timeout
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 202 when the events are accepted, an error when they are refused."""
+        started = time.perf_counter()
+        counts = self._counts
+        counts.count(metrics.REQUESTS)
+        try:
+            encoding = req.get_header("Content-Encoding")
+            if encoding and encoding.lower() != "identity":
+                raise Refused("unsupported_encoding", f"{encoding[:100]} is not supported")
+            events = self._intake.read(self._body(req), req.content_type)
+            self._pipeline.accept(self._origin(req), events.bodies)
+        except Refused as refused:
+            counts.count(metrics.REQUESTS_REJECTED[refused.reason])
+            if refused.reason == "queue_full":
+                counts.count(metrics.REQUESTS_QUEUE_FULL)
+            raise
+        except Exception:
+            counts.count(metrics.REQUESTS_REJECTED["internal_error"])
+            raise
+        counts.count(metrics.REQUESTS_ACCEPTED)
+        resp.status = falcon.HTTP_202
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = _answer(events) if events.batch else _OK_ONE
+        if events.rejected:
+            counts.count(metrics.EVENTS_REJECTED, events.rejected)
+        counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
+
+    def _origin(self, req: falcon.Request) -> bytes:
+        environ = req.env
+        ip = self._client.find(
+            environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR")
+        )
+        return event.origin(ip, environ.get("HTTP_USER_AGENT", ""))
+
+    def _body(self, req: falcon.Request) -> bytes:
+        length = req.content_length
+        if length is None:
+            # chunked, or no body at all; one byte more than allowed tells too large
+            body = self._read(req, self._max_bytes + 1)
+            if len(body) > self._max_bytes:
+                _close_after_answer(req)
+                raise Refused("too_large", f"the body has over {self._max_bytes} bytes")
+            return body
+        if length > self._max_bytes:
+            self._discard(req, length)
+            raise Refused("too_large", f"the body has {length} bytes; at most {self._max_bytes}")
+        body = self._read(req, length)
+        if len(body) < length:
+            raise Refused("incomplete_body", f"{len(body)} bytes of {length} arrived")
+        return body
+
+    def _read(self, req: falcon.Request, size: int) -> bytes:
+        """Read at most ``size`` bytes, each piece in time. Raises Refused."""
+        pieces = []
+        while size > 0:
+            wanted = min(size, _PIECE_BYTES)
+            try:
+                with gevent.Timeout(self._read_seconds, _BodyTimeoutError):
+                    piece: bytes = req.stream.read(wanted)
+            except _BodyTimeoutError as exc:
+                _close_after_answer(req)
+                raise Refused(
+                    "body_timeout", f"the body did not arrive within {self._read_seconds:g}s"
+                ) from exc
+            except OSError as exc:
+                # gunicorn raises NoMoreData, an OSError, when a chunked body is cut off
+                _close_after_answer(req)
+                raise Refused("incomplete_body", "the connection was closed") from exc
+            pieces.append(piece)
+            size -= len(piece)
+            if len(piece) < wanted:
+                break
+        return b"".join(pieces)
+
+    def _discard(self, req: falcon.Request, size: int) -> None:
+        """Read a body that is refused anyway: closing on it would cost its sender the answer."""
+        if size > _DISCARD_BYTES:
+            _close_after_answer(req)
+            return
+        for start in range(0, size, _PIECE_BYTES):
+            self._read(req, min(size - start, _PIECE_BYTES))
+
+
+class Health:
+    """``GET /health``: whether the process works."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200, or 500 when a stage died and only a restart can help."""
+        del req
+        broken = self._pipeline.broken
+        resp.status = falcon.HTTP_500 if broken else falcon.HTTP_200
+        resp.media = {"status": "broken" if broken else "ok"}
+
+    on_head = on_get
+
+
+class Ready:
+    """``GET /ready``: whether to send requests here. Red only while starting and draining."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200 or 503; the body names what is wrong."""
+        del req
+        ready = self._pipeline.ready
+        resp.status = falcon.HTTP_200 if ready else falcon.HTTP_503
+        resp.media = {"ready": ready, "problems": self._pipeline.problems()}
+
+    on_head = on_get
+
+
+class Exposition:
+    """``GET /metrics``: the metrics of all workers."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._page = pipeline.page
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the Prometheus text format."""
+        del req
+        resp.content_type = metrics.CONTENT_TYPE
+        resp.data = metrics.render(self._page)
+
+
+def refuse(req: falcon.Request, resp: falcon.Response, ex: Refused, params: Any) -> None:
+    """Turn Refused into its HTTP error (a Falcon error handler)."""
+    del req, resp, params
+    refusal = REFUSALS[ex.reason]
+    raise falcon.HTTPError(
+        refusal.status,
+        title=refusal.title,
+        description=ex.description,
+        headers=(
+            {"Retry-After": str(refusal.retry_after_seconds)}
+            if refusal.retry_after_seconds
+            else None
+        ),
+    ) from ex
+
+
+def _answer(events: Events) -> bytes:
+    errors = [{"index": index, "reason": reason} for index, reason in events.errors]
+    return event.encode(
+        {"accepted": len(events.bodies), "rejected": events.rejected, "errors": errors}
+    )
+
+
+def _close_after_answer(req: falcon.Request) -> None:
+    """End the connection with this answer: where the next request begins is not known."""
+    close = req.env.get("estat.close_connection")
+    if close:
+        close()

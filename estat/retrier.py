@@ -1,0 +1,234 @@
+"""Replays the DLQ: oldest first, several at a time, each file under its own key.
+
+One worker does it, the one that holds the leader lock; the lock is a file's,
+opened after fork, so that the kernel hands it on when its holder dies.
+
+A failure tells little by itself: the file may be at fault, or the store. While
+nothing succeeds it is taken for an outage: one file at a time is tried, at
+growing intervals, each time another one, so that no bad file can hide the good
+ones. Once something succeeds in the same pass, a file that failed twice so is at
+fault and moves to a later slot; a file that S3 refused for its own sake (400)
+moves at once.
+"""
+
+import fcntl
+import logging
+import os
+import time
+from itertools import islice
+
+from gevent.event import Event
+from gevent.pool import Pool
+
+from estat import metrics
+from estat.backoff import full_jitter
+from estat.capacity import Capacity
+from estat.config import Settings
+from estat.delivery import Delivery
+from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
+from estat.errors import DiskError, ObjectRefused, StoreError, Unreadable
+from estat.ledger import Ledger
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.shared import SharedPage
+
+log = logging.getLogger(__name__)
+
+_CONCURRENCY = 4
+_IDLE_SECONDS = 1.0
+_BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
+_EXPIRED_SECONDS = 600.0  # "rarely", while they fail
+_STRIKES = 2
+
+_STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
+
+
+class Retrier:
+    """The loop that empties the DLQ."""
+
+    def __init__(
+        self, dlq: DeadLetterQueue, delivery: Delivery, ledger: Ledger, capacity: Capacity,
+        counts: Metrics, page: SharedPage, threads: Offload, settings: Settings,
+    ) -> None:  # fmt: skip
+        self._dlq = dlq
+        self._delivery = delivery
+        self._ledger = ledger
+        self._capacity = capacity
+        self._counts = counts
+        self._page = page
+        self._threads = threads
+        self._settings = settings
+        self._wakeup = Event()
+        self._ending = False
+        self._leader: int | None = None
+        self._failures = 0  # passes in a row in which nothing succeeded
+        self._strikes: dict[str, int] = {}  # files that failed, the least recently tried first
+        self._expired_at = 0.0
+
+    def run(self) -> None:
+        """Replay until ``end``."""
+        while not self._ending:
+            wait = _IDLE_SECONDS
+            try:
+                if self._lead():
+                    wait = self._pass()
+            except DiskError as exc:
+                self._capacity.failed(exc)
+            self._wakeup.wait(wait)
+            self._wakeup.clear()
+        if self._leader is not None:
+            os.close(self._leader)
+
+    def nudge(self) -> None:
+        """The store works again: do not wait for the next interval."""
+        self._failures = 0
+        self._wakeup.set()
+
+    def end(self) -> None:
+        """Make ``run`` return once the files in hand are done."""
+        self._ending = True
+        self._wakeup.set()
+
+    def _lead(self) -> bool:
+        if self._leader is None:
+            path = os.path.join(self._dlq.root, "leader.lock")
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError as exc:
+                raise DiskError("open", path, exc) from exc
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            self._leader = descriptor
+        return True
+
+    def _pass(self) -> float:
+        """Go through the files that are due; return the seconds to wait before the next pass."""
+        if sum(row.cells[metrics.DLQ_FILES] for row in self._page.used_rows()) <= 0:
+            self._counts.set(metrics.DLQ_OLDEST, 0)
+            return _IDLE_SECONDS
+        now = time.time()
+        self._quarantined()
+        due = self._due(now)
+        tried = succeeded = 0
+        failed: list[Entry] = []
+        waiting = iter(self._ordered(due))
+        while not self._ending:
+            # a single file probes a store that seems down
+            size = _CONCURRENCY if succeeded or not self._failures else 1
+            chunk = list(islice(waiting, size))
+            results = Pool(_CONCURRENCY).map(self._replay, chunk)
+            tried += len(chunk)
+            stored = results.count(_STORED)
+            succeeded += stored
+            failed += [e for e, result in zip(chunk, results, strict=True) if result == _FAILED]
+            if not chunk or (_FAILED in results and not stored):
+                break
+        if succeeded:
+            self._failures = 0
+            self._strike(failed, now)
+            return 0.0
+        if failed:
+            self._failures += 1
+            return full_jitter(self._failures, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS)
+        return _IDLE_SECONDS
+
+    def _due(self, now: float) -> list[Entry]:
+        """Return what is to be retried now; files that got too old are moved aside."""
+        pending = self._threads.run(self._dlq.scan, PENDING, now)
+        expired = self._threads.run(self._dlq.scan, EXPIRED, now)
+        oldest = min(filter(None, (pending.oldest, expired.oldest)), default=0)
+        self._counts.set(metrics.DLQ_OLDEST, oldest)
+        limit = now - self._settings.dlq_max_age
+        due = []
+        for entry in pending.due:
+            if entry.opened is not None and entry.opened < limit:
+                self._expire(entry, now)
+            else:
+                due.append(entry)
+        if not due and time.monotonic() >= self._expired_at:
+            self._expired_at = time.monotonic() + _EXPIRED_SECONDS
+            return expired.due
+        return due
+
+    def _ordered(self, due: list[Entry]) -> list[Entry]:
+        """Return files that never failed, oldest first, then those that did, by turns."""
+        turns = {name: turn for turn, name in enumerate(self._strikes)}
+        return sorted(due, key=lambda entry: turns.get(entry.name, -1))
+
+    def _strike(self, failed: list[Entry], now: float) -> None:
+        for entry in failed:
+            self._strikes[entry.name] = self._strikes.get(entry.name, 0) + 1
+            if self._strikes[entry.name] >= _STRIKES:
+                self._defer(entry, now)
+
+    def _defer(self, entry: Entry, now: float) -> None:
+        claim = self._threads.run(self._dlq.claim, entry)
+        if claim:
+            with claim:
+                self._threads.run(self._dlq.defer, claim, now)
+            self._strikes.pop(entry.name, None)
+            log.warning("dlq_file_deferred", extra={"file": entry.name})
+
+    def _expire(self, entry: Entry, now: float) -> None:
+        claim = self._threads.run(self._dlq.claim, entry)
+        if claim:
+            with claim:
+                self._threads.run(self._dlq.expire, claim, now)
+            self._counts.count(metrics.DLQ_EXPIRED)
+
+    def _replay(self, entry: Entry) -> str:
+        """Store one file's batch and delete the file; return how that went."""
+        try:
+            claim = self._threads.run(self._dlq.claim, entry)
+            if claim is None:
+                return _SKIPPED
+            with claim:
+                return self._replay_claimed(claim)
+        except DiskError as exc:
+            self._capacity.failed(exc)
+            return _SKIPPED
+
+    def _replay_claimed(self, claim: Claim) -> str:
+        name = claim.entry.name
+        try:
+            batch = self._threads.run(claim.read)
+        except Unreadable as exc:
+            self._threads.run(self._dlq.quarantine, claim)
+            self._counts.count(metrics.DLQ_QUARANTINED)
+            log.error("dlq_file_unreadable", extra={"file": name, "error": str(exc)})
+            return _SKIPPED
+        try:
+            self._delivery.attempt(batch, recovered=True)
+        except ObjectRefused as exc:
+            self._threads.run(self._dlq.defer, claim, time.time())
+            log.warning("dlq_file_refused", extra={"file": name, "error": str(exc)})
+            return _AT_FAULT
+        except StoreError:
+            # to the end of the turns; a file at fault keeps its strikes
+            self._strikes[name] = self._strikes.pop(name, 0)
+            return _FAILED
+        self._threads.run(claim.remove)
+        self._strikes.pop(name, None)
+        self._expired_at = 0.0
+        self._ledger.replay(claim.entry.events, claim.size_bytes)
+        return _STORED
+
+    def _quarantined(self) -> None:
+        """Hand unreadable files over to DLQ_PREFIX; what can't be sent now waits."""
+        settings = self._settings
+        for entry in self._threads.run(self._dlq.quarantined):
+            claim = self._threads.run(self._dlq.claim, entry)
+            if claim is None:
+                continue
+            with claim:
+                content = self._threads.run(claim.content)
+                key = f"{settings.dlq_prefix}/{entry.name}"
+                try:
+                    self._delivery.put_file(settings.raw_bucket, key, content)
+                except StoreError:
+                    return
+                self._threads.run(claim.remove)
+            self._ledger.drop(entry.events, claim.size_bytes, "unreadable")

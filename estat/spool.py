@@ -1,0 +1,66 @@
+"""Moves a batch from memory to the DLQ, under the policy for a full one."""
+
+import errno
+import logging
+
+from estat.batch import Batch
+from estat.capacity import Capacity
+from estat.dlq import DeadLetterQueue
+from estat.errors import DiskError
+from estat.ledger import Ledger
+from estat.offload import Offload
+
+log = logging.getLogger(__name__)
+
+#: Files that one write may drop to make room; a single batch is rarely larger than a few.
+_MAX_DROPS = 100
+
+
+class Spool:
+    """Writes batches to the DLQ and keeps the books."""
+
+    def __init__(
+        self, dlq: DeadLetterQueue, capacity: Capacity, ledger: Ledger, threads: Offload
+    ) -> None:
+        self._dlq = dlq
+        self._capacity = capacity
+        self._ledger = ledger
+        self._threads = threads
+
+    def spill(self, batch: Batch, reason: str, error: str) -> None:
+        """Write a batch to the DLQ. Raises DiskError; the batch is then still in memory only."""
+        try:
+            size = self._write(batch, reason, error)
+        except DiskError as exc:
+            self._capacity.failed(exc)
+            raise
+        self._ledger.spill(batch.events, size)
+        self._capacity.expose(-len(batch.payload))
+
+    def _write(self, batch: Batch, reason: str, error: str) -> int:
+        if self._capacity.drop_oldest:
+            for _ in range(_MAX_DROPS):
+                excess = self._capacity.dlq_bytes() + len(batch.payload) - self._capacity.max_bytes
+                if excess <= 0 or not self._drop_oldest():
+                    break
+        for _ in range(_MAX_DROPS):
+            try:
+                return self._threads.run(self._dlq.write, batch, reason, error)
+            except DiskError as exc:
+                full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+                if not (full and self._capacity.drop_oldest and self._drop_oldest()):
+                    raise
+        return self._threads.run(self._dlq.write, batch, reason, error)
+
+    def _drop_oldest(self) -> bool:
+        """Delete the oldest file that nobody is sending; False if there is none."""
+        claim = self._threads.run(self._dlq.oldest)
+        if claim is None:
+            return False
+        with claim:
+            self._threads.run(claim.remove)
+        self._ledger.drop(claim.entry.events, claim.size_bytes, "overflow")
+        log.warning(
+            "dlq_file_dropped", extra={"file": claim.entry.name, "events": claim.entry.events}
+        )
+        return True

@@ -1,0 +1,81 @@
+"""A directory as a bucket: the same keys as paths, readable with zcat, DuckDB and pandas."""
+
+import os
+import re
+
+from estat import files
+from estat.encoder import gunzip
+from estat.errors import DiskError, ObjectExists, StoreUnavailable
+from estat.offload import Offload
+
+_THREADS = 4
+
+_ID = re.compile(rb'^\{"id":"([^"]+)"')
+
+
+class DirectoryStore:
+    """Objects as files below ``root``."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._threads = Offload(_THREADS)
+
+    def put(
+        self, key: str, body: bytes, crc32: int, content_type: str, metadata: dict[str, str]
+    ) -> None:
+        """Write the file, durably, unless it exists; a file has neither type nor metadata."""
+        del crc32, content_type, metadata
+        self._threads.run(self._write, key, body)
+
+    def head(self, key: str) -> dict[str, str] | None:
+        """Return what S3 would hold as metadata, read from the file's lines."""
+        return self._threads.run(self._describe, key)
+
+    def get(self, key: str) -> bytes:
+        """Return the file's content."""
+        return self._threads.run(self._read, key)
+
+    def delete(self, key: str) -> None:
+        """Remove the file if it is there."""
+        self._threads.run(self._remove, key)
+
+    def _path(self, key: str) -> str:
+        return os.path.join(self._root, *key.split("/"))
+
+    def _write(self, key: str, body: bytes) -> None:
+        try:
+            files.write_whole(self._path(key), [body], replace=False)
+        except FileExistsError as exc:
+            raise ObjectExists(key) from exc
+        except DiskError as exc:
+            raise StoreUnavailable(str(exc)) from exc
+
+    def _read(self, key: str) -> bytes:
+        try:
+            with open(self._path(key), "rb") as file:
+                return file.read()
+        except OSError as exc:
+            raise StoreUnavailable(f"read {key}: {exc.strerror}") from exc
+
+    def _describe(self, key: str) -> dict[str, str] | None:
+        if not os.path.exists(self._path(key)):
+            return None
+        body = self._read(key)
+        try:
+            lines = gunzip(body).splitlines() if key.endswith(".gz") else []
+        except ValueError as exc:
+            raise StoreUnavailable(f"{key}: {exc}") from exc
+        ids = [match[1].decode() for match in map(_ID.match, lines) if match]
+        return {
+            "events": str(len(ids)),
+            "first-id": ids[0] if ids else "",
+            "last-id": ids[-1] if ids else "",
+        }
+
+    def _remove(self, key: str) -> None:
+        try:
+            os.unlink(self._path(key))
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise StoreUnavailable(f"delete {key}: {exc.strerror}") from exc

@@ -1,0 +1,152 @@
+"""S3 through boto3, which is imported here alone.
+
+One attempt a call: retries and deadlines are the caller's. The client is set up
+for many small uploads (see _client), each setting with what it spares.
+"""
+
+import base64
+import logging
+import struct
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.handlers import add_expect_header
+
+from estat.config import Settings
+from estat.errors import (
+    ObjectExists,
+    ObjectRefused,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
+
+log = logging.getLogger(__name__)
+
+# Error codes with a 4xx status that speak of the moment, not of the request.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_TRANSIENT = {
+    "ConditionalRequestConflict", "ExpiredToken", "OperationAborted", "RequestTimeout",
+    "RequestTimeTooSkewed", "SlowDown", "Throttling", "ThrottlingException",
+    "TooManyRequestsException",
+}  # fmt: skip
+# Error codes with status 400 that speak of the bucket or the credentials, not of the object.
+_DENIED = {
+    "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "InvalidAccessKeyId",
+    "InvalidBucketName", "InvalidToken", "PermanentRedirect",
+}  # fmt: skip
+
+
+class S3Store:
+    """One S3 bucket."""
+
+    def __init__(self, bucket: str, settings: Settings) -> None:
+        self._bucket = bucket
+        self._conditional = settings.s3_conditional_put
+        try:
+            self._client = _client(settings)
+        except (BotoCoreError, ValueError) as exc:
+            raise StoreDenied(f"S3 client: {exc}") from exc
+
+    def put(
+        self, key: str, body: bytes, crc32: int, content_type: str, metadata: dict[str, str]
+    ) -> None:
+        """PUT the object with its checksum, and with If-None-Match unless that is off."""
+        parameters: dict[str, Any] = {
+            "Bucket": self._bucket,
+            "Key": key,
+            "Body": body,
+            "ContentType": content_type,
+            "Metadata": metadata,
+            "ChecksumCRC32": base64.b64encode(struct.pack(">I", crc32)).decode(),
+        }
+        if self._conditional:
+            try:
+                self._call("put_object", **parameters, IfNoneMatch="*")
+            except _NotImplementedByStore as exc:
+                self._conditional = False
+                log.warning("store_without_conditional_put", extra={"error": str(exc)})
+            else:
+                return
+        self._call("put_object", **parameters)
+
+    def head(self, key: str) -> dict[str, str] | None:
+        """HEAD the object."""
+        try:
+            answer = self._call("head_object", Bucket=self._bucket, Key=key)
+        except _NotFound:
+            return None
+        metadata: dict[str, str] = answer["Metadata"]
+        return metadata
+
+    def get(self, key: str) -> bytes:
+        """GET the object."""
+        answer = self._call("get_object", Bucket=self._bucket, Key=key)
+        body: bytes = answer["Body"].read()
+        return body
+
+    def delete(self, key: str) -> None:
+        """DELETE the object."""
+        self._call("delete_object", Bucket=self._bucket, Key=key)
+
+    def _call(self, operation: str, **parameters: Any) -> Any:
+        try:
+            return getattr(self._client, operation)(**parameters)
+        except ClientError as exc:
+            raise _classify(exc) from exc
+        except ParamValidationError as exc:
+            raise ObjectRefused(str(exc)) from exc
+        except (BotoCoreError, OSError) as exc:
+            raise StoreUnavailable(f"{type(exc).__name__}: {exc}") from exc
+
+
+class _NotFound(StoreDenied):
+    """404: for HEAD an answer, for the rest a missing bucket."""
+
+
+class _NotImplementedByStore(StoreDenied):
+    """501: the store does not know a header we sent."""
+
+
+def _classify(exc: ClientError) -> StoreError:
+    """Turn S3's answer into what to do."""
+    code = str(exc.response.get("Error", {}).get("Code", ""))
+    status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    text = f"{status} {exc}"
+    kind: type[StoreError]
+    if status == 412:
+        kind = ObjectExists
+    elif status == 501:
+        kind = _NotImplementedByStore
+    elif status >= 500 or status in (0, 408, 409, 429) or code in _TRANSIENT:
+        kind = StoreUnavailable
+    elif status == 404:
+        kind = _NotFound
+    elif status == 400 and code not in _DENIED:
+        kind = ObjectRefused
+    else:
+        kind = StoreDenied
+    return kind(text)
+
+
+def _client(settings: Settings) -> Any:
+    client = boto3.client(
+        "s3",
+        region_name=settings.aws_region or None,
+        config=Config(
+            # attempts are ours to count: this is exactly one
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            # uploads, replays and their HEADs; the pool does not block, it drops connections
+            max_pool_connections=2 * settings.upload_concurrency + 2,
+            connect_timeout=settings.s3_timeout,
+            read_timeout=settings.s3_timeout,
+            # our own ChecksumCRC32 header instead of a trailer in aws-chunked encoding
+            request_checksum_calculation="when_required",
+            s3={"payload_signing_enabled": False},
+        ),
+    )
+    # "Expect: 100-continue" costs a round trip each, and a second with a server that ignores it
+    client.meta.events.unregister("before-call.s3", add_expect_header)
+    return client

@@ -1,0 +1,109 @@
+"""Takes finished batches to the store; what it can't deliver goes to the DLQ.
+
+    upload queue -> attempt, and S3_APP_RETRIES more -> stored
+                                                     -> failed for now: DLQ file
+    upload queue full                                -> DLQ file at once
+
+A batch leaves memory only when it is stored or on disk. While the disk fails
+too, the two are tried in turn, for as long as the process lives; admission is
+closed by then, so that memory stays bounded.
+"""
+
+import logging
+
+import gevent
+from gevent.queue import Full, JoinableQueue
+
+from estat import metrics
+from estat.backoff import full_jitter
+from estat.batch import Batch
+from estat.capacity import Capacity
+from estat.delivery import Delivery
+from estat.errors import DiskError, StoreError, StoreUnavailable
+from estat.ledger import Ledger
+from estat.metrics import Metrics
+from estat.spool import Spool
+
+log = logging.getLogger(__name__)
+
+_RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS = 0.2, 2.0
+_STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS = 0.5, 5.0
+
+
+class Uploader:
+    """The upload queue and the loop of the greenlets that empty it."""
+
+    def __init__(
+        self, delivery: Delivery, spool: Spool, ledger: Ledger, capacity: Capacity,
+        counts: Metrics, queue_size: int, retries: int,
+    ) -> None:  # fmt: skip
+        self._delivery = delivery
+        self._spool = spool
+        self._ledger = ledger
+        self._capacity = capacity
+        self._counts = counts
+        self._attempts = 1 + retries
+        self._queue: JoinableQueue[Batch] = JoinableQueue(maxsize=queue_size)
+
+    def submit(self, batch: Batch) -> None:
+        """Take over a batch; waits only while neither the queue nor the disk takes it."""
+        try:
+            self._queue.put_nowait(batch)
+        except Full:
+            self._spill(batch, "upload_queue_full", "")
+
+    def run(self) -> None:
+        """Upload batches for ever; the drain kills it when the queue is empty."""
+        while True:
+            batch = self._queue.get()
+            try:
+                self._upload(batch)
+            finally:
+                self._queue.task_done()
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait until every batch is stored or on disk; tell whether that came true in time."""
+        self._queue.join(timeout=timeout_seconds)
+        return not self._queue.unfinished_tasks
+
+    def _upload(self, batch: Batch) -> None:
+        error = "the server is stopping"
+        for attempt in range(self._attempts):
+            if attempt:
+                gevent.sleep(full_jitter(attempt - 1, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS))
+            if self._delivery.over:
+                break
+            try:
+                self._deliver(batch)
+            except StoreUnavailable as exc:
+                error = str(exc)
+            except StoreError as exc:
+                error = str(exc)
+                break
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the batch must not go with it
+                log.exception("upload_failed_unexpectedly", extra={"key": batch.key})
+                self._counts.count(metrics.PUT_ERRORS)
+                error = repr(exc)
+                break
+            else:
+                return
+        self._spill(batch, "put_failed", error)
+
+    def _deliver(self, batch: Batch) -> None:
+        self._delivery.attempt(batch)
+        self._ledger.store(batch.events)
+        self._capacity.expose(-len(batch.payload))
+
+    def _spill(self, batch: Batch, reason: str, error: str) -> None:
+        attempt = 0
+        while True:
+            try:
+                return self._spool.spill(batch, reason, error)
+            except DiskError:
+                log.debug("spill_failed", exc_info=True)  # told once by Capacity.failed
+            try:
+                return self._deliver(batch)
+            except StoreError as exc:
+                error = str(exc)
+            gevent.sleep(full_jitter(attempt, _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS))
+            attempt += 1

@@ -1,0 +1,32 @@
+"""What gunicorn serves: ``estat.wsgi:app``. Imported by each worker after its fork.
+
+The pipeline starts in gunicorn's post_worker_init hook (see ``lifecycle``), which
+conf/gunicorn.conf.py sets; until then every event is refused with 503.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from estat import lifecycle
+from estat.app import create_app
+from estat.pipeline import Pipeline
+
+
+class Application:
+    """The Falcon app with the pipeline behind it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self._app = create_app(pipeline)
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        # gunicorn drops an application's own "Connection: close"; its response object,
+        # whose method start_response is, takes the wish instead
+        response = getattr(start_response, "__self__", None)
+        environ["estat.close_connection"] = getattr(response, "force_close", None)
+        return self._app(environ, start_response)
+
+
+app = Application(Pipeline(lifecycle.settings(), lifecycle.page(), lifecycle.slot()))

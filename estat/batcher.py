@@ -25,7 +25,7 @@ class Batcher:
         self._due = now + self._max_age_seconds
 
     def close(self) -> None:
-        """The batch has ended."""
+        """End the batch."""
         self._partition = None
 
     def takes(self, events: int, size_bytes: int, partition: str) -> bool:

@@ -49,7 +49,9 @@ class Buffer:
 
     def full_for(self, events: int = 1, size_bytes: int = 1) -> bool:
         """Tell whether there is no room for so much more now."""
-        return self._events + events > self._max_events or self._bytes + size_bytes > self._max_bytes
+        return (
+            self._events + events > self._max_events or self._bytes + size_bytes > self._max_bytes
+        )
 
     def put(self, submission: Submission) -> None:
         """Queue a submission that was checked."""

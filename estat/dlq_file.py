@@ -89,7 +89,7 @@ def unpack(data: bytes) -> Batch:
             opened=about["opened"],
         )
         expected_bytes = about["bytes"]
-    except (isal_zlib.error, ValueError, KeyError, TypeError) as exc:
+    except (isal_zlib.error, ValueError, KeyError, TypeError) as exc:  # type: ignore[misc]
         raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
     if len(batch.payload) != expected_bytes:
         raise Unreadable(f"{len(batch.payload)} bytes of {expected_bytes}")

@@ -43,7 +43,7 @@ def gunzip(data: bytes) -> bytes:
         inflater = isal_zlib.decompressobj(_GZIP)
         try:
             whole.append(inflater.decompress(rest))
-        except isal_zlib.error as exc:
+        except isal_zlib.error as exc:  # type: ignore[misc]
             raise ValueError(f"damaged gzip: {exc}") from exc
         if not inflater.eof:
             raise ValueError("gzip cut off")

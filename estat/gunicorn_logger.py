@@ -1,4 +1,4 @@
-"""gunicorn's own log lines, in the format of ours. The access log stays gunicorn's, off by default."""
+"""gunicorn's own log lines, in the format of ours; its access log stays off unless asked for."""
 
 from typing import Any
 

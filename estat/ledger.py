@@ -59,11 +59,11 @@ class Ledger:
         )
 
     def store(self, events: int) -> None:
-        """Pending events are in S3."""
+        """Count pending events as stored."""
         self._move({metrics.PENDING: -events, metrics.STORED: events})
 
     def spill(self, events: int, size_bytes: int) -> None:
-        """Pending events became a DLQ file."""
+        """Count pending events as a DLQ file."""
         self._move(
             {
                 metrics.PENDING: -events,
@@ -75,7 +75,7 @@ class Ledger:
         )
 
     def replay(self, events: int, size_bytes: int) -> None:
-        """A DLQ file's events are in S3 and the file is gone."""
+        """Count a DLQ file's events as stored; the file is gone."""
         self._move(
             {
                 metrics.DLQ_EVENTS: -events,
@@ -87,7 +87,7 @@ class Ledger:
         )
 
     def drop(self, events: int, size_bytes: int, reason: str) -> None:
-        """A DLQ file is gone, its events unstored; ``reason`` is a key of DROPPED."""
+        """Count a DLQ file's events as dropped; ``reason`` is a key of DROPPED."""
         self._move(
             {
                 metrics.DLQ_EVENTS: -events,

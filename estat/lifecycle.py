@@ -67,7 +67,7 @@ def load_settings() -> Settings:
                 print(f"estat: {problem}", file=sys.stderr)  # noqa: T201 - no log is set up yet
             sys.exit(2)
         for problem in exc.problems:
-            logger.error("reload_refused", extra={"problem": problem})  # noqa: TRY400
+            logger.error("reload_refused", extra={"problem": problem})
     loaded: Settings = _inherited["settings"]
     log.configure(loaded.log_level, loaded.log_format)
     return loaded
@@ -257,13 +257,9 @@ class Drain:
         watch = gevent.spawn(self._watch_hurry)
         left = self._pipeline.drain(self._upload_until, self._deadline)
         watch.kill(block=False)
-        logger.log(
-            logging.ERROR if left else logging.INFO, "worker_drained", extra={"left": left}
-        )
+        logger.log(logging.ERROR if left else logging.INFO, "worker_drained", extra={"left": left})
 
     def _watch_hurry(self) -> None:
         while not self.hurried:
             gevent.sleep(0.05)
         self._pipeline.hurry()
-
-

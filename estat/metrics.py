@@ -36,7 +36,7 @@ class Cell(NamedTuple):
     name: str
     help: str
     kind: str
-    index: int
+    at: int
     label: tuple[str, str] | None = None
 
 
@@ -45,7 +45,7 @@ class Histogram(NamedTuple):
 
     name: str
     help: str
-    index: int
+    at: int
     bounds: tuple[float, ...]
     scale: int  # cells hold integers: the sum is stored as value * scale
 
@@ -75,12 +75,12 @@ def _gauge(name: str, text: str) -> int:
 
 
 def _running(name: str, text: str) -> int:
-    """A gauge whose rows are signed changes: one worker adds, another takes away."""
+    """Declare a gauge whose rows are signed changes: one worker adds, another takes away."""
     return _cell(name, text, "running")
 
 
 def _internal(name: str, text: str) -> int:
-    """A number that belongs to a living process, shared but not exposed as it is."""
+    """Declare a number of a living process that is shared but not exposed as it is."""
     return _cell(name, text, "internal")
 
 
@@ -162,7 +162,7 @@ LAG_SECONDS = _histogram(
 #: Cells in a row.
 COLUMNS = _width
 
-_OF_LIVING = [cell.index for cell in _CELLS if cell.kind in ("gauge", "internal")]
+_OF_LIVING = [cell.at for cell in _CELLS if cell.kind in ("gauge", "internal")]
 
 
 class Metrics:
@@ -183,9 +183,9 @@ class Metrics:
     def observe(self, histogram: Histogram, value: float, weight: int = 1) -> None:
         """Count ``value``, in the histogram's unit, ``weight`` times."""
         cells = self._cells
-        index = histogram.index
-        cells[index + bisect_left(histogram.bounds, value)] += weight
-        cells[index + len(histogram.bounds) + 1] += round(value * histogram.scale) * weight
+        at = histogram.at
+        cells[at + bisect_left(histogram.bounds, value)] += weight
+        cells[at + len(histogram.bounds) + 1] += round(value * histogram.scale) * weight
 
 
 def forget_process(row: Row) -> None:
@@ -225,7 +225,7 @@ class _PageCollector(Collector):
                 kind = CounterMetricFamily if cell.kind == "counter" else GaugeMetricFamily
                 labels = [cell.label[0]] if cell.label else []
                 family = families[cell.name] = kind(cell.name, cell.help, labels=labels)
-            family.add_metric([cell.label[1]] if cell.label else [], totals[cell.index])
+            family.add_metric([cell.label[1]] if cell.label else [], totals[cell.at])
         yield from families.values()
         yield _oldest(rows, totals)
         for histogram in _HISTOGRAMS:
@@ -239,8 +239,8 @@ def _oldest(rows: list[list[int]], totals: list[int]) -> Metric:
 
 
 def _family(histogram: Histogram, totals: list[int]) -> Metric:
-    end = histogram.index + len(histogram.bounds) + 1
-    cumulated = accumulate(totals[histogram.index : end])
+    end = histogram.at + len(histogram.bounds) + 1
+    cumulated = accumulate(totals[histogram.at : end])
     bounds = (*map(str, map(float, histogram.bounds)), "+Inf")
     return HistogramMetricFamily(
         histogram.name,

@@ -84,9 +84,9 @@ class Pipeline:
         self._health.on_recovery(self._retrier.nudge)
         self._watch = DiskWatch(self._capacity)
         self._accepting = False
-        self._collecting: gevent.Greenlet | None = None
-        self._retrying: gevent.Greenlet | None = None
-        self._others: list[gevent.Greenlet] = []
+        self._collecting: gevent.Greenlet[[], None] | None = None
+        self._retrying: gevent.Greenlet[[], None] | None = None
+        self._others: list[gevent.Greenlet[[], None]] = []
 
     def start(self) -> None:
         """Open the store and start every stage."""
@@ -94,7 +94,7 @@ class Pipeline:
             self._stores.get(self.settings.raw_bucket)
         except StoreError as exc:
             # without credentials, say: batches go to the DLQ until there are some
-            log.error("store_not_opened", extra={"error": str(exc)})  # noqa: TRY400
+            log.error("store_not_opened", extra={"error": str(exc)})
         self._capacity.refresh()
         self._collecting = self._spawn(self._collector.run)
         self._retrying = self._spawn(self._retrier.run)
@@ -207,15 +207,15 @@ class Pipeline:
                 self._spool.spill(record, "stream_record", str(exc))
             except DiskError as failure:
                 # no event is lost with it; an audit will show the stream as open
-                log.error("stream_record_lost", extra={"error": str(failure)})  # noqa: TRY400
+                log.error("stream_record_lost", extra={"error": str(failure)})
 
-    def _spawn(self, run: Callable[[], None]) -> gevent.Greenlet:
+    def _spawn(self, run: Callable[[], None]) -> "gevent.Greenlet[[], None]":
         greenlet = gevent.spawn(run)
         greenlet.link_exception(self._stage_died)
         return greenlet
 
-    def _stage_died(self, greenlet: gevent.Greenlet) -> None:
-        """A stage must never end by an error; if one does, stop accepting and say so."""
+    def _stage_died(self, greenlet: "gevent.Greenlet[[], None]") -> None:
+        """Stop accepting and say so: a stage must never end by an error."""
         self.broken = str(greenlet)
         log.critical("stage_died", extra={"stage": self.broken, "error": repr(greenlet.exception)})
 

@@ -1,5 +1,6 @@
 """The HTTP resources: a request in, an answer out, and the counts of both."""
 
+import logging
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from estat import event, metrics
 from estat.clientip import ClientAddress
 from estat.errors import REFUSALS, Refused
 from estat.intake import Events, Intake
+from estat.log import Seldom
 from estat.pipeline import Pipeline
 
 #: Bytes that must arrive within READ_TIMEOUT; a larger body gets it again for each of them.
@@ -36,6 +38,7 @@ class Collect:
         self._client = ClientAddress(settings.trusted_proxies)
         self._max_bytes = settings.max_batch_body_size
         self._read_seconds = settings.read_timeout
+        self._seldom = Seldom(logging.getLogger(__name__))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 202 when the events are accepted, an error when they are refused."""
@@ -52,6 +55,7 @@ class Collect:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
             if refused.reason == "queue_full":
                 counts.count(metrics.REQUESTS_QUEUE_FULL)
+            self._seldom.warning("requests_refused", refused.reason, example=refused.description)
             raise
         except Exception:
             counts.count(metrics.REQUESTS_REJECTED["internal_error"])
@@ -66,9 +70,7 @@ class Collect:
 
     def _origin(self, req: falcon.Request) -> bytes:
         environ = req.env
-        ip = self._client.find(
-            environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR")
-        )
+        ip = self._client.find(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR"))
         return event.origin(ip, environ.get("HTTP_USER_AGENT", ""))
 
     def _body(self, req: falcon.Request) -> bytes:

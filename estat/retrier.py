@@ -80,7 +80,7 @@ class Retrier:
             os.close(self._leader)
 
     def nudge(self) -> None:
-        """The store works again: do not wait for the next interval."""
+        """Do not wait for the next interval: the store works again."""
         self._failures = 0
         self._wakeup.set()
 

@@ -80,7 +80,7 @@ class Uploader:
             except StoreError as exc:
                 error = str(exc)
                 break
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the batch must not go with it
+            except Exception as exc:
                 log.exception("upload_failed_unexpectedly", extra={"key": batch.key})
                 self._counts.count(metrics.PUT_ERRORS)
                 error = repr(exc)

@@ -22,6 +22,7 @@ class Application:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
+        """Serve one request."""
         # gunicorn drops an application's own "Connection: close"; its response object,
         # whose method start_response is, takes the wish instead
         response = getattr(start_response, "__self__", None)

@@ -1,0 +1,101 @@
+"""``estat check``: tries everything that the server needs, and says what to do about the rest.
+
+A line for each thing: ``ok``, ``warn`` or ``FAIL``. The bucket is tried with a
+small object under DLQ_PREFIX, which is read back, written again (to see whether
+the store honours If-None-Match) and removed.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from estat import config, identity, mounts
+from estat.batch import crc32_of
+from estat.config import Settings
+from estat.dlq import DeadLetterQueue
+from estat.errors import DiskError, ObjectExists, SettingsError, StoreDenied, StoreError
+from estat.stores import Store, Stores
+
+_BODY = b"written by estat check\n"
+_BUCKET_HINT = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "check", help="check the settings, the DLQ directory and the bucket"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line for each check; return 0, 1 when one failed, 2 when a setting is bad."""
+    del args
+    try:
+        settings = config.load()
+    except SettingsError as exc:
+        for problem in exc.problems:
+            _line("FAIL", "setting", problem)
+        return 2
+    _line("ok", "settings", "all valid")
+    failed = [not check(settings) for check in (_dlq, _bucket)]
+    return 1 if any(failed) else 0
+
+
+def _dlq(settings: Settings) -> bool:
+    try:
+        dlq = DeadLetterQueue(settings.dlq_dir)
+        dlq.create()
+        totals = dlq.walk()
+    except DiskError as exc:
+        _line("FAIL", "dlq", f"{exc}; make DLQ_DIR a directory that the server may write to")
+        return False
+    _line("ok", "dlq", f"{settings.dlq_dir} is writable, {totals.files} files wait in it")
+    for warning in mounts.warnings(settings.dlq_dir):
+        _line("warn", "dlq", f"{warning}; set DLQ_DIR to a directory on a disk that stays")
+    return True
+
+
+def _bucket(settings: Settings) -> bool:
+    key = f"{settings.dlq_prefix}/.check-{identity.new_stream()}"
+    try:
+        store = Stores(settings).get(settings.raw_bucket)
+        store.put(key, _BODY, crc32_of(_BODY), "text/plain", {})
+    except StoreError as exc:
+        _line("FAIL", "bucket", f"can't write to {settings.raw_bucket}: {exc}; {_BUCKET_HINT}")
+        return False
+    _line("ok", "bucket", f"wrote {key} to {settings.raw_bucket}")
+    read = _try("read it back", lambda: _read_back(store, key), "grant s3:GetObject")
+    removed = _try(
+        "remove it", lambda: store.delete(key), f"remove {key} by hand; only this check needs it"
+    )
+    return read and removed
+
+
+def _read_back(store: Store, key: str) -> None:
+    if store.head(key) is None or store.get(key) != _BODY:
+        raise StoreDenied("what was read is not what was written")
+    try:
+        store.put(key, _BODY, crc32_of(_BODY), "text/plain", {})
+    except ObjectExists:
+        return
+    _line(
+        "warn", "bucket",
+        "the store replaces objects despite If-None-Match; the server looks before it replays, "
+        "but keep other writers away from RAW_PREFIX",
+    )  # fmt: skip
+
+
+def _try(what: str, action: Callable[[], None], hint: str) -> bool:
+    try:
+        action()
+    except StoreError as exc:
+        _line("FAIL", "bucket", f"can't {what}: {exc}; {hint}")
+        return False
+    _line("ok", "bucket", what)
+    return True
+
+
+def _line(status: str, subject: str, text: str) -> None:
+    sys.stdout.write(f"{status:<4} {subject}: {text}\n")

@@ -1,0 +1,129 @@
+"""How the text of a setting becomes its value.
+
+Each function takes the text and returns the value, or raises ValueError or
+KeyError; ``config`` makes the sentence that tells what would be valid.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+Network = IPv4Network | IPv6Network
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?")
+_SIZE_UNITS = {
+    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+}  # fmt: skip
+_PREFIX = re.compile(r"[A-Za-z0-9!_.*'()=-]+(?:/[A-Za-z0-9!_.*'()=-]+)*")
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+INSTANCE = re.compile(r"[A-Za-z0-9.-]{1,48}")
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s/]*):(?P<port>\d{1,5})")
+
+
+def duration(text: str) -> float:
+    """Parse ``500ms``, ``120s``, ``24h`` into seconds."""
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise ValueError
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def size(text: str) -> int:
+    """Parse ``16384``, ``8MiB``, ``18GB`` into bytes."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError
+    return int(match[1]) * _SIZE_UNITS[match[2] or ""]
+
+
+def whole(text: str) -> int:
+    """Parse a whole number."""
+    if not re.fullmatch(r"\d+", text):
+        raise ValueError
+    return int(text)
+
+
+def flag(text: str) -> bool:
+    """Parse true or false."""
+    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+
+
+def choice(options: Any) -> Callable[[str], str]:
+    """Return a parser for the members of a Literal type."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in get_args(options):
+            raise ValueError
+        return text.lower()
+
+    return parse
+
+
+def pattern(expected: re.Pattern[str]) -> Callable[[str], str]:
+    """Return a parser for text that matches as a whole."""
+
+    def parse(text: str) -> str:
+        if not expected.fullmatch(text):
+            raise ValueError
+        return text
+
+    return parse
+
+
+def prefix(text: str) -> str:
+    """Parse a key prefix; slashes around it are dropped."""
+    return pattern(_PREFIX)(text.strip("/"))
+
+
+def bucket(text: str) -> str:
+    """Parse a bucket's name or ``file:DIR``, the directory made absolute."""
+    if text.startswith("file:"):
+        path = text.removeprefix("file:")
+        if not path:
+            raise ValueError
+        return "file:" + os.path.abspath(path.removeprefix("//"))
+    if ".." in text:
+        raise ValueError
+    return pattern(_BUCKET)(text)
+
+
+def address(text: str) -> str:
+    """Parse ``HOST:PORT``; no host means every IPv4 address."""
+    match = _ADDRESS.fullmatch(text)
+    if not match or int(match["port"]) > 65535:
+        raise ValueError
+    return f"{match['host'] or '0.0.0.0'}:{int(match['port'])}"  # noqa: S104 - what ":8080" means
+
+
+def proxies(text: str) -> int | tuple[Network, ...]:
+    """Parse a number of proxies, or their networks."""
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    return tuple(ip_network(part.strip()) for part in text.split(","))
+
+
+def zone(text: str) -> ZoneInfo:
+    """Parse the name of a time zone."""
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, OSError) as exc:
+        raise ValueError from exc
+
+
+def between(parse: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
+    """Return ``parse`` with bounds, both included."""
+
+    def bounded(text: str) -> float:
+        value = parse(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return bounded

@@ -38,7 +38,6 @@ def _default_instance() -> str:
     return cleaned or "instance"
 
 
-# fmt: off - a table reads better with its short rows side by side
 def _setting(
     parse: Callable[[str], Any],
     default: str | None,
@@ -87,6 +86,7 @@ def _not_yet(default: str, feature: str, group: str, *, secret: bool = False) ->
         f"{only}: {feature} is not available in this version",
         f"Reserved: {feature} is not available in this version.",
         group,
+        secret=secret,
     )
 
 
@@ -201,8 +201,8 @@ class Settings:
 
     dlq_dir: str = _setting(
         os.path.abspath,
-        "/tmp/dlq",
-        "a directory",  # noqa: S108 - the established default
+        "/tmp/dlq",  # noqa: S108 - the established default
+        "a directory",
         "The directory of the dead letter queue.",
         DLQ,
     )
@@ -266,9 +266,6 @@ class Settings:
         "One JSON object a line, or lines for people.",
         LOG,
     )
-
-
-# fmt: on
 
 
 def declarations() -> dict[str, Declaration]:

@@ -1,0 +1,145 @@
+"""Settings: parsed, bounded, all problems told together."""
+
+import pytest
+
+from estat import config, reference
+from estat.errors import SettingsError
+
+MINIMAL = {"RAW_BUCKET": "events"}
+
+
+def problems(**given: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        config.load({**MINIMAL, **given}, env_file="")
+    return caught.value.problems
+
+
+def load(**given: str) -> config.Settings:
+    return config.load({**MINIMAL, **given}, env_file="")
+
+
+def test_the_established_defaults_hold():
+    settings = load()
+    assert (settings.max_body_size, settings.channel_size, settings.batch_size) == (
+        16384, 4000, 5000,
+    )  # fmt: skip
+    assert (settings.flush_interval, settings.s3_timeout, settings.dlq_max_age) == (120, 3, 86400)
+    assert settings.dlq_max_size_bytes == 18 * 10**9
+    assert settings.http_addr == "0.0.0.0:8080"
+
+
+def test_all_problems_are_told_together_with_variable_value_and_what_is_valid():
+    found = problems(RAW_BUCKET="", BATCH_SIZE="many", FLUSH_INTERVAL="120")
+    assert len(found) == 3
+    assert "RAW_BUCKET is not set" in found[0]
+    assert any("BATCH_SIZE='many'" in line and "whole number from 1" in line for line in found)
+    assert any("FLUSH_INTERVAL='120'" in line and "120s" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DURABILITY", "journal"),
+        ("FALLBACK_BUCKET", "other"),
+        ("IP_MODE", "hash"),
+        ("EVENT_FORMAT", "raw"),
+        ("ALLOWED_ORIGINS", "https://example.com"),
+        ("METRICS_ADDR", ":9090"),
+        ("CAPTURE_HEADERS", "referer"),
+        ("DLQ_SHARED", "true"),
+    ],
+)
+def test_a_setting_whose_feature_is_not_there_is_refused(name, value):
+    (problem,) = problems(**{name: value})
+    assert name in problem
+    assert "not available" in problem
+
+
+def test_a_secret_is_not_repeated_in_a_problem():
+    (problem,) = problems(WRITE_KEYS="hunter2")
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parsed"),
+    [
+        ("FLUSH_INTERVAL", "500ms", 0.5),
+        ("DLQ_MAX_AGE", "24h", 86400),
+        ("BATCH_BYTES", "8MiB", 8 * 2**20),
+        ("DLQ_MAX_SIZE_BYTES", "18GB", 18 * 10**9),
+        ("MAX_BODY_SIZE", "16384", 16384),
+        ("HTTP_ADDR", "127.0.0.1:9", "127.0.0.1:9"),
+        ("HTTP_ADDR", "[::]:8080", "[::]:8080"),
+        ("RAW_PREFIX", "/a/b/", "a/b"),
+        ("S3_CONDITIONAL_PUT", "FALSE", False),
+        ("TRUSTED_PROXIES", "2", 2),
+    ],
+)
+def test_durations_sizes_and_the_like_are_parsed(name, value, parsed):
+    assert getattr(load(**{name: value}), name.lower()) == parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FLUSH_INTERVAL", "0s"),
+        ("MAX_BODY_SIZE", "-1"),
+        ("WEB_CONCURRENCY", "0"),
+        ("WEB_CONCURRENCY", "1.5"),
+        ("HTTP_ADDR", "8080"),
+        ("HTTP_ADDR", ":99999"),
+        ("RAW_BUCKET", "Has_Capitals"),
+        ("RAW_BUCKET", "s3://events"),
+        ("RAW_BUCKET", "file:"),
+        ("RAW_PREFIX", "a//b"),
+        ("PARTITION_TZ", "Mars/Olympus"),
+        ("PARTITION_TZ", "../../etc/passwd"),
+        ("INSTANCE_ID", "under_score"),
+        ("INSTANCE_ID", "x" * 49),
+        ("DLQ_OVERFLOW", "drop_newest"),
+        ("TRUSTED_PROXIES", "10.0.0.0/99"),
+        ("S3_CONDITIONAL_PUT", "maybe"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(name, value):
+    (problem,) = problems(**{name: value})
+    assert problem.startswith(f"{name}={value!r} is not valid")
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    found = problems(
+        MAX_BODY_SIZE="2MiB", RAW_PREFIX="raw", DLQ_PREFIX="raw/dlq",
+        DRAIN_DELAY="25s", SHUTDOWN_TIMEOUT="25s",
+    )  # fmt: skip
+    assert [line.split("=")[0] for line in found] == ["MAX_BODY_SIZE", "DLQ_PREFIX", "DRAIN_DELAY"]
+
+
+def test_the_environment_wins_over_the_env_file(tmp_path):
+    file = tmp_path / ".env"
+    file.write_text("RAW_BUCKET=from-file\nBATCH_SIZE=7\n")
+    settings = config.load({"RAW_BUCKET": "from-environment"}, env_file=str(file))
+    assert (settings.raw_bucket, settings.batch_size) == ("from-environment", 7)
+
+
+def test_a_directory_bucket_is_made_absolute_so_that_dlq_files_can_name_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert load(RAW_BUCKET="file:data").raw_bucket == f"file:{tmp_path}/data"
+
+
+def test_the_example_file_sets_what_the_defaults_are(tmp_path):
+    file = tmp_path / "all.env"
+    file.write_text(reference.example().replace("\n#", "\n").replace("# ", "#"))
+    given = {
+        line.partition("=")[0]: line.partition("=")[2]
+        for line in reference.example().splitlines()
+        if "=" in line and not line.startswith("# ")
+    }
+    uncommented = {name.lstrip("#"): value for name, value in given.items()}
+    assert set(uncommented) == set(config.declarations())
+    uncommented["RAW_BUCKET"] = "events"
+    assert config.load(uncommented, env_file="") == load()
+
+
+@pytest.mark.parametrize("path", list(reference.files()))
+def test_generated_references_agree_with_the_code(path, pytestconfig):
+    assert (pytestconfig.rootpath / path).read_text() == reference.files()[path], "run: make docs"

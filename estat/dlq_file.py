@@ -74,6 +74,8 @@ def unpack(data: bytes) -> Batch:
     inflater = isal_zlib.decompressobj(_GZIP)
     try:
         about = json.loads(inflater.decompress(data))
+        if not inflater.eof:
+            raise Unreadable("cut off within its header")
         if about["estat_dlq"] != _FORMAT:
             raise Unreadable(f"format {about['estat_dlq']!r} is not known")
         batch = Batch(

@@ -1,0 +1,168 @@
+"""Exactly once under one key: what delivery does when the key is taken."""
+
+import gevent
+import pytest
+
+from estat import encoder, identity, metrics
+from estat.delivery import Delivery
+from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
+from estat.health import StoreHealth
+from estat.metrics import Metrics
+from tests.unit.batches import batch, lines
+
+
+class FakeStore:
+    """A bucket in memory, with faults put in by hand."""
+
+    def __init__(self, *, conditional=True):
+        self.objects = {}
+        self.conditional = conditional
+        self.fault = None
+        self.puts = 0
+
+    def put(self, key, body, crc32, content_type, metadata):
+        self.puts += 1
+        if self.fault:
+            self.fault(key)
+        if self.conditional and key in self.objects:
+            raise ObjectExists(key)
+        self.objects[key] = (body, metadata)
+
+    def head(self, key):
+        return self.objects[key][1] if key in self.objects else None
+
+    def get(self, key):
+        return self.objects[key][0]
+
+
+class FakeStores:
+    def __init__(self, store):
+        self.get = lambda bucket: store
+
+
+@pytest.fixture
+def store():
+    return FakeStore()
+
+
+@pytest.fixture
+def row():
+    return metrics.page().rows[1]
+
+
+@pytest.fixture
+def delivery(store, row):
+    return Delivery(FakeStores(store), 0.5, Metrics(row), StoreHealth())
+
+
+def stored(store):
+    return sorted(
+        line for body, _ in store.objects.values() for line in encoder.gunzip(body).splitlines(True)
+    )
+
+
+def keep(store, numbers, **kwargs):
+    existing = batch(numbers, **kwargs)
+    store.objects[existing.key] = (existing.payload, existing.metadata)
+
+
+def split(numbers):
+    return sorted(lines(numbers).splitlines(keepends=True))
+
+
+def test_a_batch_is_put_once_with_its_ids_as_metadata(delivery, store):
+    delivery.attempt(batch())
+    assert store.objects[batch().key] == (batch().payload, batch().metadata)
+
+
+@pytest.mark.parametrize("there", [range(1, 11), range(1, 20)])
+def test_a_taken_key_that_covers_the_batch_means_stored(delivery, store, there):
+    keep(store, there)
+    delivery.attempt(batch(range(1, 11)))
+    assert stored(store) == split(there)
+
+
+@pytest.mark.parametrize("recovered", [True, False])
+@pytest.mark.parametrize("there", [range(1, 6), range(4, 7), [1, 2, 9, 10]])
+def test_only_the_missing_ids_go_up_beside_an_object_with_fewer(delivery, store, there, recovered):
+    keep(store, there)
+    delivery.attempt(batch(range(1, 11)), recovered=recovered)
+    assert stored(store) == split(range(1, 11))
+    assert set(store.objects) == {batch().key, identity.rest_key(batch().key, 1)}
+
+
+def test_rests_that_are_there_in_part_too_are_completed(delivery, store):
+    keep(store, range(1, 4))
+    rest = batch(range(4, 6))
+    store.objects[identity.rest_key(rest.key, 1)] = (rest.payload, rest.metadata)
+    delivery.attempt(batch(range(1, 11)))
+    assert stored(store) == split(range(1, 11))
+    assert identity.rest_key(batch().key, 2) in store.objects
+
+
+def test_ids_are_compared_even_where_metadata_has_gaps(delivery, store):
+    keep(store, [1, 2, 3, 10])
+    delivery.attempt(batch(range(1, 11)))
+    assert stored(store) == split(range(1, 11))
+
+
+def test_a_recovered_batch_is_looked_up_first_where_the_store_replaces_objects(row):
+    store = FakeStore(conditional=False)
+    keep(store, range(1, 20))
+    delivery = Delivery(FakeStores(store), 0.5, Metrics(row), StoreHealth())
+    delivery.attempt(batch(range(1, 11)), recovered=True)
+    assert stored(store) == split(range(1, 20))
+    assert store.puts == 0
+
+
+def test_objects_of_others_under_our_key_are_neither_replaced_nor_taken_for_ours(delivery, store):
+    store.objects[batch().key] = (encoder.gzip(b"something else\n"), {})
+    with pytest.raises(StoreDenied):
+        delivery.attempt(batch())
+    assert store.objects[batch().key][0] == encoder.gzip(b"something else\n")
+
+
+def test_an_attempt_that_hangs_ends_at_its_deadline_and_is_counted(delivery, store, row):
+    store.fault = lambda key: gevent.sleep(60)
+    with pytest.raises(StoreUnavailable, match="no answer"):
+        delivery.attempt(batch())
+    assert row.cells[metrics.PUT_ERRORS] == 1
+
+
+def test_attempts_end_when_the_drain_says_so(store, row):
+    delivery = Delivery(FakeStores(store), 60, Metrics(row), StoreHealth())
+    started = gevent.event.Event()
+
+    def hang(key):
+        started.set()
+        gevent.sleep(60)
+
+    store.fault = hang
+    attempt = gevent.spawn(delivery.attempt, batch())
+    started.wait(5)
+    delivery.end_attempts(0)
+    with pytest.raises(StoreUnavailable):
+        attempt.get(timeout=5)
+    assert delivery.over
+    with pytest.raises(StoreUnavailable, match="no time left"):
+        delivery.attempt(batch())
+
+
+def test_a_refused_object_says_nothing_about_the_store(delivery, store):
+    def refuse(key):
+        raise ObjectRefused(key)
+
+    store.fault = refuse
+    for _ in range(5):
+        with pytest.raises(ObjectRefused):
+            delivery.attempt(batch())
+    assert not delivery._health.down
+
+
+def test_a_streams_record_is_stored_as_plain_json(delivery, store):
+    from dataclasses import replace
+
+    record = replace(batch(), key="raw_streams/x.json", events=0, payload=encoder.gzip(b'{"a":1}'))
+    delivery.attempt(record)
+    delivery.attempt(record)
+    assert store.objects["raw_streams/x.json"][0] == b'{"a":1}'

@@ -1,0 +1,92 @@
+"""The accounting closes after every move, and shows what died."""
+
+import itertools
+
+import pytest
+
+from estat import ledger, metrics
+from estat.ledger import Ledger
+from estat.metrics import Metrics
+
+
+@pytest.fixture
+def page():
+    return metrics.page()
+
+
+def books(page, slot):
+    return Ledger(Metrics(page.rows[slot]))
+
+
+def test_every_move_keeps_the_accounting_closed(page):
+    one, two = books(page, 1), books(page, 2)
+    steps = [
+        lambda: one.accept(100),
+        lambda: one.store(40),
+        lambda: one.spill(60, 5000),
+        lambda: two.replay(30, 2500),
+        lambda: two.drop(20, 2000, "overflow"),
+        lambda: one.adopt(7, 1, 300),
+        lambda: two.drop(7, 300, "unreadable"),
+    ]
+    for step in steps:
+        step()
+        assert ledger.terms(page).lost == 0
+    assert ledger.terms(page) == ledger.Terms(
+        accepted=100, adopted=7, stored=70, pending=0, in_dlq=10, handed_over=0, dropped=27
+    )
+
+
+def test_a_dead_workers_pending_events_show_as_lost_and_its_counters_stay(page):
+    books(page, 1).accept(5)
+    books(page, 1).store(2)
+    metrics.forget_process(page.rows[1])
+    terms = ledger.terms(page)
+    assert (terms.accepted, terms.stored, terms.pending, terms.lost) == (5, 2, 0, 3)
+
+
+def test_the_next_worker_in_a_slot_counts_on(page):
+    books(page, 1).accept(5)
+    metrics.forget_process(page.rows[1])
+    books(page, 1).accept(1)
+    assert ledger.terms(page).accepted == 6
+
+
+def test_a_reader_takes_a_row_whole_although_its_writer_died_in_the_middle(page):
+    row = page.rows[1]
+    row.begin()
+    row.cells[metrics.ACCEPTED] = 3
+    assert row.read()[metrics.ACCEPTED] == 3
+    metrics.forget_process(row)
+    assert row.cells[0] % 2 == 0
+
+
+def test_the_exposition_adds_up_the_rows_and_names_every_metric_of_the_contract(page):
+    books(page, 1).accept(3)
+    books(page, 2).accept(4)
+    Metrics(page.rows[1]).observe(metrics.BATCH_EVENTS, 10)
+    Metrics(page.rows[2]).observe(metrics.BATCH_EVENTS, 11, weight=2)
+    text = metrics.render(page).decode()
+    assert "events_accepted_total 7.0" in text
+    assert 'batch_events_bucket{le="10.0"} 1.0' in text
+    assert 'batch_events_bucket{le="50.0"} 3.0' in text
+    assert "batch_events_sum 32.0" in text
+    for name in (
+        "http_requests_total http_requests_accepted_total http_requests_rejected_queue_full_total"
+        " s3_events_stored_total s3_put_errors_total dlq_events_enqueued_total"
+        " dlq_events_reuploaded_total dlq_events_dropped_total dlq_files_current"
+        " http_requests_rejected_total events_accepted_total events_adopted_total"
+        " events_handed_over_total events_pending dlq_events_current dlq_size_bytes"
+        " dlq_oldest_seconds dlq_files_expired_total dlq_files_quarantined_total queue_events"
+        " queue_bytes event_store_lag_seconds_count"
+    ).split():
+        assert any(line.startswith((f"{name} ", f"{name}{{")) for line in text.splitlines()), name
+
+
+def test_cells_do_not_overlap():
+    spans = [(cell.at, cell.at) for cell in metrics._CELLS]
+    spans += [(h.at, h.at + len(h.bounds) + 1) for h in metrics._HISTOGRAMS]
+    spans.sort()
+    assert spans[0][0] == 1
+    assert spans[-1][1] == metrics.COLUMNS - 1
+    assert all(a[1] + 1 == b[0] for a, b in itertools.pairwise(spans))

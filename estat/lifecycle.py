@@ -12,6 +12,7 @@ Who does what:
 
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -30,6 +31,8 @@ from estat.metrics import Metrics
 from estat.shared import ARBITER, DRAINING, HURRYING, SharedPage
 
 logger = logging.getLogger(__name__)
+
+_SHM = "/dev/shm"  # noqa: S108
 
 # What the arbiter hands to its workers by fork. A worker class, hooks and the
 # WSGI module are only named to gunicorn, so there is no constructor to pass it to.
@@ -89,8 +92,8 @@ def gunicorn_config() -> dict[str, Any]:
         "worker_connections": 4096,
         "graceful_timeout": math.ceil(current.shutdown_timeout - current.drain_delay),
         "control_socket_disable": True,
-        # the heartbeat file must not wait for a disk
-        "worker_tmp_dir": "/dev/shm",  # noqa: S108
+        # the heartbeat's file must not wait for a disk
+        "worker_tmp_dir": _SHM if os.path.isdir(_SHM) else None,
         "preload_app": False,
         "when_ready": when_ready,
         "pre_fork": pre_fork,

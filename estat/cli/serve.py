@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shutil
 import sys
 from typing import Any
 
@@ -25,13 +24,10 @@ def run(args: argparse.Namespace) -> int:
         for problem in exc.problems:
             sys.stderr.write(f"estat: {problem}\n")
         return 2
-    # the console script, not "python -m gunicorn", which breaks SIGUSR2
-    beside = os.path.join(os.path.dirname(sys.executable), "gunicorn")
-    gunicorn = beside if os.path.exists(beside) else shutil.which("gunicorn")
-    if gunicorn is None:
-        sys.stderr.write("estat: gunicorn's console script is not on the PATH\n")
-        return 2
+    # gunicorn's console script where there is one: under "python -m" it can't re-execute itself
+    script = os.path.join(os.path.dirname(sys.executable), "gunicorn")
+    gunicorn = [script] if os.path.exists(script) else [sys.executable, "-m", "gunicorn"]
     configuration = os.path.join(os.path.dirname(config.__file__), "gunicorn_conf.py")
     sys.stderr.flush()
-    arguments = [gunicorn, "-c", configuration, "estat.wsgi:app"]
-    return os.execv(gunicorn, arguments)  # noqa: S606 - no shell
+    arguments = [*gunicorn, "-c", configuration, "estat.wsgi:app"]
+    return os.execv(arguments[0], arguments)  # noqa: S606 - no shell

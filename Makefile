@@ -1,0 +1,61 @@
+# `make help` lists the targets. Everything runs in .venv, which is made when it is missing
+# or older than the dependencies in setup.cfg.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+IMAGE ?= estat-ingest:latest
+PORT ?= 8080
+
+.DEFAULT_GOAL := help
+.PHONY: help run-local test lint check bench docs build push clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@
+
+run-local: $(VENV)/.installed ## start the server on 127.0.0.1:8080, objects in ./data
+	@echo
+	@echo "  Send an event:    curl -d '{\"hello\":\"world\"}' -H 'Content-Type: application/json' http://127.0.0.1:$(PORT)/collect"
+	@echo "  See its object:   zcat data/raw/dt=*/hr=*/*.jsonl.gz      (about five seconds later)"
+	@echo "  Look inside:      curl http://127.0.0.1:$(PORT)/metrics"
+	@echo "  Stop:             Ctrl-C; what is in memory is stored first"
+	@echo
+	@HTTP_ADDR=127.0.0.1:$(PORT) RAW_BUCKET=$${RAW_BUCKET:-file:./data} DLQ_DIR=$${DLQ_DIR:-./data/dlq} \
+	 FLUSH_INTERVAL=$${FLUSH_INTERVAL:-5s} LOG_FORMAT=$${LOG_FORMAT:-console} \
+	 exec $(BIN)/gunicorn -c conf/gunicorn.conf.py estat.wsgi:app
+
+test: $(VENV)/.installed-dev ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## what CI runs
+
+bench: $(VENV)/.installed-dev ## compare with a bare Falcon resource on stock gunicorn (needs wrk)
+	$(BIN)/python -m bench
+
+docs: $(VENV)/.installed ## write the generated references
+	$(BIN)/python -m estat.reference
+
+build: ## build the container image
+	docker build --tag $(IMAGE) .
+
+push: ## push the image; IMAGE=<account>.dkr.ecr.<region>.amazonaws.com/estat-ingest:<tag>
+	docker push $(IMAGE)
+
+clean: ## remove what the other targets made, but not ./data
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

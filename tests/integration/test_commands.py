@@ -1,0 +1,81 @@
+"""``estat check`` and ``estat serve`` as a person runs them."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.support.server import BIN, DEFAULTS
+
+
+def estat(*arguments, cwd, **settings):
+    environ = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")} | DEFAULTS
+    return subprocess.run(
+        [BIN / "estat", *arguments], cwd=cwd, env=environ | settings, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def statuses(result):
+    return [line.split()[0] for line in result.stdout.splitlines()]
+
+
+def test_a_good_setup_passes_the_check_and_keeps_no_probe(tmp_path):
+    result = estat("check", cwd=tmp_path, RAW_BUCKET="file:data", DLQ_DIR=str(tmp_path / "dlq"))
+    assert result.returncode == 0, result.stdout
+    assert "FAIL" not in statuses(result)
+    assert [name for _, _, names in os.walk(tmp_path / "data") for name in names] == []
+
+
+def test_a_good_s3_bucket_passes_the_check_and_keeps_no_probe(tmp_path, moto):
+    bucket = moto.new_bucket()
+    result = estat("check", cwd=tmp_path, RAW_BUCKET=bucket.name, DLQ_DIR=str(tmp_path / "dlq"),
+                   AWS_ENDPOINT_URL_S3=moto.url)  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert bucket.keys() == []
+
+
+def test_a_missing_bucket_fails_the_check_with_what_to_do(tmp_path, moto):
+    result = estat("check", cwd=tmp_path, RAW_BUCKET="no-such-bucket-here",
+                   DLQ_DIR=str(tmp_path / "dlq"), AWS_ENDPOINT_URL_S3=moto.url)  # fmt: skip
+    assert result.returncode == 1
+    assert "NoSuchBucket" in result.stdout
+    assert "check RAW_BUCKET" in result.stdout
+
+
+def test_an_unusable_dlq_directory_fails_the_check(tmp_path):
+    (tmp_path / "file").touch()
+    result = estat("check", cwd=tmp_path, RAW_BUCKET="file:data",
+                   DLQ_DIR=str(tmp_path / "file" / "dlq"))  # fmt: skip
+    assert result.returncode == 1
+    assert any(line.startswith("FAIL dlq") for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_wrong_settings_are_all_told_and_exit_2(tmp_path, command):
+    result = estat(command, cwd=tmp_path, BATCH_SIZE="-1", DURABILITY="journal")
+    assert result.returncode == 2
+    told = result.stdout + result.stderr
+    assert all(name in told for name in ("RAW_BUCKET is not set", "BATCH_SIZE", "DURABILITY"))
+
+
+def test_the_production_start_refuses_wrong_settings_with_exit_2(tmp_path, pytestconfig):
+    environ = {"PATH": os.environ["PATH"], "RAW_BUCKET": "file:data", "BATCH_SIZE": "zero"}
+    result = subprocess.run(
+        [BIN / "gunicorn", "-c", pytestconfig.rootpath / "conf/gunicorn.conf.py", "estat.wsgi:app"],
+        cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "BATCH_SIZE='zero'" in result.stderr
+
+
+def test_an_unusable_dlq_directory_ends_the_start_with_exit_2(tmp_path, pytestconfig):
+    (tmp_path / "file").touch()
+    environ = {"PATH": os.environ["PATH"], "RAW_BUCKET": "file:data", "HTTP_ADDR": "127.0.0.1:0",
+               "DLQ_DIR": str(tmp_path / "file" / "dlq")}  # fmt: skip
+    result = subprocess.run(
+        [BIN / "gunicorn", "-c", pytestconfig.rootpath / "conf/gunicorn.conf.py", "estat.wsgi:app"],
+        cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "DLQ_DIR" in result.stderr

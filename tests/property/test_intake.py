@@ -1,0 +1,81 @@
+"""Whatever bytes come in: refused with a reason, or stored as strict JSON of the same meaning."""
+
+import json
+from ipaddress import ip_address
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from estat import event
+from estat.clientip import ClientAddress
+from estat.errors import REFUSALS, Refused
+from estat.intake import Intake
+
+INTAKE = Intake(max_event_bytes=2000, max_events=20)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+events = st.dictionaries(st.text(), json_values, max_size=5)
+
+
+def refuse_constant(name):
+    raise AssertionError(f"{name} was stored")
+
+
+def strict(line):
+    return json.loads(line.decode(), parse_constant=refuse_constant)
+
+
+@given(st.binary(max_size=300), st.sampled_from(["application/json", "text/plain", None,
+                                                 "application/x-ndjson"]))  # fmt: skip
+@example(b'{"a":-}', "application/json")
+@example(b'{"a":1e999}', "text/plain")
+@example(b"\n\n{}\n", None)
+def test_any_bytes_are_refused_with_a_known_reason_or_become_json_lines(body, content_type):
+    try:
+        found = INTAKE.read(body, content_type)
+    except Refused as refused:
+        assert refused.reason in REFUSALS
+        return
+    for line in found.bodies:
+        assert isinstance(strict(line), dict)
+        assert b"\n" not in line
+
+
+@given(events)
+def test_an_event_keeps_its_meaning(value):
+    (line,) = INTAKE.read(json.dumps(value).encode(), "application/json").bodies
+    expected = json.loads(
+        json.dumps(value, ensure_ascii=False)
+        .encode("utf-16-le", "surrogatepass")
+        .decode("utf-16-le", "replace")
+    )
+    assert strict(line) == expected
+
+
+@given(st.lists(events, min_size=1, max_size=20))
+def test_an_array_and_its_lines_are_the_same_batch(values):
+    array = INTAKE.read(json.dumps(values).encode(), "application/json")
+    lines = INTAKE.read(b"\n".join(json.dumps(v).encode() for v in values), "application/jsonl")
+    assert array.bodies == lines.bodies
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=2000))
+def test_any_header_becomes_a_bounded_json_string(value):
+    text = json.loads(event.header_text(value))
+    assert len(text) <= event.MAX_HEADER_CHARS
+
+
+@given(st.text(max_size=60), st.integers(0, 3))
+def test_any_forwarded_header_yields_an_address_or_the_peer(header, hops):
+    found = ClientAddress(hops).find("10.0.0.9", header)
+    assert str(ip_address(found)) == found
+
+
+@given(st.text(max_size=40))
+def test_what_a_client_writes_on_the_left_never_wins(forged):
+    assert ClientAddress(1).find("10.0.0.9", f"{forged},203.0.113.7") == "203.0.113.7"

@@ -4,9 +4,9 @@
 which never changes again, whether it waits, is uploaded or lies in the DLQ.
 """
 
-import time
 from dataclasses import dataclass
 
+from gevent.event import AsyncResult
 from isal import isal_zlib
 
 from estat import identity, metrics
@@ -68,7 +68,7 @@ class OpenBatch:
         self._lines: list[bytes] = []
         self._waiting_bytes = 0
         self._encoder = Encoder()
-        self._encode_seconds = 0.0
+        self._piece: AsyncResult[None] | None = None
         self._accepted_at: list[tuple[int, int]] = []
 
     def add(self, lines: list[bytes], size_bytes: int, accepted: float) -> None:
@@ -84,15 +84,17 @@ class OpenBatch:
             marks.append((second, len(lines)))
 
     def compress(self, threads: Offload) -> None:
-        """Compress what waits, if that is worth the hop; returns when it is done."""
-        if self._waiting_bytes >= _PIECE_BYTES:
+        """Begin to compress what waits, if that is worth the hop and the last piece is done."""
+        if self._waiting_bytes >= _PIECE_BYTES and (self._piece is None or self._piece.ready()):
             lines, self._lines, self._waiting_bytes = self._lines, [], 0
-            self._timed(threads, self._encoder.feed, lines)
+            self._piece = threads.start(self._encoder.feed, lines)
 
     def seal(self, threads: Offload, counts: Metrics) -> Batch:
-        """Compress the rest and return the finished batch."""
-        payload, crc32 = self._timed(threads, self._encoder.finish, self._lines)
-        counts.observe(metrics.ENCODE_SECONDS, self._encode_seconds)
+        """Compress the rest, waiting for it, and return the finished batch."""
+        if self._piece:
+            self._piece.get()
+        payload, crc32 = threads.run(self._encoder.finish, self._lines)
+        counts.observe(metrics.ENCODE_SECONDS, self._encoder.seconds)
         counts.observe(metrics.BATCH_EVENTS, self._events)
         counts.observe(metrics.BATCH_BYTES, len(payload))
         return Batch(
@@ -108,12 +110,6 @@ class OpenBatch:
             opened=self._opened,
             accepted_at=tuple(self._accepted_at),
         )
-
-    def _timed(self, threads: Offload, work, lines):  # type: ignore[no-untyped-def]
-        started = time.perf_counter()
-        result = threads.run(work, lines)
-        self._encode_seconds += time.perf_counter() - started
-        return result
 
 
 def crc32_of(payload: bytes) -> int:

@@ -14,11 +14,9 @@ from estat import event, identity
 from estat.batch import OpenBatch
 from estat.batcher import Batcher
 from estat.buffer import Buffer, Submission
-from estat.capacity import Capacity
 from estat.config import Settings
-from estat.metrics import Metrics
 from estat.offload import Offload
-from estat.uploader import Uploader
+from estat.sealer import Sealer
 
 #: A partition can only change on a quarter of an hour: no time zone is offset by less.
 _PARTITION_SECONDS = 900
@@ -29,21 +27,19 @@ _GROUP_SUBMISSIONS = 500
 
 
 class Collector:
-    """The loop from the buffer to the uploader, for one stream."""
+    """The loop from the buffer to the sealer, for one stream."""
 
     def __init__(
-        self, stream: str, buffer: Buffer, batcher: Batcher, uploader: Uploader,
-        capacity: Capacity, threads: Offload, counts: Metrics, settings: Settings,
+        self, stream: str, buffer: Buffer, batcher: Batcher, sealer: Sealer, threads: Offload,
+        settings: Settings,
     ) -> None:  # fmt: skip
         self.events = 0  # numbered so far
         self.batches = 0
         self._stream = stream
         self._buffer = buffer
         self._batcher = batcher
-        self._uploader = uploader
-        self._capacity = capacity
+        self._sealer = sealer
         self._threads = threads
-        self._counts = counts
         self._settings = settings
         self._batch: OpenBatch | None = None
         self._flush = False
@@ -58,7 +54,7 @@ class Collector:
             waiting = self._buffer.take(patience)
             while waiting:
                 self._collect(waiting)
-            if self._batch and (ending or self._flush or self._due()):
+            if ending or self._flush or self._due():
                 self._seal()
             self._flush = False
             if ending:
@@ -119,12 +115,10 @@ class Collector:
         return self._batch
 
     def _seal(self) -> None:
-        open_batch, self._batch = self._batch, None
-        assert open_batch is not None  # noqa: S101 - both callers look
+        batch, self._batch = self._batch, None
         self._batcher.close()
-        batch = open_batch.seal(self._threads, self._counts)
-        self._capacity.expose(len(batch.payload) - open_batch.raw_bytes)
-        self._uploader.submit(batch)
+        if batch:
+            self._sealer.submit(batch)
 
     def _partition(self, quarter: int) -> str:
         return identity.partition(quarter * _PARTITION_SECONDS, self._settings.partition_tz)

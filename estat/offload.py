@@ -7,13 +7,14 @@ a hanging disk must not stop uploads.
 from collections.abc import Callable
 from typing import TypeVar
 
+from gevent.event import AsyncResult
 from gevent.threadpool import ThreadPool
 
 T = TypeVar("T")
 
 
 class Offload:
-    """A pool of ``threads`` native threads; a caller waits while all are busy."""
+    """A pool of ``threads`` native threads; a caller waits for one while all are busy."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPool(threads)
@@ -25,3 +26,8 @@ class Offload:
         """
         result: T = self._pool.apply(work, args)
         return result
+
+    def start(self, work: Callable[..., T], *args: object) -> "AsyncResult[T]":
+        """Begin to run ``work(*args)`` in a thread; ``get`` of the answer waits for its result."""
+        started: AsyncResult[T] = self._pool.spawn(work, *args)
+        return started

@@ -1,10 +1,10 @@
 """The data path of one worker, put together: start, accept, drain.
 
-    resource -> accept -> Buffer -> Collector -> Uploader -> Delivery -> store
-                                        |            |
-                                        +-> Spool <--+
-                                              |
-                                             DLQ -> Retrier -> Delivery -> store
+    resource -> accept -> Buffer -> Collector -> Sealer -> Uploader -> Delivery -> store
+                                                               |
+                                                             Spool
+                                                               |
+                                                              DLQ -> Retrier -> Delivery -> store
 
 The composition root: every part gets its collaborators here, and here alone.
 A pipeline is made after fork, because its stream must be unlike any other.
@@ -33,6 +33,7 @@ from estat.health import StoreHealth
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.retrier import Retrier
+from estat.sealer import Sealer
 from estat.shared import SERVING, SharedPage
 from estat.spool import Spool
 from estat.stores import Stores
@@ -40,7 +41,7 @@ from estat.uploader import Uploader
 
 log = logging.getLogger(__name__)
 
-_ENCODER_THREADS = 1  # the pieces of a gzip stream must stay in order
+_ENCODER_THREADS = 2  # the open batch, and the one that is being sealed
 _DISK_THREADS = 4
 
 #: What the last steps of a drain may take beyond the last upload: the stream's record.
@@ -73,10 +74,12 @@ class Pipeline:
             self._delivery, self._spool, self._ledger, self._capacity, self.counts,
             settings.upload_queue, settings.s3_app_retries,
         )  # fmt: skip
+        encoder = Offload(_ENCODER_THREADS)
+        self._sealer = Sealer(self._uploader, self._capacity, encoder, self.counts)
         self._collector = Collector(
             self.stream, self._buffer,
             Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval),
-            self._uploader, self._capacity, Offload(_ENCODER_THREADS), self.counts, settings,
+            self._sealer, encoder, settings,
         )  # fmt: skip
         self._retrier = Retrier(
             dlq, self._delivery, self._ledger, self._capacity, self.counts, page, disk, settings
@@ -98,18 +101,31 @@ class Pipeline:
         self._capacity.refresh()
         self._collecting = self._spawn(self._collector.run)
         self._retrying = self._spawn(self._retrier.run)
-        self._others = [self._spawn(self._watch.run)]
+        self._others = [self._spawn(self._watch.run), self._spawn(self._sealer.run)]
         self._others += [
             self._spawn(self._uploader.run) for _ in range(self.settings.upload_concurrency)
         ]
         self._accepting = True
         log.info("worker_started", extra={"stream": self.stream})
 
+    def check_room(self) -> None:
+        """Raise Refused if not a single event could be accepted: spares parsing a request."""
+        if not self._accepting or self.broken:
+            raise Refused("unavailable", "the server is starting or stopping")
+        if self._buffer.full_for():
+            gevent.sleep(0)  # as in accept
+            if self._buffer.full_for():
+                raise Refused("queue_full", "the queue is full; try again")
+
     def accept(self, origin: bytes, bodies: list[bytes]) -> None:
         """Accept a request's events, all or none. Raises Refused, and nothing is left behind."""
         if not self._accepting or self.broken:
             raise Refused("unavailable", "the server is starting or stopping")
         submission = Submission(origin, bodies)
+        if self._buffer.full_for(len(bodies), submission.size_bytes):
+            # busy connections may have run one after the other since the collector last did;
+            # full means that it can't keep up, not that it had no turn
+            gevent.sleep(0)
         self._buffer.check(submission)
         self._capacity.admit(submission.size_bytes)
         self._capacity.expose(submission.size_bytes)
@@ -158,6 +174,7 @@ class Pipeline:
             self._delivery.end_attempts(upload_until)
         if self._collecting:
             self._collecting.join(timeout=_left(deadline))
+        self._sealer.join(_left(deadline))
         self._uploader.join(_left(deadline))
         if self._retrying:
             self._retrying.join(timeout=_left(deadline))

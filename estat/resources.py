@@ -49,7 +49,9 @@ class Collect:
             encoding = req.get_header("Content-Encoding")
             if encoding and encoding.lower() != "identity":
                 raise Refused("unsupported_encoding", f"{encoding[:100]} is not supported")
-            events = self._intake.read(self._body(req), req.content_type)
+            body = self._body(req)
+            self._pipeline.check_room()
+            events = self._intake.read(body, req.content_type)
             self._pipeline.accept(self._origin(req), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])

@@ -11,7 +11,7 @@ from estat.clientip import ClientAddress
 from estat.errors import REFUSALS, Refused
 from estat.intake import Intake
 
-INTAKE = Intake(max_event_bytes=2000, max_events=20)
+INTAKE = Intake(max_event_bytes=1_000_000, max_events=20)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

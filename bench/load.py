@@ -1,0 +1,86 @@
+"""One round of load: wrk with keep-alive connections, each sending its next request when answered.
+
+wrk is closed-loop: its latencies are those at full load, mostly time in line.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from typing import NamedTuple
+
+from bench import cpu
+from bench.contenders import Contender
+from bench.errors import BenchError
+from bench.servers import Running
+
+CONNECTIONS = 32
+
+_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "post.lua")
+_SUMMARY = re.compile(
+    r"^bench answers=(\d+) refused=(\d+) failed=(\d+) duration_us=(\d+) p50_us=(\d+) p99_us=(\d+)$",
+    re.MULTILINE,
+)
+_TIMEOUT_SECONDS = 5
+#: What wrk may take beyond its round: reading the requests, the last answers.
+_PATIENCE_SECONDS = 30
+
+
+class Round(NamedTuple):
+    """What one round found."""
+
+    events: int  # answered 2xx
+    answers: int
+    refused: int  # answers over 399
+    failed: int  # connections that were not opened, broke, or got no answer in time
+    events_per_second: float
+    cpu_us: float  # per event
+    p50_ms: float  # per request
+    p99_ms: float
+
+
+def wrk_version() -> str | None:
+    """Return wrk's version; None if there is no wrk."""
+    if not shutil.which("wrk"):
+        return None
+    # -v is an error to wrk, which prints its version all the same
+    shown = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
+    match = re.search(r"wrk (\S+)", shown.stdout + shown.stderr)
+    return match[1] if match else "of unknown version"
+
+
+def run(contender: Contender, server: Running, requests_path: str, seconds: int) -> Round:
+    """Send load for so many seconds. Raises BenchError."""
+    command = [
+        "wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s",
+        "--timeout", f"{_TIMEOUT_SECONDS}s", "--script", _SCRIPT,
+        f"http://127.0.0.1:{server.port}", "--", requests_path,
+    ]  # fmt: skip
+    before = cpu.tree_seconds(server.pid)
+    try:
+        finished = subprocess.run(
+            command, capture_output=True, text=True, check=False,
+            timeout=seconds + _PATIENCE_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as exc:
+        raise BenchError(f"{contender.name}: wrk did not end") from exc
+    used_seconds = cpu.tree_seconds(server.pid) - before
+    summary = _SUMMARY.search(finished.stdout)
+    if finished.returncode or not summary:
+        raise BenchError(f"{contender.name}: wrk failed:\n{finished.stdout}{finished.stderr}")
+    answers, refused, failed, duration_us, p50_us, p99_us = map(int, summary.groups())
+    events = (answers - refused) * contender.events_per_request
+    if not events:
+        raise BenchError(f"{contender.name}: {refused} of {answers} requests refused, none served")
+    return Round(
+        events=events,
+        answers=answers,
+        refused=refused,
+        failed=failed,
+        events_per_second=events / duration_us * 1e6,
+        # requests still in flight at the end cost CPU but don't count: at most
+        # CONNECTIONS of thousands
+        cpu_us=used_seconds * 1e6 / events,
+        p50_ms=p50_us / 1000,
+        p99_ms=p99_us / 1000,
+    )

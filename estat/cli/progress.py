@@ -1,0 +1,61 @@
+"""A progress bar on a terminal.
+
+Draws on one line and only if the stream is a terminal; else every method does
+nothing, so that callers needn't ask. Drawing is limited in rate, so ``update``
+may be called as often as convenient. No thread of its own: who calls, draws.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+#: Seconds between two drawings, at least: faster can't be read and costs terminal output.
+_REDRAW_SECONDS = 0.1
+
+_BAR_CHARS = 20
+_CLEAR = "\r\x1b[K"
+
+
+class ProgressBar:
+    """Shows how much of a whole is done, and a line of text beside it.
+
+    ``total`` is in any unit (bytes, events); None, if it isn't known, shows the text alone.
+    """
+
+    def __init__(
+        self, stream: TextIO, total: int | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream
+        self._total = total
+        self._clock = clock
+        self._shown = stream.isatty()
+        self._drawn_at: float | None = None
+
+    def update(self, done: int, text: Callable[[], str]) -> None:
+        """Draw, if it is time to; ``text`` is only called then."""
+        if not self._shown:
+            return
+        now = self._clock()
+        if self._drawn_at is not None and now - self._drawn_at < _REDRAW_SECONDS:
+            return
+        self._drawn_at = now
+        line = self._bar(done) + text()
+        # one column less: a full last column makes some terminals wrap
+        columns = shutil.get_terminal_size().columns - 1
+        self._stream.write(_CLEAR + line[:columns])
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Take the bar away, so that what is written next begins on a clean line."""
+        if self._drawn_at is not None:
+            self._stream.write(_CLEAR)
+            self._stream.flush()
+            self._drawn_at = None
+
+    def _bar(self, done: int) -> str:
+        if not self._total:
+            return ""
+        share = min(max(done / self._total, 0.0), 1.0)
+        filled = int(share * _BAR_CHARS)
+        return f"{share:4.0%} [{'#' * filled}{'.' * (_BAR_CHARS - filled)}] "

@@ -1,0 +1,44 @@
+"""Finishes batches: waits for the compressor, so that the collector need not.
+
+One batch is finished at a time and one more may wait; then the collector waits,
+the queue fills, and requests are refused. So a disk or a store that can't take
+batches any more bounds memory instead of filling it.
+"""
+
+from gevent.queue import JoinableQueue
+
+from estat.batch import OpenBatch
+from estat.capacity import Capacity
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.uploader import Uploader
+
+
+class Sealer:
+    """The loop from open batches to the uploader."""
+
+    def __init__(
+        self, uploader: Uploader, capacity: Capacity, threads: Offload, counts: Metrics
+    ) -> None:
+        self._uploader = uploader
+        self._capacity = capacity
+        self._threads = threads
+        self._counts = counts
+        self._queue: JoinableQueue[OpenBatch] = JoinableQueue(maxsize=1)
+
+    def submit(self, batch: OpenBatch) -> None:
+        """Take over a batch that takes no more events; waits while another one waits."""
+        self._queue.put(batch)
+
+    def run(self) -> None:
+        """Seal batches for ever; the drain kills it when there are none."""
+        while True:
+            open_batch = self._queue.get()
+            batch = open_batch.seal(self._threads, self._counts)
+            self._capacity.expose(len(batch.payload) - open_batch.raw_bytes)
+            self._uploader.submit(batch)
+            self._queue.task_done()
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait until every batch is with the uploader, at most so long."""
+        self._queue.join(timeout=timeout_seconds)

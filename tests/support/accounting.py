@@ -1,0 +1,72 @@
+"""The promise as assertions: accepted = stored exactly once + what is on disk."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+Line = dict[str, Any]
+
+
+def check(
+    accepted: Iterable[str], stored: list[Line], on_disk: Iterable[Line] = (),
+    unanswered: Iterable[str] = (),
+) -> None:  # fmt: skip
+    """Assert that each accepted event is there once, and nothing else but unanswered ones.
+
+    ``accepted`` and ``unanswered`` are the ``n`` of events (see ``Client``).
+    """
+    everything = [*stored, *on_disk]
+    there = Counter(line["body"]["n"] for line in everything)
+    assert there, "nothing was stored at all"
+    twice = {name: times for name, times in there.items() if times > 1}
+    assert not twice, f"stored more than once: {_some(twice)}"
+    lost = set(accepted) - there.keys()
+    assert not lost, f"{len(lost)} accepted events are nowhere: {_some(lost)}"
+    strange = there.keys() - set(accepted) - set(unanswered)
+    assert not strange, f"{len(strange)} events were never accepted: {_some(strange)}"
+    check_ids(everything)
+
+
+def check_ids(lines: list[Line]) -> dict[str, int]:
+    """Assert that every stream's numbers are 1 to n, once each; return n by stream."""
+    numbers: dict[str, list[int]] = {}
+    for line in lines:
+        stream, _, number = line["id"].rpartition("-")
+        numbers.setdefault(stream, []).append(int(number))
+    for stream, found in numbers.items():
+        assert len(found) == len(set(found)), f"ids twice in {stream}"
+        assert sorted(found) == list(range(1, len(found) + 1)), (
+            f"a gap in {stream}: {_some(set(range(1, max(found) + 1)) - set(found))} missing"
+        )
+    return {stream: len(found) for stream, found in numbers.items()}
+
+
+def missing(metrics: dict[str, float]) -> float:
+    """Return how many events the terms of the metrics do not account for."""
+    dropped = sum(
+        value for name, value in metrics.items() if name.startswith("dlq_events_dropped_total{")
+    )
+    return (
+        metrics["events_accepted_total"] + metrics["events_adopted_total"]
+        - metrics["s3_events_stored_total"] - metrics["events_pending"]
+        - metrics["dlq_events_current"] - metrics["events_handed_over_total"] - dropped
+    )  # fmt: skip
+
+
+def check_equation(metrics: dict[str, float]) -> None:
+    """Assert that accepted + adopted = stored + pending + dlq + handed over + dropped."""
+    assert missing(metrics) == 0, {
+        name: value for name, value in metrics.items() if "events" in name and "bucket" not in name
+    }
+
+
+def check_stopped(log_lines: list[Line]) -> Line:
+    """Assert that the server's one accounting line says that nothing was lost; return it."""
+    lines = [line for line in log_lines if line.get("event") == "server_stopped"]
+    assert len(lines) == 1, lines
+    assert lines[0]["lost"] == 0, lines[0]
+    return lines[0]
+
+
+def _some(items: Iterable[object]) -> list[str]:
+    return sorted(map(str, items))[:10]

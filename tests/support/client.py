@@ -1,0 +1,106 @@
+"""A client that numbers its events and remembers what became of each."""
+
+import http.client
+import itertools
+import json
+import threading
+from typing import Self
+
+from tests.support.server import Answer, Server, ask
+
+_NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+class Client:
+    """Sends events ``{"n": "<name>-<i>"}``; the answer to their request decides their list."""
+
+    def __init__(self, name: str = "a", size_bytes: int = 0) -> None:
+        self.accepted: list[str] = []
+        self.refused: list[str] = []
+        self.unanswered: list[str] = []  # these may be stored or not
+        self._name = name
+        self._padding = "x" * size_bytes
+        self._numbers = itertools.count(1)
+
+    def send(
+        self, server: Server, count: int = 1, *,
+        on: http.client.HTTPConnection | None = None,
+    ) -> Answer:  # fmt: skip
+        """Send ``count`` events in one request and return its answer."""
+        names = [f"{self._name}-{next(self._numbers)}" for _ in range(count)]
+        lines = [json.dumps({"n": name, "padding": self._padding}) for name in names]
+        body = "\n".join(lines).encode()
+        connection = on or server.connection()
+        try:
+            answer = ask(connection, "POST", "/collect", body, _NDJSON)
+        except (OSError, http.client.HTTPException):
+            self.unanswered += names
+            raise
+        finally:
+            if on is None:
+                connection.close()
+        if answer.status == 202:
+            assert answer.json["accepted"] == count, answer
+            self.accepted += names
+        else:
+            self.refused += names
+        return answer
+
+    def must_send(self, server: Server, count: int = 1, requests: int = 1) -> None:
+        """Send ``requests`` times ``count`` events, all of which must be accepted."""
+        connection = server.connection()
+        try:
+            for _ in range(requests):
+                answer = self.send(server, count, on=connection)
+                assert answer.status == 202, answer
+        finally:
+            connection.close()
+
+
+class Load:
+    """Clients in threads that send all the time, each on keep-alive connections."""
+
+    def __init__(self, server: Server, clients: int = 3, per_request: int = 5) -> None:
+        self.clients = [Client(f"load{i}") for i in range(clients)]
+        self._server = server
+        self._per_request = per_request
+        self._end = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(client,)) for client in self.clients
+        ]
+
+    @property
+    def accepted(self) -> list[str]:
+        return [name for client in self.clients for name in client.accepted]
+
+    @property
+    def unanswered(self) -> list[str]:
+        return [name for client in self.clients for name in client.unanswered]
+
+    @property
+    def refused(self) -> list[str]:
+        return [name for client in self.clients for name in client.refused]
+
+    def _run(self, client: Client) -> None:
+        connection = self._server.connection()
+        while not self._end.is_set():
+            try:
+                answer = client.send(self._server, self._per_request, on=connection)
+            except (OSError, http.client.HTTPException):
+                connection.close()  # the next request connects again
+                self._end.wait(0.02)
+            else:
+                if answer.status != 202:
+                    self._end.wait(0.02)
+        connection.close()
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+            assert not thread.is_alive(), "a client hangs"

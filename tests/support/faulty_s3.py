@@ -1,0 +1,249 @@
+"""A faulty S3 in front of moto: forwards every byte, until it is told what to do instead.
+
+    s3.fail("503")                            every PUT, until ``heal``
+    s3.fail("hang", times=2)                  the next two
+    s3.fail("500", key=lambda k: "_000002" in k)
+
+Faults: an HTTP status ("500", "503", "403", "404", "400"); "hang" (no answer until
+``heal``); "reset"; "lands_then_hangs", "lands_then_resets" (the store has the object,
+the server never hears of it).
+"""
+
+import hashlib
+import http.client
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from tests.support.lines import gunzip_lines
+
+_ERRORS = {
+    "500": (500, "InternalError", "We encountered an internal error. Please try again."),
+    "503": (503, "SlowDown", "Please reduce your request rate."),
+    "403": (403, "AccessDenied", "Access Denied"),
+    "404": (404, "NoSuchBucket", "The specified bucket does not exist"),
+    "400": (400, "InvalidRequest", "This object is not to S3's taste."),
+    "501": (501, "NotImplemented", "A header you provided implies functionality not implemented."),
+}
+FAULTS = (*_ERRORS, "hang", "reset", "lands_then_hangs", "lands_then_resets")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request as it arrived, and what was done with it."""
+
+    method: str
+    key: str
+    body: bytes
+    conditional: bool
+    outcome: str  # a fault's name, or moto's status
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return gunzip_lines(self.body)
+
+
+class Fault:
+    """What to do with requests that match, for a number of times."""
+
+    def __init__(
+        self, kind: str, method: str, key: Callable[[str], bool], times: int | None
+    ) -> None:
+        self.kind = kind
+        self.hits = 0
+        self._method = method
+        self._key = key
+        self._times = times
+
+    def takes(self, method: str, key: str) -> bool:
+        if self._times is not None and self.hits >= self._times:
+            return False
+        return self._method in ("*", method) and self._key(key)
+
+
+class FaultyS3:
+    """The proxy, in threads of the test's process."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self._upstream_port = upstream_port
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self._attempts: list[Attempt] = []
+        self._release = threading.Event()
+        self._open: set[socket.socket] = set()
+        self._server = _HTTPServer(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def fail(
+        self, kind: str, *, method: str = "PUT", key: Callable[[str], bool] = lambda _: True,
+        times: int | None = None,
+    ) -> Fault:  # fmt: skip
+        """From now on treat matching requests so; an earlier fault wins."""
+        assert kind in FAULTS, kind
+        fault = Fault(kind, method, key, times)
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def heal(self) -> None:
+        """Forward everything again, and let go of whatever hangs."""
+        with self._lock:
+            self._faults.clear()
+            self._release.set()
+            self._release = threading.Event()
+
+    def attempts(self, method: str = "PUT", prefix: str = "raw/") -> list[Attempt]:
+        """Return the attempts of one kind so far, in order."""
+        with self._lock:
+            return [a for a in self._attempts if a.method == method and a.key.startswith(prefix)]
+
+    def puts_by_key(self, prefix: str = "raw/") -> dict[str, list[Attempt]]:
+        found: dict[str, list[Attempt]] = {}
+        for attempt in self.attempts("PUT", prefix):
+            found.setdefault(attempt.key, []).append(attempt)
+        return found
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.heal()
+        self._server.shutdown()
+        self._thread.join(timeout=20)
+        with self._lock:
+            for connection in self._open:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # gone already
+        self._server.server_close()  # joins the threads
+
+    # --- in the handlers' threads
+
+    def opened(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.add(connection)
+
+    def closed(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.discard(connection)
+
+    def decide(self, method: str, key: str) -> tuple[str | None, threading.Event]:
+        with self._lock:
+            fault = next((f for f in self._faults if f.takes(method, key)), None)
+            if fault:
+                fault.hits += 1
+            return (fault.kind if fault else None), self._release
+
+    def record(self, attempt: Attempt) -> None:
+        with self._lock:
+            self._attempts.append(attempt)
+
+    def forward(
+        self, method: str, path: str, headers: list[tuple[str, str]], body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        upstream = http.client.HTTPConnection("127.0.0.1", self._upstream_port, timeout=30)
+        try:
+            upstream.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in headers:
+                if name.lower() != "connection":
+                    upstream.putheader(name, value)
+            upstream.putheader("Connection", "close")
+            upstream.endheaders(body or None)
+            answer = upstream.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
+        finally:
+            upstream.close()
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = False
+    request_queue_size = 128
+
+    def __init__(self, s3: FaultyS3) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.s3 = s3
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is what these tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _HTTPServer
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.s3.opened(self.connection)
+
+    def finish(self) -> None:
+        self.server.s3.closed(self.connection)
+        super().finish()
+
+    def serve(self) -> None:
+        s3 = self.server.s3
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")[2]
+        kind, release = s3.decide(self.command, key)
+        answer = None
+        if kind is None or kind.startswith("lands"):
+            answer = s3.forward(self.command, self.path, self.headers.items(), body)
+        outcome = kind or str(answer and answer[0])
+        conditional = "If-None-Match" in self.headers
+        s3.record(Attempt(self.command, key, body, conditional, outcome))
+        if kind is None:
+            assert answer is not None
+            self._answer(*answer)
+        elif kind in _ERRORS:
+            self._error(key, *_ERRORS[kind])
+        elif kind.endswith(("hang", "hangs")):
+            release.wait(timeout=120)
+            self.close_connection = True
+        else:
+            linger = struct.pack("ii", 1, 0)  # closing now sends a reset
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+            self.close_connection = True
+
+    do_PUT = do_GET = do_HEAD = do_DELETE = do_POST = serve  # noqa: N815
+
+    def _error(self, key: str, status: int, code: str, message: str) -> None:
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            f"<Error><Code>{code}</Code><Message>{message}</Message>"
+            f"<Resource>/{key}</Resource><RequestId>0</RequestId></Error>"
+        )
+        self._answer(status, [("Content-Type", "application/xml")], text.encode())
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        length = str(len(body))
+        for name, value in headers:
+            if name.lower() == "content-length" and self.command == "HEAD":
+                length = value
+            elif name.lower() not in ("content-length", "connection", "transfer-encoding"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""

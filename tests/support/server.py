@@ -1,0 +1,271 @@
+"""The real server as a subprocess: gunicorn with the production configuration."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from tests.support.eventually import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+_START_SECONDS = 30
+_ANSWER_SECONDS = 20
+
+#: What tests run with unless they say otherwise: everything happens soon.
+DEFAULTS = {
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "BATCH_SIZE": "100",
+    "FLUSH_INTERVAL": "100ms",
+    "S3_TIMEOUT": "500ms",
+    "S3_APP_RETRIES": "1",
+    "SHUTDOWN_TIMEOUT": "20s",
+    "UPLOAD_QUEUE": "100",  # else a burst of small batches goes to the DLQ untried
+    "INSTANCE_ID": "test-1.example",
+    "TRUSTED_PROXIES": "1",
+}
+
+_SAMPLE = re.compile(r'(?P<name>\w+)(?P<labels>\{[^}]*\})? (?P<value>\S+)')
+
+
+class Answer(NamedTuple):
+    """An HTTP answer, read to its end."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """One start of the server, in ``directory``; a context manager that leaves nothing running."""
+
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str], *, workers: int = 1, gunicorn: str = ""
+    ) -> None:
+        self.port = free_port()
+        self.workers = workers
+        self.dlq_dir = directory / "dlq"
+        self._directory = directory
+        environ = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ}
+        environ |= DEFAULTS
+        environ |= {
+            "HTTP_ADDR": f"127.0.0.1:{self.port}",
+            "WEB_CONCURRENCY": str(workers),
+            "DLQ_DIR": str(self.dlq_dir),
+            "GUNICORN_CMD_ARGS": gunicorn,
+        }
+        environ |= settings
+        self.environ = environ
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = directory / f"server-{self.port}.log"
+
+    def start(self) -> Self:
+        """Start it and wait until every worker is ready."""
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(BIN / "gunicorn"), "-c", str(ROOT / "conf" / "gunicorn.conf.py"),
+                 "estat.wsgi:app"],
+                cwd=self._directory, env=self.environ, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        eventually(self._is_up, _START_SECONDS, "the server is ready", last_words=self.log_text)
+        return self
+
+    def _is_up(self) -> bool:
+        if self.process.poll() is not None:
+            return True  # the next request will fail, with the log in its message
+        started = len(self.events("worker_started"))
+        return started >= self.workers and self.get("/ready").status == 200
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None, "the server was never started"
+        return self._process
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    # --- requests
+
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a keep-alive connection; the caller closes it."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:  # fmt: skip
+        """Make one request on a connection of its own."""
+        connection = self.connection()
+        try:
+            return ask(connection, method, path, body, headers)
+        finally:
+            connection.close()
+
+    def get(self, path: str) -> Answer:
+        return self.request("GET", path)
+
+    def post(
+        self, body: bytes | str, content_type: str = "application/json", **headers: str
+    ) -> Answer:
+        data = body.encode() if isinstance(body, str) else body
+        return self.request("POST", "/collect", data, {"Content-Type": content_type, **headers})
+
+    def metrics(self) -> dict[str, float]:
+        """Return all samples of a scrape, by name and labels as they are written there."""
+        answer = self.get("/metrics")
+        assert answer.status == 200, answer
+        samples = {}
+        for line in answer.body.decode().splitlines():
+            if line and not line.startswith("#"):
+                match = _SAMPLE.fullmatch(line)
+                assert match, f"not a sample: {line!r}"
+                samples[match["name"] + (match["labels"] or "")] = float(match["value"])
+        return samples
+
+    def problems(self) -> list[str]:
+        """Return what /ready names as wrong; it must be 200 all the while."""
+        answer = self.get("/ready")
+        assert answer.status == 200, answer
+        found: list[str] = answer.json["problems"]
+        return found
+
+    def settled(self) -> bool:
+        """Tell whether every accepted event is stored: none is pending, none in the DLQ."""
+        found = self.metrics()
+        return found["events_pending"] == found["dlq_files_current"] == 0
+
+    def all_on_disk(self) -> bool:
+        """Tell whether what is not stored lies in the DLQ, all of it."""
+        found = self.metrics()
+        return found["events_pending"] == 0 and found["dlq_files_current"] > 0
+
+    # --- processes
+
+    def worker_pids(self) -> list[int]:
+        pid = self.process.pid
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def worker_of(self, connection: http.client.HTTPConnection) -> int:
+        """Return the pid of the worker that has accepted a connection."""
+
+        def find() -> int | None:
+            inode = _server_inode(self.port, connection.sock.getsockname()[1])
+            return next((p for p in self.worker_pids() if inode in _socket_inodes(p)), None)
+
+        found = eventually(find, 5, "a worker has accepted the connection")
+        assert found
+        return found
+
+    def kill_worker(self, pid: int | None = None) -> int:
+        """Kill -9 one worker and return its pid once the arbiter has replaced it."""
+        before = self.worker_pids()
+        victim = pid or before[0]
+        started = len(self.events("worker_started"))
+        os.kill(victim, signal.SIGKILL)
+        eventually(
+            lambda: victim not in self.worker_pids()
+            and len(self.events("worker_started")) > started,
+            _START_SECONDS, "the killed worker is replaced", last_words=self.log_text,
+        )  # fmt: skip
+        return victim
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def wait(self, deadline_seconds: float = 40) -> int:
+        """Wait for the end and return the exit code."""
+        eventually(
+            lambda: self.process.poll() is not None, deadline_seconds, "the server has ended",
+            last_words=self.log_text,
+        )  # fmt: skip
+        return self.process.returncode
+
+    def stop(self, number: int = signal.SIGTERM, deadline_seconds: float = 40) -> int:
+        self.send_signal(number)
+        return self.wait(deadline_seconds)
+
+    def kill(self) -> None:
+        """Kill -9 everything at once: arbiter and workers."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        finally:
+            self.process.wait(timeout=20)
+
+    # --- log
+
+    def log_text(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else "(no log)"
+
+    def logs(self) -> list[dict[str, Any]]:
+        """Return the log's lines; each must be JSON by then."""
+        return [json.loads(line) for line in self.log_text().splitlines(keepends=True)
+                if line.endswith("\n") and line.startswith("{")]  # fmt: skip
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the log's lines of one event."""
+        return [line for line in self.logs() if line.get("event") == name]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.kill()
+
+
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:  # fmt: skip
+    """Make a request on a connection that stays open."""
+    connection.request(method, path, body, dict(headers or {}))
+    answer = connection.getresponse()
+    return Answer(answer.status, answer.headers, answer.read())
+
+
+def _server_inode(server_port: int, client_port: int) -> str | None:
+    """Find the server's end of a connection in /proc/net/tcp."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        ports = [int(address.split(":")[1], 16) for address in fields[1:3]]
+        if ports == [server_port, client_port]:
+            return fields[9]
+    return None
+
+
+def _socket_inodes(pid: int) -> set[str]:
+    inodes = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(descriptor)
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    return inodes

@@ -1,0 +1,196 @@
+"""What ``estat send`` makes of each answer, and of none, from a real HTTP server."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+
+from estat.cli.http_post import Request, Target
+from estat.cli.send_pool import Pool
+from estat.cli.send_tally import Tally
+from tests.support.counterpart import Counterpart, accept, hang_up, hold, refuse
+from tests.support.sending import Send, lines
+
+
+@pytest.fixture
+def server() -> Iterator[Counterpart]:
+    with Counterpart() as running, running.serving():
+        yield running
+
+
+@pytest.fixture
+def estat_send(server: Counterpart, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Send:
+    return Send(server.url, tmp_path, capsys)
+
+
+def test_503_is_sent_again_after_the_time_it_asks_for(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.plays = [refuse(503, "Queue full", "0"), refuse(429, "Slow down", "0")]
+    sent = estat_send(lines(1), "--concurrency", "1")
+    assert server.bodies == [b'{"n":0}'] * 3
+    assert (sent.code, sent.summary["accepted"], sent.summary["retries"]) == (0, 1, 2)
+
+
+def test_503_to_the_last_retry_is_refused_with_its_title(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.otherwise = refuse(503, "Queue full", "0")
+    sent = estat_send(lines(2), "--retries", "3")
+    assert len(server.requests) == 2 * (1 + 3)
+    assert sent.code == 1
+    assert sent.summary["refused_by_reason"] == {"503 Queue full": 2}
+
+
+def test_other_refusals_are_final_and_counted_by_reason(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.plays = [refuse(400, "Invalid JSON"), refuse(413, "Too large"), refuse(413, "Too large")]
+    sent = estat_send(lines(5))
+    assert len(server.requests) == 5
+    assert sent.code == 1
+    assert sent.summary["accepted"] == 2
+    assert sent.summary["refused_by_reason"] == {"413 Too large": 2, "400 Invalid JSON": 1}
+
+
+def test_a_refusal_without_json_goes_by_its_reason_phrase(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.plays = [lambda handler, _: handler.answer(404)]
+    assert estat_send(lines(1)).summary["refused_by_reason"] == {"404 Not Found": 1}
+
+
+def test_events_refused_within_a_batch_are_counted_by_similar_reasons(
+    server: Counterpart, estat_send: Send
+) -> None:
+    errors = [{"index": n, "reason": f"Expecting value (char {n})"} for n in range(2)]
+    server.plays = [
+        lambda handler, _: handler.answer(202, {"accepted": 2, "rejected": 3, "errors": errors})
+    ]
+    sent = estat_send(lines(5), "--batch", "5")
+    assert sent.code == 1
+    assert (sent.summary["accepted"], sent.summary["refused"]) == (2, 3)
+    assert sent.summary["refused_by_reason"] == {
+        "in a batch: Expecting value (char #)": 2,
+        "in a batch: reason not in the answer": 1,
+    }
+
+
+def test_a_batch_refused_as_a_whole_counts_each_of_its_events(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.plays = [refuse(400, "No valid event")]
+    sent = estat_send(lines(4), "--batch", "4")
+    assert sent.summary["refused_by_reason"] == {"400 No valid event": 4}
+
+
+def test_a_success_without_counts_accepts_the_whole_request(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.plays = [lambda handler, _: handler.answer(204)]
+    assert estat_send(lines(4), "--batch", "4").summary["accepted"] == 4
+
+
+def test_counts_that_cannot_be_right_are_not_believed(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.plays = [lambda handler, _: handler.answer(202, {"accepted": 9})]
+    sent = estat_send(lines(4), "--batch", "4")
+    assert (sent.code, sent.summary["accepted"], sent.summary["unanswered"]) == (1, 0, 4)
+
+
+def test_a_gateway_that_got_no_answer_leaves_the_request_unanswered(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.plays = [refuse(504, "")]
+    sent = estat_send(lines(1))
+    assert sent.summary["unanswered_by_reason"] == {"504 Gateway Timeout": 1}
+
+
+def test_a_request_without_an_answer_is_unanswered_and_not_sent_again(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.plays = [accept, hang_up]  # on a connection that served before
+    sent = estat_send(lines(3), "--concurrency", "1")
+    assert server.bodies == lines(3).splitlines()
+    assert sent.code == 1
+    assert (sent.summary["accepted"], sent.summary["unanswered"]) == (2, 1)
+
+
+def test_an_answer_that_is_too_late_leaves_the_request_unanswered(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.plays = [hold]
+    sent = estat_send(lines(2), "--concurrency", "1", "--timeout", "0.2")
+    assert len(server.requests) == 2
+    assert sent.summary["unanswered_by_reason"] == {"no answer within 0.2s": 1}
+
+
+def test_an_answer_that_ends_the_connection_costs_no_event(
+    server: Counterpart, estat_send: Send
+) -> None:
+    server.otherwise = lambda handler, _: handler.answer(
+        202, {"accepted": 1}, {"Connection": "close"}
+    )
+    sent = estat_send(lines(20), "--concurrency", "2")
+    assert (sent.code, sent.summary["accepted"]) == (0, 20)
+    assert len({got.connection for got in server.requests}) == 20
+
+
+def test_a_server_that_comes_up_late_gets_every_event() -> None:
+    """A refused connection is tried again: nothing was sent on it."""
+    with Counterpart(activate=False) as late:
+        late.server_bind()  # has a port that refuses connections until it listens
+        tally = Tally()
+        serving = ExitStack()
+        listening = False
+
+        def listen_after_a_retry() -> None:
+            nonlocal listening
+            if tally.retries and not listening:
+                listening = True
+                late.server_activate()
+                serving.enter_context(late.serving())
+
+        requests = [Request(b"{}", (("Content-Type", b"application/json"),), 1)] * 20
+        pool = Pool(Target.parse(late.url), 2, 50, 10, tally, listen_after_a_retry)
+        try:
+            pool.run(requests)
+        finally:
+            serving.close()
+    assert tally.retries > 0
+    assert (tally.read, tally.accepted, len(late.requests)) == (20, 20, 20)
+
+
+def test_a_server_that_stays_away_ends_the_run_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    sent = Send(f"http://127.0.0.1:{port}/", tmp_path, capsys)(lines(5000), "--retries", "0")
+    assert sent.code == 1
+    assert sent.summary["read"] < 100
+    assert sent.summary["unsent"] == sent.summary["read"]
+    assert sent.stderr == f"estat send: cannot connect to 127.0.0.1:{port}: Connection refused\n"
+
+
+def test_no_more_is_read_than_the_posters_can_take(server: Counterpart) -> None:
+    server.otherwise = hold
+    concurrency = 3
+    tally = Tally()
+    ticks_by_read: dict[int, int] = {}
+
+    def interrupt_when_reading_stalls() -> None:
+        ticks_by_read[tally.read] = ticks_by_read.get(tally.read, 0) + 1
+        if ticks_by_read[tally.read] == 4:
+            server.released.set()
+            raise KeyboardInterrupt
+
+    pool = Pool(Target.parse(server.url), concurrency, 0, 10, tally, interrupt_when_reading_stalls)
+    pool.run(repeat(Request(b"{}", (), 1)))
+    assert pool.interrupted
+    assert tally.read <= concurrency * 3 + 1
+    assert tally.read == tally.unanswered.total() + tally.unsent.total()

@@ -13,6 +13,7 @@ Who does what:
 import logging
 import math
 import os
+import resource
 import signal
 import sys
 import time
@@ -33,6 +34,10 @@ from estat.shared import ARBITER, DRAINING, HURRYING, SharedPage
 logger = logging.getLogger(__name__)
 
 _SHM = "/dev/shm"  # noqa: S108
+
+#: Connections that one worker holds at a time, where the limit of open files allows them.
+_MAX_CONNECTIONS = 4096
+_OTHER_FILES = 200  # uploads, DLQ files, libraries
 
 # What the arbiter hands to its workers by fork. A worker class, hooks and the
 # WSGI module are only named to gunicorn, so there is no constructor to pass it to.
@@ -89,7 +94,7 @@ def gunicorn_config() -> dict[str, Any]:
         # the strict one; "auto" takes whatever is installed
         "http_parser": "python",
         "keepalive": math.ceil(current.keepalive),
-        "worker_connections": 4096,
+        "worker_connections": _connections(),
         "graceful_timeout": math.ceil(current.shutdown_timeout - current.drain_delay),
         "control_socket_disable": True,
         # the heartbeat's file must not wait for a disk
@@ -103,6 +108,17 @@ def gunicorn_config() -> dict[str, Any]:
         "child_exit": child_exit,
         "on_exit": on_exit,
     }
+
+
+def _connections() -> int:
+    """Raise the limit of open files as far as allowed; return the connections that fit a worker."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard and hard != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(_OTHER_FILES, min(_MAX_CONNECTIONS, soft - _OTHER_FILES))
 
 
 # --- in the arbiter

@@ -25,7 +25,7 @@ from estat.backoff import full_jitter
 from estat.capacity import Capacity
 from estat.config import Settings
 from estat.delivery import Delivery
-from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
+from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry, Totals
 from estat.errors import DiskError, ObjectRefused, StoreError, Unreadable
 from estat.ledger import Ledger
 from estat.metrics import Metrics
@@ -38,6 +38,7 @@ _CONCURRENCY = 4
 _IDLE_SECONDS = 1.0
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
+_STRAYS_SECONDS = 30.0
 _STRIKES = 2
 
 _STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
@@ -64,6 +65,8 @@ class Retrier:
         self._failures = 0  # passes in a row in which nothing succeeded
         self._strikes: dict[str, int] = {}  # files that failed, the least recently tried first
         self._expired_at = 0.0
+        self._look_at = 0.0
+        self._strays: Totals | None = None
 
     def run(self) -> None:
         """Replay until ``end``."""
@@ -108,7 +111,9 @@ class Retrier:
         """Go through the files that are due; return the seconds to wait before the next pass."""
         if sum(row.cells[metrics.DLQ_FILES] for row in self._page.used_rows()) <= 0:
             self._counts.set(metrics.DLQ_OLDEST, 0)
+            self._look_for_strays()
             return _IDLE_SECONDS
+        self._strays = None
         now = time.time()
         self._quarantined()
         due = self._due(now)
@@ -134,6 +139,22 @@ class Retrier:
             self._failures += 1
             return full_jitter(self._failures, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS)
         return _IDLE_SECONDS
+
+    def _look_for_strays(self) -> None:
+        """Adopt files that the books do not know: a worker was killed right after its rename.
+
+        Seen once, a file may belong to a worker that is about to enter it; so only
+        what two looks in a row have found is adopted.
+        """
+        if self._strays is None and time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _STRAYS_SECONDS
+        found = self._threads.run(self._dlq.walk)
+        if found.files and found == self._strays:
+            self._ledger.adopt(found.events, found.files, found.size_bytes)
+            self._strays = None
+        else:
+            self._strays = found if found.files else None
 
     def _due(self, now: float) -> list[Entry]:
         """Return what is to be retried now; files that got too old are moved aside."""

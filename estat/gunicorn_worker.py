@@ -1,6 +1,6 @@
 """gunicorn's gevent worker, with an end that loses nothing and waits for nobody.
 
-What differs from the stock worker, all of it about stopping:
+What differs from the stock worker is about stopping:
 
 - it notices a signal at once, not within a second;
 - idle keep-alive connections are closed at once (a load balancer always holds
@@ -8,6 +8,9 @@ What differs from the stock worker, all of it about stopping:
 - requests in flight are answered with ``Connection: close``;
 - SIGINT and SIGQUIT drain like SIGTERM, a lost arbiter and a missed heartbeat too;
 - the heartbeat goes on while the pipeline drains.
+
+And one about refusals: a connection that is closed on an unread body is closed
+in two steps, so that the sender sees the answer before the end.
 """
 
 import os
@@ -28,6 +31,10 @@ from gunicorn.workers.ggevent import GeventWorker
 from estat import lifecycle
 
 _HEARTBEAT_SECONDS = 1.0
+
+# What is read of a body that nobody wants, and for how long.
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 8 * 1024 * 1024
 
 
 class EstatWorker(GeventWorker):
@@ -93,6 +100,10 @@ class EstatWorker(GeventWorker):
         self._in_flight[sock] = req
         try:
             super().handle_request(listener_name, req, sock, addr)
+        except StopIteration:
+            if req.must_close and self.alive:
+                _linger(sock)
+            raise
         finally:
             del self._in_flight[sock]
 
@@ -119,3 +130,19 @@ class EstatWorker(GeventWorker):
         while True:
             self.tmp.notify()
             gevent.sleep(_HEARTBEAT_SECONDS)
+
+
+def _linger(sock: Any) -> None:
+    """Say that the answer is complete, and read on: a reset would overtake it (RFC 9112, 9.6)."""
+    until = time.monotonic() + _LINGER_SECONDS
+    left = _LINGER_BYTES
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while left > 0 and time.monotonic() < until:
+            sock.settimeout(_LINGER_SECONDS)
+            data = sock.recv(65536)
+            if not data:
+                return
+            left -= len(data)
+    except OSError:
+        return  # silent, or gone

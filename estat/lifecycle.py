@@ -113,7 +113,7 @@ def gunicorn_config() -> dict[str, Any]:
 def _connections() -> int:
     """Raise the limit of open files as far as allowed; return the connections that fit a worker."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard and hard != resource.RLIM_INFINITY:
+    if hard not in (soft, resource.RLIM_INFINITY):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     if soft == resource.RLIM_INFINITY:

@@ -23,10 +23,11 @@ class Application:
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         """Serve one request."""
-        # gunicorn drops an application's own "Connection: close"; its response object,
-        # whose method start_response is, takes the wish instead
+        # gunicorn drops an application's own "Connection: close"; its request object, which
+        # is reached through the method that start_response is, takes the wish instead
         response = getattr(start_response, "__self__", None)
-        environ["estat.close_connection"] = getattr(response, "force_close", None)
+        request = getattr(response, "req", None)
+        environ["estat.close_connection"] = getattr(request, "force_close", None)
         return self._app(environ, start_response)
 
 

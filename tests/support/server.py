@@ -36,7 +36,7 @@ DEFAULTS = {
     "TRUSTED_PROXIES": "1",
 }
 
-_SAMPLE = re.compile(r'(?P<name>\w+)(?P<labels>\{[^}]*\})? (?P<value>\S+)')
+_SAMPLE = re.compile(r"(?P<name>\w+)(?P<labels>\{[^}]*\})? (?P<value>\S+)")
 
 
 class Answer(NamedTuple):

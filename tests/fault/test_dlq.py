@@ -1,0 +1,386 @@
+"""The DLQ directory with damaged, old, poisoned files, and without room."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Serve, need
+from tests.support import accounting
+from tests.support.client import Client
+from tests.support.dlq_dir import dlq_files, dlq_paths, events_on_disk
+from tests.support.eventually import eventually
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.s3 import Bucket
+from tests.support.server import Server
+
+
+def left_behind(serve: Serve, s3: FaultyS3, batches: int, client: Client) -> Server:
+    """Return a stopped server that left ``batches`` of ten events in its DLQ."""
+    server = serve(via=s3, BATCH_SIZE="10", UPLOAD_QUEUE="1000")
+    s3.fail("503")
+    client.must_send(server, count=10, requests=batches)
+    assert server.stop() == 0
+    assert len(dlq_files(server.dlq_dir)) == batches + 1  # and the stream's record
+    s3.heal()
+    return server
+
+
+def names(lines: list[dict[str, dict[str, str]]]) -> list[str]:
+    return sorted(line["body"]["n"] for line in lines)
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x10
+    path.write_bytes(data)
+
+
+def test_damaged_files_are_quarantined_kept_for_a_person_and_never_taken_for_events(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    client = Client()
+    first = left_behind(serve, s3, 9, client)
+    files = [file for file in dlq_files(first.dlq_dir) if file.lines]
+    size = [file.path.stat().st_size for file in files]
+    flip(files[0].path, 0)  # the file is no gzip any more
+    flip(files[1].path, 40)  # in its header line
+    flip(files[2].path, size[2] - 60)  # in its events
+    flip(files[3].path, size[3] - 1)  # in its very last byte
+    files[4].path.write_bytes(files[4].path.read_bytes()[: size[4] // 2])
+    files[5].path.write_bytes(files[5].path.read_bytes()[:-1])
+    files[6].path.write_bytes(b"")
+    stray = files[0].path.with_name("notes.txt")
+    stray.write_bytes(b"what is this?\n")
+    half = files[0].path.with_name(".half-written.4711-1.tmp")
+    half.write_bytes(files[7].path.read_bytes())
+    damaged = {file.path.name: file.path.read_bytes() for file in files[:7]}
+    damaged[stray.name] = stray.read_bytes()
+    whole = [line for file in files[7:] for line in file.lines]
+
+    s3.fail("503", key=lambda key: key.startswith("raw_dlq/"))
+    second = serve(via=s3)
+    eventually(
+        lambda: second.metrics()["dlq_files_quarantined_total"] == 8, 30, "they are found",
+        last_words=second.log_text,
+    )  # fmt: skip
+    eventually(lambda: second.metrics()["s3_events_stored_total"] == 20, 30, "the whole are stored")
+    assert {path.name for path in dlq_paths(first.dlq_dir, "quarantine")} == set(damaged)
+    accounting.check_equation(second.metrics())
+
+    s3.heal()
+    eventually(second.settled, 30, "they are handed over", last_words=second.log_text)
+    assert {
+        found.key: found.body for found in bucket.objects("raw_dlq/")
+    } == {f"raw_dlq/{name}": data for name, data in damaged.items()}  # fmt: skip
+    assert names(bucket.stored()) == names(whole)
+    found = second.metrics()
+    assert found['dlq_events_dropped_total{reason="unreadable"}'] == 70
+    assert found["events_adopted_total"] == 90
+    accounting.check_equation(found)
+    assert dlq_paths(first.dlq_dir, "quarantine") == dlq_paths(first.dlq_dir) == []
+    assert second.stop() == 0
+    assert accounting.check_stopped(second.logs())["dropped"] == 70
+
+
+def test_a_full_dlq_refuses_events_and_takes_them_again_when_s3_is_back(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    server = serve(via=s3, DLQ_MAX_SIZE_BYTES="40KiB", BATCH_SIZE="10")
+    s3.fail("503")
+    client = Client(size_bytes=200)
+
+    def refused() -> bool:
+        answer = client.send(server, 10)
+        if answer.status == 202:
+            return False
+        assert answer.status == 503
+        assert set(answer.json) == {"title", "description"}
+        assert int(answer.headers["Retry-After"]) >= 1
+        return True
+
+    def full_for_good() -> bool:
+        # compressed, what was accepted takes less room than it might have taken
+        return refused() and server.metrics()["events_pending"] == 0 and refused()
+
+    eventually(full_for_good, 30, "the DLQ is full")
+    assert server.metrics()['http_requests_rejected_total{reason="dlq_full"}'] >= 2
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+    assert sum(path.stat().st_size for path in dlq_paths(server.dlq_dir)) <= 40 * 1024
+    assert set(server.problems()) == {"dlq_full", "s3_down"}
+
+    s3.heal()
+    eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
+    client.must_send(server, count=10)
+    eventually(server.settled, 30, "the new ones are stored")
+    assert server.problems() == []
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(server.metrics())
+
+
+def test_ready_stays_200_and_names_a_full_dlq(serve: Serve, s3: FaultyS3, bucket: Bucket) -> None:
+    client = Client()
+    first = left_behind(serve, s3, 10, client)
+    held = sum(path.stat().st_size for path in dlq_paths(first.dlq_dir))
+    s3.fail("503")
+    server = serve(via=s3, DLQ_MAX_SIZE_BYTES=str(held))
+    assert "dlq_full" in server.problems()  # which insists on the 200
+    assert client.send(server).status == 503
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(first.dlq_dir))
+    s3.heal()
+    eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
+    assert server.problems() == []
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(server.metrics())
+
+
+def test_whatever_was_accepted_fits_into_the_dlq_however_small_the_batches(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    limit = 20 * 1024
+    server = serve(via=s3, DLQ_MAX_SIZE_BYTES=str(limit), BATCH_SIZE="1", UPLOAD_QUEUE="1000",
+                   S3_TIMEOUT="2s", S3_APP_RETRIES="0", UPLOAD_CONCURRENCY="64")  # fmt: skip
+    s3.fail("hang")
+    client = Client()
+    eventually(lambda: client.send(server).status == 503, 30, "no more is accepted")
+    eventually(lambda: server.metrics()["events_pending"] == 0, 40, "all is on disk")
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+    assert sum(path.stat().st_size for path in dlq_paths(server.dlq_dir)) <= limit
+
+
+def test_drop_oldest_deletes_the_oldest_files_and_counts_their_events(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    limit = 20 * 1024
+    server = serve(via=s3, DLQ_OVERFLOW="drop_oldest", DLQ_MAX_SIZE_BYTES=str(limit),
+                   BATCH_SIZE="10", UPLOAD_CONCURRENCY="1", UPLOAD_QUEUE="1000",
+                   S3_APP_RETRIES="0")  # fmt: skip
+    s3.fail("503")
+    client = Client()
+    client.must_send(server, count=10, requests=100)
+    eventually(server.all_on_disk, 30, "all that is left is in the DLQ")
+    found = server.metrics()
+    kept = names(events_on_disk(server.dlq_dir))
+    assert found['dlq_events_dropped_total{reason="overflow"}'] == 1000 - len(kept) > 0
+    assert len(server.events("dlq_file_dropped")) == (1000 - len(kept)) / 10
+    accounting.check_equation(found)
+    assert len(kept) == len(set(kept)) >= 10
+    assert set(client.accepted[-10:]) <= set(kept), "the newest batch is there"
+    assert not set(client.accepted[:10]) & set(kept), "the oldest is gone"
+    assert sum(path.stat().st_size for path in dlq_paths(server.dlq_dir)) <= limit
+    assert server.problems() == ["s3_down"]
+
+    s3.heal()
+    eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
+    assert names(bucket.stored()) == kept
+    accounting.check_equation(server.metrics())
+
+
+def test_files_past_their_age_move_aside_and_are_still_stored_when_s3_is_back(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    server = serve(via=s3, DLQ_MAX_AGE="1s", BATCH_SIZE="10")
+    s3.fail("503")
+    client = Client()
+    client.must_send(server, count=10, requests=3)
+    eventually(
+        lambda: server.metrics()["dlq_files_expired_total"] == 3, 40, "all are too old",
+        last_words=server.log_text,
+    )  # fmt: skip
+    assert len(dlq_files(server.dlq_dir, "expired")) == 3
+    assert dlq_paths(server.dlq_dir) == []
+    accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
+    accounting.check_equation(server.metrics())
+    eventually(lambda: server.problems() == ["s3_down"], 20, "the outage is noticed")
+
+    s3.heal()
+    client.must_send(server, count=10)  # this success tells that S3 is back
+    eventually(server.settled, 40, "expired files are stored too", last_words=server.log_text)
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(server.metrics())
+    assert server.metrics()['dlq_events_dropped_total{reason="overflow"}'] == 0
+
+
+@pytest.mark.parametrize("fault", ["500", "400", "hang"])
+def test_a_poisoned_file_does_not_hold_up_those_behind_it(
+    fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    client = Client()
+    first = left_behind(serve, s3, 12, client)
+    oldest = next(file for file in dlq_files(first.dlq_dir) if file.lines)
+    poisoned = oldest.about["key"]
+    s3.fail(fault, key=lambda key: key == poisoned)
+    second = serve(via=s3)
+    eventually(
+        lambda: second.metrics()["dlq_files_current"] == 1, 40, "all others are stored",
+        last_words=second.log_text,
+    )  # fmt: skip
+    (left,) = dlq_files(first.dlq_dir)
+    assert left.about["key"] == poisoned
+    accounting.check(client.accepted, bucket.stored(), left.lines)
+    accounting.check_equation(second.metrics())
+    # and fresh ones go on beside it
+    more = Client("more")
+    more.must_send(second, count=10)
+    eventually(lambda: second.metrics()["events_pending"] == 0, 20, "fresh ones are stored")
+    accounting.check([*client.accepted, *more.accepted], bucket.stored(), left.lines)
+
+
+def test_one_worker_alone_replays_and_puts_each_file_once(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    client = Client()
+    left_behind(serve, s3, 25, client)
+    before = {key: len(found) for key, found in s3.puts_by_key().items()}
+    server = serve(via=s3, workers=3)
+    eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
+    puts = {key: len(found) - before[key] for key, found in s3.puts_by_key().items()}
+    assert puts == dict.fromkeys(before, 1)
+    assert len(puts) == 25
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(server.metrics())
+
+
+def test_a_file_that_no_counter_knows_is_replayed_too(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+) -> None:
+    # so it is when a worker is killed after it has written a file and before it has
+    # counted it, and when an operator puts a file back
+    client = Client()
+    first = left_behind(serve, s3, 1, client)
+    (path,) = [file.path for file in dlq_files(first.dlq_dir) if file.lines]
+    aside = tmp_path / path.name
+    path.rename(aside)
+    server = serve(via=s3)
+    eventually(server.settled, 30, "the DLQ is empty")
+    aside.rename(path)
+    eventually(lambda: bucket.keys("raw/"), 20, "the file is found", last_words=server.log_text)
+    accounting.check(client.accepted, bucket.stored())
+    eventually(lambda: not dlq_paths(server.dlq_dir), 10, "and deleted")
+    found = server.metrics()
+    assert found["dlq_files_current"] == found["dlq_events_current"] == 0
+    accounting.check_equation(found)
+
+
+# --- a disk without room
+
+TMPFS_BYTES = 2 * 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, so small that it can be filled."""
+    need(Path("/bin/mount").exists() or Path("/usr/bin/mount").exists(), "mount")
+    directory = tmp_path / "small-disk"
+    directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", directory],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip(f"can't mount here: {mounted.stderr.decode().strip()}")
+    yield directory
+    # lazily: the server's directory is in use until its own fixture ends
+    subprocess.run(["umount", "-l", directory], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take every byte that is left on a disk."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                continue
+    return ballast
+
+
+def test_a_full_disk_refuses_events_keeps_what_it_has_and_recovers_without_a_restart(
+    small_disk: Path, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    server = serve(via=s3, DLQ_DIR=str(small_disk / "dlq"), BATCH_SIZE="10", S3_APP_RETRIES="0",
+                   S3_TIMEOUT="2s")  # fmt: skip
+    s3.fail("hang")
+    client = Client()
+    client.must_send(server, count=10, requests=4)
+    ballast = fill(small_disk)
+    eventually(
+        lambda: "disk_error" in server.problems(), 20, "the disk's failure is noticed",
+        last_words=server.log_text,
+    )  # fmt: skip
+    answer = client.send(server)
+    assert answer.status == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert server.metrics()['http_requests_rejected_total{reason="disk_error"}'] == 1
+    assert server.metrics()["events_pending"] > 0, "what the disk can't take stays in memory"
+    accounting.check_equation(server.metrics())
+
+    ballast.unlink()
+    eventually(
+        lambda: server.metrics()["events_pending"] == 0, 40, "all is on disk once there is room",
+        last_words=server.log_text,
+    )  # fmt: skip
+    eventually(lambda: client.send(server).status == 202, 20, "events are accepted again")
+    assert "disk_error" not in server.problems()
+    s3.heal()
+    eventually(server.settled, 40, "the DLQ empties", last_words=server.log_text)
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(server.metrics())
+    assert len(server.events("disk_failing")) == len(server.events("disk_recovered")) == 1
+    assert server.stop() == 0
+
+
+def test_a_disk_that_fills_up_slowly_refuses_before_it_is_full(
+    small_disk: Path, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    dlq = small_disk / "dlq"
+    server = serve(via=s3, DLQ_DIR=str(dlq), BATCH_SIZE="50", S3_APP_RETRIES="0")
+    s3.fail("503")
+    client = Client(size_bytes=2000)
+
+    def refused() -> bool:
+        return client.send(server, 50).status == 503
+
+    os.truncate(fill(small_disk), TMPFS_BYTES - 400 * 1024)
+    eventually(refused, 30, "no more is accepted")
+    eventually(lambda: server.metrics()["events_pending"] == 0, 20, "all is on disk")
+    assert server.events("disk_failing") == [], "the disk was never full"
+    assert server.metrics()['http_requests_rejected_total{reason="dlq_full"}'] >= 1
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(dlq))
+    s3.heal()
+    eventually(server.settled, 40, "the DLQ empties", last_words=server.log_text)
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(server.metrics())
+
+
+def test_a_full_disk_costs_nothing_of_what_s3_still_takes(
+    small_disk: Path, serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(DLQ_DIR=str(small_disk / "dlq"), FLUSH_INTERVAL="1s", BATCH_SIZE="1000")
+    client = Client()
+    client.must_send(server, count=10, requests=4)
+    ballast = fill(small_disk)
+    eventually(server.settled, 20, "S3 takes what was accepted")
+    eventually(lambda: client.send(server).status == 503, 20, "no new events meanwhile")
+    ballast.unlink()
+    eventually(lambda: client.send(server).status == 202, 20, "there is room again")
+    eventually(server.settled, 20, "everything is stored")
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(server.metrics())
+
+
+def test_the_header_line_tells_an_operator_why_the_file_is_there(
+    serve: Serve, s3: FaultyS3
+) -> None:
+    first = left_behind(serve, s3, 1, Client())
+    path = next(file.path for file in dlq_files(first.dlq_dir) if file.lines)
+    shown = subprocess.run(["zcat", path], capture_output=True, check=True).stdout.splitlines()
+    about = json.loads(shown[0])
+    assert "SlowDown" in about["error"]
+    assert about["key"].startswith("raw/dt=")
+    assert len(shown) == 1 + about["events"] == 11

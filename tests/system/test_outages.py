@@ -1,0 +1,99 @@
+"""S3 fails in every way it knows; nothing is lost and it heals by itself."""
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support import accounting
+from tests.support.client import Client
+from tests.support.dlq_dir import events_on_disk
+from tests.support.eventually import eventually
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.s3 import Bucket
+
+# a replay probes at intervals of up to 30 s while S3 is away; these outages are short
+RECOVERY_SECONDS = 30
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "403", "404", "hang", "reset"])
+def test_an_outage_costs_disk_and_nothing_else(
+    fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    server = serve(via=s3, BATCH_SIZE="10")
+    client = Client()
+    client.must_send(server, count=10, requests=2)
+    eventually(lambda: server.metrics()["s3_events_stored_total"] == 20, 10, "S3 works at first")
+
+    s3.fail(fault)
+    client.must_send(server, count=10, requests=10)
+    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    during = server.metrics()
+    assert during["s3_put_errors_total"] >= 10
+    assert during["dlq_events_enqueued_total"] == during["dlq_events_current"] == 100
+    assert during["dlq_events_reuploaded_total"] == 0
+    assert server.problems() == ["s3_down"]
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+    accounting.check_equation(during)
+
+    s3.heal()
+    eventually(server.settled, RECOVERY_SECONDS, "the DLQ empties by itself",
+               last_words=server.log_text)  # fmt: skip
+    after = server.metrics()
+    assert after["dlq_events_reuploaded_total"] == 100
+    assert after["s3_events_stored_total"] == 120
+    assert after["dlq_files_current"] == after["dlq_size_bytes"] == 0
+    assert server.problems() == []
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(after)
+    assert server.stop() == 0
+    assert len(server.events("store_down")) == len(server.events("store_recovered")) == 1
+    accounting.check_stopped(server.logs())
+
+
+def test_fresh_events_are_stored_beside_the_replay_and_both_end(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    server = serve(via=s3, workers=2, BATCH_SIZE="10")
+    client = Client()
+    s3.fail("503")
+    client.must_send(server, count=10, requests=40)
+    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+
+    s3.heal()
+
+    def send_and_look() -> bool:
+        client.must_send(server, count=10)
+        return server.metrics()["dlq_files_current"] == 0
+
+    eventually(send_and_look, RECOVERY_SECONDS, "the DLQ empties under load")
+    eventually(server.settled, RECOVERY_SECONDS, "everything is stored")
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(server.metrics())
+    assert server.stop() == 0
+    down = server.events("store_down")
+    assert 1 <= len(down) <= 2, "one line for each worker that met the outage"
+    assert len(server.events("store_recovered")) == len(down)
+
+
+def test_one_refused_object_is_no_outage(serve: Serve, s3: FaultyS3, bucket: Bucket) -> None:
+    server = serve(via=s3, BATCH_SIZE="10")
+    client = Client()
+    refused = s3.fail("400", times=1)
+    client.must_send(server, count=10)
+    eventually(lambda: refused.hits == 1, 10, "a batch is refused")
+    eventually(server.settled, RECOVERY_SECONDS, "it goes through later")
+    assert server.stop() == 0
+    assert server.events("store_down") == []
+    accounting.check(client.accepted, bucket.stored())
+
+
+def test_the_server_starts_and_accepts_while_s3_is_away(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    s3.fail("reset", method="*")
+    server = serve(via=s3)
+    client = Client()
+    client.must_send(server, count=10, requests=3)
+    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    s3.heal()
+    eventually(server.settled, RECOVERY_SECONDS, "the DLQ empties by itself")
+    accounting.check(client.accepted, bucket.stored())

@@ -1,0 +1,247 @@
+"""The server stops, reloads and recycles its workers; nothing is lost and nobody waits."""
+
+import json
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support import accounting
+from tests.support.client import Client, Load
+from tests.support.dlq_dir import dlq_files, events_on_disk
+from tests.support.eventually import eventually
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.s3 import Bucket
+from tests.support.server import Server
+
+# bounds that tell "at once" from "when some timeout of this test passes": 60 s and more
+SOON_SECONDS = 15
+
+
+def refuses_connections(server: Server) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_stop_under_load_stores_what_was_accepted_and_exits_with_0(
+    number: signal.Signals, serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(workers=2, FLUSH_INTERVAL="30s", BATCH_SIZE="200")
+    with Load(server) as load:
+        eventually(lambda: len(load.accepted) > 500, 20, "the load runs")
+        server.send_signal(number)
+        eventually(lambda: refuses_connections(server), 20, "the server is closing")
+        assert server.wait(SOON_SECONDS) == 0
+    accounting.check(load.accepted, bucket.stored())  # what was stored was also answered
+    line = accounting.check_stopped(server.logs())
+    assert line["accepted"] == line["stored"] == len(load.accepted)
+    streams = accounting.check_ids(bucket.stored())
+    assert set(bucket.keys("raw_streams/")) == {f"raw_streams/{name}.json" for name in streams}
+
+
+def test_a_reload_under_load_replaces_the_workers_and_loses_nothing(
+    serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(workers=2, FLUSH_INTERVAL="30s", BATCH_SIZE="200")
+    old = set(server.worker_pids())
+    with Load(server) as load:
+        eventually(lambda: len(load.accepted) > 300, 20, "the load runs")
+        server.send_signal(signal.SIGHUP)
+        eventually(
+            lambda: len(server.worker_pids()) == 2 and not old & set(server.worker_pids()),
+            30, "the old workers are gone", last_words=server.log_text,
+        )  # fmt: skip
+        before = len(load.accepted)
+        eventually(lambda: len(load.accepted) > before + 300, 20, "the new ones work")
+        assert server.get("/ready").status == 200
+    accounting.check_equation(server.metrics())
+    assert server.metrics()["events_accepted_total"] == len(load.accepted)
+    assert server.stop() == 0
+    accounting.check(load.accepted, bucket.stored())
+    line = accounting.check_stopped(server.logs())
+    assert line["accepted"] == len(load.accepted)
+    streams = accounting.check_ids(bucket.stored())
+    assert {f"raw_streams/{stream}.json" for stream in streams} == set(
+        bucket.keys("raw_streams/")
+    ), "old and new workers ended cleanly"
+    assert len(streams) >= 2, "and both have worked"
+
+
+def test_max_requests_recycles_workers_and_loses_nothing(serve: Serve, bucket: Bucket) -> None:
+    server = serve(workers=2, gunicorn="--max-requests 50", FLUSH_INTERVAL="30s")
+    with Load(server) as load:
+        eventually(
+            lambda: len(server.events("worker_started")) >= 6, 40, "workers were recycled",
+            last_words=server.log_text,
+        )  # fmt: skip
+    assert server.stop() == 0
+    accounting.check(load.accepted, bucket.stored())
+    line = accounting.check_stopped(server.logs())
+    assert line["accepted"] == line["stored"] == len(load.accepted)
+
+
+def test_a_stop_while_s3_is_down_leaves_files_that_the_next_start_stores(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    first = serve(via=s3, workers=2, FLUSH_INTERVAL="30s", BATCH_SIZE="1000")
+    s3.fail("503")
+    client = Client()
+    client.must_send(first, count=10, requests=10)
+    assert first.stop() == 0
+    assert bucket.stored() == []
+    accounting.check(client.accepted, [], events_on_disk(first.dlq_dir))
+    line = accounting.check_stopped(first.logs())
+    assert line["accepted"] == line["in_dlq"] == 100
+
+    s3.heal()
+    second = serve(via=s3)
+    more = Client("b")
+    more.must_send(second, count=10)
+    eventually(second.settled, 30, "everything is stored", last_words=second.log_text)
+    found = second.metrics()
+    assert found["events_adopted_total"] == found["dlq_events_reuploaded_total"] == 100
+    assert found["events_accepted_total"] == 10
+    accounting.check_equation(found)
+    accounting.check([*client.accepted, *more.accepted], bucket.stored())
+    assert len(bucket.keys("raw_streams/")) >= 1, "the records came along"
+    assert second.stop() == 0
+    assert accounting.check_stopped(second.logs())["adopted"] == 100
+
+
+def test_a_stop_while_s3_hangs_ends_within_the_shutdown_timeout_with_all_on_disk(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    server = serve(via=s3, SHUTDOWN_TIMEOUT="5s", S3_TIMEOUT="120s", BATCH_SIZE="10")
+    s3.fail("hang")
+    client = Client()
+    client.must_send(server, count=10, requests=10)
+    assert server.stop(deadline_seconds=SOON_SECONDS) == 0
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+    assert accounting.check_stopped(server.logs())["in_dlq"] == 100
+
+
+def test_a_second_signal_skips_to_disk_at_once(serve: Serve, s3: FaultyS3, bucket: Bucket) -> None:
+    server = serve(via=s3, SHUTDOWN_TIMEOUT="120s", S3_TIMEOUT="120s", BATCH_SIZE="10")
+    s3.fail("hang")
+    client = Client()
+    client.must_send(server, count=10, requests=3)
+    eventually(lambda: len(s3.attempts()) == 3, 20, "the uploads hang")
+    server.send_signal(signal.SIGTERM)
+    eventually(lambda: refuses_connections(server), 20, "the first signal is heeded")
+    assert events_on_disk(server.dlq_dir) == []
+    assert server.process.poll() is None, "it waits for the uploads"
+
+    assert server.stop(deadline_seconds=SOON_SECONDS) == 0
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+    assert accounting.check_stopped(server.logs())["in_dlq"] == 30
+
+
+def test_during_the_drain_delay_ready_is_red_and_events_are_accepted(
+    serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(DRAIN_DELAY="4s")
+    server.send_signal(signal.SIGTERM)
+    eventually(lambda: server.get("/ready").status == 503, 3, "/ready turns red")
+    assert server.get("/ready").json["ready"] is False
+    assert server.get("/health").status == 200
+    client = Client()
+    client.must_send(server, count=10, requests=3)
+    assert server.wait(SOON_SECONDS) == 0
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_stopped(server.logs())
+
+
+def test_a_second_signal_ends_the_drain_delay(serve: Serve, bucket: Bucket) -> None:
+    server = serve(DRAIN_DELAY="60s", SHUTDOWN_TIMEOUT="120s", FLUSH_INTERVAL="60s")
+    client = Client()
+    client.must_send(server, count=10)
+    server.send_signal(signal.SIGTERM)
+    eventually(lambda: server.get("/ready").status == 503, 10, "/ready turns red")
+    assert server.stop(deadline_seconds=SOON_SECONDS) == 0
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+
+
+def test_a_request_in_flight_at_the_stop_is_served_and_its_connection_closed(
+    serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(SHUTDOWN_TIMEOUT="60s")
+    body = json.dumps({"n": "in-flight"}).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        head = (
+            b"POST /collect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(body)
+        )
+        connection.sendall(head + body[:5])
+        eventually(
+            lambda: server.metrics()["http_requests_total"] == 1, 10, "the request is being read"
+        )
+        server.send_signal(signal.SIGTERM)
+        eventually(lambda: refuses_connections(server), 20, "the stop has begun")
+        connection.sendall(body[5:])
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece  # up to the end: the server closes
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 202 ")
+    assert b"connection: close" in head.lower().split(b"\r\n")
+    assert json.loads(content) == {"accepted": 1}
+    assert server.wait(SOON_SECONDS) == 0
+    accounting.check(["in-flight"], bucket.stored())
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /collect HTTP/1.1\r\nHost: x\r\n"])
+def test_a_connection_without_a_whole_request_does_not_hold_the_stop(
+    sent: bytes, serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(SHUTDOWN_TIMEOUT="120s", KEEPALIVE="120s")
+    client = Client()
+    client.must_send(server, count=10)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(sent)
+        assert server.get("/health").status == 200  # by then the worker has accepted the other
+        assert server.stop(deadline_seconds=SOON_SECONDS) == 0
+        connection.recv(4096)
+    accounting.check(client.accepted, bucket.stored())
+
+
+def test_a_worker_that_had_to_be_killed_is_told_as_a_loss(serve: Serve, bucket: Bucket) -> None:
+    server = serve(SHUTDOWN_TIMEOUT="2s", FLUSH_INTERVAL="60s", BATCH_SIZE="1000")
+    client = Client()
+    client.must_send(server, count=10, requests=3)
+    (worker,) = server.worker_pids()
+    os.kill(worker, signal.SIGSTOP)  # as good as a kernel that hangs in a disk's driver
+    assert server.stop(deadline_seconds=SOON_SECONDS) == 1
+    (line,) = server.events("server_stopped")
+    assert line["lost"] == line["accepted"] == 30
+    assert bucket.stored() == []
+
+
+def test_batches_that_failed_before_the_stop_are_on_disk_with_the_stream_records(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    server = serve(via=s3, BATCH_SIZE="10")
+    s3.fail("reset")
+    client = Client()
+    client.must_send(server, count=10, requests=5)
+    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    assert server.stop() == 0
+    keys = [file.about["key"] for file in dlq_files(server.dlq_dir)]
+    assert len([key for key in keys if key.startswith("raw_streams/")]) == 1
+    assert len(keys) == 6
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+
+
+def test_a_stop_right_after_the_start_is_clean(serve: Serve, bucket: Bucket) -> None:
+    server = serve(workers=2)
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < SOON_SECONDS
+    assert bucket.keys() == []
+    assert accounting.check_stopped(server.logs())["accepted"] == 0

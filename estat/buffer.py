@@ -33,25 +33,31 @@ class Buffer:
         self._waiting: deque[Submission] = deque()
         self._events = 0
         self._bytes = 0
+        self._wanted = (1, 1)  # by the last request that was refused
         self._wakeup = Event()
 
-    def check(self, submission: Submission) -> None:
-        """Raise Refused unless there is room for all of the submission's events."""
-        events, size = len(submission.lines), submission.size_bytes
-        if events > self._max_events or size > self._max_bytes:
+    def check(self, events: int, size_bytes: int) -> None:
+        """Raise Refused unless there is room for so much more now."""
+        if events > self._max_events or size_bytes > self._max_bytes:
             raise Refused(
                 "too_large",
-                f"{events} events of {size} bytes can never fit the queue "
+                f"{events} events of {size_bytes} bytes can never fit the queue "
                 f"({self._max_events} events, {self._max_bytes} bytes)",
             )
-        if self.full_for(events, size):
+        if self.full_for(events, size_bytes):
+            self._wanted = (events, size_bytes)
             raise Refused("queue_full", "the queue is full; try again")
 
-    def full_for(self, events: int = 1, size_bytes: int = 1) -> bool:
+    def full_for(self, events: int, size_bytes: int) -> bool:
         """Tell whether there is no room for so much more now."""
         return (
             self._events + events > self._max_events or self._bytes + size_bytes > self._max_bytes
         )
+
+    @property
+    def full(self) -> bool:
+        """Whether the request that was refused last would still be refused."""
+        return self.full_for(*self._wanted)
 
     def put(self, submission: Submission) -> None:
         """Queue a submission that was checked."""

@@ -14,6 +14,7 @@ import gevent
 
 from estat import metrics
 from estat.dlq import DeadLetterQueue
+from estat.dlq_file import OVERHEAD_BYTES
 from estat.errors import DiskError, Refused
 from estat.files import disk_errors
 from estat.metrics import Metrics
@@ -46,27 +47,39 @@ class Capacity:
         self._rows = [counts.row]
         self._free_bytes = max_bytes
         self._exposed = 0
+        self._wanted_bytes = 1  # by the last request that was refused
 
     def admit(self, size_bytes: int) -> None:
-        """Raise Refused unless so many bytes more would fit in the worst case."""
+        """Raise Refused unless a file with so many bytes would fit in the worst case."""
         if self.failing:
             raise Refused("disk_error", "the disk that keeps accepted events is failing")
-        if self.full_for(size_bytes):
+        if self._full_for(size_bytes):
+            self._wanted_bytes = size_bytes
             raise Refused("dlq_full", "the dead letter queue is at its limit")
 
-    def full_for(self, size_bytes: int = 1) -> bool:
-        """Tell whether so many bytes more might not fit."""
+    @property
+    def full(self) -> bool:
+        """Whether the request that was refused last would still be refused."""
+        return self._full_for(self._wanted_bytes)
+
+    def _full_for(self, size_bytes: int) -> bool:
+        """Tell whether a file with so many bytes might not fit."""
         if self.drop_oldest:
             return False
         in_dlq = exposed = 0
         for row in self._rows:
             in_dlq += row.cells[metrics.DLQ_BYTES]
             exposed += row.cells[metrics.EXPOSED_BYTES]
-        return exposed + size_bytes > min(self.max_bytes - in_dlq, self._free_bytes)
+        needed = exposed + size_bytes + OVERHEAD_BYTES
+        return needed > min(self.max_bytes - in_dlq, self._free_bytes)
 
-    def expose(self, change_bytes: int) -> None:
-        """Take note that this worker holds so much more, or less, in memory."""
-        self._exposed += change_bytes
+    def expose(self, change_bytes: int, files: int = 0) -> None:
+        """Take note that this worker holds so much more, or less, in memory.
+
+        ``files`` are the DLQ files that it might take. A request counts as one of its
+        own until its events have joined a batch that is open already.
+        """
+        self._exposed += change_bytes + files * OVERHEAD_BYTES
         self._counts.set(metrics.EXPOSED_BYTES, self._exposed)
 
     def dlq_bytes(self) -> int:

@@ -14,6 +14,7 @@ from estat import event, identity
 from estat.batch import OpenBatch
 from estat.batcher import Batcher
 from estat.buffer import Buffer, Submission
+from estat.capacity import Capacity
 from estat.config import Settings
 from estat.offload import Offload
 from estat.sealer import Sealer
@@ -30,8 +31,8 @@ class Collector:
     """The loop from the buffer to the sealer, for one stream."""
 
     def __init__(
-        self, stream: str, buffer: Buffer, batcher: Batcher, sealer: Sealer, threads: Offload,
-        settings: Settings,
+        self, stream: str, buffer: Buffer, batcher: Batcher, sealer: Sealer, capacity: Capacity,
+        threads: Offload, settings: Settings,
     ) -> None:  # fmt: skip
         self.events = 0  # numbered so far
         self.batches = 0
@@ -39,6 +40,7 @@ class Collector:
         self._buffer = buffer
         self._batcher = batcher
         self._sealer = sealer
+        self._capacity = capacity
         self._threads = threads
         self._settings = settings
         self._batch: OpenBatch | None = None
@@ -80,6 +82,7 @@ class Collector:
         first = waiting[0]
         if self._batch and not self._batcher.takes(len(first.lines), first.size_bytes, partition):
             self._seal()
+        opened = self._batch is None
         batch = self._batch or self._open(partition, now)
         group: list[Submission] = []
         while waiting and len(group) < _GROUP_SUBMISSIONS:
@@ -90,6 +93,8 @@ class Collector:
             self._batcher.add(events, size)
             group.append(waiting.popleft())
         self._commit(batch, group, now)
+        # each request was admitted as if it took a file of its own
+        self._capacity.expose(0, files=opened - len(group))
         batch.compress(self._threads)
         if self._batcher.full:
             self._seal()

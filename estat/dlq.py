@@ -129,9 +129,8 @@ class DeadLetterQueue:
         with files.disk_errors("unlink", path), contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
-    def write(self, batch: Batch, reason: str, error: str) -> int:
-        """Store a batch; return the file's size in bytes."""
-        parts = dlq_file.pack(batch, reason, error)
+    def write(self, batch: Batch, parts: list[bytes]) -> int:
+        """Store a batch, packed by ``dlq_file``; return the file's size in bytes."""
         directory = self._area(PENDING, slot_of(time.time()))
         files.write_whole(os.path.join(directory, dlq_file.file_name(batch)), parts)
         return sum(map(len, parts))

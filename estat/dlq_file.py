@@ -25,6 +25,10 @@ from estat.encoder import gzip
 from estat.errors import Unreadable
 
 _FORMAT = 1
+
+#: What the header may cost at most, by and large: bounded, because admission counts with it.
+OVERHEAD_BYTES = 2048
+_MAX_ERROR_CHARS = 200
 _GZIP = 16 + isal_zlib.MAX_WBITS
 
 
@@ -54,7 +58,7 @@ def pack(batch: Batch, reason: str, error: str) -> list[bytes]:
     about = {
         "estat_dlq": _FORMAT,
         "reason": reason,
-        "error": error[:1000],
+        "error": error[:_MAX_ERROR_CHARS],
         "bucket": batch.bucket,
         "key": batch.key,
         "name": batch.name,

@@ -49,14 +49,7 @@ class Ledger:
 
     def adopt(self, events: int, files: int, size_bytes: int) -> None:
         """Take over DLQ files that an earlier life of the server left."""
-        self._move(
-            {
-                metrics.ADOPTED: events,
-                metrics.DLQ_EVENTS: events,
-                metrics.DLQ_FILES: files,
-                metrics.DLQ_BYTES: size_bytes,
-            }
-        )
+        self.correct(events, files, size_bytes)
 
     def store(self, events: int) -> None:
         """Count pending events as stored."""
@@ -94,6 +87,21 @@ class Ledger:
                 metrics.DROPPED[reason]: events,
                 metrics.DLQ_FILES: -1,
                 metrics.DLQ_BYTES: -size_bytes,
+            }
+        )
+
+    def correct(self, events: int, files: int, size_bytes: int) -> None:
+        """Make the DLQ's terms agree with what lies on disk, given the differences.
+
+        Events that nobody had entered are adopted. Events that vanished are in no other
+        term: they stay visible as lost.
+        """
+        self._move(
+            {
+                metrics.ADOPTED: max(0, events),
+                metrics.DLQ_EVENTS: events,
+                metrics.DLQ_FILES: files,
+                metrics.DLQ_BYTES: size_bytes,
             }
         )
 

@@ -10,6 +10,7 @@ Who does what:
   the signal comes, the worker_exit hook makes up for it under a stock worker.
 """
 
+import contextlib
 import logging
 import math
 import os
@@ -203,7 +204,7 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def on_exit(server: Any) -> None:
     """Log the accounting; exit 1 if it does not close."""
-    del server
+    _reap_killed(server)
     terms = ledger.terms(page())
     logger.log(
         logging.ERROR if terms.lost else logging.INFO,
@@ -212,6 +213,14 @@ def on_exit(server: Any) -> None:
     )
     if terms.lost:
         sys.exit(1)
+
+
+def _reap_killed(server: Any) -> None:
+    """Wait for workers that were killed a moment ago: gunicorn reaps only what is dead already."""
+    for pid, worker in list(server.WORKERS.items()):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        child_exit(server, worker)
 
 
 # --- in a worker

@@ -79,7 +79,7 @@ class Pipeline:
         self._collector = Collector(
             self.stream, self._buffer,
             Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval),
-            self._sealer, encoder, settings,
+            self._sealer, self._capacity, encoder, settings,
         )  # fmt: skip
         self._retrier = Retrier(
             dlq, self._delivery, self._ledger, self._capacity, self.counts, page, disk, settings
@@ -112,10 +112,9 @@ class Pipeline:
         """Raise Refused if not a single event could be accepted: spares parsing a request."""
         if not self._accepting or self.broken:
             raise Refused("unavailable", "the server is starting or stopping")
-        if self._buffer.full_for():
+        if self._buffer.full_for(1, 1):
             gevent.sleep(0)  # as in accept
-            if self._buffer.full_for():
-                raise Refused("queue_full", "the queue is full; try again")
+            self._buffer.check(1, 1)
 
     def accept(self, origin: bytes, bodies: list[bytes]) -> None:
         """Accept a request's events, all or none. Raises Refused, and nothing is left behind."""
@@ -126,9 +125,9 @@ class Pipeline:
             # busy connections may have run one after the other since the collector last did;
             # full means that it can't keep up, not that it had no turn
             gevent.sleep(0)
-        self._buffer.check(submission)
+        self._buffer.check(len(bodies), submission.size_bytes)
         self._capacity.admit(submission.size_bytes)
-        self._capacity.expose(submission.size_bytes)
+        self._capacity.expose(submission.size_bytes, files=1)
         self._ledger.accept(len(bodies))
         self._buffer.put(submission)
 
@@ -139,16 +138,13 @@ class Pipeline:
 
     def problems(self) -> list[str]:
         """Name what is wrong while the server goes on serving."""
-        found = []
-        if self._buffer.full_for():
-            found.append("queue_full")
-        if self._capacity.failing:
-            found.append("disk_error")
-        elif self._capacity.full_for():
-            found.append("dlq_full")
-        if self._health.down:
-            found.append("s3_down")
-        return found
+        found = {
+            "queue_full": self._buffer.full,
+            "dlq_full": self._capacity.full,
+            "disk_error": self._capacity.failing,
+            "s3_down": self._health.down,
+        }
+        return [name for name, holds in found.items() if holds]
 
     def flush(self) -> None:
         """Begin to empty the pipeline while the last requests are still being served."""
@@ -212,13 +208,13 @@ class Pipeline:
             crc32=crc32_of(payload),
             opened=time.time(),
         )
-        self._capacity.expose(len(payload))
+        self._capacity.expose(len(payload), files=1)
         try:
             if self._health.down:
                 raise StoreError("the store is down")
             self._delivery.end_attempts(until)
             self._delivery.attempt(record)
-            self._capacity.expose(-len(payload))
+            self._capacity.expose(-len(payload), files=-1)
         except StoreError as exc:
             try:
                 self._spool.spill(record, "stream_record", str(exc))

@@ -38,7 +38,7 @@ _CONCURRENCY = 4
 _IDLE_SECONDS = 1.0
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
-_STRAYS_SECONDS = 30.0
+_LOOK_SECONDS = 5.0  # how often an empty DLQ is looked at all the same
 _STRIKES = 2
 
 _STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
@@ -66,7 +66,8 @@ class Retrier:
         self._strikes: dict[str, int] = {}  # files that failed, the least recently tried first
         self._expired_at = 0.0
         self._look_at = 0.0
-        self._strays: Totals | None = None
+        self._oldest = 0
+        self._mismatch: tuple[Totals, Totals] | None = None
 
     def run(self) -> None:
         """Replay until ``end``."""
@@ -85,6 +86,7 @@ class Retrier:
     def nudge(self) -> None:
         """Do not wait for the next interval: the store works again."""
         self._failures = 0
+        self._expired_at = 0.0
         self._wakeup.set()
 
     def end(self) -> None:
@@ -109,14 +111,18 @@ class Retrier:
 
     def _pass(self) -> float:
         """Go through the files that are due; return the seconds to wait before the next pass."""
-        if sum(row.cells[metrics.DLQ_FILES] for row in self._page.used_rows()) <= 0:
+        booked = self._booked()
+        if booked.files <= 0:
             self._counts.set(metrics.DLQ_OLDEST, 0)
-            self._look_for_strays()
+            if self._mismatch or time.monotonic() >= self._look_at:
+                self._look_at = time.monotonic() + _LOOK_SECONDS
+                self._reconcile(booked)
             return _IDLE_SECONDS
-        self._strays = None
         now = time.time()
         self._quarantined()
         due = self._due(now)
+        if not self._oldest:
+            self._reconcile(booked)
         tried = succeeded = 0
         failed: list[Entry] = []
         waiting = iter(self._ordered(due))
@@ -140,28 +146,49 @@ class Retrier:
             return full_jitter(self._failures, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS)
         return _IDLE_SECONDS
 
-    def _look_for_strays(self) -> None:
-        """Adopt files that the books do not know: a worker was killed right after its rename.
+    def _reconcile(self, booked: Totals) -> None:
+        """Make the books agree with the directory, if both stay as they are.
 
-        Seen once, a file may belong to a worker that is about to enter it; so only
-        what two looks in a row have found is adopted.
+        They differ after a worker was killed between a rename or an unlink and its
+        entry. Seen once, a file may belong to a worker that is about to enter it; so
+        only what two looks in a row have found is corrected.
         """
-        if self._strays is None and time.monotonic() < self._look_at:
-            return
-        self._look_at = time.monotonic() + _STRAYS_SECONDS
         found = self._threads.run(self._dlq.walk)
-        if found.files and found == self._strays:
-            self._ledger.adopt(found.events, found.files, found.size_bytes)
-            self._strays = None
+        if found == booked:
+            self._mismatch = None
+        elif self._mismatch != (booked, found):
+            self._mismatch = (booked, found)
         else:
-            self._strays = found if found.files else None
+            self._mismatch = None
+            self._ledger.correct(
+                found.events - booked.events,
+                found.files - booked.files,
+                found.size_bytes - booked.size_bytes,
+            )
+            log.warning(
+                "dlq_recounted",
+                extra={
+                    "files": found.files,
+                    "unknown": max(0, found.events - booked.events),
+                    "vanished": max(0, booked.events - found.events),
+                },
+            )
+
+    def _booked(self) -> Totals:
+        rows = [row.read() for row in self._page.used_rows()]
+        return Totals(
+            *(
+                sum(row[cell] for row in rows)
+                for cell in (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)
+            )
+        )
 
     def _due(self, now: float) -> list[Entry]:
         """Return what is to be retried now; files that got too old are moved aside."""
         pending = self._threads.run(self._dlq.scan, PENDING, now)
         expired = self._threads.run(self._dlq.scan, EXPIRED, now)
-        oldest = min(filter(None, (pending.oldest, expired.oldest)), default=0)
-        self._counts.set(metrics.DLQ_OLDEST, oldest)
+        self._oldest = min(filter(None, (pending.oldest, expired.oldest)), default=0)
+        self._counts.set(metrics.DLQ_OLDEST, self._oldest)
         limit = now - self._settings.dlq_max_age
         due = []
         for entry in pending.due:

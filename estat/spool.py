@@ -3,6 +3,7 @@
 import errno
 import logging
 
+from estat import dlq_file
 from estat.batch import Batch
 from estat.capacity import Capacity
 from estat.dlq import DeadLetterQueue
@@ -30,27 +31,27 @@ class Spool:
     def spill(self, batch: Batch, reason: str, error: str) -> None:
         """Write a batch to the DLQ. Raises DiskError; the batch is then still in memory only."""
         try:
-            size = self._write(batch, reason, error)
+            size = self._write(batch, dlq_file.pack(batch, reason, error))
         except DiskError as exc:
             self._capacity.failed(exc)
             raise
         self._ledger.spill(batch.events, size)
-        self._capacity.expose(-len(batch.payload))
+        self._capacity.expose(-len(batch.payload), files=-1)
 
-    def _write(self, batch: Batch, reason: str, error: str) -> int:
+    def _write(self, batch: Batch, parts: list[bytes]) -> int:
         if self._capacity.drop_oldest:
+            limit = self._capacity.max_bytes - sum(map(len, parts))
             for _ in range(_MAX_DROPS):
-                excess = self._capacity.dlq_bytes() + len(batch.payload) - self._capacity.max_bytes
-                if excess <= 0 or not self._drop_oldest():
+                if self._capacity.dlq_bytes() <= limit or not self._drop_oldest():
                     break
         for _ in range(_MAX_DROPS):
             try:
-                return self._threads.run(self._dlq.write, batch, reason, error)
+                return self._threads.run(self._dlq.write, batch, parts)
             except DiskError as exc:
                 full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
                 if not (full and self._capacity.drop_oldest and self._drop_oldest()):
                     raise
-        return self._threads.run(self._dlq.write, batch, reason, error)
+        return self._threads.run(self._dlq.write, batch, parts)
 
     def _drop_oldest(self) -> bool:
         """Delete the oldest file that nobody is sending; False if there is none."""

@@ -92,7 +92,7 @@ class Uploader:
     def _deliver(self, batch: Batch) -> None:
         self._delivery.attempt(batch)
         self._ledger.store(batch.events)
-        self._capacity.expose(-len(batch.payload))
+        self._capacity.expose(-len(batch.payload), files=-1)
 
     def _spill(self, batch: Batch, reason: str, error: str) -> None:
         attempt = 0

@@ -25,7 +25,8 @@ def dlq(tmp_path):
 def write(dlq, now=NOW, monkeypatch=None, **kwargs):
     if monkeypatch:
         monkeypatch.setattr("estat.dlq.time.time", lambda: now)
-    return dlq.write(batch(**kwargs), "put_failed", "503 SlowDown")
+    written = batch(**kwargs)
+    return dlq.write(written, dlq_file.pack(written, "put_failed", "503 SlowDown"))
 
 
 def only(entries):

@@ -24,7 +24,7 @@ def create_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
 
 def _serialize(req: falcon.Request, resp: falcon.Response, exception: falcon.HTTPError) -> None:
     """Write an error as JSON, whatever the client says it likes."""
-    del req
     resp.content_type = falcon.MEDIA_JSON
-    content = {"title": exception.title, "description": exception.description}
+    description = exception.description or f"{req.method} {req.path}"
+    content = {"title": exception.title, "description": description}
     resp.data = ujson.dumps(content, escape_forward_slashes=False).encode()

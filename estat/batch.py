@@ -6,13 +6,12 @@ which never changes again, whether it waits, is uploaded or lies in the DLQ.
 
 from dataclasses import dataclass
 
-from gevent.event import AsyncResult
 from isal import isal_zlib
 
 from estat import identity, metrics
 from estat.encoder import Encoder
 from estat.metrics import Metrics
-from estat.offload import Offload
+from estat.offload import Offload, Result
 
 #: Lines wait for the compressor until they are so many bytes: one hop to its
 #: thread costs some 40 µs, which is lost among a few hundred lines.
@@ -68,7 +67,7 @@ class OpenBatch:
         self._lines: list[bytes] = []
         self._waiting_bytes = 0
         self._encoder = Encoder()
-        self._piece: AsyncResult[None] | None = None
+        self._piece: Result[None] | None = None
         self._accepted_at: list[tuple[int, int]] = []
 
     def add(self, lines: list[bytes], size_bytes: int, accepted: float) -> None:
@@ -85,7 +84,10 @@ class OpenBatch:
 
     def compress(self, threads: Offload) -> None:
         """Begin to compress what waits, if that is worth the hop and the last piece is done."""
-        if self._waiting_bytes >= _PIECE_BYTES and (self._piece is None or self._piece.ready()):
+        if self._piece and self._piece.ready():
+            self._piece.get()  # an error must not be lost with it: its lines would be missing
+            self._piece = None
+        if self._waiting_bytes >= _PIECE_BYTES and not self._piece:
             lines, self._lines, self._waiting_bytes = self._lines, [], 0
             self._piece = threads.start(self._encoder.feed, lines)
 

@@ -34,9 +34,15 @@ class Delivery:
     """Stores batches, one attempt a call, each within ``timeout_seconds``."""
 
     def __init__(
-        self, stores: Stores, timeout_seconds: float, counts: Metrics, health: StoreHealth
+        self,
+        stores: Stores,
+        bucket: str,
+        timeout_seconds: float,
+        counts: Metrics,
+        health: StoreHealth,
     ) -> None:
         self._stores = stores
+        self._bucket = bucket  # whose health it is: DLQ files may name another
         self._timeout_seconds = timeout_seconds
         self._counts = counts
         self._health = health
@@ -55,9 +61,11 @@ class Delivery:
             self._attempt(batch, recovered)
         except StoreError as exc:
             self._counts.count(metrics.PUT_ERRORS)
-            self._health.failed(exc)
+            if batch.bucket == self._bucket:
+                self._health.failed(exc)
             raise
-        self._health.worked()
+        if batch.bucket == self._bucket:
+            self._health.worked()
         now = time.time()
         for second, events in batch.accepted_at or ((batch.opened, batch.events),):
             self._counts.observe(metrics.LAG_SECONDS, max(0.0, now - second), events)

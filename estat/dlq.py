@@ -141,10 +141,10 @@ class DeadLetterQueue:
         due: list[Entry] = []
         opened: list[int] = []
         with files.disk_errors("scan", self._area(area)):
-            for slot in sorted(_names(self._area(area))):
+            for slot in _directories(self._area(area)):
                 found = [
                     self._entry(area, slot, name)
-                    for name in islice(_names(self._area(area, slot)), limit)
+                    for name in _visible(self._area(area, slot), limit)
                 ]
                 limit -= len(found)
                 opened += [entry.opened for entry in found if entry.opened]
@@ -158,10 +158,10 @@ class DeadLetterQueue:
         return Scan(due, min(opened, default=None))
 
     def quarantined(self, limit: int = SCAN_LIMIT) -> list[Entry]:
-        """Return files in quarantine."""
+        """Return files in quarantine, at most ``limit``."""
         with files.disk_errors("scan", self._area(QUARANTINE)):
-            names = islice(_names(self._area(QUARANTINE)), limit)
-            return [self._entry(QUARANTINE, "", name) for name in names]
+            names = _visible(self._area(QUARANTINE), limit)
+        return [self._entry(QUARANTINE, "", name) for name in names]
 
     def claim(self, entry: Entry) -> Claim | None:
         """Take a file for oneself; None if another process has it, or it is gone."""
@@ -204,21 +204,34 @@ class DeadLetterQueue:
                 return claim
         return None
 
-    def walk(self) -> Totals:
-        """Count everything once, and remove what killed writers left half done."""
+    def walk(self, settled_seconds: float = 0) -> Totals:
+        """Count all files once, and remove what killed writers left half done.
+
+        Files younger than ``settled_seconds`` are left out: their writers may be about
+        to enter them into the books.
+        """
+        before = time.time() - settled_seconds
         count = events = size = 0
-        with files.disk_errors("walk", self.root):
-            for directory, _, names in os.walk(self.root):
-                area = os.path.relpath(directory, self.root).partition(os.sep)[0]
-                for name in names:
-                    path = os.path.join(directory, name)
-                    if name.endswith(files.TEMPORARY):
-                        _remove_stale(path)
-                    elif area in (PENDING, EXPIRED, QUARANTINE) and not name.startswith("."):
-                        count += 1
-                        events += dlq_file.parse_name(name).events
-                        size += os.stat(path).st_size
+        for path in self._all_files():
+            with files.disk_errors("stat", path), contextlib.suppress(FileNotFoundError):
+                status = os.stat(path)
+                name = os.path.basename(path)
+                if name.endswith(files.TEMPORARY):
+                    _remove_stale(path, status.st_mtime)
+                elif not name.startswith(".") and status.st_mtime <= before:
+                    count += 1
+                    events += dlq_file.parse_name(name).events
+                    size += status.st_size
         return Totals(count, events, size)
+
+    def _all_files(self) -> Iterator[str]:
+        directories = [self._area(QUARANTINE)]
+        with files.disk_errors("walk", self.root):
+            for area in (PENDING, EXPIRED):
+                directories += [self._area(area, slot) for slot in _directories(self._area(area))]
+            for directory in directories:
+                for name in _files(directory):
+                    yield os.path.join(directory, name)
 
     def _area(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
@@ -228,15 +241,23 @@ class DeadLetterQueue:
         return Entry(slot, name, self._area(area, slot, name), parsed.events, parsed.opened)
 
 
-def _names(directory: str) -> Iterator[str]:
-    """Read a directory's names one by one; one that vanished is empty."""
-    try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    yield entry.name
-    except FileNotFoundError:
-        return
+def _files(directory: str) -> Iterator[str]:
+    """Read the names of a directory's files one by one; one that vanished is empty."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                yield entry.name
+
+
+def _visible(directory: str, limit: int) -> list[str]:
+    return list(islice((n for n in _files(directory) if not n.startswith(".")), limit))
+
+
+def _directories(directory: str) -> list[str]:
+    """Return the names of a directory's directories, in order."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    return []
 
 
 def _remove_empty(directory: str) -> None:
@@ -244,7 +265,6 @@ def _remove_empty(directory: str) -> None:
         os.rmdir(directory)
 
 
-def _remove_stale(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if time.time() - os.stat(path).st_mtime > _STALE_SECONDS:
-            os.unlink(path)
+def _remove_stale(path: str, modified: float) -> None:
+    if time.time() - modified > _STALE_SECONDS:
+        os.unlink(path)

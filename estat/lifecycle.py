@@ -68,16 +68,20 @@ def slot() -> int:
 
 def load_settings() -> Settings:
     """Read the settings: at start exit 2 if they are bad, on a reload keep the old ones."""
+    old: Settings | None = _inherited.get("settings")
     try:
-        _inherited["settings"] = config.load()
+        loaded = config.load()
+        if old and loaded.dlq_dir != old.dlq_dir:
+            raise SettingsError(["DLQ_DIR can't change on a reload: restart the server"])
+        _inherited["settings"] = loaded
     except SettingsError as exc:
-        if "settings" not in _inherited:
+        if old is None:
             for problem in exc.problems:
                 print(f"estat: {problem}", file=sys.stderr)  # noqa: T201 - no log is set up yet
             sys.exit(2)
+        loaded = old
         for problem in exc.problems:
             logger.error("reload_refused", extra={"problem": problem})
-    loaded: Settings = _inherited["settings"]
     log.configure(loaded.log_level, loaded.log_format)
     return loaded
 
@@ -148,24 +152,24 @@ def when_ready(server: Any) -> None:
             "dlq_events": totals.events,
         },
     )
-    stop = _Stop(server, current.drain_delay)
+    stop = _Stop(server)
     server.handle_term = server.handle_int = server.handle_quit = stop.begin
 
 
 class _Stop:
     """Stops the arbiter: gracefully on the first signal, at once on the second."""
 
-    def __init__(self, server: Any, drain_delay_seconds: float) -> None:
+    def __init__(self, server: Any) -> None:
         self._server = server
-        self._drain_delay_seconds = drain_delay_seconds
 
     def begin(self) -> None:
         """Turn /ready red, go on serving for DRAIN_DELAY, then let gunicorn stop the workers."""
         page().state = DRAINING
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._hurry)
-        logger.info("drain_started", extra={"drain_delay_seconds": self._drain_delay_seconds})
-        until = time.monotonic() + self._drain_delay_seconds
+        drain_delay = settings().drain_delay
+        logger.info("drain_started", extra={"drain_delay_seconds": drain_delay})
+        until = time.monotonic() + drain_delay
         while time.monotonic() < until and page().state != HURRYING:
             self._server.reap_workers()
             self._server.murder_workers()
@@ -233,7 +237,8 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Start the pipeline."""
+    """Start the pipeline; if a stage of it dies, save the rest and let a new worker begin."""
+    worker.wsgi.pipeline.on_broken = lambda: os.kill(os.getpid(), signal.SIGTERM)
     worker.wsgi.pipeline.start()
 
 

@@ -99,9 +99,9 @@ _EVENTS = (1, 10, 50, 100, 500, 1000, 2500, 5000, 10000, 50000, 100000)
 _BYTES = (1024, 4096, 16384, 65536, 262144, 1048576, 2097152, 4194304, 8388608, 33554432)
 _MICRO = 1_000_000
 
-REQUESTS = _counter("http_requests_total", "Requests to /collect.")
+REQUESTS = _counter("http_requests_total", "POST requests to /collect.")
 REQUESTS_ACCEPTED = _counter(
-    "http_requests_accepted_total", "Requests to /collect answered with 202."
+    "http_requests_accepted_total", "POST requests to /collect answered with 202."
 )
 REQUESTS_QUEUE_FULL = _counter(
     "http_requests_rejected_queue_full_total", "Requests refused because the queue was full."
@@ -145,7 +145,7 @@ EXPOSED_BYTES = _internal("exposed_bytes", "")
 DLQ_OLDEST = _internal("dlq_oldest_unix", "")
 
 REQUEST_SECONDS = _histogram(
-    "http_request_seconds", "Time to answer a request to /collect.", _FAST_SECONDS, _MICRO
+    "http_request_seconds", "Time to answer a request to /collect with 202.", _FAST_SECONDS, _MICRO
 )
 ENCODE_SECONDS = _histogram(
     "encode_seconds", "Time to compress a batch, all its pieces.", _SLOW_SECONDS, _MICRO

@@ -57,6 +57,7 @@ class Pipeline:
         self.stream = identity.new_stream()
         self.counts = Metrics(page.rows[slot])
         self.broken: str | None = None
+        self.on_broken: Callable[[], None] = lambda: None
         self._started = time.time()
         self._ledger = ledger.Ledger(self.counts)
         self._stores = Stores(settings)
@@ -68,7 +69,9 @@ class Pipeline:
             settings.dlq_max_size_bytes, settings.dlq_overflow == "drop_oldest",
         )  # fmt: skip
         self._buffer = Buffer(settings.channel_size, settings.queue_bytes, self.counts)
-        self._delivery = Delivery(self._stores, settings.s3_timeout, self.counts, self._health)
+        self._delivery = Delivery(
+            self._stores, settings.raw_bucket, settings.s3_timeout, self.counts, self._health
+        )
         self._spool = Spool(dlq, self._capacity, self._ledger, disk)
         self._uploader = Uploader(
             self._delivery, self._spool, self._ledger, self._capacity, self.counts,
@@ -231,6 +234,7 @@ class Pipeline:
         """Stop accepting and say so: a stage must never end by an error."""
         self.broken = str(greenlet)
         log.critical("stage_died", extra={"stage": self.broken, "error": repr(greenlet.exception)})
+        self.on_broken()
 
 
 def _left(deadline: float) -> float:

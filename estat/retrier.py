@@ -22,12 +22,14 @@ from gevent.pool import Pool
 
 from estat import metrics
 from estat.backoff import full_jitter
+from estat.batch import crc32_of
 from estat.capacity import Capacity
 from estat.config import Settings
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry, Totals
 from estat.errors import DiskError, ObjectRefused, StoreError, Unreadable
 from estat.ledger import Ledger
+from estat.log import Seldom
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.shared import SharedPage
@@ -38,6 +40,7 @@ _CONCURRENCY = 4
 _IDLE_SECONDS = 1.0
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
+_SETTLED_SECONDS = 10.0  # a writer enters its file into the books well within this
 _LOOK_SECONDS = 5.0  # how often an empty DLQ is looked at all the same
 _STRIKES = 2
 
@@ -60,6 +63,7 @@ class Retrier:
         self._threads = threads
         self._settings = settings
         self._wakeup = Event()
+        self._seldom = Seldom(log)
         self._ending = False
         self._leader: int | None = None
         self._failures = 0  # passes in a row in which nothing succeeded
@@ -153,7 +157,7 @@ class Retrier:
         entry. Seen once, a file may belong to a worker that is about to enter it; so
         only what two looks in a row have found is corrected.
         """
-        found = self._threads.run(self._dlq.walk)
+        found = self._threads.run(self._dlq.walk, _SETTLED_SECONDS)
         if found == booked:
             self._mismatch = None
         elif self._mismatch != (booked, found):
@@ -231,18 +235,29 @@ class Retrier:
         """Store one file's batch and delete the file; return how that went."""
         try:
             claim = self._threads.run(self._dlq.claim, entry)
-            if claim is None:
-                return _SKIPPED
-            with claim:
-                return self._replay_claimed(claim)
         except DiskError as exc:
-            self._capacity.failed(exc)
+            return self._unreadable_now(entry, exc)
+        if claim is None:
             return _SKIPPED
+        with claim:
+            try:
+                return self._replay_claimed(claim)
+            except DiskError as exc:
+                self._capacity.failed(exc)
+                return _SKIPPED
+
+    def _unreadable_now(self, entry: Entry, error: DiskError) -> str:
+        """Leave a file for later that can't even be read: one bad file is no failing disk."""
+        self._seldom.warning("dlq_file_not_read", entry.name, error=str(error))
+        self._strikes[entry.name] = self._strikes.pop(entry.name, 0)
+        return _SKIPPED
 
     def _replay_claimed(self, claim: Claim) -> str:
         name = claim.entry.name
         try:
             batch = self._threads.run(claim.read)
+        except DiskError as exc:
+            return self._unreadable_now(claim.entry, exc)
         except Unreadable as exc:
             self._threads.run(self._dlq.quarantine, claim)
             self._counts.count(metrics.DLQ_QUARANTINED)
@@ -273,7 +288,8 @@ class Retrier:
                 continue
             with claim:
                 content = self._threads.run(claim.content)
-                key = f"{settings.dlq_prefix}/{entry.name}"
+                # the checksum keeps a second file of the same name apart from the first
+                key = f"{settings.dlq_prefix}/{crc32_of(content):08x}-{entry.name}"
                 try:
                     self._delivery.put_file(settings.raw_bucket, key, content)
                 except StoreError:

@@ -440,7 +440,7 @@ def test_a_burst_that_the_queue_has_no_room_for_is_refused_and_the_rest_stored(
 def test_what_the_disk_could_not_hold_is_refused_before_it_is_accepted(
     serve: Serve, bucket: Bucket
 ) -> None:
-    server = serve(DLQ_MAX_SIZE_BYTES="2KiB")
+    server = serve(DLQ_MAX_SIZE_BYTES="4KiB")
     answer = server.post(json.dumps({"m": MARK, "x": "x" * 3000}))
     check_error(answer, 503)
     assert int(answer.headers["Retry-After"]) >= 1

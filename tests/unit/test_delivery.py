@@ -52,7 +52,7 @@ def row():
 
 @pytest.fixture
 def delivery(store, row):
-    return Delivery(FakeStores(store), 0.5, Metrics(row), StoreHealth())
+    return Delivery(FakeStores(store), "events", 0.5, Metrics(row), StoreHealth())
 
 
 def stored(store):
@@ -109,7 +109,7 @@ def test_ids_are_compared_even_where_metadata_has_gaps(delivery, store):
 def test_a_recovered_batch_is_looked_up_first_where_the_store_replaces_objects(row):
     store = FakeStore(conditional=False)
     keep(store, range(1, 20))
-    delivery = Delivery(FakeStores(store), 0.5, Metrics(row), StoreHealth())
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), StoreHealth())
     delivery.attempt(batch(range(1, 11)), recovered=True)
     assert stored(store) == split(range(1, 20))
     assert store.puts == 0
@@ -130,7 +130,7 @@ def test_an_attempt_that_hangs_ends_at_its_deadline_and_is_counted(delivery, sto
 
 
 def test_attempts_end_when_the_drain_says_so(store, row):
-    delivery = Delivery(FakeStores(store), 60, Metrics(row), StoreHealth())
+    delivery = Delivery(FakeStores(store), "events", 60, Metrics(row), StoreHealth())
     started = gevent.event.Event()
 
     def hang(key):

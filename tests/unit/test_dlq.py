@@ -153,7 +153,8 @@ def test_a_walk_counts_all_areas_from_names_alone_and_clears_stale_temporaries(d
     size = write(dlq, seq=1) + write(dlq, seq=2)
     with dlq.claim(due(dlq)[0]) as claim:
         dlq.quarantine(claim)
-    stale, fresh = (os.path.join(dlq.root, PENDING, f".{n}{files.TEMPORARY}") for n in "ab")
+    slot = os.path.dirname(only(due(dlq)).path)
+    stale, fresh = (os.path.join(slot, f".{n}{files.TEMPORARY}") for n in "ab")
     for path in (stale, fresh):
         with open(path, "w"):
             pass
@@ -171,3 +172,17 @@ def test_a_write_that_fails_leaves_nothing_and_tells_where(dlq):
         write(dlq)
     os.unlink(slot)
     assert dlq.walk() == (0, 0, 0)
+
+
+def test_what_is_not_a_file_in_a_slot_is_left_alone(dlq):
+    size = write(dlq)
+    os.mkdir(os.path.join(os.path.dirname(only(due(dlq)).path), "directory"))
+    with open(os.path.join(dlq.root, PENDING, "stray"), "w"):
+        pass
+    assert len(due(dlq)) == 1
+    assert dlq.walk() == (1, 10, size)
+
+
+def test_a_file_younger_than_asked_for_is_not_counted_yet(dlq):
+    write(dlq)
+    assert dlq.walk(settled_seconds=60) == (0, 0, 0)

@@ -12,7 +12,7 @@ from estat.cli.http_post import Request, Target
 from estat.cli.send_pool import Pool
 from estat.cli.send_tally import Tally
 from tests.support.counterpart import Counterpart, accept, hang_up, hold, refuse
-from tests.support.sending import Send, lines
+from tests.unit.sending import Send, lines
 
 
 @pytest.fixture

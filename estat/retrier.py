@@ -157,7 +157,9 @@ class Retrier:
         entry. Seen once, a file may belong to a worker that is about to enter it; so
         only what two looks in a row have found is corrected.
         """
-        found = self._threads.run(self._dlq.walk, _SETTLED_SECONDS)
+        # where the books know of files, none may be left out for its youth
+        settled_seconds = _SETTLED_SECONDS if booked.files <= 0 else 0.0
+        found = self._threads.run(self._dlq.walk, settled_seconds)
         if found == booked:
             self._mismatch = None
         elif self._mismatch != (booked, found):

@@ -17,8 +17,8 @@ from greenlet import greenlet
 
 from estat import encoder, identity, metrics
 from estat.batch import Batch, crc32_of
+from estat.breaker import Breaker
 from estat.errors import ObjectExists, StoreDenied, StoreError, StoreUnavailable
-from estat.health import StoreHealth
 from estat.metrics import Metrics
 from estat.stores import Store, Stores
 
@@ -39,13 +39,13 @@ class Delivery:
         bucket: str,
         timeout_seconds: float,
         counts: Metrics,
-        health: StoreHealth,
+        breaker: Breaker,
     ) -> None:
         self._stores = stores
         self._bucket = bucket  # whose health it is: DLQ files may name another
         self._timeout_seconds = timeout_seconds
         self._counts = counts
-        self._health = health
+        self._breaker = breaker
         self._until: float | None = None
         self._cutter: Any = None
         self._running: dict[gevent.Timeout, greenlet] = {}
@@ -61,11 +61,12 @@ class Delivery:
             self._attempt(batch, recovered)
         except StoreError as exc:
             self._counts.count(metrics.PUT_ERRORS)
-            if batch.bucket == self._bucket:
-                self._health.failed(exc)
+            # a replay's failure may be its file's own fault
+            if batch.bucket == self._bucket and not recovered:
+                self._breaker.failed(exc)
             raise
         if batch.bucket == self._bucket:
-            self._health.worked()
+            self._breaker.worked()
         now = time.time()
         for second, events in batch.accepted_at or ((batch.opened, batch.events),):
             self._counts.observe(metrics.LAG_SECONDS, max(0.0, now - second), events)

@@ -136,6 +136,7 @@ DLQ_FILES = _running("dlq_files_current", "Files in the DLQ.")
 DLQ_BYTES = _running("dlq_size_bytes", "Size of the DLQ.")
 DLQ_EXPIRED = _counter("dlq_files_expired_total", "DLQ files that passed DLQ_MAX_AGE.")
 DLQ_QUARANTINED = _counter("dlq_files_quarantined_total", "DLQ files found unreadable.")
+BREAKER_OPEN = _gauge("breaker_open", "Workers that upload nothing because the store is down.")
 QUEUE_EVENTS = _gauge("queue_events", "Events waiting in the queue.")
 QUEUE_BYTES = _gauge("queue_bytes", "Bytes of finished lines waiting in the queue.")
 

@@ -21,6 +21,7 @@ import ujson
 from estat import identity, ledger, metrics
 from estat.batch import Batch, crc32_of
 from estat.batcher import Batcher
+from estat.breaker import Breaker
 from estat.buffer import Buffer, Submission
 from estat.capacity import Capacity, DiskWatch
 from estat.collector import Collector
@@ -29,7 +30,6 @@ from estat.delivery import Delivery
 from estat.dlq import DeadLetterQueue
 from estat.encoder import gzip
 from estat.errors import DiskError, Refused, StoreError
-from estat.health import StoreHealth
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.retrier import Retrier
@@ -61,7 +61,7 @@ class Pipeline:
         self._started = time.time()
         self._ledger = ledger.Ledger(self.counts)
         self._stores = Stores(settings)
-        self._health = StoreHealth()
+        self._breaker = Breaker(self.counts)
         disk = Offload(_DISK_THREADS)
         dlq = DeadLetterQueue(settings.dlq_dir)
         self._capacity = Capacity(
@@ -70,11 +70,11 @@ class Pipeline:
         )  # fmt: skip
         self._buffer = Buffer(settings.channel_size, settings.queue_bytes, self.counts)
         self._delivery = Delivery(
-            self._stores, settings.raw_bucket, settings.s3_timeout, self.counts, self._health
+            self._stores, settings.raw_bucket, settings.s3_timeout, self.counts, self._breaker
         )
         self._spool = Spool(dlq, self._capacity, self._ledger, disk)
         self._uploader = Uploader(
-            self._delivery, self._spool, self._ledger, self._capacity, self.counts,
+            self._delivery, self._breaker, self._spool, self._ledger, self._capacity, self.counts,
             settings.upload_queue, settings.s3_app_retries,
         )  # fmt: skip
         encoder = Offload(_ENCODER_THREADS)
@@ -87,7 +87,7 @@ class Pipeline:
         self._retrier = Retrier(
             dlq, self._delivery, self._ledger, self._capacity, self.counts, page, disk, settings
         )
-        self._health.on_recovery(self._retrier.nudge)
+        self._breaker.on_close(self._retrier.nudge)
         self._watch = DiskWatch(self._capacity)
         self._accepting = False
         self._collecting: gevent.Greenlet[[], None] | None = None
@@ -145,7 +145,7 @@ class Pipeline:
             "queue_full": self._buffer.full,
             "dlq_full": self._capacity.full,
             "disk_error": self._capacity.failing,
-            "s3_down": self._health.down,
+            "s3_down": self._breaker.open,
         }
         return [name for name, holds in found.items() if holds]
 
@@ -213,7 +213,7 @@ class Pipeline:
         )
         self._capacity.expose(len(payload), files=1)
         try:
-            if self._health.down:
+            if self._breaker.open:
                 raise StoreError("the store is down")
             self._delivery.end_attempts(until)
             self._delivery.attempt(record)

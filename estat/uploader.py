@@ -2,7 +2,7 @@
 
     upload queue -> attempt, and S3_APP_RETRIES more -> stored
                                                      -> failed for now: DLQ file
-    upload queue full                                -> DLQ file at once
+    breaker open, or upload queue full               -> DLQ file at once
 
 A batch leaves memory only when it is stored or on disk. While the disk fails
 too, the two are tried in turn, for as long as the process lives; admission is
@@ -17,6 +17,7 @@ from gevent.queue import Full, JoinableQueue
 from estat import metrics
 from estat.backoff import full_jitter
 from estat.batch import Batch
+from estat.breaker import Breaker
 from estat.capacity import Capacity
 from estat.delivery import Delivery
 from estat.errors import DiskError, StoreError, StoreUnavailable
@@ -34,10 +35,11 @@ class Uploader:
     """The upload queue and the loop of the greenlets that empty it."""
 
     def __init__(
-        self, delivery: Delivery, spool: Spool, ledger: Ledger, capacity: Capacity,
-        counts: Metrics, queue_size: int, retries: int,
+        self, delivery: Delivery, breaker: Breaker, spool: Spool, ledger: Ledger,
+        capacity: Capacity, counts: Metrics, queue_size: int, retries: int,
     ) -> None:  # fmt: skip
         self._delivery = delivery
+        self._breaker = breaker
         self._spool = spool
         self._ledger = ledger
         self._capacity = capacity
@@ -61,17 +63,21 @@ class Uploader:
             finally:
                 self._queue.task_done()
 
-    def join(self, timeout_seconds: float) -> bool:
-        """Wait until every batch is stored or on disk; tell whether that came true in time."""
+    def join(self, timeout_seconds: float) -> None:
+        """Wait until every batch is stored or on disk, at most so long."""
         self._queue.join(timeout=timeout_seconds)
-        return not self._queue.unfinished_tasks
 
     def _upload(self, batch: Batch) -> None:
-        error = "the server is stopping"
-        for attempt in range(self._attempts):
+        probing = self._breaker.open
+        if not self._breaker.allows():
+            self._spill(batch, "breaker_open", "")
+            return
+        reason, error = "put_failed", ""
+        for attempt in range(1 if probing else self._attempts):
             if attempt:
                 gevent.sleep(full_jitter(attempt - 1, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS))
             if self._delivery.over:
+                reason = "stopping"
                 break
             try:
                 self._deliver(batch)
@@ -87,7 +93,7 @@ class Uploader:
                 break
             else:
                 return
-        self._spill(batch, "put_failed", error)
+        self._spill(batch, reason, error)
 
     def _deliver(self, batch: Batch) -> None:
         self._delivery.attempt(batch)

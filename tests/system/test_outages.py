@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support import accounting
 from tests.support.client import Client
-from tests.support.dlq_dir import events_on_disk
+from tests.support.dlq_dir import dlq_files, events_on_disk
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
@@ -27,7 +27,9 @@ def test_an_outage_costs_disk_and_nothing_else(
     client.must_send(server, count=10, requests=10)
     eventually(server.all_on_disk, 20, "the batches are in the DLQ")
     during = server.metrics()
-    assert during["s3_put_errors_total"] >= 10
+    # some attempts fail, then the breaker is open
+    assert 1 <= during["s3_put_errors_total"] < 30
+    assert during["breaker_open"] == 1
     assert during["dlq_events_enqueued_total"] == during["dlq_events_current"] == 100
     assert during["dlq_events_reuploaded_total"] == 0
     assert server.problems() == ["s3_down"]
@@ -97,3 +99,31 @@ def test_the_server_starts_and_accepts_while_s3_is_away(
     s3.heal()
     eventually(server.settled, RECOVERY_SECONDS, "the DLQ empties by itself")
     accounting.check(client.accepted, bucket.stored())
+
+
+def test_an_open_breaker_sends_fresh_batches_to_disk_without_an_attempt(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    # replays stop at their HEAD, so that every PUT is an uploader's
+    s3.fail("500", method="HEAD")
+    s3.fail("hang", method="PUT")
+    server = serve(via=s3, BATCH_SIZE="10", UPLOAD_CONCURRENCY="1", UPLOAD_QUEUE="100")
+    client = Client()
+    client.must_send(server, count=10, requests=2)
+    eventually(lambda: server.metrics()["breaker_open"] == 1, 20, "the breaker opens")
+
+    before = len(s3.puts_by_key())
+    client.must_send(server, count=10, requests=60)
+    eventually(server.all_on_disk, 20, "everything is on disk", last_words=server.log_text)
+    assert len(s3.puts_by_key()) - before <= 10, "but for a few probes"
+    reasons = [file.about["reason"] for file in dlq_files(server.dlq_dir)]
+    assert reasons.count("breaker_open") >= 50
+    assert server.problems() == ["s3_down"]
+
+    s3.heal()
+    eventually(server.settled, 40, "the DLQ empties", last_words=server.log_text)
+    client.must_send(server, count=10)
+    eventually(server.settled, 40, "fresh events are stored too")
+    assert server.metrics()["breaker_open"] == 0
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(server.metrics())

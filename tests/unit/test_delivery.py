@@ -4,9 +4,9 @@ import gevent
 import pytest
 
 from estat import encoder, identity, metrics
+from estat.breaker import Breaker
 from estat.delivery import Delivery
 from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
-from estat.health import StoreHealth
 from estat.metrics import Metrics
 from tests.unit.batches import batch, lines
 
@@ -52,7 +52,7 @@ def row():
 
 @pytest.fixture
 def delivery(store, row):
-    return Delivery(FakeStores(store), "events", 0.5, Metrics(row), StoreHealth())
+    return Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
 
 
 def stored(store):
@@ -109,7 +109,7 @@ def test_ids_are_compared_even_where_metadata_has_gaps(delivery, store):
 def test_a_recovered_batch_is_looked_up_first_where_the_store_replaces_objects(row):
     store = FakeStore(conditional=False)
     keep(store, range(1, 20))
-    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), StoreHealth())
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
     delivery.attempt(batch(range(1, 11)), recovered=True)
     assert stored(store) == split(range(1, 20))
     assert store.puts == 0
@@ -130,7 +130,7 @@ def test_an_attempt_that_hangs_ends_at_its_deadline_and_is_counted(delivery, sto
 
 
 def test_attempts_end_when_the_drain_says_so(store, row):
-    delivery = Delivery(FakeStores(store), "events", 60, Metrics(row), StoreHealth())
+    delivery = Delivery(FakeStores(store), "events", 60, Metrics(row), Breaker(Metrics(row)))
     started = gevent.event.Event()
 
     def hang(key):
@@ -156,7 +156,7 @@ def test_a_refused_object_says_nothing_about_the_store(delivery, store):
     for _ in range(5):
         with pytest.raises(ObjectRefused):
             delivery.attempt(batch())
-    assert not delivery._health.down
+    assert not delivery._breaker.open
 
 
 def test_a_streams_record_is_stored_as_plain_json(delivery, store):

@@ -11,8 +11,8 @@ import estat
 # siblings meet in the pipeline.
 ROWS = [
     "errors shared backoff offload clientip values log encoder identity mounts batcher",
-    "config metrics files event health",
-    "ledger buffer intake batch stores.directory stores.s3",
+    "config metrics files event",
+    "ledger breaker buffer intake batch stores.directory stores.s3",
     "stores dlq_file reference",
     "delivery dlq",
     "capacity",

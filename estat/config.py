@@ -220,7 +220,13 @@ class Settings:
         DLQ,
     )
     dlq_shared: str = _not_yet("false", "a DLQ directory shared by several hosts", DLQ)
-    fallback_bucket: str = _not_yet("", "a fallback bucket", DLQ)
+    fallback_bucket: str = _setting(
+        values.bucket,
+        "",
+        "an S3 bucket's name, or file:DIR for a local directory",
+        "Where a stop hands over what it could not store; empty: it stays in DLQ_DIR.",
+        STOP,
+    )
 
     shutdown_timeout: float = _seconds(
         "25s", "1s", "1h", "How long a stop may take in all, DRAIN_DELAY included.", STOP
@@ -331,6 +337,10 @@ def _contradictions(s: Settings) -> list[str]:
         problems.append(
             f"DLQ_PREFIX={s.dlq_prefix!r} lies within RAW_PREFIX={s.raw_prefix!r}; "
             "unreadable files would mix with events"
+        )
+    if s.fallback_bucket == s.raw_bucket:
+        problems.append(
+            f"FALLBACK_BUCKET={s.fallback_bucket!r} is RAW_BUCKET; it must be another one"
         )
     if s.shutdown_timeout - s.drain_delay < 1:
         problems.append(

@@ -79,6 +79,17 @@ class Ledger:
             }
         )
 
+    def hand_over(self, events: int, size_bytes: int) -> None:
+        """Count a DLQ file's events as handed over to FALLBACK_BUCKET."""
+        self._move(
+            {
+                metrics.DLQ_EVENTS: -events,
+                metrics.HANDED_OVER: events,
+                metrics.DLQ_FILES: -1,
+                metrics.DLQ_BYTES: -size_bytes,
+            }
+        )
+
     def drop(self, events: int, size_bytes: int, reason: str) -> None:
         """Count a DLQ file's events as dropped; ``reason`` is a key of DROPPED."""
         self._move(

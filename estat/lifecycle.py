@@ -288,7 +288,9 @@ class Drain:
             return
         self._finished = True
         watch = gevent.spawn(self._watch_hurry)
-        left = self._pipeline.drain(self._upload_until, self._deadline)
+        left = self._pipeline.drain(
+            self._upload_until, self._deadline, last=page().state == DRAINING
+        )
         watch.kill(block=False)
         logger.log(logging.ERROR if left else logging.INFO, "worker_drained", extra={"left": left})
 

@@ -30,6 +30,7 @@ from estat.delivery import Delivery
 from estat.dlq import DeadLetterQueue
 from estat.encoder import gzip
 from estat.errors import DiskError, Refused, StoreError
+from estat.fallback import Fallback
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.retrier import Retrier
@@ -86,6 +87,9 @@ class Pipeline:
         )  # fmt: skip
         self._retrier = Retrier(
             dlq, self._delivery, self._ledger, self._capacity, self.counts, page, disk, settings
+        )
+        self._fallback = Fallback(
+            dlq, self._delivery, self._ledger, self._retrier, disk, settings.fallback_bucket
         )
         self._breaker.on_close(self._retrier.nudge)
         self._watch = DiskWatch(self._capacity)
@@ -157,11 +161,12 @@ class Pipeline:
         """Make no further attempt to upload: what is left goes to disk at once."""
         self._delivery.end_attempts(time.monotonic())
 
-    def drain(self, upload_until: float, deadline: float) -> int:
+    def drain(self, upload_until: float, deadline: float, *, last: bool) -> int:
         """Empty the pipeline; return how many events are left in memory, unsaved.
 
         Uploads go on until ``upload_until``, then what is left is written to the
-        DLQ, until ``deadline`` (both ``time.monotonic``). The order matters: no
+        DLQ, until ``deadline`` (both ``time.monotonic``). If the whole server ends in
+        order (``last``), FALLBACK_BUCKET takes what lies there. The order matters: no
         more events come in, the collector seals the last batch, the uploaders
         empty their queue, and only then is the number of the last event known to
         be final and the stream's record written.
@@ -179,6 +184,10 @@ class Pipeline:
             self._retrying.join(timeout=_left(deadline))
         if self._collector.events and not self._pending():
             self._record(min(time.monotonic() + _RECORD_SECONDS, deadline))
+        if last and self.settings.fallback_bucket:
+            self._delivery.end_attempts(deadline)
+            self._fallback.run(deadline)
+        self._retrier.release()
         gevent.killall(self._others, timeout=0)
         return self._pending()
 

@@ -78,14 +78,18 @@ class Retrier:
         while not self._ending:
             wait = _IDLE_SECONDS
             try:
-                if self._lead():
+                if self.lead():
                     wait = self._pass()
             except DiskError as exc:
                 self._capacity.failed(exc)
             self._wakeup.wait(wait)
             self._wakeup.clear()
+
+    def release(self) -> None:
+        """Let another worker lead."""
         if self._leader is not None:
             os.close(self._leader)
+            self._leader = None
 
     def nudge(self) -> None:
         """Do not wait for the next interval: the store works again."""
@@ -98,7 +102,8 @@ class Retrier:
         self._ending = True
         self._wakeup.set()
 
-    def _lead(self) -> bool:
+    def lead(self) -> bool:
+        """Take the leader lock, if no other worker has it. Raises DiskError."""
         if self._leader is None:
             path = os.path.join(self._dlq.root, "leader.lock")
             try:

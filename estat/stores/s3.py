@@ -5,8 +5,10 @@ for many small uploads (see _client), each setting with what it spares.
 """
 
 import base64
+import contextlib
 import logging
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -84,22 +86,41 @@ class S3Store:
     def get(self, key: str) -> bytes:
         """GET the object."""
         answer = self._call("get_object", Bucket=self._bucket, Key=key)
-        body: bytes = answer["Body"].read()
+        with _errors(), answer["Body"] as stream:
+            body: bytes = stream.read()
         return body
 
     def delete(self, key: str) -> None:
         """DELETE the object."""
         self._call("delete_object", Bucket=self._bucket, Key=key)
 
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
+        """LIST the keys, a page of at most 1,000 a request."""
+        more: dict[str, Any] = {"StartAfter": after} if after else {}
+        while True:
+            page = self._call("list_objects_v2", Bucket=self._bucket, Prefix=prefix, **more)
+            for found in page.get("Contents", ()):
+                yield found["Key"]
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
     def _call(self, operation: str, **parameters: Any) -> Any:
-        try:
+        with _errors():
             return getattr(self._client, operation)(**parameters)
-        except ClientError as exc:
-            raise _classify(exc) from exc
-        except ParamValidationError as exc:
-            raise ObjectRefused(str(exc)) from exc
-        except (BotoCoreError, OSError) as exc:
-            raise StoreUnavailable(f"{type(exc).__name__}: {exc}") from exc
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Turn whatever comes out of boto3 into the class that says what to do."""
+    try:
+        yield
+    except ClientError as exc:
+        raise _classify(exc) from exc
+    except ParamValidationError as exc:
+        raise ObjectRefused(str(exc)) from exc
+    except Exception as exc:  # the layers below boto3 raise classes without a common base
+        raise StoreUnavailable(f"{type(exc).__name__}: {exc}") from exc
 
 
 class _NotFound(StoreDenied):

@@ -40,7 +40,6 @@ def test_all_problems_are_told_together_with_variable_value_and_what_is_valid():
     ("name", "value"),
     [
         ("DURABILITY", "journal"),
-        ("FALLBACK_BUCKET", "other"),
         ("IP_MODE", "hash"),
         ("EVENT_FORMAT", "raw"),
         ("ALLOWED_ORIGINS", "https://example.com"),
@@ -109,9 +108,10 @@ def test_a_value_out_of_bounds_is_refused(name, value):
 def test_settings_that_contradict_each_other_are_refused():
     found = problems(
         MAX_BODY_SIZE="2MiB", RAW_PREFIX="raw", DLQ_PREFIX="raw/dlq",
-        DRAIN_DELAY="25s", SHUTDOWN_TIMEOUT="25s",
+        DRAIN_DELAY="25s", SHUTDOWN_TIMEOUT="25s", FALLBACK_BUCKET="events",
     )  # fmt: skip
-    assert [line.split("=")[0] for line in found] == ["MAX_BODY_SIZE", "DLQ_PREFIX", "DRAIN_DELAY"]
+    names = ["MAX_BODY_SIZE", "DLQ_PREFIX", "FALLBACK_BUCKET", "DRAIN_DELAY"]
+    assert [line.split("=")[0] for line in found] == names
 
 
 def test_the_environment_wins_over_the_env_file(tmp_path):

@@ -19,7 +19,7 @@ ROWS = [
     "spool",
     "uploader",
     "sealer retrier",
-    "collector",
+    "collector fallback",
     "pipeline",
     "resources lifecycle",
     "app gunicorn_worker gunicorn_logger gunicorn_conf",

@@ -1,0 +1,83 @@
+"""Hands over to FALLBACK_BUCKET what a stop has left in the DLQ.
+
+By then everything is on disk, so nothing is at risk while this tries. The keys
+stay the same. A batch whose PUT to RAW_BUCKET timed out but landed may end up in
+both buckets; its ids are the same in both.
+"""
+
+import logging
+import time
+from dataclasses import replace
+
+import gevent
+
+from estat.delivery import Delivery
+from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
+from estat.errors import DiskError, StoreError, Unreadable
+from estat.ledger import Ledger
+from estat.offload import Offload
+from estat.retrier import Retrier
+
+log = logging.getLogger(__name__)
+
+_OTHERS_SECONDS = 0.05  # between looks at what the other workers have left
+
+
+class Fallback:
+    """The last step of a drain, done by whichever worker leads."""
+
+    def __init__(
+        self,
+        dlq: DeadLetterQueue,
+        delivery: Delivery,
+        ledger: Ledger,
+        retrier: Retrier,
+        threads: Offload,
+        bucket: str,
+    ) -> None:
+        self._dlq = dlq
+        self._delivery = delivery
+        self._ledger = ledger
+        self._retrier = retrier
+        self._threads = threads
+        self._bucket = bucket
+
+    def run(self, deadline: float) -> None:
+        """Hand over until nothing is left, something fails, or ``deadline`` has come."""
+        try:
+            while time.monotonic() < deadline:
+                entries = self._entries()
+                if not entries:
+                    return
+                if not self._retrier.lead():
+                    # the leader takes our files too; should it end before, we lead
+                    gevent.sleep(_OTHERS_SECONDS)
+                    continue
+                if not self._hand_over(entries):
+                    return
+        except (DiskError, StoreError, Unreadable) as exc:
+            # what is left stays on disk, where the next start finds it
+            log.error("hand_over_ended", extra={"error": str(exc)})
+
+    def _entries(self) -> list[Entry]:
+        # a slot in the future is no reason to leave a file behind
+        return [e for area in (PENDING, EXPIRED) for e in self._threads.run(self._scan, area)]
+
+    def _scan(self, area: str) -> list[Entry]:
+        return self._dlq.scan(area, time.time() + 86400).due
+
+    def _hand_over(self, entries: list[Entry]) -> int:
+        done = 0
+        for entry in entries:
+            claim = self._threads.run(self._dlq.claim, entry)
+            if claim:
+                with claim:
+                    self._hand_over_claimed(claim)
+                done += 1
+        return done
+
+    def _hand_over_claimed(self, claim: Claim) -> None:
+        batch = self._threads.run(claim.read)
+        self._delivery.attempt(replace(batch, bucket=self._bucket), recovered=True)
+        self._threads.run(claim.remove)
+        self._ledger.hand_over(claim.entry.events, claim.size_bytes)

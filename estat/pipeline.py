@@ -125,13 +125,14 @@ class Pipeline:
 
     def accept(self, origin: bytes, bodies: list[bytes]) -> None:
         """Accept a request's events, all or none. Raises Refused, and nothing is left behind."""
-        if not self._accepting or self.broken:
-            raise Refused("unavailable", "the server is starting or stopping")
         submission = Submission(origin, bodies)
         if self._buffer.full_for(len(bodies), submission.size_bytes):
             # busy connections may have run one after the other since the collector last did;
             # full means that it can't keep up, not that it had no turn
             gevent.sleep(0)
+        # from here to the end nothing yields: what is checked holds until it is done
+        if not self._accepting or self.broken:
+            raise Refused("unavailable", "the server is starting or stopping")
         self._buffer.check(len(bodies), submission.size_bytes)
         self._capacity.admit(submission.size_bytes)
         self._capacity.expose(submission.size_bytes, files=1)

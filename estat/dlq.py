@@ -51,6 +51,12 @@ class Entry:
     opened: int | None
 
     @property
+    def area(self) -> str:
+        """PENDING, EXPIRED or QUARANTINE."""
+        directory = os.path.dirname(self.path)
+        return os.path.basename(os.path.dirname(directory) if self.slot else directory)
+
+    @property
     def age_key(self) -> tuple[int, str]:
         """Sorts the oldest batch first."""
         return (self.opened or 0, self.name)
@@ -163,6 +169,21 @@ class DeadLetterQueue:
             names = _visible(self._area(QUARANTINE), limit)
         return [self._entry(QUARANTINE, "", name) for name in names]
 
+    def every(self) -> Iterator[Entry]:
+        """Read all files of all areas one by one, and change nothing.
+
+        Slot by slot, inside a slot as the disk has them. The areas come in the order in
+        which files move, so one that moves meanwhile may be met twice: the first path is
+        gone by then.
+        """
+        with files.disk_errors("walk", self.root):
+            for area in (PENDING, EXPIRED, QUARANTINE):
+                slots = [""] if area == QUARANTINE else _directories(self._area(area))
+                for slot in slots:
+                    for name in _files(self._area(area, slot)):
+                        if not name.startswith("."):
+                            yield self._entry(area, slot, name)
+
     def claim(self, entry: Entry) -> Claim | None:
         """Take a file for oneself; None if another process has it, or it is gone."""
         try:
@@ -178,6 +199,9 @@ class DeadLetterQueue:
                 return Claim(entry, descriptor, status.st_size)
         except BlockingIOError:
             pass
+        except OSError as exc:
+            os.close(descriptor)
+            raise DiskError("lock", entry.path, exc) from exc
         os.close(descriptor)
         return None
 
@@ -199,9 +223,10 @@ class DeadLetterQueue:
         now = time.time() + 10 * _SLOT_SECONDS  # those that were put off as well
         entries = [e for area in (EXPIRED, PENDING) for e in self.scan(area, now).due]
         for entry in sorted(entries, key=lambda e: e.age_key):
-            claim = self.claim(entry)
-            if claim:
-                return claim
+            with contextlib.suppress(DiskError):  # the next file will do as well
+                claim = self.claim(entry)
+                if claim:
+                    return claim
         return None
 
     def walk(self, settled_seconds: float = 0) -> Totals:

@@ -15,7 +15,7 @@ opening its files:
 """
 
 import json
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 from isal import isal_zlib
 
@@ -29,6 +29,7 @@ _FORMAT = 1
 #: What the header may cost at most, by and large: bounded, because admission counts with it.
 OVERHEAD_BYTES = 2048
 _MAX_ERROR_CHARS = 200
+_HEADER_READ_BYTES = 4 * OVERHEAD_BYTES  # a header is within, whatever its key and error
 _GZIP = 16 + isal_zlib.MAX_WBITS
 
 
@@ -48,7 +49,11 @@ def parse_name(name: str) -> FileName:
     """Read a file's name; a strange one holds no events that are ours."""
     stem, _, events = name.removesuffix(identity.SUFFIX).rpartition(".")
     opened = identity.opened_at(stem)
-    if opened is None or not events.isdigit() or not name.endswith(identity.SUFFIX):
+    if (
+        opened is None
+        or not (events.isascii() and events.isdigit())
+        or not name.endswith(identity.SUFFIX)
+    ):
         return FileName(0, None)
     return FileName(int(events), opened)
 
@@ -73,6 +78,23 @@ def pack(batch: Batch, reason: str, error: str) -> list[bytes]:
     return [gzip(json.dumps(about).encode() + b"\n"), batch.payload]
 
 
+def read_header(file: IO[bytes]) -> dict[str, Any]:
+    """Return the facts of a file's header line, without reading its events.
+
+    Raises Unreadable, and OSError as reading does.
+    """
+    inflater = isal_zlib.decompressobj(_GZIP)
+    try:
+        about = json.loads(inflater.decompress(file.read(_HEADER_READ_BYTES)))
+    except (isal_zlib.error, ValueError) as exc:  # type: ignore[misc]
+        raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
+    if not inflater.eof:
+        raise Unreadable("cut off within its header")
+    if not isinstance(about, dict) or about.get("estat_dlq") != _FORMAT:
+        raise Unreadable("its first line is not a header of a known format")
+    return about
+
+
 def unpack(data: bytes) -> Batch:
     """Return the batch of a file's content. Raises Unreadable unless every byte is right."""
     inflater = isal_zlib.decompressobj(_GZIP)
@@ -83,22 +105,29 @@ def unpack(data: bytes) -> Batch:
         if about["estat_dlq"] != _FORMAT:
             raise Unreadable(f"format {about['estat_dlq']!r} is not known")
         batch = Batch(
-            bucket=about["bucket"],
-            key=about["key"],
-            name=about["name"],
-            stream=about["stream"],
-            first=about["first"],
-            last=about["last"],
-            events=about["events"],
+            bucket=_field(about, "bucket", str),
+            key=_field(about, "key", str),
+            name=_field(about, "name", str),
+            stream=_field(about, "stream", str),
+            first=_field(about, "first", int),
+            last=_field(about, "last", int),
+            events=_field(about, "events", int),
             payload=inflater.unused_data,
-            crc32=about["crc32"],
-            opened=about["opened"],
+            crc32=_field(about, "crc32", int),
+            opened=float(_field(about, "opened", int | float)),
         )
         expected_bytes = about["bytes"]
-    except (isal_zlib.error, ValueError, KeyError, TypeError) as exc:  # type: ignore[misc]
+    except (isal_zlib.error, ValueError, KeyError, TypeError, RecursionError) as exc:  # type: ignore[misc]
         raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
     if len(batch.payload) != expected_bytes:
         raise Unreadable(f"{len(batch.payload)} bytes of {expected_bytes}")
     if crc32_of(batch.payload) != batch.crc32:
         raise Unreadable("checksum does not match")
     return batch
+
+
+def _field(about: dict[str, Any], name: str, kind: Any) -> Any:
+    value = about[name]
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r:.50}")
+    return value

@@ -5,6 +5,7 @@ An object is never replaced: ``put`` of a taken key raises ObjectExists, and
 that says what to do next, and may block its greenlet (never the event loop).
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from estat.config import Settings
@@ -27,6 +28,12 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; it need not exist."""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Yield the keys that begin with ``prefix`` in order, from the first one behind ``after``.
+
+        After an error the listing goes on behind the last key that it gave.
+        """
 
 
 class Stores:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 
 from estat import files
 from estat.encoder import gunzip
@@ -38,6 +39,22 @@ class DirectoryStore:
     def delete(self, key: str) -> None:
         """Remove the file if it is there."""
         self._threads.run(self._remove, key)
+
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Yield the files' keys, one directory read at a time; half-written files are none."""
+        directory = prefix.rpartition("/")[0]
+        yield from self._below(directory, prefix, after)
+
+    def _below(self, directory: str, prefix: str, after: str) -> Iterator[str]:
+        for name in self._threads.run(_names, self._path(directory)):
+            key = f"{directory}/{name}" if directory else name
+            if not (key.startswith(prefix) or prefix.startswith(key)):
+                continue
+            if name.endswith("/"):
+                if key > after or after.startswith(key):
+                    yield from self._below(key.removesuffix("/"), prefix, after)
+            elif key > after:
+                yield key
 
     def _path(self, key: str) -> str:
         return os.path.join(self._root, *key.split("/"))
@@ -79,3 +96,18 @@ class DirectoryStore:
             return
         except OSError as exc:
             raise StoreUnavailable(f"delete {key}: {exc.strerror}") from exc
+
+
+def _names(path: str) -> list[str]:
+    """Read a directory: names in the order of keys, those of directories ending in a slash."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(
+                f"{entry.name}/" if entry.is_dir() else entry.name
+                for entry in entries
+                if not (entry.name.startswith(".") and entry.name.endswith(files.TEMPORARY))
+            )
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise StoreUnavailable(f"list {path}: {exc.strerror}") from exc

@@ -10,9 +10,9 @@ import estat
 # From the bottom up. A module imports from rows below its own, never from its own row:
 # siblings meet in the pipeline.
 ROWS = [
-    "errors shared backoff offload clientip values log encoder identity mounts batcher",
+    "errors shared backoff offload clientip values log encoder identity mounts batcher audit",
     "config metrics files event",
-    "ledger breaker buffer intake batch stores.directory stores.s3",
+    "ledger breaker buffer intake batch stores.directory stores.s3 audit_content",
     "stores dlq_file reference",
     "delivery dlq",
     "capacity",
@@ -24,10 +24,16 @@ ROWS = [
     "resources lifecycle",
     "app gunicorn_worker gunicorn_logger gunicorn_conf",
     "wsgi",
-    "cli.combined_log cli.http_post cli.progress cli.serve cli.check",
-    "cli.send_tally",
-    "cli.send_input cli.send_pool",
-    "cli.send",
+    (
+        "cli.combined_log cli.http_post cli.progress cli.serve cli.check cli.dlq_files "
+        "cli.audit_target cli.audit_reader"
+    ),
+    (
+        "cli.send_tally cli.dlq_dry_run cli.dlq_ls cli.dlq_verify cli.dlq_export cli.dlq_rm "
+        "cli.audit_disk"
+    ),
+    "cli.send_input cli.send_pool cli.dlq_replay cli.audit_report",
+    "cli.send cli.dlq cli.audit",
     "cli cli.main",
     "__main__",
 ]

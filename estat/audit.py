@@ -1,0 +1,236 @@
+"""The rule of the audit: from the ids that were found to what became of each stream.
+
+A stream's ids are 1, 2, 3 … n, and its record says n. So ids alone prove that
+nothing was lost or doubled: a missing number is a gap, a number in two places a
+repeat. Ids are kept as spans, so a stream of any length costs its objects, not
+its events. Pure: no clock, no I/O; who reads is ``cli.audit``.
+
+    complete       a record, and every id up to its last one is stored once
+    gaps           ids are neither stored nor in the DLQ that was looked at
+    repeats        ids are stored more than once
+    past record    ids are stored that the record says were never given
+    waiting        ids, or the record, are in the DLQ and not stored yet
+    cut off        the stream goes on outside of the audited range
+    open           no record: the stream runs, or its process was killed
+
+Of an open stream the last id is not known, so what is missing behind the last
+one found can't be told.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+COMPLETE = "complete"
+GAPS, REPEATS, PAST_RECORD = "gaps", "repeats", "past record"
+WAITING, CUT_OFF, OPEN = "waiting", "cut off", "open"
+
+#: Every state, the worst first.
+STATES = (GAPS, REPEATS, PAST_RECORD, WAITING, CUT_OFF, OPEN, COMPLETE)
+_FAULTS = frozenset({GAPS, REPEATS, PAST_RECORD})
+
+
+class Span(NamedTuple):
+    """Consecutive ids, both ends included."""
+
+    first: int
+    last: int
+
+    @property
+    def ids(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1
+
+
+class Stored(NamedTuple):
+    """Consecutive ids in one object."""
+
+    first: int
+    last: int
+    key: str
+
+
+class Repeat(NamedTuple):
+    """Ids that are stored more than once, by the objects that hold them (one may do so twice)."""
+
+    first: int
+    last: int
+    keys: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All that was found of one stream."""
+
+    stored: list[Stored] = field(default_factory=list)
+    on_disk: list[Span] = field(default_factory=list)
+    #: The last id, as the stream's record says; None without a record.
+    record: int | None = None
+    record_on_disk: bool = False  # the record waits in the DLQ
+    instance: str = ""
+    quarantined_events: int = 0  # in unreadable DLQ files, by their names
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one stream; ``states`` has one state at least, the worst first."""
+
+    stream: str
+    instance: str
+    states: tuple[str, ...]
+    events: int  # different ids that are stored
+    first: int | None  # stored; None if there is nothing
+    last: int | None
+    record: int | None
+    missing: tuple[Span, ...]
+    waiting: tuple[Span, ...]
+    repeats: tuple[Repeat, ...]
+    repeated_events: int
+    past_record: tuple[Span, ...]
+    #: Ids both stored and on disk: replays that have not cleaned up yet, no repeats.
+    replaying_events: int
+    quarantined_events: int
+
+
+def judge(stream: str, found: Evidence, *, partial: bool) -> Verdict:
+    """Judge one stream. ``partial``: the range may hold only a part of any stream."""
+    there = union(found.stored)
+    disk = union(found.on_disk)
+    known = union([*there, *disk])
+    if partial:
+        # where the ids that were found begin and end, and nothing is said of the rest
+        expected = [Span(known[0].first, known[-1].last)] if known else []
+    else:
+        last = found.record if found.record is not None else known[-1].last if known else 0
+        expected = [Span(1, last)] if last else []
+    lacking = subtract(expected, there)
+    missing = subtract(lacking, disk)
+    repeats = list(_repeats(found.stored))
+    waiting = intersect(disk, lacking)
+    past = [] if found.record is None else subtract(known, [Span(1, found.record)])
+    states = {
+        GAPS: bool(missing),
+        REPEATS: bool(repeats),
+        PAST_RECORD: bool(past),
+        WAITING: bool(waiting) or found.record_on_disk,
+        CUT_OFF: partial and _is_cut_off(known, found.record),
+        OPEN: found.record is None,
+    }
+    return Verdict(
+        stream=stream,
+        instance=found.instance,
+        states=tuple(state for state, is_so in states.items() if is_so) or (COMPLETE,),
+        events=count(there),
+        first=there[0].first if there else None,
+        last=there[-1].last if there else None,
+        record=found.record,
+        missing=tuple(missing),
+        waiting=tuple(waiting),
+        repeats=tuple(repeats),
+        repeated_events=count(union(repeats)),
+        past_record=tuple(past),
+        replaying_events=count(intersect(disk, there)),
+        quarantined_events=found.quarantined_events,
+    )
+
+
+def exit_code(verdicts: Iterable[Verdict], unreadable: bool) -> int:
+    """Return 0 if all is complete, 1 if anything is wrong, 3 if something is only unfinished."""
+    states = {state for verdict in verdicts for state in verdict.states}
+    if unreadable or states & _FAULTS:
+        return 1
+    return 3 if states - {COMPLETE} else 0
+
+
+def runs(numbers: Iterable[int]) -> list[Span]:
+    """Return the spans that numbers make, each number as often as it was given."""
+    spans: list[Span] = []
+    again: list[int] = []
+    first = last = 0  # ids begin at 1, so 0 is before the first number
+    for number in sorted(numbers):
+        if number == last:
+            again.append(number)
+        elif last and number == last + 1:
+            last = number
+        else:
+            if last:
+                spans.append(Span(first, last))
+            first = last = number
+    if last:
+        spans.append(Span(first, last))
+    return spans + runs(again) if again else spans
+
+
+def union(spans: Iterable[Span | Stored | Repeat]) -> list[Span]:
+    """Return the same ids in order, as few spans as possible."""
+    merged: list[Span] = []
+    for first, last in sorted((span.first, span.last) for span in spans):
+        if merged and first <= merged[-1].last + 1:
+            if last > merged[-1].last:
+                merged[-1] = Span(merged[-1].first, last)
+        else:
+            merged.append(Span(first, last))
+    return merged
+
+
+def subtract(these: list[Span], those: list[Span]) -> list[Span]:
+    """Return the ids of ``these`` that are not in ``those``; both as ``union`` returns them."""
+    rest: list[Span] = []
+    for span in these:
+        begin = span.first
+        for other in _touching(span, those):
+            if other.first > begin:
+                rest.append(Span(begin, other.first - 1))
+            begin = other.last + 1
+        if begin <= span.last:
+            rest.append(Span(begin, span.last))
+    return rest
+
+
+def intersect(these: list[Span], those: list[Span]) -> list[Span]:
+    """Return the ids that are in both; both as ``union`` returns them."""
+    return [
+        Span(max(span.first, other.first), min(span.last, other.last))
+        for span in these
+        for other in _touching(span, those)
+    ]
+
+
+def count(spans: Iterable[Span]) -> int:
+    """Return how many ids spans hold that have none in common."""
+    return sum(span.ids for span in spans)
+
+
+def _touching(span: Span, others: list[Span]) -> Iterator[Span]:
+    """Yield those of ``others`` (in order, apart) that have ids in common with ``span``."""
+    position = bisect_left(others, span.first, key=lambda other: other.last)
+    while position < len(others) and others[position].first <= span.last:
+        yield others[position]
+        position += 1
+
+
+def _is_cut_off(known: list[Span], record: int | None) -> bool:
+    """Tell whether ids outside of those that were found exist for certain."""
+    if not known:
+        return record is not None
+    return known[0].first > 1 or (record is not None and known[-1].last < record)
+
+
+def _repeats(stored: list[Stored]) -> Iterator[Repeat]:
+    """Sweep over the ids in order, and yield where more than one object has them."""
+    active: list[Stored] = []
+    position = 0
+    for span in [*sorted(stored), None]:
+        # up to the next span's beginning only those that began before can hold an id
+        while active and (span is None or position < span.first):
+            end = min(one.last for one in active)
+            if span is not None:
+                end = min(end, span.first - 1)
+            if len(active) > 1:
+                yield Repeat(position, end, tuple(sorted(one.key for one in active)))
+            position = end + 1
+            active = [one for one in active if one.last > end]
+        if span is not None:
+            active.append(span)
+            position = span.first

@@ -1,0 +1,137 @@
+"""``estat dlq``: what lies in the dead letter queue, and what a person may do with it.
+
+``ls``, ``show``, ``verify`` and ``export`` only read, also while the server runs.
+``replay`` deletes a file after it is stored, ``rm`` with ``--yes``; each takes the
+file's lock first, and neither works beside a running server unless told so.
+"""
+
+import argparse
+import math
+import os
+import sys
+from typing import Any
+
+from estat.cli import dlq_export, dlq_ls, dlq_replay, dlq_rm, dlq_verify
+from estat.cli.dlq_files import CommandError, add_files, add_while_running, open_queue
+from estat.errors import DiskError
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command and its subcommands."""
+    parser = subparsers.add_parser(
+        "dlq",
+        help="list, check, replay, delete or export what waits in the DLQ directory",
+        description="Looks into the dead letter queue and works on it by hand. Exit status: 0 if "
+        "all went well, 1 if a file is bad, failed or was left alone, 2 for usage and "
+        "file errors, 130 after Ctrl-C.",
+    )
+    parser.add_argument("--dlq", metavar="DIR", help="the directory; default: the setting DLQ_DIR")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    # also behind the subcommand's name; without a default there, which would win
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--dlq", metavar="DIR", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for add in (_add_ls, _add_show, _add_verify, _add_replay, _add_rm, _add_export):
+        add(commands, shared)
+
+
+def _add_ls(commands: Any, shared: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "ls", parents=[shared], help="list the files, the oldest batch first"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="list the N oldest only")
+    parser.set_defaults(run=run, command=dlq_ls.ls)
+
+
+def _add_show(commands: Any, shared: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "show", parents=[shared], help="print a file's header and first events as JSON lines"
+    )
+    add_files(parser, required=True)
+    parser.add_argument(
+        "--events", type=_not_negative, default=3, metavar="N", help="events to print [3]"
+    )
+    parser.add_argument("--all", action="store_true", help="print all events")
+    parser.set_defaults(run=run, command=dlq_ls.show)
+
+
+def _add_verify(commands: Any, shared: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "verify", parents=[shared], help="read files whole and find what is wrong with them"
+    )
+    add_files(parser, required=False)
+    parser.set_defaults(run=run, command=dlq_verify.verify)
+
+
+def _add_replay(commands: Any, shared: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(
+        "replay",
+        parents=[shared],
+        help="store files now, exactly once, and delete each after that",
+        description="Stores files now, also those whose time has not come, the oldest batch "
+        "first, each under its own bucket and key. Uses the server's settings. For a stopped "
+        "server, or a DLQ copied from a lost host: a running server replays by itself.",
+    )
+    add_files(parser, required=False)
+    parser.add_argument("--dry-run", action="store_true", help="only tell what would be sent where")
+    parser.add_argument("--rate", type=_rate, metavar="N", help="files a second, at most")
+    add_while_running(parser)
+    parser.set_defaults(run=run, command=dlq_replay.replay)
+
+
+def _add_rm(commands: Any, shared: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("rm", parents=[shared], help="delete files and their events")
+    add_files(parser, required=True)
+    parser.add_argument("--yes", action="store_true", help="delete; without it nothing is deleted")
+    add_while_running(parser)
+    parser.set_defaults(run=run, command=dlq_rm.rm)
+
+
+def _add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser("export", parents=[shared], help="copy files to another directory")
+    add_files(parser, required=False)
+    parser.add_argument("--to", required=True, metavar="DIR", help="where to; made if missing")
+    parser.add_argument("--events", action="store_true", help="their events only, as JSON lines")
+    parser.set_defaults(run=run, command=dlq_export.export)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the subcommand; return the exit code."""
+    try:
+        code: int = args.command(open_queue(args.dlq), args)
+        sys.stdout.flush()
+    except (CommandError, DiskError) as exc:
+        for line in str(exc).splitlines():
+            print(f"estat dlq: {line}", file=sys.stderr)
+        return exc.code if isinstance(exc, CommandError) else 2
+    except BrokenPipeError:
+        # whoever read our output has gone, as head does; nothing may be written any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _whole(text: str, low: int) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) >= low):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _not_negative(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text.removesuffix("/s"))
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of files a second, as 5 or 0.5")
+    return rate

@@ -1,0 +1,192 @@
+"""Which files of a DLQ directory a command means, and how they are named to people.
+
+Reads only. The server may work on the directory at the same time, so a file that
+was found may be gone when it is opened; that is no error.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from estat import config, files
+from estat.dlq import DeadLetterQueue, Entry
+from estat.errors import EstatError, SettingsError
+
+_DAY, _HOUR, _MINUTE = 86400, 3600, 60
+
+
+class CommandError(EstatError):
+    """A command can't do what was asked; ``code`` is its exit status."""
+
+    def __init__(self, problem: str, code: int = 2) -> None:
+        super().__init__(problem)
+        self.code = code
+
+
+def open_queue(directory: str | None) -> DeadLetterQueue:
+    """Return the DLQ in ``directory``, or in DLQ_DIR. Raises CommandError.
+
+    With a directory no setting is read: a DLQ that was copied from elsewhere can be
+    looked at where no server is set up.
+    """
+    if directory is None:
+        try:
+            directory = config.load().dlq_dir
+        except SettingsError as exc:
+            problems = "\n".join(exc.problems)
+            raise CommandError(f"{problems}\nor name the directory with --dlq") from exc
+    root = os.path.abspath(directory)
+    if not os.path.isdir(root):
+        raise CommandError(f"{root} is not a directory")
+    return DeadLetterQueue(root)
+
+
+def select(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
+    """Return the wanted files, by default all, the oldest batch first.
+
+    A file is wanted by its name, or by its path from here or within the DLQ. Raises
+    CommandError when there is no such file in the DLQ.
+    """
+    if not wanted:
+        return sorted(dlq.every(), key=lambda entry: entry.age_key)
+    names = {os.path.basename(given) for given in wanted}
+    by_name: dict[str, list[Entry]] = {}
+    for entry in dlq.every():
+        if entry.name in names:
+            by_name.setdefault(entry.name, []).append(entry)
+    found: dict[Entry, None] = {}
+    for given in wanted:
+        named = by_name.get(os.path.basename(given), [])
+        matches = [entry for entry in named if _is_in(entry, os.path.dirname(given), dlq.root)]
+        if not matches:
+            raise CommandError(f"{given}: no such file in {dlq.root}")
+        found.update(dict.fromkeys(matches))
+    return sorted(found, key=lambda entry: entry.age_key)
+
+
+def _is_in(entry: Entry, directory: str, root: str) -> bool:
+    if not directory:
+        return True
+    there = os.path.realpath(os.path.dirname(entry.path))
+    return there in (os.path.realpath(directory), os.path.realpath(os.path.join(root, directory)))
+
+
+def content(entry: Entry) -> bytes | None:
+    """Return a file's bytes; None if it is gone. Raises DiskError.
+
+    No lock is needed: a file is renamed into place whole and never written again.
+    """
+    with (
+        files.disk_errors("read", entry.path),
+        contextlib.suppress(FileNotFoundError),
+        open(entry.path, "rb") as file,
+    ):
+        return file.read()
+    return None
+
+
+def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
+    """Raise CommandError while a server works on the DLQ, unless that was asked for.
+
+    The server keeps books of the files that it wrote and found; one that somebody else
+    takes away counts as vanished, and the accounting ends with a loss.
+    """
+    if while_running or not _is_led(dlq.root):
+        return
+    raise CommandError(
+        f"a server is working on {dlq.root} (it holds leader.lock): it replays the files by "
+        "itself, and would count those that others take away as lost. Stop it first, or say "
+        "--while-running",
+        code=1,
+    )
+
+
+def _is_led(root: str) -> bool:
+    """Tell whether a worker holds the leader lock; nothing is created or kept."""
+    path = os.path.join(root, "leader.lock")
+    with (
+        files.disk_errors("open", path),
+        contextlib.suppress(FileNotFoundError),
+        open(path, "rb") as file,
+    ):
+        try:
+            # shared, so that two commands that ask at once don't take each other for a server
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def add_files(parser: Any, *, required: bool) -> None:
+    """Register the FILE arguments."""
+    parser.add_argument(
+        "files",
+        nargs="+" if required else "*",
+        metavar="FILE",
+        help="a file's name, as ls shows it, or its path" + ("" if required else "; default: all"),
+    )
+
+
+def add_while_running(parser: Any) -> None:
+    """Register the option that allows to take files away from a running server."""
+    parser.add_argument(
+        "--while-running",
+        action="store_true",
+        help="go on although a server works on the directory; it will count the files as lost",
+    )
+
+
+def relative(dlq: DeadLetterQueue, entry: Entry) -> str:
+    """Return a file's path within the DLQ, fit for a terminal."""
+    return printable(os.path.relpath(entry.path, dlq.root))
+
+
+def printable(text: str) -> str:
+    """Return text on one line, without what a terminal would act upon."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(shown.split())
+
+
+def place(bucket: str, key: str) -> str:
+    """Return where an object is, as a person would type it."""
+    scheme = "" if bucket.startswith("file:") else "s3://"
+    return printable(f"{scheme}{bucket}/{key}")
+
+
+def counted(file_count: int, events: int) -> str:
+    """Return a number of files and events as text."""
+    return f"{_plural(file_count, 'file')}, {_plural(events, 'event')}"
+
+
+def total_events(entries: Iterable[Entry]) -> int:
+    """Return the events of files, by their names."""
+    return sum(entry.events for entry in entries)
+
+
+def age(seconds: float) -> str:
+    """Return a duration in its two largest units."""
+    whole = max(0, int(seconds))
+    if whole >= _DAY:
+        return f"{whole // _DAY}d{whole % _DAY // _HOUR:02d}h"
+    if whole >= _HOUR:
+        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02d}m"
+    if whole >= _MINUTE:
+        return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s"
+    return f"{whole}s"
+
+
+def size(size_bytes: float) -> str:
+    """Return a size with a unit."""
+    if size_bytes < 1024:
+        return f"{size_bytes:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size_bytes /= 1024
+        if size_bytes < 1024:
+            return f"{size_bytes:.1f} {unit}"
+    return f"{size_bytes / 1024:.1f} TiB"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

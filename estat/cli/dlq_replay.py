@@ -1,0 +1,189 @@
+"""``estat dlq replay``: stores now what lies in the DLQ, exactly once.
+
+By the server's own rule (see ``delivery``): each file under its lock, to the bucket
+and key that it names, after a look at what is there; deleted only once its events
+are stored. A crash or Ctrl-C between the two leaves the file, and the next replay
+finds its ids stored. Quarantine is left alone: nothing in there can be trusted.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import gevent
+from gevent import monkey
+from gevent.pool import Pool
+
+from estat import config, metrics
+from estat.backoff import full_jitter
+from estat.batch import Batch
+from estat.breaker import Breaker
+from estat.cli import dlq_dry_run
+from estat.cli.dlq_files import (
+    CommandError,
+    counted,
+    printable,
+    refuse_beside_server,
+    relative,
+    select,
+)
+from estat.cli.progress import ProgressBar
+from estat.config import Settings
+from estat.delivery import Delivery
+from estat.dlq import QUARANTINE, DeadLetterQueue, Entry
+from estat.errors import (
+    DiskError,
+    ObjectRefused,
+    SettingsError,
+    StoreError,
+    StoreUnavailable,
+    Unreadable,
+)
+from estat.metrics import Metrics
+from estat.stores import Stores
+
+_CONCURRENCY = 4  # as the server's own replay
+
+#: Failures in a row after which a bucket is taken for down, and its other files are left alone.
+_GIVE_UP = 10
+
+_RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS = 0.2, 2.0
+
+STORED, FAILED, SKIPPED, GONE = "stored", "failed", "skipped", "gone"
+
+
+def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
+    """Store the files and print what became of them; return 0 if all are stored."""
+    # A deadline (S3_TIMEOUT) cuts an attempt off only where the blocking call yields to
+    # gevent, as in the server: boto's own timeouts bound a connect or a read each, not the
+    # whole, and no name lookup. Several attempts at a time come with it. It may be done
+    # this late because boto3 is imported with the first bucket, and only this process's
+    # main thread runs yet.
+    monkey.patch_all()
+    hub = gevent.get_hub()
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # Ctrl-C is no fault to print
+    try:
+        settings = config.load()
+    except SettingsError as exc:
+        raise CommandError("\n".join(exc.problems)) from exc
+    entries = select(dlq, args.files)
+    if not args.files:
+        entries = [entry for entry in entries if entry.area != QUARANTINE]
+    if args.dry_run:
+        return dlq_dry_run.tell(dlq, Stores(settings), paced(entries, args.rate))
+    refuse_beside_server(dlq, args.while_running)
+    return Replay(dlq, Stores(settings), settings).run(entries, args.rate)
+
+
+class Replay:
+    """One run over a list of files."""
+
+    def __init__(self, dlq: DeadLetterQueue, stores: Stores, settings: Settings) -> None:
+        self.files: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
+        self._dlq = dlq
+        counts = Metrics(metrics.page().rows[0])
+        # no bucket is "", so the breaker, which knows of one bucket, has no part in this
+        self._delivery = Delivery(stores, "", settings.s3_timeout, counts, Breaker(counts))
+        self._attempts = 1 + settings.s3_app_retries
+        self._failures: Counter[str] = Counter()  # in a row, by bucket
+        self._told: set[str] = set()  # buckets that were given up
+        self._bar = ProgressBar(sys.stderr, None)
+
+    def run(self, entries: list[Entry], rate: float | None) -> int:
+        """Try each file once, in order, at most ``rate`` a second; return the exit code."""
+        self._bar = ProgressBar(sys.stderr, len(entries))
+        pool = Pool(_CONCURRENCY)
+        interrupted = False
+        try:
+            for entry in paced(entries, rate):
+                pool.spawn(self._one, entry)
+            pool.join()
+        except KeyboardInterrupt:
+            interrupted = True
+            pool.kill()
+        self._bar.close()
+        for outcome in (STORED, FAILED, SKIPPED, GONE):
+            if self.files[outcome] or outcome == STORED:
+                print(f"{outcome}: {counted(self.files[outcome], self.events[outcome])}")
+        if interrupted:
+            print("interrupted: the other files are still there")
+            return 130
+        return 1 if self.files[FAILED] or self.files[SKIPPED] else 0
+
+    def _one(self, entry: Entry) -> None:
+        """Replay one file and take note of how that went."""
+        why = ""
+        try:
+            outcome, why = self._replay(entry)
+        except (StoreError, Unreadable, DiskError) as exc:
+            outcome, why = FAILED, str(exc)
+        except Exception as exc:  # noqa: BLE001 - else it would end in a greenlet, uncounted
+            outcome, why = FAILED, repr(exc)
+        self.files[outcome] += 1
+        self.events[outcome] += entry.events
+        if why:
+            self._bar.close()
+            print(f"{outcome} {relative(self._dlq, entry)}: {printable(why)}")
+        self._bar.update(
+            self.files.total(), lambda: f"{self.files[STORED]} stored, {self.files[FAILED]} failed"
+        )
+
+    def _replay(self, entry: Entry) -> tuple[str, str]:
+        """Store one file's batch and delete the file. Raises StoreError, Unreadable, DiskError."""
+        if entry.area == QUARANTINE:
+            return FAILED, "it lies in quarantine: its content can't be trusted"
+        claim = self._dlq.claim(entry)
+        if claim is None:
+            if os.path.exists(entry.path):
+                return SKIPPED, "in use: somebody else is sending it"
+            return GONE, ""
+        with claim:
+            # read in the main thread: no other work waits for the disk here
+            batch = claim.read()
+            if self._failures[batch.bucket] >= _GIVE_UP:
+                return SKIPPED, self._given_up_on(batch.bucket)
+            self._deliver(batch)
+            claim.remove()
+        return STORED, ""
+
+    def _given_up_on(self, bucket: str) -> str:
+        """Return why a file is not tried; once for a bucket, however many files it has."""
+        if bucket in self._told:
+            return ""
+        self._told.add(bucket)
+        return f"{bucket} failed {_GIVE_UP} times in a row; this file and its others are not tried"
+
+    def _deliver(self, batch: Batch) -> None:
+        """Store a batch, with as many attempts as a fresh one has. Raises StoreError."""
+        for left in reversed(range(self._attempts)):
+            try:
+                self._delivery.attempt(batch, recovered=True)
+            except StoreUnavailable:
+                if not left:
+                    self._failures[batch.bucket] += 1
+                    raise
+                attempt = self._attempts - 1 - left
+                gevent.sleep(full_jitter(attempt, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS))
+            except ObjectRefused:
+                raise  # says nothing about the bucket
+            except StoreError:
+                self._failures[batch.bucket] += 1
+                raise
+            else:
+                break
+        self._failures[batch.bucket] = 0
+
+
+def paced(entries: Iterable[Entry], rate: float | None) -> Iterator[Entry]:
+    """Yield the files, at most ``rate`` a second."""
+    following = time.monotonic()
+    for entry in entries:
+        if rate:
+            gevent.sleep(max(0.0, following - time.monotonic()))
+            # never a burst to make up for slow ones
+            following = max(following, time.monotonic()) + 1 / rate
+        yield entry

@@ -1,0 +1,552 @@
+"""``estat audit`` as a person runs it, on a directory, on S3, and behind a real server."""
+
+import json
+import os
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from estat import config, dlq_file, identity
+from estat.batch import crc32_of
+from estat.dlq import DeadLetterQueue
+from estat.encoder import gzip
+from estat.stores import Stores
+from tests.support.client import Client
+from tests.support.eventually import eventually
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.server import BIN, DEFAULTS
+from tests.unit.batches import STREAM, batch, lines
+
+OTHER = "0199c1b2f3a4" + "cd" * 8
+CREDENTIALS = {name: value for name, value in DEFAULTS.items() if name.startswith("AWS_")}
+
+
+class Directory:
+    """A ``file:`` bucket, written as plain files."""
+
+    def __init__(self, root):
+        self.root = root
+        self.target = str(root)
+        self.environ = {}
+
+    def part(self, rest):
+        return f"{self.target}/raw/{rest}"
+
+    def write(self, key, body, metadata):
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+
+    def remove(self, key):
+        (self.root / key).unlink()
+
+
+class S3:
+    """A bucket in moto, with metadata."""
+
+    def __init__(self, moto):
+        self.bucket = moto.new_bucket()
+        self.target = f"s3://{self.bucket.name}/raw"
+        self.environ = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": moto.url}
+
+    def part(self, rest):
+        return f"{self.target}/{rest}"
+
+    def write(self, key, body, metadata):
+        self.bucket._client.put_object(
+            Bucket=self.bucket.name, Key=key, Body=body, Metadata=metadata
+        )
+
+    def remove(self, key):
+        self.bucket._client.delete_object(Bucket=self.bucket.name, Key=key)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return Directory(tmp_path / "data")
+
+
+@pytest.fixture
+def s3(moto):
+    return S3(moto)
+
+
+@pytest.fixture(params=["directory", "s3"])
+def store(request):
+    return request.getfixturevalue(request.param)
+
+
+def put(store, *batches):
+    for one in batches:
+        store.write(one.key, one.payload, one.metadata)
+
+
+def end(store, last, stream=STREAM):
+    """Write a stream's record."""
+    store.write(identity.record_key("raw", stream), record_of(last, stream), {})
+
+
+def record_of(last, stream=STREAM):
+    return json.dumps({
+        "stream": stream, "instance": "web-1", "host": "web-1", "events": last,
+        "last_id": f"{stream}-{last}", "started": 1763017800.0, "ended": 1763017900.0,
+    }).encode()  # fmt: skip
+
+
+def run(*arguments, cwd=None, **environ):
+    environ |= {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
+    return subprocess.run(
+        [BIN / "estat", "audit", *arguments], cwd=cwd or "/", env=environ, capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def audit(store, *arguments, target=None):
+    """Return the exit code and the JSON report."""
+    result = run(target or store.target, "--json", *arguments, **store.environ)
+    assert result.returncode in (0, 1, 3), result.stderr
+    report = json.loads(result.stdout)
+    assert report["exit_code"] == result.returncode
+    assert result.stderr == ""
+    return result.returncode, report
+
+
+def in_day(day, numbers, seq, **more):
+    """Return a batch of another partition."""
+    one = batch(numbers, seq=seq, **more)
+    return replace(one, key=one.key.replace("dt=2025-11-13", f"dt=2025-11-{day}"))
+
+
+def test_a_stream_that_ended_with_all_its_ids_is_complete(store):
+    put(store, batch(range(1, 6)), batch(range(6, 11), seq=2), batch([1], stream=OTHER))
+    end(store, 10)
+    end(store, 1, OTHER)
+    code, report = audit(store)
+    assert code == 0
+    assert report["states"] == {"complete": 2}
+    assert (report["objects"], report["objects_read"], report["events"]) == (3, 0, 11)
+
+
+def test_a_stream_without_a_record_is_open(store):
+    put(store, batch(range(1, 6)))
+    code, report = audit(store)
+    assert (code, report["states"]) == (3, {"open": 1})
+
+
+def test_missing_ids_are_gaps_at_the_end_too(store):
+    put(store, batch(range(1, 4)), batch(range(6, 9), seq=2))
+    end(store, 10)
+    code, report = audit(store)
+    assert (code, report["states"]) == (1, {"gaps": 1})
+    assert report["streams"][0]["missing"] == [[4, 5], [9, 10]]
+    assert report["missing_events"] == 4
+
+
+def test_a_record_without_any_object_is_a_gap(store):
+    end(store, 10)
+    code, report = audit(store)
+    assert (code, report["missing_events"]) == (1, 10)
+
+
+def test_ids_in_two_objects_are_repeats_and_both_keys_are_named(store):
+    first, second = batch(range(1, 6)), batch(range(4, 9), seq=2)
+    put(store, first, second)
+    end(store, 8)
+    code, report = audit(store)
+    assert (code, report["states"]) == (1, {"repeats": 1})
+    assert report["streams"][0]["repeats"] == [
+        {"first": 4, "last": 5, "keys": [first.key, second.key]}
+    ]
+
+
+def test_ids_behind_the_records_last_one_are_told(store):
+    put(store, batch(range(1, 6)))
+    end(store, 4)
+    code, report = audit(store)
+    assert (code, report["states"]) == (1, {"past record": 1})
+
+
+def test_rests_fill_the_gaps_of_the_object_they_belong_to(store):
+    whole = batch([1, 2, 5])
+    put(store, whole)
+    store.write(identity.rest_key(whole.key, 1), gzip(lines([3, 4])), batch([3, 4]).metadata)
+    end(store, 5)
+    code, report = audit(store)
+    assert (code, report["states"]) == (0, {"complete": 1})
+    assert report["objects_read"] >= 1  # three events over five ids are not believed
+
+
+def test_a_partition_is_cut_off_where_streams_cross_its_edges(store):
+    put(store, in_day(12, range(1, 6), 1), in_day(13, range(6, 11), 2), in_day(14, [11], 3))
+    put(store, in_day(13, range(1, 4), 1, stream=OTHER))
+    end(store, 11)
+    end(store, 3, OTHER)
+    code, report = audit(store, target=store.part("dt=2025-11-13"))
+    assert code == 3
+    assert {s["stream"]: s["states"] for s in report["streams"]} == {
+        STREAM: ["cut off"], OTHER: ["complete"]
+    }  # fmt: skip
+    assert report["partial"] is True
+    code, report = audit(store, target=store.part("dt=2025-11-1"))
+    assert (code, report["states"]) == (0, {"complete": 2})
+    assert audit(store)[0] == 0
+
+
+def test_a_gap_inside_a_partition_is_a_gap(store):
+    put(store, in_day(13, range(6, 8), 2), in_day(13, range(9, 11), 3))
+    end(store, 11)
+    code, report = audit(store, target=store.part("dt=2025-11-13/hr=07/"))
+    assert (code, report["states"]) == (1, {"gaps": 1, "cut off": 1})
+    assert report["streams"][0]["missing"] == [[8, 8]]
+
+
+def test_a_damaged_object_is_unreadable_and_its_ids_are_missing_when_it_is_read(store):
+    whole, damaged = batch(range(1, 6)), batch(range(6, 11), seq=2)
+    put(store, whole, replace(damaged, payload=damaged.payload[:-9]))
+    end(store, 10)
+    code, report = audit(store, "--deep")
+    assert (code, report["missing_events"], report["unreadable_objects"]) == (1, 5, 1)
+    assert report["unreadable"] == [{"place": damaged.key, "line": None, "reason": "gzip cut off"}]
+
+
+def test_deep_finds_a_bad_line_that_metadata_hides(s3):
+    bad = batch(range(1, 6))
+    text = lines(range(1, 6)).replace(b'{"n":3}', b'{"n":NaN}')
+    s3.write(bad.key, gzip(text), bad.metadata)
+    end(s3, 5)
+    assert audit(s3)[0] == 0
+    code, report = audit(s3, "--deep")
+    assert code == 1
+    assert report["streams"][0]["missing"] == [[3, 3]]
+    assert [(found["place"], found["line"]) for found in report["unreadable"]] == [(bad.key, 3)]
+
+
+@pytest.mark.parametrize("change", [{"events": "4"}, {"first-id": ""}, {"last-id": f"{OTHER}-5"}])
+def test_an_object_whose_metadata_can_not_be_true_is_read(s3, change):
+    one = batch(range(1, 6))
+    s3.write(one.key, one.payload, one.metadata | change)
+    end(s3, 5)
+    code, report = audit(s3)
+    assert (code, report["states"], report["objects_read"]) == (0, {"complete": 1}, 1)
+
+
+def test_an_object_without_metadata_is_read(s3):
+    one = batch(range(1, 6))
+    s3.write(one.key, one.payload, {})
+    end(s3, 5)
+    code, report = audit(s3)
+    assert (code, report["objects_read"]) == (0, 1)
+
+
+def test_a_record_that_can_not_be_read_is_told_and_leaves_its_stream_open(store):
+    put(store, batch(range(1, 6)))
+    store.write(identity.record_key("raw", STREAM), b"{", {})
+    code, report = audit(store)
+    assert (code, report["states"], report["unreadable_objects"]) == (1, {"open": 1}, 1)
+
+
+def test_other_files_are_mentioned_and_prove_nothing(store):
+    put(store, batch(range(1, 6)))
+    end(store, 5)
+    store.write("raw/dt=2025-11-13/_SUCCESS", b"", {})
+    store.write("raw_dlq/x.jsonl.gz", b"", {})
+    store.write("raw2/x.jsonl.gz", b"", {})
+    code, report = audit(store)
+    assert (code, report["other_objects"]) == (0, ["raw/dt=2025-11-13/_SUCCESS"])
+
+
+def test_a_half_written_file_is_no_object(directory):
+    put(directory, batch(range(1, 6)))
+    end(directory, 5)
+    directory.write("raw/dt=2025-11-13/hr=07/.x.jsonl.gz.1-1.tmp", b"half", {})
+    code, report = audit(directory)
+    assert (code, report["objects"], report["other_objects"]) == (0, 1, [])
+
+
+# --- the DLQ
+
+
+@pytest.fixture
+def dlq(tmp_path):
+    queue = DeadLetterQueue(str(tmp_path / "dlq"))
+    queue.create()
+    return queue
+
+
+def spill(dlq, one, store, reason="put_failed"):
+    bucket = f"file:{store.root}" if isinstance(store, Directory) else store.bucket.name
+    dlq.write(replace(one, bucket=bucket), dlq_file.pack(replace(one, bucket=bucket), reason, "x"))
+
+
+def record_batch(last, stream=STREAM):
+    payload = gzip(record_of(last, stream))
+    return replace(
+        batch([last], stream=stream), key=identity.record_key("raw", stream), events=0,
+        payload=payload, crc32=crc32_of(payload),
+    )  # fmt: skip
+
+
+def test_ids_on_disk_are_waiting_and_not_missing(store, dlq):
+    put(store, batch(range(1, 6)))
+    spill(dlq, batch(range(6, 11), seq=2), store)
+    end(store, 10)
+    assert audit(store)[0] == 1
+    code, report = audit(store, "--dlq", dlq.root)
+    assert (code, report["states"]) == (3, {"waiting": 1})
+    assert report["streams"][0]["waiting"] == [[6, 10]]
+    assert report["dlq"]["files"] == 1
+
+
+def test_the_directories_of_several_hosts_are_taken_together(directory, dlq, tmp_path):
+    put(directory, batch(range(1, 6)))
+    other = DeadLetterQueue(str(tmp_path / "other"))
+    other.create()
+    spill(dlq, batch(range(6, 8), seq=2), directory)
+    spill(other, batch(range(8, 11), seq=3), directory)
+    end(directory, 10)
+    code, report = audit(directory, "--dlq", dlq.root, "--dlq", other.root)
+    assert (code, report["states"], report["waiting_events"]) == (3, {"waiting": 1}, 5)
+
+
+def test_with_journals_that_are_not_read_nothing_is_called_complete(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    end(directory, 5)
+    path = os.path.join(dlq.root, "journal", OTHER, "000001.journal")
+    os.makedirs(os.path.dirname(path))
+    with open(path, "wb") as file:
+        file.write(b"{}\n")
+    result = run(directory.target, "--dlq", dlq.root)
+    assert result.returncode == 3
+    assert "note: 1 journal files on disk were not read" in result.stdout
+
+
+def test_what_is_on_disk_and_stored_is_no_repeat(store, dlq):
+    put(store, batch(range(1, 6)))
+    spill(dlq, batch(range(1, 6)), store)
+    end(store, 5)
+    code, report = audit(store, "--dlq", dlq.root)
+    assert (code, report["states"], report["replaying_events"]) == (0, {"complete": 1}, 5)
+
+
+def test_a_stream_with_its_record_on_disk_is_waiting(store, dlq):
+    put(store, batch(range(1, 6)))
+    spill(dlq, record_batch(5), store)
+    code, report = audit(store, "--dlq", dlq.root)
+    assert (code, report["states"]) == (3, {"waiting": 1})
+    assert report["streams"][0]["record"] == 5
+
+
+def test_a_stream_that_is_on_disk_alone_is_waiting_and_open(directory, dlq):
+    (directory.root / "raw").mkdir(parents=True)
+    spill(dlq, batch(range(1, 6)), directory)
+    code, report = audit(directory, "--dlq", dlq.root)
+    assert (code, report["states"]) == (3, {"waiting": 1, "open": 1})
+
+
+def test_files_for_other_buckets_and_ranges_are_left_out(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    end(directory, 5)
+    dlq.write(batch(stream=OTHER), dlq_file.pack(batch(stream=OTHER), "put_failed", "x"))
+    spill(dlq, in_day(14, range(6, 11), 2), directory)
+    code, report = audit(directory, "--dlq", dlq.root, target=directory.part("dt=2025-11-13"))
+    assert (code, report["dlq"]["left_out_files"]) == (0, 2)
+
+
+def test_deep_reads_the_lines_on_disk(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    one = batch(range(6, 9), seq=2)
+    payload = gzip(lines([6]) + b"bad\n" + lines([8]))
+    spill(dlq, replace(one, payload=payload, crc32=crc32_of(payload)), directory)
+    end(directory, 8)
+    assert audit(directory, "--dlq", dlq.root)[0] == 3
+    code, report = audit(directory, "--dlq", dlq.root, "--deep")
+    assert (code, report["unreadable_lines"]) == (1, 1)
+    assert report["streams"][0]["missing"] == [[7, 7]]
+
+
+@pytest.mark.parametrize("area", ["pending/2025-11-13T07", "quarantine"])
+def test_an_unreadable_file_on_disk_fills_no_gap_and_is_told(directory, dlq, area):
+    put(directory, batch(range(1, 6)))
+    end(directory, 10)
+    lost = batch(range(6, 11), seq=2)
+    path = os.path.join(dlq.root, area, dlq_file.file_name(lost))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(b"damaged")
+    code, report = audit(directory, "--dlq", dlq.root)
+    assert (code, report["missing_events"], report["quarantined_events"]) == (1, 5, 5)
+    assert [found["place"] for found in report["unreadable"]] == [path]
+
+
+def test_the_audit_changes_nothing_on_disk(directory, dlq, tmp_path):
+    put(directory, batch(range(1, 6)))
+    spill(dlq, batch(range(6, 11), seq=2), directory)
+
+    def state():
+        return sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+
+    before = state()
+    audit(directory, "--dlq", dlq.root, "--deep")
+    assert state() == before
+
+
+# --- targets, errors and text
+
+
+@pytest.mark.parametrize("target", ["data", "data/", "data/raw", "file:data", "data/raw/dt="])
+def test_a_directory_may_be_the_bucket_or_its_prefix(directory, target):
+    put(directory, batch(range(1, 6)))
+    end(directory, 5)
+    result = run(target, cwd=directory.root.parent)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_without_a_target_the_settings_tell(directory):
+    put(directory, batch(range(1, 6)))
+    end(directory, 5)
+    result = run(cwd=directory.root.parent, RAW_BUCKET="file:data")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "RAW_BUCKET is not set"),
+        (["nothing-here"], "no such directory"),
+        (["data/raw/dt=2024-01-01"], "holds no events"),
+        (["data/ra"], "no such directory"),
+        (["gs://bucket/raw"], "not s3://"),
+        (["s3://Not_A_Bucket/raw"], "Not_A_Bucket"),
+        (["s3://bucket/dt=2025-11-13"], "prefix before dt= is missing"),
+        (["data", "--dlq", "nothing-here"], "no DLQ directory"),
+        (["data", "--dlq", "data"], "no DLQ directory"),
+    ],
+)  # fmt: skip
+def test_a_target_that_can_not_be_audited_is_one_line_and_exit_2(directory, arguments, told):
+    put(directory, batch(range(1, 6)))
+    result = run(*arguments, cwd=directory.root.parent)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(f"estat audit: .*{re.escape(told)}.*\n", result.stderr)
+
+
+@pytest.mark.parametrize("option", ["--concurrency=0", "--concurrency=1000", "--shallow"])
+def test_wrong_usage_is_exit_2(option):
+    assert run("data", option).returncode == 2
+
+
+def test_a_prefix_without_anything_is_exit_2_not_complete(s3):
+    result = run(s3.target, **s3.environ)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "holds no events" in result.stderr
+
+
+def test_a_bucket_that_is_not_there_is_one_line_and_exit_2(s3):
+    result = run("s3://no-such-bucket-here/raw", **s3.environ)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert "NoSuchBucket" in result.stderr
+
+
+def test_the_text_tells_what_is_wrong_and_cuts_long_lists(directory):
+    put(directory, *[batch([n], seq=n) for n in range(1, 61, 2)])
+    end(directory, 60)
+    result = run(directory.target)
+    assert result.returncode == 1
+    assert f"stream {STREAM} of web-1: gaps" in result.stdout
+    assert "30 ids: 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, … and 20 more ranges" in result.stdout
+    assert re.search(r"^missing +30$", result.stdout, re.MULTILINE)
+
+
+def test_ten_thousand_objects_are_judged_to_the_last_id(directory):
+    put(directory, *[batch(range(n, n + 3), seq=n) for n in range(1, 30_001, 3)])
+    end(directory, 30_000)
+    assert audit(directory)[1]["states"] == {"complete": 1}
+    directory.remove(batch([15_001], seq=15_001).key)
+    code, report = audit(directory)
+    assert (code, report["objects"]) == (1, 9_999)
+    assert report["streams"][0]["missing"] == [[15_001, 15_003]]
+
+
+def test_a_listing_of_many_pages_is_whole(s3):
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda n: put(s3, batch([n], seq=n)), range(1, 1002)))
+    end(s3, 1001)
+    code, report = audit(s3, "--concurrency", "4")
+    assert (code, report["objects"], report["events"]) == (0, 1001, 1001)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "after", "expected"),
+    [
+        ("", "", ["a", "raw-1/x", "raw/dt=1/hr=2/x", "raw/dt=1/hr=2/y", "raw/dt=12/x", "raw2"]),
+        ("raw/", "", ["raw/dt=1/hr=2/x", "raw/dt=1/hr=2/y", "raw/dt=12/x"]),
+        ("raw/dt=1/", "", ["raw/dt=1/hr=2/x", "raw/dt=1/hr=2/y"]),
+        ("raw/dt=1", "raw/dt=1/hr=2/x", ["raw/dt=1/hr=2/y", "raw/dt=12/x"]),
+        ("raw", "raw/dt=1/hr=3", ["raw/dt=12/x", "raw2"]),
+        ("raw/dt=1/hr=2/y", "", ["raw/dt=1/hr=2/y"]),
+        ("nothing/", "", []),
+    ],
+)
+def test_both_stores_list_the_same_keys_in_the_same_order(
+    directory, s3, monkeypatch, prefix, after, expected
+):
+    for key in ("raw2", "raw/dt=12/x", "raw/dt=1/hr=2/y", "raw/dt=1/hr=2/x", "raw-1/x", "a"):
+        directory.write(key, b"x", {})
+        s3.write(key, b"x", {})
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    for bucket in (f"file:{directory.root}", s3.bucket.name):
+        store = Stores(config.load({"RAW_BUCKET": bucket}, env_file="")).get(bucket)
+        assert list(store.list(prefix, after)) == expected
+
+
+def test_a_transient_error_is_tried_again_and_a_lasting_one_ends_the_audit(s3, moto):
+    put(s3, batch(range(1, 6)))
+    end(s3, 5)
+    with FaultyS3(moto.port) as faulty:
+        through = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": faulty.url}
+        for method in ("GET", "HEAD"):
+            faulty.fail("503", method=method, times=2)
+        assert run(s3.target, **through).returncode == 0
+        faulty.heal()
+        faulty.fail("403", method="HEAD")
+        result = run(s3.target, **through)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+
+
+# --- behind a real server
+
+
+def against(bucket, moto, *arguments):
+    result = run(
+        f"s3://{bucket.name}/raw", "--json", *arguments, **CREDENTIALS, AWS_ENDPOINT_URL_S3=moto.url
+    )
+    return result.returncode, json.loads(result.stdout)
+
+
+def test_what_a_server_stored_until_it_was_stopped_is_complete(serve, bucket, moto):
+    server = serve(workers=2)
+    client = Client()
+    client.must_send(server, count=7, requests=60)
+    assert server.stop() == 0
+    code, report = against(bucket, moto, "--deep", "--dlq", str(server.dlq_dir))
+    assert code == 0, report
+    assert set(report["states"]) == {"complete"}
+    assert report["events"] == len(client.accepted) == 420
+
+
+def test_a_server_that_was_killed_leaves_open_streams(serve, bucket, moto):
+    server = serve()
+    client = Client()
+    client.must_send(server, count=7, requests=60)
+    eventually(server.settled, 20, "everything is stored")
+    client.must_send(server, count=7)  # these may be stored by then or not
+    server.kill()
+    code, report = against(bucket, moto)
+    assert (code, report["states"]) == (3, {"open": 1})
+    assert report["events"] in (420, 427)
+    assert report["streams"][0]["instance"] == "test-1.example"

@@ -1,0 +1,299 @@
+"""``estat dlq`` on real directories: which files are meant, what is told of them, what is bad."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+
+import pytest
+
+from estat import dlq_file
+from estat.batch import crc32_of
+from estat.cli import dlq_files, main
+from estat.cli.dlq_files import CommandError, select
+from estat.cli.dlq_replay import paced
+from estat.cli.dlq_verify import examine
+from estat.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.encoder import gzip
+from estat.errors import Unreadable
+from tests.unit.batches import STREAM, batch, lines
+
+NOW = 1763017800.0
+
+
+@pytest.fixture
+def dlq(tmp_path):
+    queue = DeadLetterQueue(str(tmp_path / "dlq"))
+    queue.create()
+    return queue
+
+
+def write(dlq, error="503 SlowDown", **kwargs):
+    """Write a file and return its name."""
+    written = batch(**kwargs)
+    dlq.write(written, dlq_file.pack(written, "put_failed", error))
+    return dlq_file.file_name(written)
+
+
+def claimed(dlq, name):
+    (entry,) = select(dlq, [name])
+    return dlq.claim(entry)
+
+
+def run(dlq, command, *arguments):
+    return main.main(["dlq", command, "--dlq", dlq.root, *arguments])
+
+
+def listed(dlq, capsys, *arguments):
+    assert run(dlq, "ls", "--json", *arguments) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+# --- which files are meant
+
+
+def test_without_names_all_files_of_all_areas_are_meant_oldest_first(dlq):
+    names = [write(dlq, seq=seq, opened=NOW + age) for seq, age in [(1, 2), (2, 0), (3, 1)]]
+    with claimed(dlq, names[0]) as claim:
+        dlq.quarantine(claim)
+    with claimed(dlq, names[1]) as claim:
+        dlq.expire(claim, NOW)
+    assert [(entry.area, entry.name) for entry in select(dlq, [])] == [
+        ("expired", names[1]), ("pending", names[2]), ("quarantine", names[0]),
+    ]  # fmt: skip
+
+
+def test_a_file_is_meant_by_its_name_or_any_path_to_it(dlq, monkeypatch):
+    name = write(dlq)
+    (entry,) = dlq.every()
+    monkeypatch.chdir(os.path.dirname(dlq.root))
+    for given in (name, entry.path, f"dlq/pending/{entry.slot}/{name}",
+                  f"pending/{entry.slot}/{name}"):  # fmt: skip
+        assert select(dlq, [given]) == [entry]
+
+
+def test_a_file_that_is_named_twice_is_meant_once(dlq):
+    name = write(dlq)
+    assert len(select(dlq, [name, name])) == 1
+
+
+@pytest.mark.parametrize("given", ["nothing.jsonl.gz", "/etc/passwd", "expired/2025-11-13T07/{}"])
+def test_what_is_not_a_file_of_the_dlq_is_an_error(dlq, given):
+    name = write(dlq)
+    with pytest.raises(CommandError, match="no such file"):
+        select(dlq, [given.format(name)])
+
+
+def test_half_written_files_and_strays_outside_of_slots_are_no_files_of_the_dlq(dlq):
+    name = write(dlq)
+    (entry,) = dlq.every()
+    for path in (f"{os.path.dirname(entry.path)}/.x.tmp", f"{dlq.root}/pending/stray"):
+        with open(path, "w"):
+            pass
+    assert [entry.name for entry in select(dlq, [])] == [name]
+
+
+# --- what is told of them
+
+
+def test_ls_tells_area_slot_age_events_size_object_and_reason(dlq, capsys):
+    name = write(dlq)
+    (entry,) = dlq.every()
+    with claimed(dlq, name) as claim:
+        dlq.defer(claim, NOW + 10**9)
+    (told,) = listed(dlq, capsys)["files"]
+    assert told.pop("age_seconds") > 0
+    assert told == {
+        "area": "pending", "slot": "2057-07-22T09", "due": False, "opened": NOW, "events": 10,
+        "size_bytes": os.path.getsize(f"{dlq.root}/pending/2057-07-22T09/{name}"),
+        "bucket": "events", "key": batch().key, "file": name,
+        "path": f"pending/2057-07-22T09/{name}", "reason": "put_failed", "error": "503 SlowDown",
+    }  # fmt: skip
+    assert entry.area == PENDING
+
+
+def test_ls_lists_no_more_than_the_limit_and_the_total_of_all(dlq, capsys):
+    names = [write(dlq, seq=seq, opened=NOW + seq) for seq in (3, 1, 2)]
+    found = listed(dlq, capsys, "--limit", "2")
+    assert [told["file"] for told in found["files"]] == [names[1], names[2]]
+    assert found["total"]["files"] == 3
+    assert found["total"]["events"] == 30
+
+
+def test_ls_opens_only_the_files_that_it_lists(dlq, capsys, monkeypatch):
+    for seq in range(5):
+        write(dlq, seq=seq)
+    opened = []
+    monkeypatch.setattr(
+        "estat.cli.dlq_ls.dlq_file.read_header", lambda file: opened.append(file.name) or {}
+    )
+    listed(dlq, capsys, "--limit", "2")
+    assert len(opened) == 2
+
+
+def test_a_file_that_vanishes_between_walk_and_reading_is_no_error(dlq, capsys, monkeypatch):
+    write(dlq)
+    every = list(dlq.every())
+    real_stat = os.stat
+
+    def stat_then_unlink(path, *args, **kwargs):
+        status = real_stat(path, *args, **kwargs)
+        if path == every[0].path:
+            os.unlink(path)
+        return status
+
+    monkeypatch.setattr("os.stat", stat_then_unlink)
+    assert listed(dlq, capsys)["files"] == []
+
+
+def test_a_file_in_quarantine_is_listed_with_what_is_wrong_with_it(dlq, capsys):
+    name = write(dlq)
+    with claimed(dlq, name) as claim:
+        dlq.quarantine(claim)
+    path = f"{dlq.root}/quarantine/{name}"
+    with open(path, "r+b") as file:
+        file.truncate(os.path.getsize(path) - 1)
+    (told,) = listed(dlq, capsys)["files"]
+    size = len(batch().payload)
+    assert (told["reason"], told["error"]) == ("unreadable", f"{size - 1} bytes of {size}")
+    assert told["key"] == batch().key
+
+
+def test_a_strange_file_is_listed_by_its_name(dlq, capsys):
+    os.makedirs(f"{dlq.root}/pending/2025-11-13T07")
+    with open(f"{dlq.root}/pending/2025-11-13T07/notes\x1b[31m.txt", "w") as file:
+        file.write("what is this?")
+    assert run(dlq, "ls") == 0
+    out = capsys.readouterr().out
+    assert "notes [31m.txt" in out
+    assert "unreadable: no header" in out
+
+
+@pytest.mark.parametrize("columns", [150, 200])
+def test_on_a_terminal_the_reason_is_cut_at_the_edge(dlq, capsys, monkeypatch, columns):
+    write(dlq, error="x" * 200)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    run(dlq, "ls")
+    line = capsys.readouterr().out.splitlines()[1]
+    assert len(line) == max(columns, line.index("put_failed") + 30)
+
+
+def test_show_prints_the_header_and_the_first_events_as_json_lines(dlq, capsysbinary):
+    name = write(dlq)
+    assert run(dlq, "show", name, "--events", "2") == 0
+    header, *events = capsysbinary.readouterr().out.splitlines(keepends=True)
+    about = json.loads(header)
+    assert (about["reason"], about["key"], about["area"]) == ("put_failed", batch().key, "pending")
+    assert b"".join(events) == lines(range(1, 3))
+
+
+def test_show_all_prints_every_event(dlq, capsysbinary):
+    name = write(dlq)
+    assert run(dlq, "show", name, "--all") == 0
+    assert capsysbinary.readouterr().out.endswith(lines(range(1, 11)))
+
+
+def test_show_prints_a_damaged_file_up_to_the_damage_and_says_so(dlq, capsysbinary):
+    name = write(dlq)
+    (entry,) = dlq.every()
+    os.truncate(entry.path, os.path.getsize(entry.path) - 4)
+    assert run(dlq, "show", name, "--all") == 1
+    out, err = capsysbinary.readouterr()
+    assert json.loads(out.splitlines()[0])["key"] == batch().key
+    assert b"damaged from here on" in err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0s"), (61, "1m01s"), (7500, "2h05m"), (90000, "1d01h")]
+)
+def test_an_age_has_its_two_largest_units(seconds, shown):
+    assert dlq_files.age(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "shown"), [(0, "0 B"), (1536, "1.5 KiB"), (5 * 2**40, "5.0 TiB")]
+)
+def test_a_size_has_a_unit(size_bytes, shown):
+    assert dlq_files.size(size_bytes) == shown
+
+
+# --- what is bad
+
+
+def packed(payload_lines, **changes):
+    """Return a file whose checksum is right, whatever its lines are."""
+    payload = gzip(payload_lines)
+    made = replace(batch(), payload=payload, crc32=crc32_of(payload), **changes)
+    return dlq_file.file_name(made), b"".join(dlq_file.pack(made, "put_failed", ""))
+
+
+def test_a_good_file_has_as_many_events_as_it_says():
+    assert examine(*packed(lines(range(1, 11)))) == 10
+
+
+def test_a_streams_record_has_no_events_and_is_good():
+    assert examine(*packed(b'{"last":7}', events=0, key="raw_streams/x.json")) == 0
+
+
+@pytest.mark.parametrize(
+    ("payload_lines", "changes", "problem"),
+    [
+        (lines(range(1, 10)), {}, "9 lines of 10"),
+        (lines(range(1, 11))[:-1], {}, "last line is cut off"),
+        (lines([1, 2, 3, 4, 5, 6, 7, 8, 9, 11]), {}, "id .*-11' in place of"),
+        (lines([2, 1, *range(3, 11)]), {}, "in place of"),
+        (lines(range(2, 12)), {}, "in place of"),
+        (lines([1, 3]), {"events": 2, "last": 3}, "ids 1 to 3 are not 2"),
+        (lines(range(1, 11), "0" * 28), {}, "in place of"),
+        (lines(range(1, 10)) + b'{"id":"%b-10","x":NaN}\n' % STREAM.encode(), {}, "not JSON"),
+        (lines(range(1, 10)) + b"\xff\n", {}, "not JSON"),
+        (lines(range(1, 10)) + b"[]\n", {}, "id None"),
+        (b"{", {"events": 0, "key": "raw_streams/x.json"}, "record is not JSON"),
+        (lines(range(1, 11)), {"first": "1"}, "first is '1'"),
+    ],
+)
+def test_lines_that_are_not_the_headers_are_bad_under_a_right_checksum(
+    payload_lines, changes, problem
+):
+    with pytest.raises(Unreadable, match=problem):
+        examine(*packed(payload_lines, **changes))
+
+
+def test_a_name_that_tells_another_count_is_bad_because_the_books_go_by_names():
+    name, data = packed(lines(range(1, 11)))
+    with pytest.raises(Unreadable, match="its name does not tell"):
+        examine(name.replace(".10.", ".11."), data)
+
+
+def test_a_payload_that_is_no_gzip_is_bad():
+    made = replace(batch(), payload=b"what", crc32=crc32_of(b"what"))
+    data = b"".join(dlq_file.pack(made, "put_failed", ""))
+    with pytest.raises(Unreadable, match="gzip"):
+        examine(dlq_file.file_name(made), data)
+
+
+# --- the pace
+
+
+def test_files_come_at_the_rate_and_never_in_a_burst_after_a_slow_one(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("estat.cli.dlq_replay.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        "estat.cli.dlq_replay.gevent.sleep",
+        lambda seconds: clock.__setitem__(0, clock[0] + seconds),
+    )
+    times = []
+    for number in paced(range(5), 2):
+        times.append(clock[0])
+        if number == 1:
+            clock[0] += 10
+    assert times == [0, 0.5, 10.5, 11, 11.5]
+
+
+def test_a_move_between_areas_keeps_the_area_of_an_entry_right(dlq):
+    name = write(dlq)
+    with claimed(dlq, name) as claim:
+        dlq.expire(claim, NOW)
+    (entry,) = dlq.every()
+    assert entry.area == EXPIRED

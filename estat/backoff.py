@@ -9,5 +9,5 @@ import random
 
 def full_jitter(attempt: int, base_seconds: float, cap_seconds: float) -> float:
     """Return the seconds to wait after failed attempt number ``attempt`` (from 0)."""
-    # 2**32 is past every cap; the bound keeps a long outage from computing huge powers
+    # the exponent is bounded: a long outage must not compute huge powers
     return random.uniform(0, min(cap_seconds, base_seconds * 2 ** min(attempt, 32)))

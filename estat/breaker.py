@@ -33,6 +33,7 @@ class Breaker:
         self._counts = counts
         self._clock = clock
         self._failures = 0
+        self._worked_at = float("-inf")
         self._since = 0.0
         self._probe_at = 0.0
         self._interval = _FIRST_SECONDS
@@ -69,6 +70,7 @@ class Breaker:
     def worked(self) -> None:
         """Take note of a successful attempt."""
         self._failures = 0
+        self._worked_at = self._clock()
         if not self.open:
             return
         self._set(open_=False)
@@ -77,6 +79,10 @@ class Breaker:
         )
         for action in self._on_close:
             action()
+
+    def worked_since(self, moment: float) -> bool:
+        """Tell whether the store works and has shown it since ``moment`` (``time.monotonic``)."""
+        return not self.open and self._worked_at >= moment
 
     def _set(self, *, open_: bool) -> None:
         self.open = open_

@@ -7,11 +7,18 @@ what a client puts into X-Forwarded-For itself can never win.
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
+_MAX_CHARS = 64  # an IPv6 address in brackets, with zone and port, is shorter
 
-@lru_cache(maxsize=8192)
+
 def normalise(text: str) -> str | None:
     """Return an address in its usual form, without port or brackets; None if it is none."""
     text = text.strip()
+    # before the cache, which clients fill
+    return _normalise(text) if len(text) <= _MAX_CHARS else None
+
+
+@lru_cache(maxsize=8192)
+def _normalise(text: str) -> str | None:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -210,7 +210,7 @@ class Settings:
         "24h", "1s", "3650d", "The age from which a file is retried last and rarely.", DLQ
     )
     dlq_max_size_bytes: int = _bytes(
-        "18GB", "1KiB", "1000TiB", "The largest size of the dead letter queue.", DLQ
+        "18GB", "4KiB", "1000TiB", "The largest size of the dead letter queue.", DLQ
     )
     dlq_overflow: str = _setting(
         values.choice(L["reject", "drop_oldest"]),
@@ -286,9 +286,10 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
     environment, where boto3 looks for them. Raises SettingsError with every
     problem found.
     """
-    from_file = {
-        name: value for name, value in dotenv_values(env_file).items() if value is not None
-    }
+    try:
+        from_file = {n: value for n, value in dotenv_values(env_file).items() if value is not None}
+    except (OSError, UnicodeError) as exc:
+        raise SettingsError([f"{env_file} can't be read: {exc}"]) from exc
     if environ is None:
         for name, value in from_file.items():
             if name.startswith("AWS_"):
@@ -333,11 +334,12 @@ def _contradictions(s: Settings) -> list[str]:
             f"MAX_BODY_SIZE={s.max_body_size} is above MAX_BATCH_BODY_SIZE="
             f"{s.max_batch_body_size}; no such event could be sent"
         )
-    if s.raw_prefix == s.dlq_prefix or s.dlq_prefix.startswith(s.raw_prefix + "/"):
-        problems.append(
-            f"DLQ_PREFIX={s.dlq_prefix!r} lies within RAW_PREFIX={s.raw_prefix!r}; "
-            "unreadable files would mix with events"
-        )
+    problems += [
+        f"DLQ_PREFIX={s.dlq_prefix!r} lies within {taken!r}, which RAW_PREFIX names; "
+        "unreadable files would mix with what readers expect there"
+        for taken in (s.raw_prefix, f"{s.raw_prefix}_streams")
+        if f"{s.dlq_prefix}/".startswith(f"{taken}/")
+    ]
     if s.fallback_bucket == s.raw_bucket:
         problems.append(
             f"FALLBACK_BUCKET={s.fallback_bucket!r} is RAW_BUCKET; it must be another one"

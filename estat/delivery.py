@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import gevent
+from gevent.event import Event
 from greenlet import greenlet
 
 from estat import encoder, identity, metrics
@@ -48,6 +49,7 @@ class Delivery:
         self._breaker = breaker
         self._until: float | None = None
         self._cutter: Any = None
+        self._ended = Event()  # set when attempts may last no longer
         self._running: dict[gevent.Timeout, greenlet] = {}
 
     def attempt(self, batch: Batch, *, recovered: bool = False) -> None:
@@ -74,7 +76,7 @@ class Delivery:
     def put_file(self, bucket: str, key: str, body: bytes) -> None:
         """Store a file as it is, for a person to look at. Raises StoreError."""
         try:
-            store = self._stores.get(bucket)
+            store = self._bounded(lambda: self._stores.get(bucket))
             self._bounded(
                 lambda: store.put(key, body, crc32_of(body), "application/octet-stream", {})
             )
@@ -87,9 +89,16 @@ class Delivery:
     def end_attempts(self, at: float) -> None:
         """Let no attempt last beyond ``at`` (``time.monotonic``); running ones end by then too."""
         self._until = at
+        if at > time.monotonic():
+            self._ended.clear()
         # thrown by the hub, as gevent's own timeouts are
         self._cutter = gevent.get_hub().loop.timer(max(0.0, at - time.monotonic()))
         self._cutter.start(self._cut, list(self._running.items()))
+
+    def pause(self, seconds: float) -> None:
+        """Wait between attempts, but no longer than they may last."""
+        if not self.over:
+            self._ended.wait(seconds)
 
     @property
     def over(self) -> bool:
@@ -97,6 +106,7 @@ class Delivery:
         return self._until is not None and time.monotonic() >= self._until
 
     def _cut(self, running: list[tuple[gevent.Timeout, greenlet]]) -> None:
+        self._ended.set()
         for timeout, waiting in running:
             if timeout in self._running:
                 waiting.throw(timeout)
@@ -123,7 +133,7 @@ class Delivery:
             timeout.close()
 
     def _attempt(self, batch: Batch, recovered: bool) -> None:
-        store = self._stores.get(batch.bucket)
+        store = self._bounded(lambda: self._stores.get(batch.bucket))
         key = batch.key
         for number in range(1, _MAX_RESTS):
             if not (recovered and self._is_there(store, key)):

@@ -55,13 +55,21 @@ def encode(value: Any) -> bytes:
     except OverflowError as exc:
         raise ValueError("a number is out of range") from exc
     except UnicodeEncodeError:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        try:
+            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        except RecursionError as exc:
+            raise ValueError("nested too deeply") from exc
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
-@lru_cache(maxsize=4096)
 def header_text(value: str) -> bytes:
     """Return a header's value, as WSGI gives it (latin-1), as a JSON string."""
+    # cut before the cache, which clients fill: a character has four bytes at most
+    return _header_text(value[: 4 * MAX_HEADER_CHARS])
+
+
+@lru_cache(maxsize=2048)
+def _header_text(value: str) -> bytes:
     text = value.encode("latin-1", "replace").decode("utf-8", "replace")
     return encode(text[:MAX_HEADER_CHARS])
 

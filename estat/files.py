@@ -39,13 +39,13 @@ def sync_directory(path: str) -> None:
 
 def make_directories(path: str) -> None:
     """Create a directory and its parents, each durable in its own parent."""
-    if os.path.isdir(path):
-        return
+    if not path or os.path.isdir(path):
+        return  # the empty path is the working directory
     parent = os.path.dirname(path)
     make_directories(parent)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path)
-    sync_directory(parent)
+    sync_directory(parent or ".")
 
 
 def write_whole(path: str, parts: Iterable[bytes], *, replace: bool = True) -> None:

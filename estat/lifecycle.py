@@ -40,6 +40,11 @@ _SHM = "/dev/shm"  # noqa: S108
 _MAX_CONNECTIONS = 4096
 _OTHER_FILES = 200  # uploads, DLQ files, libraries
 
+_REAP_SECONDS = 1.0
+
+#: A worker whose stage died waits so long before it ends: what killed it may do so again.
+_BROKEN_SECONDS = 1.0
+
 # What the arbiter hands to its workers by fork. A worker class, hooks and the
 # WSGI module are only named to gunicorn, so there is no constructor to pass it to.
 _inherited: dict[str, Any] = {}
@@ -209,6 +214,8 @@ def child_exit(server: Any, worker: Any) -> None:
 def on_exit(server: Any) -> None:
     """Log the accounting; exit 1 if it does not close."""
     _reap_killed(server)
+    for row in page().used_rows():
+        metrics.forget_process(row)  # nobody is left to hold pending events
     terms = ledger.terms(page())
     logger.log(
         logging.ERROR if terms.lost else logging.INFO,
@@ -221,9 +228,12 @@ def on_exit(server: Any) -> None:
 
 def _reap_killed(server: Any) -> None:
     """Wait for workers that were killed a moment ago: gunicorn reaps only what is dead already."""
+    until = time.monotonic() + _REAP_SECONDS
     for pid, worker in list(server.WORKERS.items()):
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+            # one that hangs in the kernel on a disk does not die; it is told as lost all the same
+            while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < until:
+                time.sleep(0.01)
         child_exit(server, worker)
 
 
@@ -238,13 +248,19 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Start the pipeline; if a stage of it dies, save the rest and let a new worker begin."""
-    worker.wsgi.pipeline.on_broken = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    worker.wsgi.pipeline.on_broken = lambda: gevent.spawn_later(
+        _BROKEN_SECONDS, os.kill, os.getpid(), signal.SIGTERM
+    )
     worker.wsgi.pipeline.start()
 
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Drain, unless the worker class has done so."""
-    del server
+    if worker.pid != os.getpid():
+        # the arbiter calls this hook, and not child_exit, for a worker that it found gone
+        # before it could reap it
+        child_exit(server, worker)
+        return
     application = getattr(worker, "wsgi", None)
     if application is not None:
         begin_drain(worker).finish()

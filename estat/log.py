@@ -57,10 +57,19 @@ class Seldom:
 
     def warning(self, event: str, kind: str, **facts: object) -> None:
         """Log ``event`` for this ``kind``, unless that was done within the last minute."""
+        if self._is_due(kind):
+            left_out = self._left_out.pop(kind, 0)
+            self._log.warning(event, extra={"reason": kind, "left_out": left_out, **facts})
+
+    def exception(self, event: str) -> None:
+        """Log ``event`` with the traceback at hand, unless that was done within the last minute."""
+        if self._is_due(event):
+            self._log.exception(event, extra={"left_out": self._left_out.pop(event, 0)})
+
+    def _is_due(self, kind: str) -> bool:
         now = time.monotonic()
         if now < self._next.get(kind, 0.0):
             self._left_out[kind] = self._left_out.get(kind, 0) + 1
-            return
+            return False
         self._next[kind] = now + self._SECONDS
-        since = self._left_out.pop(kind, 0)
-        self._log.warning(event, extra={"reason": kind, "left_out": since, **facts})
+        return True

@@ -98,6 +98,7 @@ _LAG_SECONDS = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 180, 300, 600, 1800, 3600, 2160
 _EVENTS = (1, 10, 50, 100, 500, 1000, 2500, 5000, 10000, 50000, 100000)
 _BYTES = (1024, 4096, 16384, 65536, 262144, 1048576, 2097152, 4194304, 8388608, 33554432)
 _MICRO = 1_000_000
+_LARGEST = 2**63 - 1  # of a cell
 
 REQUESTS = _counter("http_requests_total", "POST requests to /collect.")
 REQUESTS_ACCEPTED = _counter(
@@ -157,7 +158,10 @@ PUT_SECONDS = _histogram(
 BATCH_EVENTS = _histogram("batch_events", "Events in a batch.", _EVENTS)
 BATCH_BYTES = _histogram("batch_bytes", "Compressed size of a batch.", _BYTES)
 LAG_SECONDS = _histogram(
-    "event_store_lag_seconds", "Time from accepting an event to storing it.", _LAG_SECONDS, _MICRO
+    # in whole seconds: each event adds its lag, and an old DLQ has millions of them
+    "event_store_lag_seconds",
+    "Time from accepting an event to storing it.",
+    _LAG_SECONDS,
 )
 
 #: Cells in a row.
@@ -186,7 +190,8 @@ class Metrics:
         cells = self._cells
         at = histogram.at
         cells[at + bisect_left(histogram.bounds, value)] += weight
-        cells[at + len(histogram.bounds) + 1] += round(value * histogram.scale) * weight
+        total = at + len(histogram.bounds) + 1
+        cells[total] = min(cells[total] + round(value * histogram.scale) * weight, _LARGEST)
 
 
 def forget_process(row: Row) -> None:

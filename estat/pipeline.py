@@ -58,7 +58,7 @@ class Pipeline:
         self.stream = identity.new_stream()
         self.counts = Metrics(page.rows[slot])
         self.broken: str | None = None
-        self.on_broken: Callable[[], None] = lambda: None
+        self.on_broken: Callable[[], object] = lambda: None
         self._started = time.time()
         self._ledger = ledger.Ledger(self.counts)
         self._stores = Stores(settings)
@@ -86,8 +86,9 @@ class Pipeline:
             self._sealer, self._capacity, encoder, settings,
         )  # fmt: skip
         self._retrier = Retrier(
-            dlq, self._delivery, self._ledger, self._capacity, self.counts, page, disk, settings
-        )
+            dlq, self._delivery, self._breaker, self._ledger, self._capacity, self.counts,
+            page, disk, settings,
+        )  # fmt: skip
         self._fallback = Fallback(
             dlq, self._delivery, self._ledger, self._retrier, disk, settings.fallback_bucket
         )

@@ -105,10 +105,13 @@ class Collect:
                 raise Refused(
                     "body_timeout", f"the body did not arrive within {self._read_seconds:g}s"
                 ) from exc
-            except OSError as exc:
-                # gunicorn raises NoMoreData, an OSError, when a chunked body is cut off
+            except Exception as exc:
+                # what the server's reader raises on a body that is cut off or malformed
+                # (chunks) has no common base; where the next request begins is not known
                 _close_after_answer(req)
-                raise Refused("incomplete_body", "the connection was closed") from exc
+                raise Refused(
+                    "incomplete_body", f"the body could not be read: {type(exc).__name__}"
+                ) from exc
             pieces.append(piece)
             size -= len(piece)
             if len(piece) < wanted:

@@ -23,11 +23,12 @@ from gevent.pool import Pool
 from estat import metrics
 from estat.backoff import full_jitter
 from estat.batch import crc32_of
+from estat.breaker import Breaker
 from estat.capacity import Capacity
 from estat.config import Settings
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry, Totals
-from estat.errors import DiskError, ObjectRefused, StoreError, Unreadable
+from estat.errors import DiskError, ObjectRefused, StoreDenied, StoreError, Unreadable
 from estat.ledger import Ledger
 from estat.log import Seldom
 from estat.metrics import Metrics
@@ -51,11 +52,13 @@ class Retrier:
     """The loop that empties the DLQ."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, delivery: Delivery, ledger: Ledger, capacity: Capacity,
+        self, dlq: DeadLetterQueue, delivery: Delivery, breaker: Breaker, ledger: Ledger,
+        capacity: Capacity,
         counts: Metrics, page: SharedPage, threads: Offload, settings: Settings,
     ) -> None:  # fmt: skip
         self._dlq = dlq
         self._delivery = delivery
+        self._breaker = breaker
         self._ledger = ledger
         self._capacity = capacity
         self._counts = counts
@@ -82,6 +85,9 @@ class Retrier:
                     wait = self._pass()
             except DiskError as exc:
                 self._capacity.failed(exc)
+            except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
+                self._seldom.exception("replay_failed_unexpectedly")
+                wait = _BACKOFF_CAP_SECONDS
             self._wakeup.wait(wait)
             self._wakeup.clear()
 
@@ -115,6 +121,9 @@ class Retrier:
             except BlockingIOError:
                 os.close(descriptor)
                 return False
+            except OSError as exc:
+                os.close(descriptor)
+                raise DiskError("lock", path, exc) from exc
             self._leader = descriptor
         return True
 
@@ -127,7 +136,7 @@ class Retrier:
                 self._look_at = time.monotonic() + _LOOK_SECONDS
                 self._reconcile(booked)
             return _IDLE_SECONDS
-        now = time.time()
+        now, started = time.time(), time.monotonic()
         self._quarantined()
         due = self._due(now)
         if not self._oldest:
@@ -146,9 +155,11 @@ class Retrier:
             failed += [e for e, result in zip(chunk, results, strict=True) if result == _FAILED]
             if not chunk or (_FAILED in results and not stored):
                 break
+        if succeeded or self._breaker.worked_since(started):
+            # the store works, so it is the files' own fault
+            self._strike(failed, now)
         if succeeded:
             self._failures = 0
-            self._strike(failed, now)
             return 0.0
         if failed:
             self._failures += 1
@@ -207,7 +218,7 @@ class Retrier:
                 self._expire(entry, now)
             else:
                 due.append(entry)
-        if not due and time.monotonic() >= self._expired_at:
+        if not due and expired.due and time.monotonic() >= self._expired_at:
             self._expired_at = time.monotonic() + _EXPIRED_SECONDS
             return expired.due
         return due
@@ -224,7 +235,7 @@ class Retrier:
                 self._defer(entry, now)
 
     def _defer(self, entry: Entry, now: float) -> None:
-        claim = self._threads.run(self._dlq.claim, entry)
+        claim = self._claimed(entry)
         if claim:
             with claim:
                 self._threads.run(self._dlq.defer, claim, now)
@@ -232,7 +243,7 @@ class Retrier:
             log.warning("dlq_file_deferred", extra={"file": entry.name})
 
     def _expire(self, entry: Entry, now: float) -> None:
-        claim = self._threads.run(self._dlq.claim, entry)
+        claim = self._claimed(entry)
         if claim:
             with claim:
                 self._threads.run(self._dlq.expire, claim, now)
@@ -240,10 +251,7 @@ class Retrier:
 
     def _replay(self, entry: Entry) -> str:
         """Store one file's batch and delete the file; return how that went."""
-        try:
-            claim = self._threads.run(self._dlq.claim, entry)
-        except DiskError as exc:
-            return self._unreadable_now(entry, exc)
+        claim = self._claimed(entry)
         if claim is None:
             return _SKIPPED
         with claim:
@@ -252,19 +260,34 @@ class Retrier:
             except DiskError as exc:
                 self._capacity.failed(exc)
                 return _SKIPPED
+            except Exception:  # noqa: BLE001 - one file stays one file, whatever is wrong
+                self._seldom.exception("replay_failed_unexpectedly")
+                self._threads.run(self._dlq.defer, claim, time.time())
+                return _AT_FAULT
 
-    def _unreadable_now(self, entry: Entry, error: DiskError) -> str:
+    def _claimed(self, entry: Entry) -> Claim | None:
+        try:
+            return self._threads.run(self._dlq.claim, entry)
+        except DiskError as exc:
+            self._not_read(entry, exc)
+            return None
+
+    def _not_read(self, entry: Entry, error: DiskError) -> None:
         """Leave a file for later that can't even be read: one bad file is no failing disk."""
-        self._seldom.warning("dlq_file_not_read", entry.name, error=str(error))
-        self._strikes[entry.name] = self._strikes.pop(entry.name, 0)
-        return _SKIPPED
+        self._seldom.warning("dlq_file_not_read", "unreadable", error=str(error))
+        self._last_in_turn(entry.name)
+
+    def _last_in_turn(self, name: str) -> None:
+        """Put a file behind all others that failed; its strikes stay."""
+        self._strikes[name] = self._strikes.pop(name, 0)
 
     def _replay_claimed(self, claim: Claim) -> str:
         name = claim.entry.name
         try:
             batch = self._threads.run(claim.read)
         except DiskError as exc:
-            return self._unreadable_now(claim.entry, exc)
+            self._not_read(claim.entry, exc)
+            return _SKIPPED
         except Unreadable as exc:
             self._threads.run(self._dlq.quarantine, claim)
             self._counts.count(metrics.DLQ_QUARANTINED)
@@ -272,13 +295,14 @@ class Retrier:
             return _SKIPPED
         try:
             self._delivery.attempt(batch, recovered=True)
-        except ObjectRefused as exc:
-            self._threads.run(self._dlq.defer, claim, time.time())
-            log.warning("dlq_file_refused", extra={"file": name, "error": str(exc)})
-            return _AT_FAULT
-        except StoreError:
-            # to the end of the turns; a file at fault keeps its strikes
-            self._strikes[name] = self._strikes.pop(name, 0)
+        except StoreError as exc:
+            elsewhere = batch.bucket != self._settings.raw_bucket
+            if isinstance(exc, ObjectRefused) or (elsewhere and isinstance(exc, StoreDenied)):
+                self._threads.run(self._dlq.defer, claim, time.time())
+                self._strikes.pop(name, None)
+                log.warning("dlq_file_refused", extra={"file": name, "error": str(exc)})
+                return _AT_FAULT
+            self._last_in_turn(name)
             return _FAILED
         self._threads.run(claim.remove)
         self._strikes.pop(name, None)
@@ -290,15 +314,22 @@ class Retrier:
         """Hand unreadable files over to DLQ_PREFIX; what can't be sent now waits."""
         settings = self._settings
         for entry in self._threads.run(self._dlq.quarantined):
-            claim = self._threads.run(self._dlq.claim, entry)
+            claim = self._claimed(entry)
             if claim is None:
                 continue
             with claim:
-                content = self._threads.run(claim.content)
+                try:
+                    content = self._threads.run(claim.content)
+                except DiskError as exc:
+                    self._not_read(entry, exc)
+                    continue
                 # the checksum keeps a second file of the same name apart from the first
                 key = f"{settings.dlq_prefix}/{crc32_of(content):08x}-{entry.name}"
                 try:
                     self._delivery.put_file(settings.raw_bucket, key, content)
+                except ObjectRefused as exc:
+                    log.warning("dlq_file_refused", extra={"file": key, "error": str(exc)})
+                    continue
                 except StoreError:
                     return
                 self._threads.run(claim.remove)

@@ -31,7 +31,7 @@ class Sealer:
         self._queue.put(batch)
 
     def run(self) -> None:
-        """Seal batches for ever; the drain kills it when there are none."""
+        """Seal batches for ever; the drain kills it in the end."""
         while True:
             open_batch = self._queue.get()
             batch = open_batch.seal(self._threads, self._counts)

@@ -12,6 +12,7 @@ behind, and the reader then takes the row as it is.
 """
 
 import mmap
+import time
 
 #: Slot 0 is the arbiter's; a worker gets the lowest free one. A reload runs old
 #: and new workers side by side, hence twice the largest WEB_CONCURRENCY and some.
@@ -20,7 +21,8 @@ ARBITER = 0
 
 SERVING, DRAINING, HURRYING = 0, 1, 2
 
-_READ_ATTEMPTS = 1000  # a change takes microseconds; a reader that meets a dead writer gives up
+# A change takes microseconds. A reader that meets a dead writer gives up after some 50 ms.
+_READ_ATTEMPTS, _SPINS, _PAUSE_SECONDS = 100, 50, 0.001
 _CELL_BYTES = 8
 
 
@@ -47,12 +49,14 @@ class Row:
 
     def read(self) -> list[int]:
         """Return all cells as they were at one moment."""
-        for _ in range(_READ_ATTEMPTS):
+        for attempt in range(_READ_ATTEMPTS):
             before = self.cells[0]
             if not before & 1:
                 copy = self.cells.tolist()
                 if self.cells[0] == before:
                     return copy
+            if attempt >= _SPINS:
+                time.sleep(_PAUSE_SECONDS)  # its writer may be waiting for the CPU
         return self.cells.tolist()
 
 

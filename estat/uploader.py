@@ -22,6 +22,7 @@ from estat.capacity import Capacity
 from estat.delivery import Delivery
 from estat.errors import DiskError, StoreError, StoreUnavailable
 from estat.ledger import Ledger
+from estat.log import Seldom
 from estat.metrics import Metrics
 from estat.spool import Spool
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS = 0.2, 2.0
 _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS = 0.5, 5.0
+_LAST_SECONDS = 0.1
 
 
 class Uploader:
@@ -45,6 +47,7 @@ class Uploader:
         self._capacity = capacity
         self._counts = counts
         self._attempts = 1 + retries
+        self._seldom = Seldom(log)
         self._queue: JoinableQueue[Batch] = JoinableQueue(maxsize=queue_size)
 
     def submit(self, batch: Batch) -> None:
@@ -55,7 +58,7 @@ class Uploader:
             self._spill(batch, "upload_queue_full", "")
 
     def run(self) -> None:
-        """Upload batches for ever; the drain kills it when the queue is empty."""
+        """Upload batches for ever; the drain kills it in the end."""
         while True:
             batch = self._queue.get()
             try:
@@ -75,7 +78,9 @@ class Uploader:
         reason, error = "put_failed", ""
         for attempt in range(1 if probing else self._attempts):
             if attempt:
-                gevent.sleep(full_jitter(attempt - 1, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS))
+                self._delivery.pause(
+                    full_jitter(attempt - 1, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS)
+                )
             if self._delivery.over:
                 reason = "stopping"
                 break
@@ -107,9 +112,16 @@ class Uploader:
                 return self._spool.spill(batch, reason, error)
             except DiskError:
                 log.debug("spill_failed", exc_info=True)  # told once by Capacity.failed
+            except Exception:  # noqa: BLE001 - the batch must not go with it
+                self._seldom.exception("spill_failed_unexpectedly")
             try:
                 return self._deliver(batch)
             except StoreError as exc:
                 error = str(exc)
-            gevent.sleep(full_jitter(attempt, _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS))
+            except Exception:  # noqa: BLE001 - nor here
+                self._seldom.exception("upload_failed_unexpectedly")
+            wait = full_jitter(attempt, _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS)
+            self._delivery.pause(wait)
+            if self._delivery.over:
+                gevent.sleep(min(wait, _LAST_SECONDS))  # only the disk is left to try, often
             attempt += 1

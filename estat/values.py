@@ -21,6 +21,7 @@ _SIZE_UNITS = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()=-]+(?:/[A-Za-z0-9!_.*'()=-]+)*")
+_MAX_PREFIX_CHARS = 512  # a key has 1,024 bytes at most, and needs some 200 behind its prefix
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 INSTANCE = re.compile(r"[A-Za-z0-9.-]{1,48}")
@@ -79,6 +80,8 @@ def pattern(expected: re.Pattern[str]) -> Callable[[str], str]:
 
 def prefix(text: str) -> str:
     """Parse a key prefix; slashes around it are dropped."""
+    if len(text) > _MAX_PREFIX_CHARS:
+        raise ValueError
     return pattern(_PREFIX)(text.strip("/"))
 
 

@@ -145,6 +145,8 @@ def _classify(exc: ClientError) -> StoreError:
         kind = StoreUnavailable
     elif status == 404:
         kind = _NotFound
+    elif status == 400 and exc.operation_name == "HeadObject":
+        kind = StoreUnavailable  # its answer has no body, so no code: an expired token, say
     elif status == 400 and code not in _DENIED:
         kind = ObjectRefused
     else:
@@ -153,7 +155,11 @@ def _classify(exc: ClientError) -> StoreError:
 
 
 def _client(settings: Settings) -> Any:
-    client = boto3.client(
+    session = boto3.Session()
+    if session.get_credentials() is None:
+        # a client made now would never get any; there may be some at the next attempt
+        raise StoreDenied("no credentials were found")
+    client = session.client(
         "s3",
         region_name=settings.aws_region or None,
         config=Config(

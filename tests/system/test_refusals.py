@@ -240,6 +240,19 @@ def test_a_chunked_body_that_ends_too_soon_is_incomplete(collecting: Collecting)
     collecting.check_alive()
 
 
+@pytest.mark.parametrize(
+    "chunks", [b"zz\r\n{}\r\n", b"2\r\n{}XX0\r\n", b"2\r\n{}\r\n0\r\nbad\r\n\r\n"]
+)
+def test_a_malformed_chunked_body_is_the_clients_error(
+    collecting: Collecting, chunks: bytes
+) -> None:
+    before = collecting.rejected("incomplete_body")
+    answer = raw(collecting.server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    check_error(answer, 400)
+    assert collecting.rejected("incomplete_body") == before + 1
+    collecting.check_alive()
+
+
 def test_the_sender_of_a_chunked_body_too_large_sees_the_answer_before_the_end(
     collecting: Collecting,
 ) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -245,3 +246,30 @@ def test_a_stop_right_after_the_start_is_clean(serve: Serve, bucket: Bucket) -> 
     assert time.monotonic() - began < SOON_SECONDS
     assert bucket.keys() == []
     assert accounting.check_stopped(server.logs())["accepted"] == 0
+
+
+def test_a_stop_in_the_middle_of_a_pause_between_attempts_saves_the_batches(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    s3.fail("503")
+    server = serve(via=s3, BATCH_SIZE="4", S3_APP_RETRIES="20", SHUTDOWN_TIMEOUT="3s")
+    client = Client()
+    client.must_send(server, count=4, requests=4)
+    eventually(lambda: len(s3.attempts()) >= 4, 20, "the first attempts have failed")
+    assert server.stop() == 0
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+    accounting.check_stopped(server.logs())
+
+
+def test_a_reload_with_an_env_file_that_can_not_be_read_keeps_the_server_as_it_was(
+    serve: Serve, bucket: Bucket, tmp_path: Path
+) -> None:
+    server = serve()
+    (tmp_path / ".env").write_bytes(b"# f\xfcr\n")
+    server.send_signal(signal.SIGHUP)
+    eventually(lambda: server.events("reload_refused"), 20, "the reload is refused")
+    client = Client()
+    client.must_send(server, count=3)
+    eventually(server.settled, 20, "events are stored as before")
+    accounting.check(client.accepted, bucket.stored())
+    assert server.stop() == 0

@@ -1,0 +1,107 @@
+"""One test for each error that was found after it was made."""
+
+import json
+
+import gevent
+import pytest
+from botocore.exceptions import ClientError
+
+from estat import config, dlq_file, event, metrics
+from estat.breaker import Breaker
+from estat.clientip import ClientAddress
+from estat.delivery import Delivery
+from estat.encoder import gzip
+from estat.errors import SettingsError, StoreUnavailable, Unreadable
+from estat.log import Seldom
+from estat.metrics import Metrics
+from estat.stores.s3 import _classify
+from tests.unit.batches import batch
+
+YEAR_SECONDS = 365 * 86400
+
+
+@pytest.fixture
+def counts():
+    return Metrics(metrics.page().rows[1])
+
+
+def test_the_lag_of_years_and_many_events_can_be_counted(counts):
+    for _ in range(1000):
+        counts.observe(metrics.LAG_SECONDS, 50 * YEAR_SECONDS, weight=1_000_000)
+    counts.observe(metrics.LAG_SECONDS, 50 * YEAR_SECONDS, weight=2**40)
+    total = counts.row.cells[metrics.LAG_SECONDS.at + len(metrics.LAG_SECONDS.bounds) + 1]
+    assert total > 0
+
+
+def test_digits_that_are_not_ascii_are_no_count_of_events():
+    name = dlq_file.file_name(batch()).replace(".10.", ".\N{SUPERSCRIPT TWO}.")
+    assert dlq_file.parse_name(name) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"estat_dlq":' + b"[" * 100_000,
+        json.dumps({"estat_dlq": 1, "bucket": "b", "key": 7}).encode(),
+        b"[1]",
+        b'"text"',
+    ],
+)
+def test_a_strange_header_makes_a_file_unreadable_and_nothing_else(header):
+    with pytest.raises(Unreadable):
+        dlq_file.unpack(gzip(header) + batch().payload)
+
+
+def test_headers_are_cut_before_they_are_kept_in_a_cache():
+    event._header_text.cache_clear()
+    for number in range(10):
+        event.header_text(f"{number}" + "x" * 8000)
+    assert len(event.header_text("x" * 8000)) == event.MAX_HEADER_CHARS + 2
+    assert ClientAddress(1).find("10.0.0.9", "1" * 8000) == "10.0.0.9"
+
+
+def test_nesting_and_a_lone_surrogate_together_are_a_bad_event_and_not_an_error_of_ours():
+    for depth in range(900, 1000):
+        text = '{"a":' * depth + '"\\ud800"' + "}" * depth
+        try:
+            event.encode(event.parse(text))
+        except ValueError as exc:
+            assert "nested too deeply" in str(exc)
+
+
+def test_an_env_file_that_can_not_be_read_is_a_problem_of_the_settings(tmp_path):
+    path = tmp_path / ".env"
+    path.write_bytes(b"RAW_BUCKET=b # f\xfcr\n")
+    with pytest.raises(SettingsError, match="can't be read"):
+        config.load({"RAW_BUCKET": "events"}, env_file=str(path))
+
+
+def test_the_streams_own_prefix_is_not_for_unreadable_files():
+    with pytest.raises(SettingsError, match="raw_streams"):
+        config.load({"RAW_BUCKET": "events", "DLQ_PREFIX": "raw_streams/dlq"}, env_file="")
+
+
+def test_a_head_answered_with_400_says_nothing_about_the_object():
+    answer = {"Error": {"Code": "400"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    assert isinstance(_classify(ClientError(answer, "HeadObject")), StoreUnavailable)
+
+
+def test_a_pause_between_attempts_ends_with_the_time_for_attempts(counts):
+    delivery = Delivery(None, "events", 1, counts, Breaker(counts))
+    pausing = gevent.spawn(delivery.pause, 3600)
+    gevent.idle()
+    delivery.end_attempts(0)
+    pausing.get(timeout=5)
+
+
+def test_lines_left_out_are_counted_when_the_next_one_is_logged(caplog, monkeypatch):
+    import logging
+
+    now = [0.0]
+    monkeypatch.setattr("estat.log.time.monotonic", lambda: now[0])
+    seldom = Seldom(logging.getLogger("test"))
+    for _ in range(5):
+        seldom.warning("refused", "too_large")
+    now[0] = 61.0
+    seldom.warning("refused", "too_large")
+    assert [record.left_out for record in caplog.records] == [0, 4]

@@ -218,7 +218,11 @@ class Retrier:
                 self._expire(entry, now)
             else:
                 due.append(entry)
-        if not due and expired.due and time.monotonic() >= self._expired_at:
+        if due or not expired.due:
+            return due
+        # rarely, for they have failed long enough; but where nothing else is left to
+        # show that the store is back, they are what probes it
+        if time.monotonic() >= self._expired_at or (self._breaker.open and self._breaker.allows()):
             self._expired_at = time.monotonic() + _EXPIRED_SECONDS
             return expired.due
         return due

@@ -14,9 +14,9 @@ import gevent
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
 from estat.errors import DiskError, StoreError, Unreadable
+from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.offload import Offload
-from estat.retrier import Retrier
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,14 @@ class Fallback:
         dlq: DeadLetterQueue,
         delivery: Delivery,
         ledger: Ledger,
-        retrier: Retrier,
+        leader: Leader,
         threads: Offload,
         bucket: str,
     ) -> None:
         self._dlq = dlq
         self._delivery = delivery
         self._ledger = ledger
-        self._retrier = retrier
+        self._leader = leader
         self._threads = threads
         self._bucket = bucket
 
@@ -49,7 +49,7 @@ class Fallback:
                 entries = self._entries()
                 if not entries:
                     return
-                if not self._retrier.lead():
+                if not self._leader.lead():
                     # the leader takes our files too; should it end before, we lead
                     gevent.sleep(_OTHERS_SECONDS)
                     continue

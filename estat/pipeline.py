@@ -31,8 +31,10 @@ from estat.dlq import DeadLetterQueue
 from estat.encoder import gzip
 from estat.errors import DiskError, Refused, StoreError
 from estat.fallback import Fallback
+from estat.leader import Leader
 from estat.metrics import Metrics
 from estat.offload import Offload
+from estat.recount import Recount
 from estat.retrier import Retrier
 from estat.sealer import Sealer
 from estat.shared import SERVING, SharedPage
@@ -85,12 +87,13 @@ class Pipeline:
             Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval),
             self._sealer, self._capacity, encoder, settings,
         )  # fmt: skip
+        self._leader = Leader(settings.dlq_dir)
         self._retrier = Retrier(
-            dlq, self._delivery, self._breaker, self._ledger, self._capacity, self.counts,
-            page, disk, settings,
+            dlq, self._leader, Recount(dlq, self._ledger, page, disk), self._delivery,
+            self._breaker, self._ledger, self._capacity, self.counts, disk, settings,
         )  # fmt: skip
         self._fallback = Fallback(
-            dlq, self._delivery, self._ledger, self._retrier, disk, settings.fallback_bucket
+            dlq, self._delivery, self._ledger, self._leader, disk, settings.fallback_bucket
         )
         self._breaker.on_close(self._retrier.nudge)
         self._watch = DiskWatch(self._capacity)
@@ -189,7 +192,7 @@ class Pipeline:
         if last and self.settings.fallback_bucket:
             self._delivery.end_attempts(deadline)
             self._fallback.run(deadline)
-        self._retrier.release()
+        self._leader.release()
         gevent.killall(self._others, timeout=0)
         return self._pending()
 

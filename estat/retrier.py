@@ -1,7 +1,6 @@
 """Replays the DLQ: oldest first, several at a time, each file under its own key.
 
-One worker does it, the one that holds the leader lock; the lock is a file's,
-opened after fork, so that the kernel hands it on when its holder dies.
+One worker does it, the one that leads.
 
 A failure tells little by itself: the file may be at fault, or the store. While
 nothing succeeds it is taken for an outage: one file at a time is tried, at
@@ -11,9 +10,7 @@ fault and moves to a later slot; a file that S3 refused for its own sake (400)
 moves at once.
 """
 
-import fcntl
 import logging
-import os
 import time
 from itertools import islice
 
@@ -27,13 +24,14 @@ from estat.breaker import Breaker
 from estat.capacity import Capacity
 from estat.config import Settings
 from estat.delivery import Delivery
-from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry, Totals
+from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
 from estat.errors import DiskError, ObjectRefused, StoreDenied, StoreError, Unreadable
+from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.log import Seldom
 from estat.metrics import Metrics
 from estat.offload import Offload
-from estat.shared import SharedPage
+from estat.recount import Recount
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +39,6 @@ _CONCURRENCY = 4
 _IDLE_SECONDS = 1.0
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
-_SETTLED_SECONDS = 10.0  # a writer enters its file into the books well within this
-_LOOK_SECONDS = 5.0  # how often an empty DLQ is looked at all the same
 _STRIKES = 2
 
 _STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
@@ -52,36 +48,34 @@ class Retrier:
     """The loop that empties the DLQ."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, delivery: Delivery, breaker: Breaker, ledger: Ledger,
-        capacity: Capacity,
-        counts: Metrics, page: SharedPage, threads: Offload, settings: Settings,
+        self, dlq: DeadLetterQueue, leader: Leader, recount: Recount, delivery: Delivery,
+        breaker: Breaker, ledger: Ledger, capacity: Capacity, counts: Metrics,
+        threads: Offload, settings: Settings,
     ) -> None:  # fmt: skip
         self._dlq = dlq
+        self._leader = leader
+        self._recount = recount
         self._delivery = delivery
         self._breaker = breaker
         self._ledger = ledger
         self._capacity = capacity
         self._counts = counts
-        self._page = page
         self._threads = threads
         self._settings = settings
         self._wakeup = Event()
         self._seldom = Seldom(log)
         self._ending = False
-        self._leader: int | None = None
         self._failures = 0  # passes in a row in which nothing succeeded
         self._strikes: dict[str, int] = {}  # files that failed, the least recently tried first
         self._expired_at = 0.0
-        self._look_at = 0.0
         self._oldest = 0
-        self._mismatch: tuple[Totals, Totals] | None = None
 
     def run(self) -> None:
         """Replay until ``end``."""
         while not self._ending:
             wait = _IDLE_SECONDS
             try:
-                if self.lead():
+                if self._leader.lead():
                     wait = self._pass()
             except DiskError as exc:
                 self._capacity.failed(exc)
@@ -90,12 +84,6 @@ class Retrier:
                 wait = _BACKOFF_CAP_SECONDS
             self._wakeup.wait(wait)
             self._wakeup.clear()
-
-    def release(self) -> None:
-        """Let another worker lead."""
-        if self._leader is not None:
-            os.close(self._leader)
-            self._leader = None
 
     def nudge(self) -> None:
         """Do not wait for the next interval: the store works again."""
@@ -108,40 +96,20 @@ class Retrier:
         self._ending = True
         self._wakeup.set()
 
-    def lead(self) -> bool:
-        """Take the leader lock, if no other worker has it. Raises DiskError."""
-        if self._leader is None:
-            path = os.path.join(self._dlq.root, "leader.lock")
-            try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            except OSError as exc:
-                raise DiskError("open", path, exc) from exc
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                return False
-            except OSError as exc:
-                os.close(descriptor)
-                raise DiskError("lock", path, exc) from exc
-            self._leader = descriptor
-        return True
-
     def _pass(self) -> float:
         """Go through the files that are due; return the seconds to wait before the next pass."""
-        booked = self._booked()
+        booked = self._recount.booked()
         if booked.files <= 0:
             self._counts.set(metrics.DLQ_OLDEST, 0)
-            if self._mismatch or time.monotonic() >= self._look_at:
-                self._look_at = time.monotonic() + _LOOK_SECONDS
-                self._reconcile(booked)
+            self._strikes.clear()
+            self._recount.booked_empty(booked)
             return _IDLE_SECONDS
         now, started = time.time(), time.monotonic()
         self._quarantined()
         due = self._due(now)
         if not self._oldest:
-            self._reconcile(booked)
-        tried = succeeded = 0
+            self._recount.found_empty(booked)
+        succeeded = 0
         failed: list[Entry] = []
         waiting = iter(self._ordered(due))
         while not self._ending:
@@ -149,7 +117,6 @@ class Retrier:
             size = _CONCURRENCY if succeeded or not self._failures else 1
             chunk = list(islice(waiting, size))
             results = Pool(_CONCURRENCY).map(self._replay, chunk)
-            tried += len(chunk)
             stored = results.count(_STORED)
             succeeded += stored
             failed += [e for e, result in zip(chunk, results, strict=True) if result == _FAILED]
@@ -165,45 +132,6 @@ class Retrier:
             self._failures += 1
             return full_jitter(self._failures, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS)
         return _IDLE_SECONDS
-
-    def _reconcile(self, booked: Totals) -> None:
-        """Make the books agree with the directory, if both stay as they are.
-
-        They differ after a worker was killed between a rename or an unlink and its
-        entry. Seen once, a file may belong to a worker that is about to enter it; so
-        only what two looks in a row have found is corrected.
-        """
-        # where the books know of files, none may be left out for its youth
-        settled_seconds = _SETTLED_SECONDS if booked.files <= 0 else 0.0
-        found = self._threads.run(self._dlq.walk, settled_seconds)
-        if found == booked:
-            self._mismatch = None
-        elif self._mismatch != (booked, found):
-            self._mismatch = (booked, found)
-        else:
-            self._mismatch = None
-            self._ledger.correct(
-                found.events - booked.events,
-                found.files - booked.files,
-                found.size_bytes - booked.size_bytes,
-            )
-            log.warning(
-                "dlq_recounted",
-                extra={
-                    "files": found.files,
-                    "unknown": max(0, found.events - booked.events),
-                    "vanished": max(0, booked.events - found.events),
-                },
-            )
-
-    def _booked(self) -> Totals:
-        rows = [row.read() for row in self._page.used_rows()]
-        return Totals(
-            *(
-                sum(row[cell] for row in rows)
-                for cell in (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)
-            )
-        )
 
     def _due(self, now: float) -> list[Entry]:
         """Return what is to be retried now; files that got too old are moved aside."""

@@ -11,11 +11,11 @@ import estat
 # siblings meet in the pipeline.
 ROWS = [
     "errors shared backoff offload clientip values log encoder identity mounts batcher audit",
-    "config metrics files event",
+    "config metrics files event leader",
     "ledger breaker buffer intake batch stores.directory stores.s3 audit_content",
     "stores dlq_file reference",
     "delivery dlq",
-    "capacity",
+    "capacity recount",
     "spool",
     "uploader",
     "sealer retrier",

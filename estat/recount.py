@@ -1,0 +1,64 @@
+"""Makes the books agree with the DLQ directory again.
+
+They differ after a worker was killed between a rename or an unlink and its
+entry. Seen once, a file may belong to a worker that is about to enter it; so
+only what two looks in a row have found is corrected.
+"""
+
+import logging
+import time
+
+from estat import metrics
+from estat.dlq import DeadLetterQueue, Totals
+from estat.ledger import Ledger
+from estat.offload import Offload
+from estat.shared import SharedPage
+
+log = logging.getLogger(__name__)
+
+_SETTLED_SECONDS = 10.0  # a writer enters its file into the books well within this
+_LOOK_SECONDS = 5.0  # how often a DLQ that the books call empty is looked at all the same
+
+
+class Recount:
+    """Compares books and directory where that is cheap: when either seems empty."""
+
+    def __init__(
+        self, dlq: DeadLetterQueue, ledger: Ledger, page: SharedPage, threads: Offload
+    ) -> None:
+        self._dlq = dlq
+        self._ledger = ledger
+        self._page = page
+        self._threads = threads
+        self._look_at = 0.0
+        self._mismatch: tuple[Totals, Totals] | None = None
+
+    def booked(self) -> Totals:
+        """Return what the books say lies in the DLQ."""
+        rows = [row.read() for row in self._page.used_rows()]
+        cells = (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)
+        return Totals(*(sum(row[cell] for row in rows) for cell in cells))
+
+    def booked_empty(self, booked: Totals) -> None:
+        """Look, now and then, for files that the books do not know."""
+        if self._mismatch or time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._compare(booked, self._threads.run(self._dlq.walk, _SETTLED_SECONDS))
+
+    def found_empty(self, booked: Totals) -> None:
+        """Look for files that the books name and a scan did not find."""
+        self._compare(booked, self._threads.run(self._dlq.walk))
+
+    def _compare(self, booked: Totals, found: Totals) -> None:
+        if found == booked:
+            self._mismatch = None
+        elif self._mismatch != (booked, found):
+            self._mismatch = (booked, found)
+        else:
+            self._mismatch = None
+            events = found.events - booked.events
+            self._ledger.correct(
+                events, found.files - booked.files, found.size_bytes - booked.size_bytes
+            )
+            facts = {"unknown": max(0, events), "vanished": max(0, -events)}
+            log.warning("dlq_recounted", extra={"files": found.files, **facts})

@@ -91,6 +91,8 @@ class Delivery:
         self._until = at
         if at > time.monotonic():
             self._ended.clear()
+        if self._cutter:
+            self._cutter.stop()  # the newer end replaces the older one
         # thrown by the hub, as gevent's own timeouts are
         self._cutter = gevent.get_hub().loop.timer(max(0.0, at - time.monotonic()))
         self._cutter.start(self._cut, list(self._running.items()))

@@ -87,9 +87,7 @@ class Claim:
 
     def read(self) -> Batch:
         """Return the file's batch. Raises Unreadable."""
-        with files.disk_errors("read", self.entry.path):
-            data = os.pread(self._descriptor, self.size_bytes, 0)
-        return dlq_file.unpack(data)
+        return dlq_file.unpack(self.content())
 
     def content(self) -> bytes:
         """Return the file's bytes as they are."""
@@ -176,13 +174,7 @@ class DeadLetterQueue:
         which files move, so one that moves meanwhile may be met twice: the first path is
         gone by then.
         """
-        with files.disk_errors("walk", self.root):
-            for area in (PENDING, EXPIRED, QUARANTINE):
-                slots = [""] if area == QUARANTINE else _directories(self._area(area))
-                for slot in slots:
-                    for name in _files(self._area(area, slot)):
-                        if not name.startswith("."):
-                            yield self._entry(area, slot, name)
+        return (entry for entry in self._walked() if not entry.name.startswith("."))
 
     def claim(self, entry: Entry) -> Claim | None:
         """Take a file for oneself; None if another process has it, or it is gone."""
@@ -207,8 +199,7 @@ class DeadLetterQueue:
 
     def defer(self, claim: Claim, now: float) -> None:
         """Move a file to the next slot of its area: it is not retried before that hour."""
-        area = os.path.basename(os.path.dirname(os.path.dirname(claim.entry.path)))
-        claim.move(self._area(area, slot_of(now + _SLOT_SECONDS)))
+        claim.move(self._area(claim.entry.area, slot_of(now + _SLOT_SECONDS)))
 
     def expire(self, claim: Claim, now: float) -> None:
         """Move a file to the expired ones."""
@@ -237,26 +228,25 @@ class DeadLetterQueue:
         """
         before = time.time() - settled_seconds
         count = events = size = 0
-        for path in self._all_files():
-            with files.disk_errors("stat", path), contextlib.suppress(FileNotFoundError):
-                status = os.stat(path)
-                name = os.path.basename(path)
-                if name.endswith(files.TEMPORARY):
-                    _remove_stale(path, status.st_mtime)
-                elif not name.startswith(".") and status.st_mtime <= before:
+        for entry in self._walked():
+            with files.disk_errors("stat", entry.path), contextlib.suppress(FileNotFoundError):
+                status = os.stat(entry.path)
+                if entry.name.endswith(files.TEMPORARY):
+                    _remove_stale(entry.path, status.st_mtime)
+                elif not entry.name.startswith(".") and status.st_mtime <= before:
                     count += 1
-                    events += dlq_file.parse_name(name).events
+                    events += entry.events
                     size += status.st_size
         return Totals(count, events, size)
 
-    def _all_files(self) -> Iterator[str]:
-        directories = [self._area(QUARANTINE)]
+    def _walked(self) -> Iterator[Entry]:
+        """Read all files of all areas, hidden ones too."""
         with files.disk_errors("walk", self.root):
-            for area in (PENDING, EXPIRED):
-                directories += [self._area(area, slot) for slot in _directories(self._area(area))]
-            for directory in directories:
-                for name in _files(directory):
-                    yield os.path.join(directory, name)
+            for area in (PENDING, EXPIRED, QUARANTINE):
+                slots = [""] if area == QUARANTINE else _directories(self._area(area))
+                for slot in slots:
+                    for name in _files(self._area(area, slot)):
+                        yield self._entry(area, slot, name)
 
     def _area(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)

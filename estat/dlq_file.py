@@ -83,27 +83,13 @@ def read_header(file: IO[bytes]) -> dict[str, Any]:
 
     Raises Unreadable, and OSError as reading does.
     """
-    inflater = isal_zlib.decompressobj(_GZIP)
-    try:
-        about = json.loads(inflater.decompress(file.read(_HEADER_READ_BYTES)))
-    except (isal_zlib.error, ValueError) as exc:  # type: ignore[misc]
-        raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
-    if not inflater.eof:
-        raise Unreadable("cut off within its header")
-    if not isinstance(about, dict) or about.get("estat_dlq") != _FORMAT:
-        raise Unreadable("its first line is not a header of a known format")
-    return about
+    return _header(file.read(_HEADER_READ_BYTES))[0]
 
 
 def unpack(data: bytes) -> Batch:
     """Return the batch of a file's content. Raises Unreadable unless every byte is right."""
-    inflater = isal_zlib.decompressobj(_GZIP)
+    about, payload = _header(data)
     try:
-        about = json.loads(inflater.decompress(data))
-        if not inflater.eof:
-            raise Unreadable("cut off within its header")
-        if about["estat_dlq"] != _FORMAT:
-            raise Unreadable(f"format {about['estat_dlq']!r} is not known")
         batch = Batch(
             bucket=_field(about, "bucket", str),
             key=_field(about, "key", str),
@@ -112,18 +98,32 @@ def unpack(data: bytes) -> Batch:
             first=_field(about, "first", int),
             last=_field(about, "last", int),
             events=_field(about, "events", int),
-            payload=inflater.unused_data,
+            payload=payload,
             crc32=_field(about, "crc32", int),
             opened=float(_field(about, "opened", int | float)),
         )
         expected_bytes = about["bytes"]
-    except (isal_zlib.error, ValueError, KeyError, TypeError, RecursionError) as exc:  # type: ignore[misc]
+    except (KeyError, TypeError) as exc:
         raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
     if len(batch.payload) != expected_bytes:
         raise Unreadable(f"{len(batch.payload)} bytes of {expected_bytes}")
     if crc32_of(batch.payload) != batch.crc32:
         raise Unreadable("checksum does not match")
     return batch
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the facts of the header line and what follows its member. Raises Unreadable."""
+    inflater = isal_zlib.decompressobj(_GZIP)
+    try:
+        about = json.loads(inflater.decompress(data))
+    except (isal_zlib.error, ValueError, RecursionError) as exc:  # type: ignore[misc]
+        raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
+    if not inflater.eof:
+        raise Unreadable("cut off within its header")
+    if not isinstance(about, dict) or about.get("estat_dlq") != _FORMAT:
+        raise Unreadable("its first line is not a header of a known format")
+    return about, inflater.unused_data
 
 
 def _field(about: dict[str, Any], name: str, kind: Any) -> Any:

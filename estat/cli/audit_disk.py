@@ -15,8 +15,9 @@ from estat.audit import Span
 from estat.audit_content import Fault, Record
 from estat.batch import Batch
 from estat.cli.audit_target import Target, TargetError
+from estat.cli.dlq_files import content
 from estat.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue
-from estat.errors import DiskError, Unreadable
+from estat.errors import Unreadable
 
 _JOURNAL = "journal"
 
@@ -69,14 +70,10 @@ def _read(
         if entry.area == QUARANTINE:
             _add_unreadable(disk, entry.path, entry.name, "in quarantine")
             continue
-        try:
-            with files.disk_errors("read", entry.path), open(entry.path, "rb") as file:
-                data = file.read()
-        except DiskError as exc:
-            if isinstance(exc.__cause__, FileNotFoundError):
-                disk.files -= 1
-                continue
-            raise
+        data = content(entry)
+        if data is None:
+            disk.files -= 1  # gone meanwhile
+            continue
         try:
             batch = dlq_file.unpack(data)
         except Unreadable as exc:
@@ -99,9 +96,9 @@ def _add(disk: Disk, batch: Batch, target: Target, path: str, *, deep: bool) -> 
         else:
             disk.found.append(OnDisk(record.stream, [], record, same))
     elif deep or batch.last - batch.first + 1 != batch.events:
-        content = audit_content.from_body(path, batch.payload)
-        disk.faults += content.faults
-        for stream, spans in content.spans.items():
+        told = audit_content.from_body(path, batch.payload)
+        disk.faults += told.faults
+        for stream, spans in told.spans.items():
             disk.found.append(OnDisk(stream, spans, None, same))
     else:
         disk.found.append(OnDisk(batch.stream, [Span(batch.first, batch.last)], None, same))

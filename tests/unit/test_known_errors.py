@@ -1,6 +1,8 @@
 """One test for each error that was found after it was made."""
 
+import io
 import json
+import time
 
 import gevent
 import pytest
@@ -48,8 +50,23 @@ def test_digits_that_are_not_ascii_are_no_count_of_events():
     ],
 )
 def test_a_strange_header_makes_a_file_unreadable_and_nothing_else(header):
+    data = gzip(header) + batch().payload
     with pytest.raises(Unreadable):
-        dlq_file.unpack(gzip(header) + batch().payload)
+        dlq_file.unpack(data)
+
+
+def test_a_deeply_nested_header_can_be_listed_as_unreadable_too():
+    with pytest.raises(Unreadable):
+        dlq_file.read_header(io.BytesIO(gzip(b'{"estat_dlq":' + b"[" * 100_000)))
+
+
+def test_a_newer_end_of_attempts_replaces_the_older_one(counts):
+    delivery = Delivery(None, "events", 1, counts, Breaker(counts))
+    now = time.monotonic()
+    delivery.end_attempts(now + 0.01)
+    delivery.end_attempts(now + 3600)
+    assert not delivery._ended.wait(0.1)
+    assert not delivery.over
 
 
 def test_headers_are_cut_before_they_are_kept_in_a_cache():

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,6 @@ from tests.unit.sending import Send, lines, run
 
 ROOT = Path(__file__).resolve().parents[2]
 _DEADLINE_SECONDS = 20
-
-
-@pytest.fixture
-def server() -> Iterator[Counterpart]:
-    with Counterpart() as running, running.serving():
-        yield running
-
-
-@pytest.fixture
-def estat_send(server: Counterpart, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Send:
-    return Send(server.url, tmp_path, capsys)
 
 
 # JSON lines

@@ -1,7 +1,6 @@
 """What ``estat send`` makes of each answer, and of none, from a real HTTP server."""
 
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
@@ -13,17 +12,6 @@ from estat.cli.send_pool import Pool
 from estat.cli.send_tally import Tally
 from tests.support.counterpart import Counterpart, accept, hang_up, hold, refuse
 from tests.unit.sending import Send, lines
-
-
-@pytest.fixture
-def server() -> Iterator[Counterpart]:
-    with Counterpart() as running, running.serving():
-        yield running
-
-
-@pytest.fixture
-def estat_send(server: Counterpart, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Send:
-    return Send(server.url, tmp_path, capsys)
 
 
 def test_503_is_sent_again_after_the_time_it_asks_for(

@@ -1,3 +1,5 @@
+"""An access log's line becomes an event, with its escapes undone."""
+
 import json
 from typing import Any
 

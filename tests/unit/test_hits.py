@@ -1,3 +1,5 @@
+"""The invented access log has the shape of a real one, and nothing of its content."""
+
 import gzip
 import ipaddress
 import os

@@ -1,3 +1,5 @@
+"""The progress bar shows itself on a terminal only."""
+
 import io
 
 from estat.cli.progress import ProgressBar

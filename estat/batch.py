@@ -10,6 +10,7 @@ from isal import isal_zlib
 
 from estat import identity, metrics
 from estat.encoder import Encoder
+from estat.journal import Journal
 from estat.metrics import Metrics
 from estat.offload import Offload, Result
 
@@ -37,6 +38,8 @@ class Batch:
     opened: float  # unix seconds
     #: Events by the second in which they were accepted, for the lag; may be empty.
     accepted_at: tuple[tuple[int, int], ...] = ()
+    #: What keeps the events meanwhile; None: nothing but memory or the DLQ.
+    journal: Journal | None = None
 
     @property
     def content_type(self) -> str:
@@ -56,14 +59,23 @@ class Batch:
 class OpenBatch:
     """A batch that still takes events."""
 
-    def __init__(self, bucket: str, key: str, stream: str, first: int, opened: float) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        stream: str,
+        first: int,
+        opened: float,
+        journal: Journal | None = None,
+    ) -> None:
         self.key = key
+        self.events = 0
         self.raw_bytes = 0
+        self.journal = journal
         self._bucket = bucket
         self._stream = stream
         self._first = first
         self._opened = opened
-        self._events = 0
         self._lines: list[bytes] = []
         self._waiting_bytes = 0
         self._encoder = Encoder()
@@ -73,7 +85,7 @@ class OpenBatch:
     def add(self, lines: list[bytes], size_bytes: int, accepted: float) -> None:
         """Append finished lines that were accepted at one time."""
         self._lines += lines
-        self._events += len(lines)
+        self.events += len(lines)
         self._waiting_bytes += size_bytes
         self.raw_bytes += size_bytes
         marks, second = self._accepted_at, int(accepted)
@@ -97,20 +109,21 @@ class OpenBatch:
             self._piece.get()
         payload, crc32 = threads.run(self._encoder.finish, self._lines)
         counts.observe(metrics.ENCODE_SECONDS, self._encoder.seconds)
-        counts.observe(metrics.BATCH_EVENTS, self._events)
+        counts.observe(metrics.BATCH_EVENTS, self.events)
         counts.observe(metrics.BATCH_BYTES, len(payload))
         return Batch(
             bucket=self._bucket,
             key=self.key,
-            name=self.key.rpartition("/")[2].removesuffix(identity.SUFFIX),
+            name=identity.stem(self.key),
             stream=self._stream,
             first=self._first,
-            last=self._first + self._events - 1,
-            events=self._events,
+            last=self._first + self.events - 1,
+            events=self.events,
             payload=payload,
             crc32=crc32,
             opened=self._opened,
             accepted_at=tuple(self._accepted_at),
+            journal=self.journal,
         )
 
 

@@ -16,11 +16,24 @@ from estat.metrics import Metrics
 class Submission:
     """The events of one request on their way: finished lines, but for id and time."""
 
-    __slots__ = ("lines", "size_bytes")
+    __slots__ = ("_refused", "_settled", "lines", "size_bytes")
 
     def __init__(self, origin: bytes, bodies: list[bytes]) -> None:
         self.lines = [b"%b%b}\n" % (origin, body) for body in bodies]
         self.size_bytes = sum(map(len, self.lines)) + event.STAMP_BYTES * len(self.lines)
+        self._settled = Event()
+        self._refused: Refused | None = None
+
+    def settle(self, refused: Refused | None = None) -> None:
+        """Tell whoever waits that the events are kept, or why they are not."""
+        self._refused = refused
+        self._settled.set()
+
+    def wait(self) -> None:
+        """Wait until the events are kept. Raises Refused: nothing of them is left behind."""
+        self._settled.wait()
+        if self._refused:
+            raise self._refused
 
 
 class Buffer:

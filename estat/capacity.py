@@ -1,14 +1,17 @@
 """Keeps admission within what the disk can hold, so that what is accepted always fits.
 
-Accepted events live in memory until they are stored. If every upload failed
-from now on, all of them would have to become DLQ files; their bytes (an upper
-bound: lines that are not compressed yet count in full) are the worker's
-exposure. A request is admitted only if the exposure of all workers, the DLQ and
-the request fit DLQ_MAX_SIZE_BYTES and the file system less a reserve.
+Accepted events wait in memory, and in a journal, until they are stored. If every
+upload failed from now on, all of them would have to become DLQ files; their
+bytes (an upper bound: lines that are not compressed yet count in full) are the
+worker's exposure. A request is admitted only if the exposure of all workers, the
+journals, the DLQ and the request fit DLQ_MAX_SIZE_BYTES and the file system less
+a reserve.
 """
 
+import errno
 import logging
 import os
+from collections.abc import Callable
 
 import gevent
 
@@ -30,6 +33,11 @@ _RESERVE_BYTES = 64 * 1024 * 1024
 PROBE_SECONDS = 1.0
 
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_FULL = ("dlq_full", "the dead letter queue is at its limit")
+_FAILING = ("disk_error", "the disk that keeps accepted events is failing")
+
+
 class Capacity:
     """What the DLQ's disk can still take, and whether it works at all."""
 
@@ -38,6 +46,7 @@ class Capacity:
         max_bytes: int, drop_oldest: bool,
     ) -> None:  # fmt: skip
         self.failing = False
+        self.out_of_space = False
         self.max_bytes = max_bytes
         self.drop_oldest = drop_oldest
         self._dlq = dlq
@@ -52,10 +61,10 @@ class Capacity:
     def admit(self, size_bytes: int) -> None:
         """Raise Refused unless a file with so many bytes would fit in the worst case."""
         if self.failing:
-            raise Refused("disk_error", "the disk that keeps accepted events is failing")
+            raise Refused(*_FAILING)
         if self._full_for(size_bytes):
             self._wanted_bytes = size_bytes
-            raise Refused("dlq_full", "the dead letter queue is at its limit")
+            raise Refused(*_FULL)
 
     @property
     def full(self) -> bool:
@@ -64,11 +73,13 @@ class Capacity:
 
     def _full_for(self, size_bytes: int) -> bool:
         """Tell whether a file with so many bytes might not fit."""
+        if self.out_of_space:
+            return True
         if self.drop_oldest:
             return False
         in_dlq = exposed = 0
         for row in self._rows:
-            in_dlq += row.cells[metrics.DLQ_BYTES]
+            in_dlq += row.cells[metrics.DLQ_BYTES] + row.cells[metrics.JOURNAL_BYTES]
             exposed += row.cells[metrics.EXPOSED_BYTES]
         needed = exposed + size_bytes + OVERHEAD_BYTES
         return needed > min(self.max_bytes - in_dlq, self._free_bytes)
@@ -86,9 +97,17 @@ class Capacity:
         """Return the size of the DLQ."""
         return sum(row.cells[metrics.DLQ_BYTES] for row in self._page.used_rows())
 
+    def refusal(self, error: DiskError) -> Refused:
+        """Return the answer to a request that a disk error has met."""
+        return Refused(*(_FULL if error.errno in _NO_SPACE else _FAILING))
+
     def failed(self, error: DiskError) -> None:
         """Stop admission: the disk refused a write."""
-        if not self.failing:
+        if error.errno in _NO_SPACE:
+            if not self.out_of_space:
+                log.error("disk_full", extra={"error": str(error)})
+            self.out_of_space = True
+        elif not self.failing:
             self.failing = True
             log.error("disk_failing", extra={"error": str(error)})
 
@@ -96,10 +115,10 @@ class Capacity:
         """Look at the disk again; a failing one is tried with a small file."""
         self._rows = self._page.used_rows()
         try:
-            if self.failing:
+            if self.failing or self.out_of_space:
                 self._threads.run(self._dlq.probe)
                 log.warning("disk_recovered")
-                self.failing = False
+                self.failing = self.out_of_space = False
             self._free_bytes = self._threads.run(self._free)
         except DiskError as exc:
             self.failed(exc)
@@ -112,13 +131,22 @@ class Capacity:
 
 
 class DiskWatch:
-    """Refreshes the capacity once a second, in a greenlet of its own."""
+    """Looks at the disk once a second, in a greenlet of its own, and then at what it refused.
 
-    def __init__(self, capacity: Capacity) -> None:
+    Each of ``repairs`` tries again what failed, and raises DiskError if it still does.
+    """
+
+    def __init__(self, capacity: Capacity, *repairs: Callable[[], object]) -> None:
         self._capacity = capacity
+        self._repairs = repairs
 
     def run(self) -> None:
         """Go on for ever; the drain kills it."""
         while True:
+            for repair in self._repairs:
+                try:
+                    repair()
+                except DiskError as exc:
+                    self._capacity.failed(exc)
             self._capacity.refresh()
             gevent.sleep(PROBE_SECONDS)

@@ -1,13 +1,15 @@
 """Turns waiting submissions into batches: the one place where events get their identity.
 
 It takes all that waits and works it off in groups. A group is what goes into
-one batch at one time: its lines are stamped with id and time, kept (here a
-journal will append them, once for the group), and acknowledged. Numbers are
-given in this order and never twice, so a stream has no gaps.
+one batch at one time: its lines are stamped with id and time, appended to the
+batch's journal, and acknowledged. Numbers are given in this order and never
+twice, so a stream has no gaps: where a group that failed may come back after a
+crash, with the numbers that it was given, a new stream begins.
 """
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from functools import lru_cache
 
 from estat import event, identity
@@ -16,6 +18,10 @@ from estat.batcher import Batcher
 from estat.buffer import Buffer, Submission
 from estat.capacity import Capacity
 from estat.config import Settings
+from estat.errors import DiskError
+from estat.journal import Journals
+from estat.journal_file import Header
+from estat.ledger import Ledger
 from estat.offload import Offload
 from estat.sealer import Sealer
 
@@ -27,16 +33,28 @@ _PARTITION_SECONDS = 900
 _GROUP_SUBMISSIONS = 500
 
 
+@dataclass(slots=True)
+class Stream:
+    """The events that were numbered together."""
+
+    name: str
+    started: float  # unix seconds
+    events: int = 0
+    batches: int = 0
+
+
 class Collector:
-    """The loop from the buffer to the sealer, for one stream."""
+    """The loop from the buffer to the sealer."""
 
     def __init__(
-        self, stream: str, buffer: Buffer, batcher: Batcher, sealer: Sealer, capacity: Capacity,
-        threads: Offload, settings: Settings,
+        self, buffer: Buffer, batcher: Batcher, journals: Journals, sealer: Sealer, ledger: Ledger,
+        capacity: Capacity, threads: Offload, settings: Settings,
     ) -> None:  # fmt: skip
-        self.events = 0  # numbered so far
-        self.batches = 0
-        self._stream = stream
+        #: The last one grows.
+        self.streams = [_new_stream()]
+        self._journals = journals
+        self._ledger = ledger
+        self._journaled = settings.durability != "memory"
         self._buffer = buffer
         self._batcher = batcher
         self._sealer = sealer
@@ -83,7 +101,12 @@ class Collector:
         if self._batch and not self._batcher.takes(len(first.lines), first.size_bytes, partition):
             self._seal()
         opened = self._batch is None
-        batch = self._batch or self._open(partition, now)
+        try:
+            batch = self._batch or self._open(partition, now)
+        except DiskError as exc:
+            self._refuse(list(waiting), exc)
+            waiting.clear()
+            return
         group: list[Submission] = []
         while waiting and len(group) < _GROUP_SUBMISSIONS:
             submission = waiting[0]
@@ -92,7 +115,12 @@ class Collector:
                 break
             self._batcher.add(events, size)
             group.append(waiting.popleft())
-        self._commit(batch, group, now)
+        try:
+            self._commit(batch, group, now)
+        except DiskError as exc:
+            self._refuse(group, exc)
+            self._give_up(batch)
+            return
         # each request was admitted as if it took a file of its own
         self._capacity.expose(0, files=opened - len(group))
         batch.compress(self._threads)
@@ -100,23 +128,55 @@ class Collector:
             self._seal()
 
     def _commit(self, batch: OpenBatch, group: list[Submission], now: float) -> None:
-        number = self.events
+        """Keep and acknowledge a group. Raises DiskError; its numbers are then not used."""
+        stream = self.streams[-1]
+        number = stream.events
         lines: list[bytes] = []
         for submission in group:
             for line in submission.lines:
                 number += 1
-                lines.append(event.stamp(self._stream, number, now) + line)
-        self.events = number
+                lines.append(event.stamp(stream.name, number, now) + line)
+        if batch.journal:
+            self._journals.append(batch.journal, lines)
+            self._ledger.accept(len(lines))
+            for submission in group:
+                submission.settle()
+        stream.events = number
         batch.add(lines, sum(submission.size_bytes for submission in group), now)
 
+    def _refuse(self, group: list[Submission], error: DiskError) -> None:
+        self._capacity.failed(error)
+        size = sum(submission.size_bytes for submission in group)
+        self._capacity.expose(-size, files=-len(group))
+        for submission in group:
+            submission.settle(self._capacity.refusal(error))
+
+    def _give_up(self, batch: OpenBatch) -> None:
+        """End a batch whose journal failed; what was acknowledged of it goes on."""
+        if batch.journal and not self._journals.trusted(batch.journal):
+            self.streams.append(_new_stream())
+        if batch.events:
+            self._seal()
+            return
+        self._batch = None
+        self._batcher.close()
+        if batch.journal:
+            self._journals.finish(batch.journal)
+
     def _open(self, partition: str, now: float) -> OpenBatch:
-        self.batches += 1
-        settings = self._settings
+        """Begin a batch. Raises DiskError if its journal can't be made."""
+        stream, settings = self.streams[-1], self._settings
+        stream.batches += 1
         key = identity.object_key(
-            settings.raw_prefix, partition, now, settings.instance_id, self._stream, self.batches
+            settings.raw_prefix, partition, now, settings.instance_id, stream.name, stream.batches
         )
+        first = stream.events + 1
+        journal = None
+        if self._journaled:
+            header = Header(settings.raw_bucket, key, identity.stem(key), stream.name, first, now)
+            journal = self._journals.open(header, stream.batches)
         self._batcher.open(partition, time.monotonic())
-        self._batch = OpenBatch(settings.raw_bucket, key, self._stream, self.events + 1, now)
+        self._batch = OpenBatch(settings.raw_bucket, key, stream.name, first, now, journal)
         return self._batch
 
     def _seal(self) -> None:
@@ -127,3 +187,7 @@ class Collector:
 
     def _partition(self, quarter: int) -> str:
         return identity.partition(quarter * _PARTITION_SECONDS, self._settings.partition_tz)
+
+
+def _new_stream() -> Stream:
+    return Stream(identity.new_stream(), time.time())

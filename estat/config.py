@@ -101,7 +101,7 @@ STORE, HTTP, QUEUE, UPLOAD, DLQ, STOP, CLIENT, LOG = (
     "Logs and identity",
 )
 
-Durability = L["memory"]
+Durability = L["memory", "journal", "fsync"]
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,10 @@ class Settings:
 
     durability: str = _setting(
         values.choice(Durability),
-        "memory",
-        "memory (journal and fsync are not available in this version)",
-        "What an acknowledgement survives.",
+        "journal",
+        "memory, journal or fsync",
+        "What an acknowledgement survives: `memory` a failing store and a stop, `journal` also "
+        "the death of any process, `fsync` also a power failure.",
         QUEUE,
     )
     channel_size: int = _count("4000", 1, 10_000_000, "Events that may wait in the queue.", QUEUE)

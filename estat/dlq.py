@@ -24,6 +24,7 @@ from typing import NamedTuple, Self
 
 from estat import dlq_file, files
 from estat.batch import Batch
+from estat.encoder import gzip
 from estat.errors import DiskError
 
 PENDING, EXPIRED, QUARANTINE = "pending", "expired", "quarantine"
@@ -138,6 +139,23 @@ class DeadLetterQueue:
         directory = self._area(PENDING, slot_of(time.time()))
         files.write_whole(os.path.join(directory, dlq_file.file_name(batch)), parts)
         return sum(map(len, parts))
+
+    def holds(self, batch: Batch) -> bool:
+        """Tell whether a batch's file is there already, to be retried."""
+        name = dlq_file.file_name(batch)
+        with files.disk_errors("scan", self.root):
+            return any(
+                os.path.exists(self._area(area, slot, name))
+                for area in (PENDING, EXPIRED)
+                for slot in _directories(self._area(area))
+            )
+
+    def put_aside(self, name: str, events: int, data: bytes) -> int:
+        """Write bytes that can't be trusted to the quarantine; return the file's size."""
+        content = gzip(data)
+        file_name = dlq_file.name_for(name, events)
+        files.write_whole(self._area(QUARANTINE, file_name), [content])
+        return len(content)
 
     def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:
         """Read at most ``limit`` names, from the oldest slot on."""

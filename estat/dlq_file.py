@@ -42,7 +42,12 @@ class FileName(NamedTuple):
 
 def file_name(batch: Batch) -> str:
     """Return the name of a batch's file."""
-    return f"{batch.name}.{batch.events}{identity.SUFFIX}"
+    return name_for(batch.name, batch.events)
+
+
+def name_for(name: str, events: int) -> str:
+    """Return the name of a file with so many events of the batch ``name``."""
+    return f"{name}.{events}{identity.SUFFIX}"
 
 
 def parse_name(name: str) -> FileName:

@@ -48,6 +48,18 @@ def make_directories(path: str) -> None:
     sync_directory(parent or ".")
 
 
+def read_whole(path: str) -> bytes:
+    """Return a file's bytes. Raises DiskError."""
+    with disk_errors("read", path), open(path, "rb") as file:
+        return file.read()
+
+
+def remove(path: str) -> None:
+    """Delete a file; one that is gone is fine. Raises DiskError."""
+    with disk_errors("unlink", path), contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
 def write_whole(path: str, parts: Iterable[bytes], *, replace: bool = True) -> None:
     """Write a file so that it is there whole and durable, or not at all.
 

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 SUFFIX = ".jsonl.gz"
 
+_STREAM = re.compile(r"[0-9a-f]{28}")
 _STEM = re.compile(r"(?P<unix>\d+)_(?P<instance>[A-Za-z0-9.-]+)-(?P<stream>[0-9a-f]{28})_\d+")
 
 
@@ -34,6 +35,16 @@ def object_key(
 ) -> str:
     """Return the key of a batch, which every attempt and every replay uses."""
     return f"{prefix}/{partition_path}/{int(opened)}_{instance}-{stream}_{seq:06d}{SUFFIX}"
+
+
+def stem(key: str) -> str:
+    """Return an object's name without directory and suffix; its batch's DLQ file is named so."""
+    return key.rpartition("/")[2].removesuffix(SUFFIX)
+
+
+def started_at(stream: str) -> float | None:
+    """Return the unix time at which a stream began; None if that is no stream's name."""
+    return int(stream[:12], 16) / 1000 if _STREAM.fullmatch(stream) else None
 
 
 def rest_key(key: str, number: int) -> str:

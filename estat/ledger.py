@@ -7,8 +7,9 @@ sides in one go; hence it holds for the sum of the rows, whoever wrote them and
 whether they still live. The DLQ belongs to all workers, so a row's DLQ terms
 are signed changes: one worker puts a file there, another replays it.
 
-When a worker is killed its pending events leave the sum (the arbiter zeroes
-what only a living process has), and the gap is exactly what died with it.
+When a worker is killed its pending events become orphans: pending still, for
+they may lie in its journals. Whoever recovers those moves them on, and settles
+what is left when no journal is: that is exactly what died with the worker.
 """
 
 from typing import NamedTuple
@@ -66,6 +67,35 @@ class Ledger:
                 metrics.DLQ_BYTES: size_bytes,
             }
         )
+
+    def recover(self, events: int, size_bytes: int, *, orphans: bool) -> None:
+        """Count events of a dead process's journal as a DLQ file.
+
+        They are ``orphans`` of this life of the server, or adopted from an earlier one.
+        """
+        taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
+        self._move(
+            {
+                **taken,
+                metrics.DLQ_EVENTS: events,
+                metrics.DLQ_ENQUEUED: events,
+                metrics.DLQ_FILES: 1,
+                metrics.DLQ_BYTES: size_bytes,
+            }
+        )
+
+    def orphan(self) -> None:
+        """Turn the pending events of this row, whose process is dead, into orphans."""
+        pending = self._cells[metrics.PENDING]
+        self._move({metrics.PENDING: -pending, metrics.ORPHANED: pending})
+
+    def settle(self, orphans: int) -> None:
+        """Take ``orphans`` out of the books, for no journal is left to recover.
+
+        More than there were journals for: they died with their process, and stay visible
+        as lost. Less (a negative number): a journal held more than the books knew of.
+        """
+        self._move({metrics.ORPHANED: -orphans, metrics.ADOPTED: max(0, -orphans)})
 
     def replay(self, events: int, size_bytes: int) -> None:
         """Count a DLQ file's events as stored; the file is gone."""
@@ -134,7 +164,7 @@ def terms(page: SharedPage) -> Terms:
         accepted=total(metrics.ACCEPTED),
         adopted=total(metrics.ADOPTED),
         stored=total(metrics.STORED),
-        pending=total(metrics.PENDING),
+        pending=total(metrics.PENDING, metrics.ORPHANED),
         in_dlq=total(metrics.DLQ_EVENTS),
         handed_over=total(metrics.HANDED_OVER),
         dropped=total(*metrics.DROPPED.values()),

@@ -24,7 +24,7 @@ from typing import Any
 
 import gevent
 
-from estat import config, ledger, log, metrics, mounts
+from estat import config, ledger, log, metrics, mounts, recovery
 from estat.config import Settings
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, SettingsError
@@ -207,7 +207,9 @@ def child_exit(server: Any, worker: Any) -> None:
     row = page().rows[number]
     pending = row.cells[metrics.PENDING]
     if pending:
-        logger.error("worker_died", extra={"worker_pid": worker.pid, "events_lost": pending})
+        logger.error("worker_died", extra={"worker_pid": worker.pid, "events_pending": pending})
+    row.heal()
+    Ledger(Metrics(row)).orphan()
     metrics.forget_process(row)
 
 
@@ -215,7 +217,9 @@ def on_exit(server: Any) -> None:
     """Log the accounting; exit 1 if it does not close."""
     _reap_killed(server)
     for row in page().used_rows():
-        metrics.forget_process(row)  # nobody is left to hold pending events
+        Ledger(Metrics(row)).orphan()
+        metrics.forget_process(row)
+    _settle()
     terms = ledger.terms(page())
     logger.log(
         logging.ERROR if terms.lost else logging.INFO,
@@ -224,6 +228,18 @@ def on_exit(server: Any) -> None:
     )
     if terms.lost:
         sys.exit(1)
+
+
+def _settle() -> None:
+    """Find out what of the pending events lies in journals: nothing else is left to hold them."""
+    in_journals = 0
+    try:
+        in_journals = recovery.pending_events(settings().dlq_dir, page().started)
+    except DiskError as exc:
+        logger.error("journals_not_read", extra={"error": str(exc)})
+    gone = ledger.terms(page()).pending - in_journals
+    if gone > 0:
+        Ledger(Metrics(page().rows[ARBITER])).settle(gone)
 
 
 def _reap_killed(server: Any) -> None:

@@ -79,9 +79,14 @@ def _running(name: str, text: str) -> int:
     return _cell(name, text, "running")
 
 
-def _internal(name: str, text: str) -> int:
+def _internal(name: str) -> int:
     """Declare a number of a living process that is shared but not exposed as it is."""
-    return _cell(name, text, "internal")
+    return _cell(name, "", "internal")
+
+
+def _hidden(name: str) -> int:
+    """Declare a number as ``_running`` does that is not exposed as it is."""
+    return _cell(name, "", "hidden")
 
 
 def _histogram(name: str, text: str, bounds: tuple[float, ...], scale: int = 1) -> Histogram:
@@ -141,13 +146,24 @@ BREAKER_OPEN = _gauge("breaker_open", "Workers that upload nothing because the s
 QUEUE_EVENTS = _gauge("queue_events", "Events waiting in the queue.")
 QUEUE_BYTES = _gauge("queue_bytes", "Bytes of finished lines waiting in the queue.")
 
+JOURNAL_BYTES = _gauge("journal_size_bytes", "Size of the journals of events not stored yet.")
+IN_DOUBT = _counter(
+    "events_in_doubt_total",
+    "Events refused after a failed write that could not be undone: a crash may bring them back.",
+)
+
+#: Pending events of dead processes, in signed changes; told as part of PENDING.
+ORPHANED = _hidden("events_orphaned")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.
-EXPOSED_BYTES = _internal("exposed_bytes", "")
+EXPOSED_BYTES = _internal("exposed_bytes")
 #: When the oldest batch in the DLQ was opened, in unix seconds; written by the retrier.
-DLQ_OLDEST = _internal("dlq_oldest_unix", "")
+DLQ_OLDEST = _internal("dlq_oldest_unix")
 
 REQUEST_SECONDS = _histogram(
     "http_request_seconds", "Time to answer a request to /collect with 202.", _FAST_SECONDS, _MICRO
+)
+COMMIT_SECONDS = _histogram(
+    "commit_seconds", "Time to append a group of requests to the journal.", _FAST_SECONDS, _MICRO
 )
 ENCODE_SECONDS = _histogram(
     "encode_seconds", "Time to compress a batch, all its pieces.", _SLOW_SECONDS, _MICRO
@@ -222,9 +238,10 @@ class _PageCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         rows = [row.read() for row in self._page.used_rows()]
         totals = [sum(column) for column in zip(*rows, strict=True)] or [0] * COLUMNS
+        totals[PENDING] += totals[ORPHANED]
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for cell in _CELLS:
-            if cell.kind == "internal":
+            if cell.kind in ("internal", "hidden"):
                 continue
             family = families.get(cell.name)
             if family is None:

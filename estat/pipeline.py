@@ -1,10 +1,10 @@
 """The data path of one worker, put together: start, accept, drain.
 
     resource -> accept -> Buffer -> Collector -> Sealer -> Uploader -> Delivery -> store
-                                                               |
-                                                             Spool
-                                                               |
-                                                              DLQ -> Retrier -> Delivery -> store
+                                       |                       |
+                                    Journals                 Spool
+                                       |                       |
+                                    Recovery ---------------> DLQ -> Retrier -> Delivery -> store
 
 The composition root: every part gets its collaborators here, and here alone.
 A pipeline is made after fork, because its stream must be unlike any other.
@@ -24,17 +24,19 @@ from estat.batcher import Batcher
 from estat.breaker import Breaker
 from estat.buffer import Buffer, Submission
 from estat.capacity import Capacity, DiskWatch
-from estat.collector import Collector
+from estat.collector import Collector, Stream
 from estat.config import Settings
 from estat.delivery import Delivery
 from estat.dlq import DeadLetterQueue
 from estat.encoder import gzip
 from estat.errors import DiskError, Refused, StoreError
 from estat.fallback import Fallback
+from estat.journal import Journals
 from estat.leader import Leader
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.recount import Recount
+from estat.recovery import Recovery
 from estat.retrier import Retrier
 from estat.sealer import Sealer
 from estat.shared import SERVING, SharedPage
@@ -57,11 +59,9 @@ class Pipeline:
     def __init__(self, settings: Settings, page: SharedPage, slot: int) -> None:
         self.settings = settings
         self.page = page
-        self.stream = identity.new_stream()
         self.counts = Metrics(page.rows[slot])
         self.broken: str | None = None
         self.on_broken: Callable[[], object] = lambda: None
-        self._started = time.time()
         self._ledger = ledger.Ledger(self.counts)
         self._stores = Stores(settings)
         self._breaker = Breaker(self.counts)
@@ -75,31 +75,40 @@ class Pipeline:
         self._delivery = Delivery(
             self._stores, settings.raw_bucket, settings.s3_timeout, self.counts, self._breaker
         )
-        self._spool = Spool(dlq, self._capacity, self._ledger, disk)
+        self._journals = Journals(settings.dlq_dir, settings.durability, self.counts)
+        self._spool = Spool(dlq, self._journals, self._capacity, self._ledger, disk)
         self._uploader = Uploader(
-            self._delivery, self._breaker, self._spool, self._ledger, self._capacity, self.counts,
-            settings.upload_queue, settings.s3_app_retries,
+            self._delivery, self._breaker, self._spool, self._journals, self._ledger,
+            self._capacity, disk, self.counts, settings,
         )  # fmt: skip
         encoder = Offload(_ENCODER_THREADS)
-        self._sealer = Sealer(self._uploader, self._capacity, encoder, self.counts)
+        self._sealer = Sealer(self._uploader, self._journals, self._capacity, encoder, self.counts)
+        self._journaled = settings.durability != "memory"
         self._collector = Collector(
-            self.stream, self._buffer,
+            self._buffer,
             Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval),
-            self._sealer, self._capacity, encoder, settings,
+            self._journals, self._sealer, self._ledger, self._capacity, encoder, settings,
         )  # fmt: skip
         self._leader = Leader(settings.dlq_dir)
         self._retrier = Retrier(
             dlq, self._leader, Recount(dlq, self._ledger, page, disk), self._delivery,
             self._breaker, self._ledger, self._capacity, self.counts, disk, settings,
         )  # fmt: skip
+        self._recovery = Recovery(
+            dlq, self._leader, self._ledger, page, self._capacity, self.counts,
+            Offload(1), settings,
+        )  # fmt: skip
         self._fallback = Fallback(
             dlq, self._delivery, self._ledger, self._leader, disk, settings.fallback_bucket
         )
         self._breaker.on_close(self._retrier.nudge)
-        self._watch = DiskWatch(self._capacity)
+        self._watch = DiskWatch(
+            self._capacity, self._journals.mend, self._uploader.rescue, self._spool.make_room
+        )
         self._accepting = False
         self._collecting: gevent.Greenlet[[], None] | None = None
         self._retrying: gevent.Greenlet[[], None] | None = None
+        self._recovering: gevent.Greenlet[[], None] | None = None
         self._others: list[gevent.Greenlet[[], None]] = []
 
     def start(self) -> None:
@@ -112,12 +121,13 @@ class Pipeline:
         self._capacity.refresh()
         self._collecting = self._spawn(self._collector.run)
         self._retrying = self._spawn(self._retrier.run)
+        self._recovering = self._spawn(self._recovery.run)
         self._others = [self._spawn(self._watch.run), self._spawn(self._sealer.run)]
         self._others += [
             self._spawn(self._uploader.run) for _ in range(self.settings.upload_concurrency)
         ]
         self._accepting = True
-        log.info("worker_started", extra={"stream": self.stream})
+        log.info("worker_started", extra={"stream": self._collector.streams[-1].name})
 
     def check_room(self) -> None:
         """Raise Refused if not a single event could be accepted: spares parsing a request."""
@@ -128,20 +138,26 @@ class Pipeline:
             self._buffer.check(1, 1)
 
     def accept(self, origin: bytes, bodies: list[bytes]) -> None:
-        """Accept a request's events, all or none. Raises Refused, and nothing is left behind."""
+        """Accept a request's events, all or none; return when they are kept as DURABILITY says.
+
+        Raises Refused, and nothing is left behind.
+        """
         submission = Submission(origin, bodies)
         if self._buffer.full_for(len(bodies), submission.size_bytes):
             # busy connections may have run one after the other since the collector last did;
             # full means that it can't keep up, not that it had no turn
             gevent.sleep(0)
-        # from here to the end nothing yields: what is checked holds until it is done
+        # from here until they are queued nothing yields: what is checked holds
         if not self._accepting or self.broken:
             raise Refused("unavailable", "the server is starting or stopping")
         self._buffer.check(len(bodies), submission.size_bytes)
         self._capacity.admit(submission.size_bytes)
         self._capacity.expose(submission.size_bytes, files=1)
-        self._ledger.accept(len(bodies))
+        if not self._journaled:
+            self._ledger.accept(len(bodies))
         self._buffer.put(submission)
+        if self._journaled:
+            submission.wait()
 
     @property
     def ready(self) -> bool:
@@ -167,17 +183,19 @@ class Pipeline:
         self._delivery.end_attempts(time.monotonic())
 
     def drain(self, upload_until: float, deadline: float, *, last: bool) -> int:
-        """Empty the pipeline; return how many events are left in memory, unsaved.
+        """Empty the pipeline; return how many events are left in memory alone.
 
         Uploads go on until ``upload_until``, then what is left is written to the
         DLQ, until ``deadline`` (both ``time.monotonic``). If the whole server ends in
         order (``last``), FALLBACK_BUCKET takes what lies there. The order matters: no
         more events come in, the collector seals the last batch, the uploaders
         empty their queue, and only then is the number of the last event known to
-        be final and the stream's record written.
+        be final and the stream's record written. What could go nowhere stays in its
+        journal, if it has one, where the next life finds it.
         """
         self._accepting = False
         self._retrier.end()
+        self._recovery.end()
         self._collector.end()
         if not self._delivery.over:
             self._delivery.end_attempts(upload_until)
@@ -185,39 +203,43 @@ class Pipeline:
             self._collecting.join(timeout=_left(deadline))
         self._sealer.join(_left(deadline))
         self._uploader.join(_left(deadline))
-        if self._retrying:
-            self._retrying.join(timeout=_left(deadline))
-        if self._collector.events and not self._pending():
-            self._record(min(time.monotonic() + _RECORD_SECONDS, deadline))
+        for ending in (self._retrying, self._recovering):
+            if ending:
+                ending.join(timeout=_left(deadline))
+        if not self._pending():
+            for stream in self._collector.streams:
+                if stream.events:
+                    self._record(stream, min(time.monotonic() + _RECORD_SECONDS, deadline))
         if last and self.settings.fallback_bucket:
             self._delivery.end_attempts(deadline)
             self._fallback.run(deadline)
         self._leader.release()
         gevent.killall(self._others, timeout=0)
-        return self._pending()
+        self._journals.close()
+        return 0 if self._journaled else self._pending()
 
     def _pending(self) -> int:
         return self.counts.row.cells[metrics.PENDING]
 
-    def _record(self, until: float) -> None:
-        """Write the stream's record: it has ended cleanly, and this was its last id."""
-        last = self._collector.events
+    def _record(self, stream: Stream, until: float) -> None:
+        """Write a stream's record: it has ended cleanly, and this was its last id."""
+        last = stream.events
         content = {
-            "stream": self.stream,
+            "stream": stream.name,
             "instance": self.settings.instance_id,
             "host": socket.gethostname(),
             "events": last,
-            "last_id": f"{self.stream}-{last}",
-            "started": round(self._started, 3),
+            "last_id": f"{stream.name}-{last}",
+            "started": round(stream.started, 3),
             "ended": round(time.time(), 3),
         }
         payload = gzip(ujson.dumps(content, escape_forward_slashes=False).encode() + b"\n")
-        name = f"{int(time.time())}_{self.settings.instance_id}-{self.stream}"
+        name = f"{int(time.time())}_{self.settings.instance_id}-{stream.name}"
         record = Batch(
             bucket=self.settings.raw_bucket,
-            key=identity.record_key(self.settings.raw_prefix, self.stream),
-            name=f"{name}_{self._collector.batches + 1:06d}",
-            stream=self.stream,
+            key=identity.record_key(self.settings.raw_prefix, stream.name),
+            name=f"{name}_{stream.batches + 1:06d}",
+            stream=stream.name,
             first=1,
             last=last,
             events=0,

@@ -9,6 +9,8 @@ from gevent.queue import JoinableQueue
 
 from estat.batch import OpenBatch
 from estat.capacity import Capacity
+from estat.errors import DiskError
+from estat.journal import Journal, Journals
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.uploader import Uploader
@@ -18,9 +20,11 @@ class Sealer:
     """The loop from open batches to the uploader."""
 
     def __init__(
-        self, uploader: Uploader, capacity: Capacity, threads: Offload, counts: Metrics
-    ) -> None:
+        self, uploader: Uploader, journals: Journals, capacity: Capacity, threads: Offload,
+        counts: Metrics,
+    ) -> None:  # fmt: skip
         self._uploader = uploader
+        self._journals = journals
         self._capacity = capacity
         self._threads = threads
         self._counts = counts
@@ -35,9 +39,17 @@ class Sealer:
         while True:
             open_batch = self._queue.get()
             batch = open_batch.seal(self._threads, self._counts)
+            if batch.journal:
+                self._seal_journal(batch.journal, batch.events)
             self._capacity.expose(len(batch.payload) - open_batch.raw_bytes)
             self._uploader.submit(batch)
             self._queue.task_done()
+
+    def _seal_journal(self, journal: Journal, events: int) -> None:
+        try:
+            self._journals.seal(journal, events)
+        except DiskError as exc:
+            self._capacity.failed(exc)  # the events are safe: each group says so for itself
 
     def join(self, timeout_seconds: float) -> None:
         """Wait until every batch is with the uploader, at most so long."""

@@ -64,6 +64,7 @@ class SharedPage:
     """The drain flag and ``SLOTS`` rows of ``columns`` cells, all zero at first."""
 
     def __init__(self, columns: int) -> None:
+        self.started = time.time()  # of the server
         self._flag = mmap.mmap(-1, mmap.PAGESIZE)
         memory = mmap.mmap(-1, SLOTS * columns * _CELL_BYTES)
         cells = memoryview(memory).cast("q")

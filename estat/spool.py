@@ -8,6 +8,7 @@ from estat.batch import Batch
 from estat.capacity import Capacity
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError
+from estat.journal import Journals
 from estat.ledger import Ledger
 from estat.offload import Offload
 
@@ -21,22 +22,31 @@ class Spool:
     """Writes batches to the DLQ and keeps the books."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, capacity: Capacity, ledger: Ledger, threads: Offload
-    ) -> None:
+        self, dlq: DeadLetterQueue, journals: Journals, capacity: Capacity, ledger: Ledger,
+        threads: Offload,
+    ) -> None:  # fmt: skip
         self._dlq = dlq
+        self._journals = journals
         self._capacity = capacity
         self._ledger = ledger
         self._threads = threads
 
     def spill(self, batch: Batch, reason: str, error: str) -> None:
-        """Write a batch to the DLQ. Raises DiskError; the batch is then still in memory only."""
+        """Write a batch to the DLQ. Raises DiskError; the batch is then where it was."""
         try:
             size = self._write(batch, dlq_file.pack(batch, reason, error))
         except DiskError as exc:
             self._capacity.failed(exc)
             raise
         self._ledger.spill(batch.events, size)
+        if batch.journal:
+            self._journals.finish(batch.journal)
         self._capacity.expose(-len(batch.payload), files=-1)
+
+    def make_room(self) -> None:
+        """Drop the oldest file where the policy says so and the disk is full."""
+        if self._capacity.drop_oldest and self._capacity.out_of_space:
+            self._drop_oldest()
 
     def _write(self, batch: Batch, parts: list[bytes]) -> int:
         if self._capacity.drop_oldest:

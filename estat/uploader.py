@@ -5,11 +5,14 @@
     breaker open, or upload queue full               -> DLQ file at once
 
 A batch leaves memory only when it is stored or on disk. While the disk fails
-too, the two are tried in turn, for as long as the process lives; admission is
-closed by then, so that memory stays bounded.
+too, one that has a journal is left to that, and read from there again later.
+Without a journal, store and disk are tried in turn, for as long as the process
+lives; admission is closed by then, so that memory stays bounded.
 """
 
 import logging
+from collections import deque
+from dataclasses import replace
 
 import gevent
 from gevent.queue import Full, JoinableQueue
@@ -19,11 +22,15 @@ from estat.backoff import full_jitter
 from estat.batch import Batch
 from estat.breaker import Breaker
 from estat.capacity import Capacity
+from estat.config import Settings
 from estat.delivery import Delivery
 from estat.errors import DiskError, StoreError, StoreUnavailable
+from estat.journal import Journal, Journals
 from estat.ledger import Ledger
 from estat.log import Seldom
 from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.salvage import salvage
 from estat.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -37,18 +44,21 @@ class Uploader:
     """The upload queue and the loop of the greenlets that empty it."""
 
     def __init__(
-        self, delivery: Delivery, breaker: Breaker, spool: Spool, ledger: Ledger,
-        capacity: Capacity, counts: Metrics, queue_size: int, retries: int,
+        self, delivery: Delivery, breaker: Breaker, spool: Spool, journals: Journals,
+        ledger: Ledger, capacity: Capacity, threads: Offload, counts: Metrics, settings: Settings,
     ) -> None:  # fmt: skip
         self._delivery = delivery
         self._breaker = breaker
         self._spool = spool
+        self._journals = journals
         self._ledger = ledger
         self._capacity = capacity
+        self._threads = threads
         self._counts = counts
-        self._attempts = 1 + retries
+        self._settings = settings
         self._seldom = Seldom(log)
-        self._queue: JoinableQueue[Batch] = JoinableQueue(maxsize=queue_size)
+        self._queue: JoinableQueue[Batch] = JoinableQueue(maxsize=settings.upload_queue)
+        self._stranded: deque[Journal] = deque()
 
     def submit(self, batch: Batch) -> None:
         """Take over a batch; waits only while neither the queue nor the disk takes it."""
@@ -70,13 +80,36 @@ class Uploader:
         """Wait until every batch is stored or on disk, at most so long."""
         self._queue.join(timeout=timeout_seconds)
 
+    def rescue(self) -> None:
+        """Take up again what was left to its journal, as far as the queue has room.
+
+        Raises DiskError.
+        """
+        for _ in range(len(self._stranded)):
+            if self._queue.full() or (self._capacity.failing and self._breaker.open):
+                return
+            journal = self._stranded.popleft()
+            try:
+                content = self._threads.run(journal.content)
+            except DiskError:
+                self._stranded.append(journal)
+                raise
+            stream = journal.header.stream
+            batch, damages = self._threads.run(salvage, content, stream, 0, self._settings)
+            if batch is None or damages:
+                # left to the recovery, which knows what to do with the rest
+                log.error("journal_damaged", extra={"key": journal.header.key})
+                continue
+            self._capacity.expose(len(batch.payload), files=1)
+            self.submit(replace(batch, journal=journal))
+
     def _upload(self, batch: Batch) -> None:
         probing = self._breaker.open
         if not self._breaker.allows():
             self._spill(batch, "breaker_open", "")
             return
         reason, error = "put_failed", ""
-        for attempt in range(1 if probing else self._attempts):
+        for attempt in range(1 if probing else 1 + self._settings.s3_app_retries):
             if attempt:
                 self._delivery.pause(
                     full_jitter(attempt - 1, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS)
@@ -103,6 +136,8 @@ class Uploader:
     def _deliver(self, batch: Batch) -> None:
         self._delivery.attempt(batch)
         self._ledger.store(batch.events)
+        if batch.journal:
+            self._journals.finish(batch.journal)
         self._capacity.expose(-len(batch.payload), files=-1)
 
     def _spill(self, batch: Batch, reason: str, error: str) -> None:
@@ -120,6 +155,10 @@ class Uploader:
                 error = str(exc)
             except Exception:  # noqa: BLE001 - nor here
                 self._seldom.exception("upload_failed_unexpectedly")
+            if batch.journal:
+                self._stranded.append(batch.journal)
+                self._capacity.expose(-len(batch.payload), files=-1)
+                return None
             wait = full_jitter(attempt, _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS)
             self._delivery.pause(wait)
             if self._delivery.over:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve, need
+from tests.conftest import Serve, every_s3, need
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.dlq_dir import dlq_files, dlq_paths, events_on_disk
@@ -40,6 +40,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
+@every_s3
 def test_damaged_files_are_quarantined_kept_for_a_person_and_never_taken_for_events(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -313,14 +314,15 @@ def test_a_full_disk_refuses_events_keeps_what_it_has_and_recovers_without_a_res
     client.must_send(server, count=10, requests=4)
     ballast = fill(small_disk)
     eventually(
-        lambda: "disk_error" in server.problems(), 20, "the disk's failure is noticed",
+        lambda: server.events("disk_full"), 20, "the full disk is noticed",
         last_words=server.log_text,
     )  # fmt: skip
+    assert "dlq_full" in server.problems()
     answer = client.send(server)
     assert answer.status == 503
     assert int(answer.headers["Retry-After"]) >= 1
-    assert server.metrics()['http_requests_rejected_total{reason="disk_error"}'] == 1
-    assert server.metrics()["events_pending"] > 0, "what the disk can't take stays in memory"
+    assert server.metrics()['http_requests_rejected_total{reason="dlq_full"}'] == 1
+    assert server.metrics()["events_pending"] > 0, "what the DLQ can't take stays where it is"
     accounting.check_equation(server.metrics())
 
     ballast.unlink()
@@ -329,12 +331,12 @@ def test_a_full_disk_refuses_events_keeps_what_it_has_and_recovers_without_a_res
         last_words=server.log_text,
     )  # fmt: skip
     eventually(lambda: client.send(server).status == 202, 20, "events are accepted again")
-    assert "disk_error" not in server.problems()
+    assert "dlq_full" not in server.problems()
     s3.heal()
     eventually(server.settled, 40, "the DLQ empties", last_words=server.log_text)
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())
-    assert len(server.events("disk_failing")) == len(server.events("disk_recovered")) == 1
+    assert len(server.events("disk_full")) == len(server.events("disk_recovered")) == 1
     assert server.stop() == 0
 
 

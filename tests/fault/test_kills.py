@@ -6,7 +6,7 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 
-from tests.conftest import Serve
+from tests.conftest import Serve, every_s3
 from tests.support import accounting
 from tests.support.client import Client, Load
 from tests.support.dlq_dir import dlq_paths, events_on_disk
@@ -65,10 +65,10 @@ def counters(metrics: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in metrics.items() if k.partition("{")[0].endswith(ends)}
 
 
-def test_after_a_worker_was_killed_the_metrics_miss_exactly_what_was_pending_in_it(
+def test_after_a_worker_was_killed_in_memory_mode_the_metrics_miss_exactly_what_was_pending_in_it(
     serve: Serve, bucket: Bucket
 ) -> None:
-    server = serve(workers=2, BATCH_SIZE="10", FLUSH_INTERVAL="10m")
+    server = serve(workers=2, BATCH_SIZE="10", FLUSH_INTERVAL="10m", DURABILITY="memory")
     connections = connection_to_each_worker(server)
     victim, survivor = connections
     dies, lives = Client("dies"), Client("lives")
@@ -86,13 +86,14 @@ def test_after_a_worker_was_killed_the_metrics_miss_exactly_what_was_pending_in_
     server.kill_worker(victim)
     for connection in connections.values():
         connection.close()
+    eventually(lambda: server.events("orphans_settled"), 20, "the books on the dead are closed")
     after = server.metrics()
     went_back = {k: (v, after[k]) for k, v in counters(before).items() if after[k] < v}
     assert not went_back
     assert after["events_accepted_total"] == 41
     assert after["events_pending"] == 4
     assert accounting.missing(after) == 7
-    assert [line["events_lost"] for line in server.events("worker_died")] == [7]
+    assert [line["events_lost"] for line in server.events("orphans_settled")] == [7]
 
     more = Client("more")
     more.must_send(server, count=5, requests=6)
@@ -143,6 +144,7 @@ def test_what_was_in_the_dlq_when_everything_was_killed_is_stored_by_the_next_st
     accounting.check_equation(found)
 
 
+@every_s3
 def test_everything_killed_in_the_middle_of_a_replay_stores_nothing_twice(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -184,10 +186,11 @@ def test_workers_without_their_arbiter_store_what_they_have_and_end(
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
-def test_workers_killed_under_load_and_a_failing_s3_leave_no_event_twice(
+@every_s3
+def test_workers_killed_in_memory_mode_and_a_failing_s3_leave_no_event_twice(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
-    server = serve(via=s3, workers=2, BATCH_SIZE="20", S3_APP_RETRIES="0")
+    server = serve(via=s3, workers=2, BATCH_SIZE="20", S3_APP_RETRIES="0", DURABILITY="memory")
     s3.fail("500", key=once_each(("1.jsonl.gz", "3.jsonl.gz")))
     s3.fail("lands_then_resets", key=once_each(("2.jsonl.gz",)))
     with Load(server) as load:
@@ -201,7 +204,7 @@ def test_workers_killed_under_load_and_a_failing_s3_leave_no_event_twice(
         40, "the DLQ empties", last_words=server.log_text,
     )  # fmt: skip
     lost = accounting.missing(server.metrics())
-    assert lost == sum(line["events_lost"] for line in server.events("worker_died"))
+    assert lost == sum(line["events_lost"] for line in server.events("orphans_settled"))
 
     names = [line["body"]["n"] for line in bucket.stored()]
     assert len(names) == len(set(names)), "stored twice"

@@ -53,7 +53,7 @@ def test_an_unusable_dlq_directory_fails_the_check(tmp_path):
 
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_wrong_settings_are_all_told_and_exit_2(tmp_path, command):
-    result = estat(command, cwd=tmp_path, BATCH_SIZE="-1", DURABILITY="journal")
+    result = estat(command, cwd=tmp_path, BATCH_SIZE="-1", DURABILITY="paper")
     assert result.returncode == 2
     told = result.stdout + result.stderr
     assert all(name in told for name in ("RAW_BUCKET is not set", "BATCH_SIZE", "DURABILITY"))

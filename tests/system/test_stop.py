@@ -212,16 +212,37 @@ def test_a_connection_without_a_whole_request_does_not_hold_the_stop(
     accounting.check(client.accepted, bucket.stored())
 
 
-def test_a_worker_that_had_to_be_killed_is_told_as_a_loss(serve: Serve, bucket: Bucket) -> None:
-    server = serve(SHUTDOWN_TIMEOUT="2s", FLUSH_INTERVAL="60s", BATCH_SIZE="1000")
+def stop_a_worker_that_hangs(serve: Serve, durability: str) -> tuple[Client, Server, int]:
+    server = serve(
+        SHUTDOWN_TIMEOUT="2s", FLUSH_INTERVAL="60s", BATCH_SIZE="1000", DURABILITY=durability
+    )
     client = Client()
     client.must_send(server, count=10, requests=3)
     (worker,) = server.worker_pids()
     os.kill(worker, signal.SIGSTOP)  # as good as a kernel that hangs in a disk's driver
-    assert server.stop(deadline_seconds=SOON_SECONDS) == 1
+    return client, server, server.stop(deadline_seconds=SOON_SECONDS)
+
+
+def test_a_worker_that_had_to_be_killed_is_told_as_a_loss(serve: Serve, bucket: Bucket) -> None:
+    _, server, code = stop_a_worker_that_hangs(serve, "memory")
+    assert code == 1
     (line,) = server.events("server_stopped")
     assert line["lost"] == line["accepted"] == 30
     assert bucket.stored() == []
+
+
+def test_what_a_killed_worker_had_in_its_journal_is_no_loss_and_stored_by_the_next_start(
+    serve: Serve, bucket: Bucket
+) -> None:
+    client, first, code = stop_a_worker_that_hangs(serve, "journal")
+    assert code == 0
+    assert accounting.check_stopped(first.logs())["pending"] == 30
+    second = serve()
+    eventually(second.settled, 20, "the journal is recovered and stored")
+    eventually(lambda: len(bucket.stored()) == 30, 20, "all are stored")
+    accounting.check(client.accepted, bucket.stored())
+    assert second.metrics()["events_adopted_total"] == 30
+    assert second.stop() == 0
 
 
 def test_batches_that_failed_before_the_stop_are_on_disk_with_the_stream_records(

@@ -39,7 +39,6 @@ def test_all_problems_are_told_together_with_variable_value_and_what_is_valid():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("DURABILITY", "journal"),
         ("IP_MODE", "hash"),
         ("EVENT_FORMAT", "raw"),
         ("ALLOWED_ORIGINS", "https://example.com"),

@@ -10,15 +10,20 @@ import estat
 # From the bottom up. A module imports from rows below its own, never from its own row:
 # siblings meet in the pipeline.
 ROWS = [
-    "errors shared backoff offload clientip values log encoder identity mounts batcher audit",
+    (
+        "errors shared backoff offload clientip values log encoder identity mounts batcher audit "
+        "journal_file"
+    ),
     "config metrics files event leader",
-    "ledger breaker buffer intake batch stores.directory stores.s3 audit_content",
-    "stores dlq_file reference",
+    "ledger breaker buffer intake stream_lock stores.directory stores.s3 audit_content",
+    "journal stores reference",
+    "batch",
+    "dlq_file salvage",
     "delivery dlq",
     "capacity recount",
     "spool",
     "uploader",
-    "sealer retrier",
+    "sealer retrier recovery",
     "collector fallback",
     "pipeline",
     "resources lifecycle",
@@ -45,7 +50,7 @@ CONFINED = {
     "botocore": {"stores.s3"},
     "prometheus_client": {"metrics"},
     "gunicorn": {"gunicorn_worker", "gunicorn_logger"},
-    "isal": {"encoder", "batch", "dlq_file"},
+    "isal": {"encoder", "batch", "dlq_file", "journal_file"},
     "structlog": {"log"},
     "dotenv": {"config"},
 }

@@ -1,0 +1,218 @@
+"""Keeps accepted events on disk from their acknowledgement until they are stored.
+
+One journal holds the lines of one batch. A group of requests is appended with
+one write, and acknowledged when ``append`` has returned: it then survives the
+process (DURABILITY=journal), or the power (``fsync``, which syncs it first).
+
+An append that fails ends its journal: the group is cut off again, so that what
+was refused leaves nothing behind, and the file is never written or synced
+after that, for a failed sync says nothing about a later one. Its batch goes on
+to the store with what was acknowledged.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import time
+from collections import deque
+
+from estat import files, journal_file, metrics
+from estat.errors import DiskError
+from estat.journal_file import Header
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.stream_lock import StreamLock
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = "journal"
+
+
+class Journal:
+    """One batch's file. It belongs to the process that holds its stream's lock."""
+
+    def __init__(self, path: str, header: Header, *, synced: bool) -> None:
+        self.header = header
+        self.size_bytes = 0  # acknowledged
+        #: Whether a group that was refused may come back after a crash: it could not be cut off.
+        self.in_doubt = False
+        self._path = path
+        self._synced = synced
+        self._descriptor = -1
+
+    def create(self) -> None:
+        """Make the file with its first line. Blocks; raises DiskError."""
+        first_line = journal_file.pack_header(self.header)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        with files.disk_errors("create", self._path):
+            self._descriptor = os.open(self._path, flags, 0o644)
+            try:
+                self._write(first_line)
+                if self._synced:
+                    os.fsync(self._descriptor)
+                    files.sync_directory(os.path.dirname(self._path))
+            except OSError:
+                self._close()
+                with contextlib.suppress(OSError):  # without a group it is worth nothing
+                    os.unlink(self._path)
+                raise
+        self.size_bytes = len(first_line)
+
+    def append(self, lines: list[bytes]) -> None:
+        """Append a group. Raises DiskError; the group is then gone, unless ``in_doubt``."""
+        data = journal_file.pack_group(lines)
+        try:
+            with files.disk_errors("append", self._path):
+                self._write(data)
+                if self._synced:
+                    os.fdatasync(self._descriptor)
+        except DiskError:
+            try:
+                os.ftruncate(self._descriptor, self.size_bytes)
+            except OSError:
+                self.in_doubt = True
+            self._close()
+            raise
+        self.size_bytes += len(data)
+
+    def seal(self, events: int) -> None:
+        """Note that the batch is complete. Blocks; raises DiskError."""
+        if self._descriptor < 0:
+            return  # it ended with a failed append
+        try:
+            line = journal_file.pack_seal(self.header, events)
+            with files.disk_errors("seal", self._path):
+                self._write(line)
+            self.size_bytes += len(line)
+        finally:
+            self._close()
+
+    def remove(self) -> None:
+        """Delete the file. Blocks; raises DiskError."""
+        self._close()
+        with files.disk_errors("unlink", self._path), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    def cut(self) -> None:
+        """Try again to cut off what was refused. Blocks; raises DiskError."""
+        with files.disk_errors("truncate", self._path):
+            os.truncate(self._path, self.size_bytes)
+        self.in_doubt = False
+
+    def content(self) -> bytes:
+        """Return the file's bytes. Blocks; raises DiskError."""
+        with files.disk_errors("read", self._path), open(self._path, "rb") as file:
+            return file.read(self.size_bytes)
+
+    def _write(self, data: bytes) -> None:
+        if os.write(self._descriptor, data) < len(data):
+            raise OSError(errno.ENOSPC, "short write")
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):  # its writes have been answered for one by one
+                os.close(descriptor)
+
+
+class Journals:
+    """The journals of one process: its streams' directories, locked, and what lies in them."""
+
+    def __init__(self, dlq_dir: str, durability: str, counts: Metrics) -> None:
+        self._root = os.path.join(dlq_dir, DIRECTORY)
+        self._synced = durability == "fsync"
+        self._counts = counts
+        self._threads = Offload(1)  # one group after the other
+        self._housekeeping = Offload(1)
+        self._locks: dict[str, StreamLock] = {}
+        self._doubtful: list[Journal] = []
+        self._finished: deque[Journal] = deque()  # to be deleted
+
+    def open(self, header: Header, seq: int) -> Journal:
+        """Make the journal of a new batch. Raises DiskError."""
+        path = os.path.join(self._root, header.stream, f"{seq:06d}{journal_file.SUFFIX}")
+        journal = Journal(path, header, synced=self._synced)
+        self._threads.run(self._create, journal)
+        self._grow(journal.size_bytes)
+        return journal
+
+    def append(self, journal: Journal, lines: list[bytes]) -> None:
+        """Keep a group of events. Raises DiskError: they are not kept, and the journal has ended.
+
+        Whether numbers may be given again depends on ``trusted``.
+        """
+        started = time.perf_counter()
+        before = journal.size_bytes
+        try:
+            if self._synced:
+                self._threads.run(journal.append, lines)
+            else:
+                journal.append(lines)  # microseconds into the page cache; a hop to a thread is 40
+        except DiskError:
+            if journal.in_doubt:
+                self._doubtful.append(journal)
+                self._counts.count(metrics.IN_DOUBT, len(lines))
+            raise
+        finally:
+            self._counts.observe(metrics.COMMIT_SECONDS, time.perf_counter() - started)
+            self._grow(journal.size_bytes - before)
+
+    def trusted(self, journal: Journal) -> bool:
+        """Tell whether a failed group is surely gone, so that its numbers may be used again.
+
+        A cut that was not synced may be undone by a power failure.
+        """
+        return not (journal.in_doubt or self._synced)
+
+    def seal(self, journal: Journal, events: int) -> None:
+        """Note in a journal that its batch is complete. Raises DiskError."""
+        before = journal.size_bytes
+        self._housekeeping.run(journal.seal, events)
+        self._grow(journal.size_bytes - before)
+
+    def finish(self, journal: Journal) -> None:
+        """Delete a journal whose batch is stored or in the DLQ, now or as soon as possible."""
+        self._finished.append(journal)
+        try:
+            self._delete()
+        except DiskError as exc:
+            log.debug("journal_not_deleted", extra={"error": str(exc)})  # mend() will tell
+
+    def mend(self) -> None:
+        """Try again what the disk refused before. Raises DiskError."""
+        self._delete()
+        for journal in list(self._doubtful):
+            self._housekeeping.run(journal.cut)
+            with contextlib.suppress(ValueError):  # deleted meanwhile
+                self._doubtful.remove(journal)
+
+    def close(self) -> None:
+        """Give the streams up; what journals they still have is for the next life to recover."""
+        for lock in self._locks.values():
+            try:
+                self._housekeeping.run(lock.release)
+            except DiskError as exc:
+                log.warning("journal_directory_left", extra={"error": str(exc)})
+        self._locks.clear()
+
+    def _create(self, journal: Journal) -> None:
+        stream = journal.header.stream
+        if stream not in self._locks:
+            self._locks[stream] = StreamLock.create(self._root, stream)
+        journal.create()
+
+    def _delete(self) -> None:
+        while self._finished:
+            journal = self._finished.popleft()
+            try:
+                self._housekeeping.run(journal.remove)
+            except DiskError:
+                self._finished.append(journal)
+                raise
+            if journal in self._doubtful:
+                self._doubtful.remove(journal)
+            self._grow(-journal.size_bytes)
+
+    def _grow(self, change_bytes: int) -> None:
+        self._counts.count(metrics.JOURNAL_BYTES, change_bytes)

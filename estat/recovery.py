@@ -1,0 +1,172 @@
+"""Recovers the journals of dead processes: every batch in them becomes a DLQ file.
+
+From there it is replayed under its own key as any other, so an event that was
+stored before the crash is found in its object and not stored twice. A process
+is dead when its stream's lock is free, for the kernel holds it as long as the
+process lives. One worker does this, the one that leads; whoever works on a
+stream holds its lock, so that not even two servers can work on the same.
+
+The order of the steps makes every one of them safe to repeat: first the DLQ
+file, durable, then the books, then the journal goes.
+"""
+
+import logging
+import os
+from typing import NamedTuple
+
+from gevent.event import Event
+
+from estat import files, identity, journal, metrics, stream_lock
+from estat.capacity import Capacity
+from estat.config import Settings
+from estat.dlq import DeadLetterQueue
+from estat.dlq_file import pack
+from estat.errors import DiskError
+from estat.leader import Leader
+from estat.ledger import Ledger
+from estat.log import Seldom
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.salvage import events_in, salvage
+from estat.shared import SharedPage
+from estat.stream_lock import StreamLock
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+#: Looks in a row that find nothing to recover before what is still missing counts as lost.
+#: The arbiter notices a dead worker well within.
+_QUIET_LOOKS = 3
+
+
+def pending_events(dlq_dir: str, since: float) -> int:
+    """Count the events in the journals of streams that began after ``since`` (unix seconds).
+
+    Blocks. Raises DiskError.
+    """
+    root = os.path.join(dlq_dir, journal.DIRECTORY)
+    return sum(
+        events_in(files.read_whole(path))
+        for stream in stream_lock.streams(root)
+        if (identity.started_at(stream) or 0.0) >= since
+        for path in stream_lock.journals(os.path.join(root, stream))
+    )
+
+
+class Recovered(NamedTuple):
+    """One DLQ file that a journal became."""
+
+    events: int
+    size_bytes: int
+
+
+class Recovery:
+    """The loop that looks for dead streams."""
+
+    def __init__(
+        self, dlq: DeadLetterQueue, leader: Leader, ledger: Ledger, page: SharedPage,
+        capacity: Capacity, counts: Metrics, threads: Offload, settings: Settings,
+    ) -> None:  # fmt: skip
+        self._root = os.path.join(settings.dlq_dir, journal.DIRECTORY)
+        self._dlq = dlq
+        self._leader = leader
+        self._ledger = ledger
+        self._page = page
+        self._capacity = capacity
+        self._counts = counts
+        self._threads = threads
+        self._settings = settings
+        self._wakeup = Event()
+        self._ending = False
+        self._seldom = Seldom(log)
+        self._quiet = (0, 0)  # orphans, and for how many looks they have been so many
+        self._known: list[Recovered] = []  # files that were there already
+
+    def run(self) -> None:
+        """Recover until ``end``."""
+        while not self._ending:
+            try:
+                if self._leader.lead():
+                    self._look()
+            except DiskError as exc:
+                self._capacity.failed(exc)
+            except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
+                self._seldom.exception("recovery_failed_unexpectedly")
+            self._wakeup.wait(_LOOK_SECONDS)
+
+    def end(self) -> None:
+        """Make ``run`` return once the journal in hand is done."""
+        self._ending = True
+        self._wakeup.set()
+
+    def _look(self) -> None:
+        found = False
+        for stream in self._threads.run(stream_lock.streams, self._root):
+            lock = None
+            if identity.started_at(stream) is not None and not self._ending:
+                lock = self._threads.run(StreamLock.adopt, self._root, stream)
+            if lock:
+                found = True
+                try:
+                    self._recover(stream, lock)
+                finally:
+                    self._threads.run(lock.release)
+        self._settle(found)
+
+    def _recover(self, stream: str, lock: StreamLock) -> None:
+        started = identity.started_at(stream) or 0.0
+        orphans = started >= self._page.started
+        events = batches = 0
+        for path in self._threads.run(lock.journals):
+            if self._ending:
+                return
+            try:
+                content = self._threads.run(files.read_whole, path)
+            except DiskError as exc:
+                # one bad file is no failing disk, and must not hide the others
+                self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
+                continue
+            events += self._keep(stream, path, content, orphans)
+            batches += 1
+            self._threads.run(files.remove, path)
+        facts = {"stream": stream, "batches": batches, "events": events}
+        log.warning("journals_recovered", extra=facts)
+
+    def _keep(self, stream: str, path: str, content: bytes, orphans: bool) -> int:
+        """Bring what a journal holds to the DLQ; return the number of events."""
+        seq = int(os.path.basename(path).partition(".")[0])
+        batch, damages = self._threads.run(salvage, content, stream, seq, self._settings)
+        for damage in damages:
+            size = self._threads.run(self._dlq.put_aside, *damage)
+            self._ledger.recover(damage.events, size, orphans=orphans)
+            self._counts.count(metrics.DLQ_QUARANTINED)
+            log.error("journal_damaged", extra={"range": damage.name, "events": damage.events})
+        if batch is None:
+            return 0
+        parts = pack(batch, "recovered", "")
+        if self._threads.run(self._dlq.holds, batch):
+            # its writer may or may not have entered it into the books: _settle will tell
+            self._known.append(Recovered(batch.events, sum(map(len, parts))))
+            return 0
+        size = self._threads.run(self._dlq.write, batch, parts)
+        self._ledger.recover(batch.events, size, orphans=orphans)
+        return batch.events
+
+    def _settle(self, found: bool) -> None:
+        """Close the books on dead processes once there is nothing left to recover."""
+        orphaned = sum(row.read()[metrics.ORPHANED] for row in self._page.used_rows())
+        same, looks = self._quiet
+        self._quiet = (orphaned, looks + 1 if orphaned == same and not found else 0)
+        if self._quiet[1] < _QUIET_LOOKS:
+            return
+        for known in self._known:
+            if 0 < known.events <= orphaned:
+                self._ledger.recover(*known, orphans=True)
+                orphaned -= known.events
+        self._known.clear()
+        if orphaned:
+            self._ledger.settle(orphaned)
+            # a journal that held more than the books knew of is no loss
+            level = logging.ERROR if orphaned > 0 else logging.INFO
+            log.log(level, "orphans_settled", extra={"events_lost": max(0, orphaned)})

@@ -1,0 +1,134 @@
+"""The directory of one stream's journals, and the lock that says who may touch it.
+
+    journal/<stream>/lock        held (flock) by the process that writes the journals,
+                                 or by the one that recovers them after its death
+    journal/<stream>/<seq>.journal
+
+The kernel frees the lock when its holder dies, however it dies. A new directory
+gets its name only once it is locked, so nobody ever sees one without an owner
+that has one. All calls block: use them through ``Offload``. They raise DiskError.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import time
+from typing import Self
+
+from estat import files, journal_file
+
+LOCK = "lock"
+
+_JOURNAL = re.compile(r"\d{6,}" + re.escape(journal_file.SUFFIX))
+
+_HIDDEN = "."
+_STALE_SECONDS = 600  # a directory that never got its name belongs to no living process
+
+
+class StreamLock:
+    """The exclusive right to a stream's directory."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def create(cls, root: str, stream: str) -> Self:
+        """Make the directory of a new stream, locked and durable."""
+        path = os.path.join(root, stream)
+        hidden = os.path.join(root, _HIDDEN + stream)
+        with files.disk_errors("create", path):
+            files.make_directories(root)
+            os.mkdir(hidden)
+            descriptor = -1
+            try:
+                descriptor = _open(hidden)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.rename(hidden, path)
+                files.sync_directory(path)
+                files.sync_directory(root)
+            except OSError:
+                if descriptor >= 0:
+                    os.close(descriptor)
+                _remove(hidden)
+                _remove(path)
+                raise
+        return cls(path, descriptor)
+
+    @classmethod
+    def adopt(cls, root: str, stream: str) -> Self | None:
+        """Take over a stream whose owner is dead; None if it lives, or another was faster."""
+        path = os.path.join(root, stream)
+        with files.disk_errors("lock", path):
+            try:
+                descriptor = _open(path)
+            except FileNotFoundError:
+                return None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # whoever had it may have removed it since it was opened
+                if os.fstat(descriptor).st_nlink and os.path.exists(os.path.join(path, LOCK)):
+                    return cls(path, descriptor)
+            except BlockingIOError:
+                pass
+            except OSError:
+                os.close(descriptor)
+                raise
+        os.close(descriptor)
+        return None
+
+    def journals(self) -> list[str]:
+        """Return the paths of the stream's journals, oldest first."""
+        return journals(self.path)
+
+    def release(self) -> None:
+        """Give up the right; the directory goes if no journal is left in it."""
+        try:
+            with files.disk_errors("remove", self.path):
+                if not self.journals():
+                    _remove(self.path)
+        finally:
+            os.close(self._descriptor)
+
+
+def streams(root: str) -> list[str]:
+    """Return the streams that have a directory, oldest first."""
+    with files.disk_errors("scan", root):
+        try:
+            names = sorted(os.listdir(root))
+        except FileNotFoundError:
+            return []
+    return [name for name in names if not name.startswith(_HIDDEN)]
+
+
+def journals(path: str) -> list[str]:
+    """Return the paths of the journals in a stream's directory, oldest first."""
+    with files.disk_errors("scan", path):
+        try:
+            names = sorted(os.listdir(path))
+        except FileNotFoundError:
+            return []
+    return [os.path.join(path, name) for name in names if _JOURNAL.fullmatch(name)]
+
+
+def remove_stale(root: str) -> None:
+    """Remove what processes left that died while they made a directory."""
+    with contextlib.suppress(FileNotFoundError), files.disk_errors("scan", root):
+        for name in os.listdir(root):
+            path = os.path.join(root, name)
+            if name.startswith(_HIDDEN) and time.time() - os.stat(path).st_mtime > _STALE_SECONDS:
+                _remove(path)
+
+
+def _open(path: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    return os.open(os.path.join(path, LOCK), flags, 0o644)
+
+
+def _remove(path: str) -> None:
+    """Remove a directory that holds nothing but its lock; the lock goes last but one."""
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(path, LOCK))
+    with contextlib.suppress(OSError):
+        os.rmdir(path)

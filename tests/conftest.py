@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.support.faulty_s3 import FaultyS3
-from tests.support.s3 import Bucket, Moto, moto_server_path
+from tests.support.s3 import Bucket, Endpoint, Moto, moto_server_path
 from tests.support.server import Server
+from tests.support.swift import Swift, memcached_path, swift_path, with_extended_attributes
 
 Serve = Callable[..., Server]
 
@@ -30,30 +32,55 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
         yield running
 
 
-@pytest.fixture
-def bucket(moto: Moto) -> Bucket:
-    return moto.new_bucket()
-
-
-@pytest.fixture
-def s3(moto: Moto) -> Iterator[FaultyS3]:
-    """A faulty S3 in front of moto, healthy at first."""
-    with FaultyS3(moto.port) as running:
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """One OpenStack Swift for all tests; each has a bucket of its own."""
+    need(swift_path(), "swift")
+    need(memcached_path(), "memcached")
+    candidates = (tmp_path_factory.getbasetemp(), Path("/var/tmp"))
+    place = with_extended_attributes(candidates)
+    need(place, f"a directory with extended attributes (of {', '.join(map(str, candidates))})")
+    with (
+        TemporaryDirectory(prefix="swift-", dir=place, ignore_cleanup_errors=True) as directory,
+        Swift(Path(directory)) as running,
+    ):
         yield running
 
 
 @pytest.fixture
-def serve(tmp_path: Path, moto: Moto, bucket: Bucket) -> Iterator[Serve]:
+def endpoint(request: pytest.FixtureRequest) -> Endpoint:
+    """The S3 of this test: moto, unless the test is for every S3."""
+    found: Endpoint = request.getfixturevalue(getattr(request, "param", "moto"))
+    return found
+
+
+#: Marks tests that run against moto, and once more against Swift.
+every_s3 = pytest.mark.parametrize("endpoint", ["moto", "swift"], indirect=True)
+
+
+@pytest.fixture
+def bucket(endpoint: Endpoint) -> Bucket:
+    return endpoint.new_bucket()
+
+
+@pytest.fixture
+def s3(endpoint: Endpoint) -> Iterator[FaultyS3]:
+    """A faulty S3 in front of the real one, healthy at first."""
+    with FaultyS3(endpoint.port) as running:
+        yield running
+
+
+@pytest.fixture
+def serve(tmp_path: Path, endpoint: Endpoint, bucket: Bucket) -> Iterator[Serve]:
     """Start servers that share a directory and a bucket; all are gone at the end of the test."""
     with ExitStack() as running:
 
         def start(
             *, via: FaultyS3 | None = None, workers: int = 1, gunicorn: str = "", **settings: str
         ) -> Server:
-            defaults = {
-                "RAW_BUCKET": bucket.name,
-                "AWS_ENDPOINT_URL_S3": via.url if via else moto.url,
-            }
+            defaults = endpoint.environ | {"RAW_BUCKET": bucket.name}
+            if via:
+                defaults["AWS_ENDPOINT_URL_S3"] = via.url
             server = Server(tmp_path, defaults | settings, workers=workers, gunicorn=gunicorn)
             return running.enter_context(server)
 

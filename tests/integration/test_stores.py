@@ -1,26 +1,19 @@
-"""Both stores keep the same promises, on a real directory and a real S3 protocol."""
+"""Both stores keep the same promises: on a real directory, and on two S3s, one that verifies."""
 
 import os
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from estat import config
-from estat.errors import ObjectExists, StoreDenied, StoreUnavailable
+from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
 from estat.stores import Stores
 from estat.stores.directory import DirectoryStore
+from tests.conftest import every_s3
 from tests.support.server import free_port
 from tests.unit.batches import batch
 
 BATCH = batch()
-
-
-@pytest.fixture
-def credentials(monkeypatch):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
 
 
 def opened(bucket):
@@ -29,19 +22,30 @@ def opened(bucket):
 
 
 @pytest.fixture
+def configure(monkeypatch):
+    """Have an S3's address and keys in the environment, or others."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    def put_into_environment(endpoint, **others):
+        for name, value in (endpoint.environ | others).items():
+            monkeypatch.setenv(name, value)
+
+    return put_into_environment
+
+
+@pytest.fixture
 def directory(tmp_path):
     return opened(f"file:{tmp_path}/bucket")
 
 
-@pytest.fixture
-def s3(moto, credentials, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto.url)
-    return opened(moto.new_bucket().name)
-
-
-@pytest.fixture(params=["directory", "s3"])
-def store(request):
-    return request.getfixturevalue(request.param)
+@pytest.fixture(params=["directory", "moto", "swift"])
+def store(request, configure):
+    """Return an empty store of each kind."""
+    if request.param == "directory":
+        return request.getfixturevalue("directory")
+    endpoint = request.getfixturevalue(request.param)
+    configure(endpoint)
+    return opened(endpoint.new_bucket().name)
 
 
 def put(store, key=BATCH.key):
@@ -72,14 +76,66 @@ def test_a_deleted_object_is_gone_and_deleting_again_is_fine(store):
     assert store.head(BATCH.key) is None
 
 
-def test_a_missing_bucket_is_no_reason_to_try_again_at_once(moto, credentials, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", moto.url)
+def test_any_characters_may_be_in_a_key(store):
+    key = "raw/a b+c%2F&=:~é/☃.gz"
+    put(store, key)
+    assert store.get(key) == BATCH.payload
+    assert store.head(key) == BATCH.metadata
+    assert list(store.list("raw/")) == [key]
+
+
+def test_keys_are_listed_in_order_from_a_given_one_on(store):
+    keys = [f"raw/{number:02}" for number in range(25)]
+    for key in [*reversed(keys), "rax/00"]:
+        put(store, key)
+    assert list(store.list("raw/")) == keys
+    assert list(store.list("raw/", after="raw/03")) == keys[4:]
+
+
+@every_s3
+def test_a_missing_bucket_is_no_reason_to_try_again_at_once(endpoint, configure):
+    configure(endpoint)
     with pytest.raises(StoreDenied, match="NoSuchBucket"):
         put(opened("no-such-bucket-here"))
 
 
-def test_an_endpoint_that_does_not_listen_is_worth_another_attempt(credentials, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+def test_bytes_that_do_not_fit_their_checksum_are_refused_and_not_stored(swift, configure):
+    configure(swift)
+    bucket = swift.new_bucket()
+    store = opened(bucket.name)
+    with pytest.raises(ObjectRefused, match="BadDigest"):
+        store.put(BATCH.key, BATCH.payload, BATCH.crc32 ^ 1, BATCH.content_type, BATCH.metadata)
+    assert bucket.keys() == []
+    put(store)
+    assert bucket.keys() == [BATCH.key]
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_a_wrong_key_is_denied_and_the_reason_told(name, swift, configure):
+    bucket = swift.new_bucket()
+    configure(swift, **{name: "wrong"})
+    store = opened(bucket.name)
+    with pytest.raises(StoreDenied, match="SignatureDoesNotMatch"):
+        put(store)
+    with pytest.raises(StoreDenied, match="403"):
+        store.head(BATCH.key)
+    assert bucket.keys() == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_wrong_is_worth_another_attempt(hours, swift, configure, monkeypatch):
+    configure(swift)
+    store = opened(swift.new_bucket().name)
+    now = datetime.now(UTC) + timedelta(hours=hours)
+    with monkeypatch.context() as clock:
+        clock.setattr("botocore.auth.get_current_datetime", lambda *_, **__: now)
+        with pytest.raises(StoreUnavailable, match="RequestTimeTooSkewed"):
+            put(store)
+    put(store)
+
+
+def test_an_endpoint_that_does_not_listen_is_worth_another_attempt(moto, configure):
+    configure(moto, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable):
         put(opened("events"))
 

@@ -1,12 +1,14 @@
-"""A real moto_server process, and its buckets read back with boto3."""
+"""What tests have for S3: a real moto_server process, and buckets read back with boto3."""
 
 import shutil
 import socket
 import subprocess
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import boto3
 from botocore.config import Config
@@ -19,6 +21,26 @@ from tests.support.server import BIN, free_port
 def moto_server_path() -> str | None:
     """Return where moto_server is installed, if it is."""
     return shutil.which("moto_server", path=str(BIN)) or shutil.which("moto_server")
+
+
+@contextmanager
+def running(argv: list[str], log: IO[bytes]) -> Iterator[None]:
+    """Run a process until the end of the block, or of this process, however that comes."""
+    process = subprocess.Popen(
+        ["setpriv", "--pdeathsig", "KILL", *argv],
+        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait(timeout=20)
+
+
+def listens(port: int) -> bool:
+    """Tell that something listens; an OSError says that nothing does."""
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
 
 
 @dataclass(frozen=True)
@@ -36,50 +58,69 @@ class StoredObject:
         return gunzip_lines(self.body)
 
 
-class Moto:
-    """One process for the whole test run."""
+class Endpoint:
+    """What all S3s of the tests have in common: a port, keys, and buckets."""
 
-    def __init__(self, directory: Path) -> None:
+    access_key = "test"
+    secret_key = "test"
+
+    def __init__(self) -> None:
         self.port = free_port()
-        self._log = directory / "moto.log"
-        self._process: subprocess.Popen[bytes] | None = None
         self._client: Any = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
-        path = moto_server_path()
-        assert path, "moto_server is not installed"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [path, "-H", "127.0.0.1", "-p", str(self.port)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-        eventually(self._listens, 30, "moto_server listens", last_words=self._log.read_text)
-        self._client = boto3.client(
-            "s3", endpoint_url=self.url, region_name="us-east-1",
-            aws_access_key_id="test", aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 2, "mode": "standard"}),
-        )  # fmt: skip
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(timeout=20)
-
-    def _listens(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a process needs in its environment to use this S3."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.url,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
 
     def new_bucket(self) -> "Bucket":
         name = f"test-{uuid.uuid4().hex}"
         self._client.create_bucket(Bucket=name)
         return Bucket(name, self._client)
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Have a client, with which the tests look at what is stored."""
+        self._client = boto3.client(
+            "s3", endpoint_url=self.url, region_name="us-east-1",
+            aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key,
+            config=Config(retries={"total_max_attempts": 2, "mode": "standard"}),
+        )  # fmt: skip
+        with closing(self._client):
+            yield
+
+
+class Moto(Endpoint):
+    """One process for the whole test run; it takes any key, signature and checksum."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._log = directory / "moto.log"
+        self._processes = ExitStack()
+
+    def __enter__(self) -> Self:
+        path = moto_server_path()
+        assert path, "moto_server is not installed"
+        with ExitStack() as processes, self._log.open("wb") as log:
+            processes.enter_context(running([path, "-H", "127.0.0.1", "-p", str(self.port)], log))
+            eventually(
+                lambda: listens(self.port), 30, "moto_server listens",
+                last_words=self._log.read_text,
+            )  # fmt: skip
+            processes.enter_context(self._connected())
+            self._processes = processes.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._processes.close()
 
 
 class Bucket:

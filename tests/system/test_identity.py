@@ -4,13 +4,15 @@ import signal
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, every_s3
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.dlq_dir import dlq_files, events_on_disk
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
+
+pytestmark = every_s3
 
 
 def test_a_batch_that_fails_first_and_lands_second_has_all_its_events_both_times(

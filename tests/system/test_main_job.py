@@ -8,11 +8,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.conftest import Serve
+from tests.conftest import Serve, every_s3
 from tests.support import accounting
 from tests.support.hits import access_log
 from tests.support.s3 import Bucket
 from tests.support.server import BIN, Server, ask
+
+pytestmark = every_s3
 
 KEY = re.compile(
     r"raw/dt=(?P<dt>\d{4}-\d\d-\d\d)/hr=(?P<hr>\d\d)/"

@@ -2,13 +2,15 @@
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, every_s3
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.dlq_dir import dlq_files, events_on_disk
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
+
+pytestmark = every_s3
 
 # a replay probes at intervals of up to 30 s while S3 is away; these outages are short
 RECOVERY_SECONDS = 30

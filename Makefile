@@ -45,8 +45,8 @@ lint: $(VENV)/.installed-dev ## check style and types
 
 check: lint test ## what CI runs
 
-bench: $(VENV)/.installed-dev ## compare with a bare Falcon resource on stock gunicorn (needs wrk)
-	$(BIN)/python -m bench
+bench: $(VENV)/.installed-dev ## measure costs and outages, or one: MEASURE=scan (needs wrk)
+	$(BIN)/python -m bench $(MEASURE)
 
 docs: $(VENV)/.installed ## write the generated references
 	$(BIN)/python -m estat.reference

@@ -1,85 +1,105 @@
-"""``python -m bench``: starts every server, measures the contenders in turns, prints the report."""
+"""``python -m bench``: runs the measurements asked for, all by default, and prints the report."""
 
 import argparse
-import contextlib
-import os
 import signal
-import statistics
 import sys
 import tempfile
+import time
 from types import FrameType
 
-from bench import load, report, servers, traffic
-from bench.contenders import CONTENDERS, Contender, Server
+from bench import cpu, disk, durability, load, outage, overhead, report, scan
+from bench.contenders import DURABILITIES
 from bench.errors import BenchError
+
+_MEASUREMENTS = ("overhead", "durability", "scan", "outage")
+_WITHOUT_LOAD = ("scan",)
 
 
 def main() -> int:
     """Run the benchmark; return the exit status."""
     arguments = _arguments()
+    chosen = arguments.measurements or _MEASUREMENTS
     wrk_version = load.wrk_version()
-    if wrk_version is None:
+    if wrk_version is None and not set(chosen) <= set(_WITHOUT_LOAD):
         print("bench: wrk is not installed (on Debian: apt-get install wrk)", file=sys.stderr)
         return 2
     # a terminated run must stop its servers too
     signal.signal(signal.SIGTERM, _terminated)
     print(report.machine(wrk_version), flush=True)
+    status = 0
     try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            _run(directory, arguments.rounds, arguments.seconds)
+        place = disk.choose(arguments.directory)
+        for name in chosen:
+            print(f"\n## {name}\n", flush=True)
+            with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as directory:
+                started, others = time.monotonic(), cpu.others_seconds()
+                try:
+                    _run(name, directory, arguments)
+                except BenchError as exc:
+                    # the other measurements have their own servers
+                    print(f"bench: {name}: {exc}", file=sys.stderr)
+                    status = 1
+                others = (cpu.others_seconds() - others) / (time.monotonic() - started)
+            print(f"\n{report.other_cores(others)}", flush=True)
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
-        return 1
+        return 2
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return status
 
 
-def _run(directory: str, rounds: int, seconds: int) -> None:
-    hits = traffic.read_hits(directory)
-    event_bytes = statistics.fmean(len(hit.event) for hit in hits)
-    results: dict[Contender, list[load.Round]] = {contender: [] for contender in CONTENDERS}
-    paths: dict[Contender, str] = {}
-    running: dict[Server, servers.Running] = {}
-    with contextlib.ExitStack() as stack:
-        for number, contender in enumerate(CONTENDERS):
-            server = contender.server
-            if server not in running:
-                _progress(f"starting {server.name}")
-                own = os.path.join(directory, server.name)
-                os.mkdir(own)
-                running[server] = stack.enter_context(servers.running(server, own))
-            contents = traffic.requests(hits, contender)
-            paths[contender] = os.path.join(directory, f"requests-{number}")
-            traffic.write(paths[contender], contents)
-            _progress(f"checking and warming up: {contender.name}")
-            refused = servers.check(contender, running[server].port, contents)
-            if refused:
-                _progress(f"refused already, one at a time: {refused} of {len(contents)} requests")
-        # all of them stay up to the end: a round never pays for a start
-        for number in range(1, rounds + 1):
-            for contender in CONTENDERS:
-                found = load.run(contender, running[contender.server], paths[contender], seconds)
-                results[contender].append(found)
-                _progress(
-                    f"round {number} of {rounds}: {contender.name}: "
-                    f"{found.events_per_second:,.0f} events/s, {found.cpu_us:.1f} µs CPU per event"
-                )
-    print(report.traffic(len(hits), event_bytes, rounds, seconds))
-    print()
-    print(report.table(results))
+def _run(name: str, directory: str, arguments: argparse.Namespace) -> None:
+    match name:
+        case "overhead":
+            overhead.run(directory, arguments.rounds, arguments.seconds)
+        case "durability":
+            durability.run(directory, arguments.rounds, arguments.seconds)
+        case "scan":
+            scan.run(directory)
+        case "outage":
+            outage.run(
+                directory,
+                arguments.durability,
+                arguments.outage_seconds,
+                arguments.events_per_request,
+            )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure this server.")
+    parser.add_argument(
+        "measurements", nargs="*", type=_measurement, metavar="MEASUREMENT",
+        help=f"what to measure: {', '.join(_MEASUREMENTS)} (default: all)",
+    )  # fmt: skip
     parser.add_argument(
         "--rounds", type=_positive, default=5, help="rounds of each contender (default: 5)"
     )
     parser.add_argument(
         "--seconds", type=_positive, default=4, help="length of a round (default: 4)"
     )
+    parser.add_argument(
+        "--outage-seconds", type=_positive, default=15, help="length of an outage (default: 15)"
+    )
+    parser.add_argument(
+        "--events-per-request", type=_positive, default=1, metavar="EVENTS",
+        help="size of the requests in an outage (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--durability", choices=DURABILITIES, default="journal",
+        help="DURABILITY in an outage (default: journal)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--directory", help="where files are made (default: a temporary directory on a disk)"
+    )
     return parser.parse_args()
+
+
+def _measurement(text: str) -> str:
+    if text not in _MEASUREMENTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_MEASUREMENTS)}")
+    return text
 
 
 def _positive(text: str) -> int:
@@ -91,10 +111,6 @@ def _positive(text: str) -> int:
 def _terminated(number: int, frame: FrameType | None) -> None:
     del number, frame
     raise SystemExit(143)
-
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

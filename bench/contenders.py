@@ -1,9 +1,9 @@
 """The contenders, in the order in which they take turns; the first is what the others are held to.
 
-A new one is a new row: a server (what to start) or one that is there, and what
-to send to it. Commands and variables may name ``{port}``, ``{directory}`` (an
-empty one of the server's own), ``{bin}`` (where this interpreter's commands
-are) and ``{root}`` (the repository).
+Each measurement has its own. A new one is a new row: a server (what to start) or
+one that is there, and what to send to it. Commands and variables may name
+``{port}``, ``{directory}`` (an empty one of the server's own), ``{bin}`` (where
+this interpreter's commands are) and ``{root}`` (the repository).
 """
 
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ class Contender:
     events_per_request: int = 1
     content_type: str = "application/json"
     path: str = "/collect"
+    connections: int = 32
 
 
 _BARE = Server(
@@ -38,7 +39,7 @@ _BARE = Server(
 )  # fmt: skip
 
 
-def _estat(durability: str) -> Server:
+def _estat(durability: str, **more: str) -> Server:
     return Server(
         f"estat-{durability}",
         ("{bin}/gunicorn", "-c", "{root}/conf/gunicorn.conf.py", "estat.wsgi:app"),
@@ -50,15 +51,43 @@ def _estat(durability: str) -> Server:
             "FLUSH_INTERVAL": "120s",
             "WEB_CONCURRENCY": "1",
             "LOG_LEVEL": "warning",
-        },
+        }
+        | more,
         ready_path="/health",
     )
 
 
-_MEMORY = _estat("memory")
+DURABILITIES = ("memory", "journal", "fsync")
 
-CONTENDERS = (
+_ESTAT = {durability: _estat(durability) for durability in DURABILITIES}
+
+OVERHEAD = (
     Contender("bare Falcon on stock gevent worker", _BARE),
-    Contender("estat, DURABILITY=memory", _MEMORY),
-    Contender("estat, NDJSON of 100", _MEMORY, 100, "application/x-ndjson"),
+    Contender("estat, DURABILITY=memory", _ESTAT["memory"]),
+    Contender("estat, NDJSON of 100", _ESTAT["memory"], 100, "application/x-ndjson"),
 )
+
+DURABILITY = (
+    *(Contender(f"DURABILITY={name}", server) for name, server in _ESTAT.items()),
+    *(
+        Contender(f"DURABILITY={name}, one connection", server, connections=1)
+        for name, server in _ESTAT.items()
+    ),
+)
+
+
+def outage(durability: str, store_url: str, events_per_request: int) -> Contender:
+    """Return the one that loses its S3, with the defaults for all that an outage touches."""
+    server = _estat(
+        durability,
+        RAW_BUCKET="bench",
+        AWS_ENDPOINT_URL_S3=store_url,
+        AWS_REGION="us-east-1",
+        AWS_ACCESS_KEY_ID="bench",
+        AWS_SECRET_ACCESS_KEY="bench",
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+    name = f"DURABILITY={durability}"
+    if events_per_request == 1:
+        return Contender(name, server)
+    return Contender(name, server, events_per_request, "application/x-ndjson")

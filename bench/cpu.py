@@ -1,4 +1,4 @@
-"""CPU time of a process and all its descendants, from /proc.
+"""CPU time of a process and all its descendants, and of all the others, from /proc.
 
 The kernel counts in ticks (10 ms as a rule): fine for seconds, useless for less.
 """
@@ -9,6 +9,9 @@ _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 # fields of /proc/<pid>/stat behind the command's name, which may hold blanks; see proc(5)
 _PARENT, _UTIME, _CSTIME = 1, 11, 14
+
+# columns of the line "cpu" in /proc/stat: all but idle, iowait, and guest, which user contains
+_USER, _NICE, _SYSTEM, _IRQ, _SOFTIRQ, _STEAL = 1, 2, 3, 6, 7, 8
 
 
 def tree_seconds(pid: int) -> float:
@@ -29,6 +32,17 @@ def tree_seconds(pid: int) -> float:
         parents[int(name)] = int(fields[_PARENT])
         ticks[int(name)] = sum(map(int, fields[_UTIME : _CSTIME + 1]))
     return _TICK_SECONDS * sum(used for p, used in ticks.items() if _descends(p, pid, parents))
+
+
+def others_seconds() -> float:
+    """Return the CPU seconds used so far by all but this process and its descendants.
+
+    What a hypervisor gave to others counts too.
+    """
+    with open("/proc/stat") as file:
+        fields = file.readline().split()
+    busy = sum(int(fields[n]) for n in (_USER, _NICE, _SYSTEM, _IRQ, _SOFTIRQ, _STEAL))
+    return _TICK_SECONDS * busy - tree_seconds(os.getpid())
 
 
 def _descends(pid: int, ancestor: int, parents: dict[int, int]) -> bool:

@@ -1,20 +1,21 @@
-"""One round of load: wrk with keep-alive connections, each sending its next request when answered.
+"""Load: wrk with keep-alive connections, each sending its next request when answered.
 
 wrk is closed-loop: its latencies are those at full load, mostly time in line.
 """
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from bench import cpu
 from bench.contenders import Contender
 from bench.errors import BenchError
 from bench.servers import Running
-
-CONNECTIONS = 32
 
 _SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "post.lua")
 _SUMMARY = re.compile(
@@ -51,11 +52,7 @@ def wrk_version() -> str | None:
 
 def run(contender: Contender, server: Running, requests_path: str, seconds: int) -> Round:
     """Send load for so many seconds. Raises BenchError."""
-    command = [
-        "wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s",
-        "--timeout", f"{_TIMEOUT_SECONDS}s", "--script", _SCRIPT,
-        f"http://127.0.0.1:{server.port}", "--", requests_path,
-    ]  # fmt: skip
+    command = _command(contender, server, requests_path, seconds)
     before = cpu.tree_seconds(server.pid)
     try:
         finished = subprocess.run(
@@ -78,9 +75,44 @@ def run(contender: Contender, server: Running, requests_path: str, seconds: int)
         refused=refused,
         failed=failed,
         events_per_second=events / duration_us * 1e6,
-        # requests still in flight at the end cost CPU but don't count: at most
-        # CONNECTIONS of thousands
+        # requests still in flight at the end cost CPU but don't count: at most one
+        # for each connection, of thousands
         cpu_us=used_seconds * 1e6 / events,
         p50_ms=p50_us / 1000,
         p99_ms=p99_us / 1000,
     )
+
+
+@contextlib.contextmanager
+def steady(
+    contender: Contender, server: Running, requests_path: str, most_seconds: int
+) -> Iterator[None]:
+    """Send load while the block lasts. Raises BenchError if it did not last as long."""
+    process = subprocess.Popen(
+        _command(contender, server, requests_path, most_seconds),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # Ctrl-C is for the benchmark, which ends its load itself
+        start_new_session=True,
+    )
+    try:
+        yield
+        if process.poll() is not None:
+            raise BenchError(f"{contender.name}: wrk ended early, {process.returncode}")
+    finally:
+        # wrk's way to end before its time
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _command(contender: Contender, server: Running, requests_path: str, seconds: int) -> list[str]:
+    return [
+        "wrk", "--threads", "1", "--connections", str(contender.connections),
+        "--duration", f"{seconds}s", "--timeout", f"{_TIMEOUT_SECONDS}s", "--script", _SCRIPT,
+        f"http://127.0.0.1:{server.port}", "--", requests_path,
+    ]  # fmt: skip

@@ -1,60 +1,102 @@
-"""The report: what it was measured on, and one row per contender, in Markdown."""
+"""The report: what it was measured on, and tables of what was found, in Markdown."""
 
 import os
 import platform
 import statistics
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 
 from bench.contenders import Contender
-from bench.load import CONNECTIONS, Round
+from bench.disk import FileSystem
+from bench.load import Round
 
 _LIBRARIES = ("gunicorn", "gevent", "falcon", "ujson", "isal", "estat-ingest")
 
 
-def machine(wrk_version: str) -> str:
+def progress(line: str) -> None:
+    """Tell the person who waits for the report what is going on."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def machine(wrk_version: str | None) -> str:
     """Describe what the figures depend on."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES)
+    if wrk_version:
+        versions += f"; wrk {wrk_version}"
     load = os.getloadavg()[0]
     return (
         f"- Machine: {_cpu_model()}, {len(os.sched_getaffinity(0))} cores, "
         f"Linux {platform.release()}, load average {load:.1f} before the run\n"
-        f"- Python {platform.python_version()}; {versions}; wrk {wrk_version}"
+        f"- Python {platform.python_version()}; {versions}"
     )
 
 
-def traffic(hits: int, event_bytes: float, rounds: int, seconds: int) -> str:
+def traffic(hits: int, event_bytes: float, connections: int, rounds: int, seconds: int) -> str:
     """Describe what was sent."""
     return (
         f"- Load: {hits:,} hits of an access log, an event each, {event_bytes:.0f} bytes of JSON "
-        f"on average; {CONNECTIONS} keep-alive connections; {rounds} alternating rounds of "
-        f"{seconds} s\n"
+        f"on average; {connections} keep-alive connections where nothing else is said; {rounds} "
+        f"alternating rounds of {seconds} s\n"
         f"- Figures: median (min-max) over the rounds; CPU is user and system time of all of the "
         f"server's processes; latency is a request's, at full load"
     )
 
 
-def table(results: dict[Contender, list[Round]]) -> str:
+def dlq_disk(found: FileSystem) -> str:
+    """Describe what the DLQ was on."""
+    warning = "; **that is memory: a sync costs nothing there**" if found.in_memory else ""
+    return f"- DLQ_DIR: {found.kind} on {found.device}{warning}"
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
+    """Return a table; the first columns, so many, hold texts, the others figures."""
+    rules = ["---" if number < texts else "--:" for number in range(len(titles))]
+    lines = [f"| {' | '.join(titles)} |", f"|{'|'.join(rules)}|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def contenders(results: dict[Contender, list[Round]]) -> str:
     """Return the table, and a warning for each contender whose figures are not to be compared."""
+    if not results:
+        return "No contender served."
     reference = next(iter(results.values()))
-    lines = [
-        "| contender | events/s | CPU µs/event | CPU ÷ first | p50 ms | p99 ms | not 2xx |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
+    titles = (
+        "contender", "events/s", "CPU µs/event", "CPU ÷ first", "p50 ms", "p99 ms", "not 2xx"
+    )  # fmt: skip
+    rows = []
     warnings = []
     for contender, rounds in results.items():
-        cells = [
-            contender.name,
-            _spread((r.events_per_second for r in rounds), 0),
-            _spread((r.cpu_us for r in rounds), 1),
-            _ratio(rounds, reference),
-            _spread((r.p50_ms for r in rounds), 1),
-            _spread((r.p99_ms for r in rounds), 1),
-            str(sum(r.refused + r.failed for r in rounds)),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(
+            (
+                contender.name,
+                spread((r.events_per_second for r in rounds), 0),
+                spread((r.cpu_us for r in rounds), 1),
+                _ratio(rounds, reference),
+                spread((r.p50_ms for r in rounds), 2),
+                spread((r.p99_ms for r in rounds), 2),
+                str(sum(r.refused + r.failed for r in rounds)),
+            )
+        )
         warnings += _warning(contender, rounds)
-    return "\n".join(lines + warnings)
+    return "\n".join([table(titles, rows), *warnings])
+
+
+def left_out(failed: dict[str, str]) -> str:
+    """Return why rows are missing."""
+    return "\n".join(f"left out: {name}: {why}" for name, why in failed.items())
+
+
+def other_cores(found: float) -> str:
+    """Describe what else ran meanwhile."""
+    return f"- Other processes used {found:.2f} cores meanwhile, on average"
+
+
+def spread(values: Iterable[float], digits: int) -> str:
+    """Return the median, and between what the values lie."""
+    found = sorted(values)
+    low, high = found[0], found[-1]
+    return f"{statistics.median(found):,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
 def _ratio(rounds: list[Round], reference: list[Round]) -> str:
@@ -66,12 +108,6 @@ def _ratio(rounds: list[Round], reference: list[Round]) -> str:
 
 def _median_cpu(rounds: list[Round]) -> float:
     return statistics.median(r.cpu_us for r in rounds)
-
-
-def _spread(values: Iterable[float], digits: int) -> str:
-    found = sorted(values)
-    low, high = found[0], found[-1]
-    return f"{statistics.median(found):,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
 def _warning(contender: Contender, rounds: list[Round]) -> list[str]:

@@ -220,7 +220,14 @@ class Settings:
         "When the DLQ is full: refuse new events, or delete the oldest files.",
         DLQ,
     )
-    dlq_shared: str = _not_yet("false", "a DLQ directory shared by several hosts", DLQ)
+    dlq_shared: bool = _setting(
+        values.flag,
+        "false",
+        "true or false",
+        "Whether several hosts share DLQ_DIR: each then keeps to a directory of its own in it, "
+        "and takes over those of dead ones.",
+        DLQ,
+    )
     fallback_bucket: str = _setting(
         values.bucket,
         "",

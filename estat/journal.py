@@ -16,6 +16,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 
 from estat import files, journal_file, metrics
 from estat.errors import DiskError
@@ -119,8 +120,12 @@ class Journal:
 class Journals:
     """The journals of one process: its streams' directories, locked, and what lies in them."""
 
-    def __init__(self, dlq_dir: str, durability: str, counts: Metrics) -> None:
+    def __init__(
+        self, dlq_dir: str, durability: str, counts: Metrics,
+        may_write: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
         self._root = os.path.join(dlq_dir, DIRECTORY)
+        self._may_write = may_write  # raises DiskError if not
         self._synced = durability == "fsync"
         self._counts = counts
         self._threads = Offload(1)  # one group after the other
@@ -131,6 +136,7 @@ class Journals:
 
     def open(self, header: Header, seq: int) -> Journal:
         """Make the journal of a new batch. Raises DiskError."""
+        self._may_write()
         path = os.path.join(self._root, header.stream, f"{seq:06d}{journal_file.SUFFIX}")
         journal = Journal(path, header, synced=self._synced)
         self._threads.run(self._create, journal)
@@ -145,6 +151,7 @@ class Journals:
         started = time.perf_counter()
         before = journal.size_bytes
         try:
+            self._may_write()
             if self._synced:
                 self._threads.run(journal.append, lines)
             else:

@@ -18,18 +18,20 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from types import FrameType
 from typing import Any
 
 import gevent
 
-from estat import config, ledger, log, metrics, mounts, recovery
+from estat import config, journal, ledger, log, metrics, mounts, recovery, stream_lock
 from estat.config import Settings
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, SettingsError
 from estat.ledger import Ledger
 from estat.metrics import Metrics
+from estat.server_directory import ServerDirectory
 from estat.shared import ARBITER, DRAINING, HURRYING, SharedPage
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,8 @@ def settings() -> Settings:
     """Return the settings that are in force. Raises SettingsError if none were loaded and bad."""
     if "settings" not in _inherited:
         _inherited["settings"] = config.load()
+        if _inherited["settings"].dlq_shared:
+            raise SettingsError(["DLQ_SHARED=true works with gunicorn and its configuration only"])
     loaded: Settings = _inherited["settings"]
     return loaded
 
@@ -76,8 +80,8 @@ def load_settings() -> Settings:
     old: Settings | None = _inherited.get("settings")
     try:
         loaded = config.load()
-        if old and loaded.dlq_dir != old.dlq_dir:
-            raise SettingsError(["DLQ_DIR can't change on a reload: restart the server"])
+        if old:
+            loaded = _with_directory_of(old, loaded)
         _inherited["settings"] = loaded
     except SettingsError as exc:
         if old is None:
@@ -89,6 +93,14 @@ def load_settings() -> Settings:
             logger.error("reload_refused", extra={"problem": problem})
     log.configure(loaded.log_level, loaded.log_format)
     return loaded
+
+
+def _with_directory_of(old: Settings, new: Settings) -> Settings:
+    """Return new settings with the directory that is in use. Raises SettingsError."""
+    given = _inherited.get("dlq_dir", old.dlq_dir)
+    if (new.dlq_dir, new.dlq_shared) != (given, old.dlq_shared):
+        raise SettingsError(["DLQ_DIR and DLQ_SHARED can't change on a reload: restart the server"])
+    return replace(new, dlq_dir=old.dlq_dir)
 
 
 def gunicorn_config() -> dict[str, Any]:
@@ -137,17 +149,21 @@ def _connections() -> int:
 def when_ready(server: Any) -> None:
     """Take over what earlier lives left in the DLQ, and the signals that stop the server."""
     current = settings()
-    dlq = DeadLetterQueue(current.dlq_dir)
+    given = current.dlq_dir
     try:
+        if current.dlq_shared:
+            current = _take_directory(current)
+        dlq = DeadLetterQueue(current.dlq_dir)
         dlq.create()
+        stream_lock.remove_stale(os.path.join(current.dlq_dir, journal.DIRECTORY))
         totals = dlq.walk()
     except DiskError as exc:
-        print(f"estat: DLQ_DIR={current.dlq_dir!r} can't be used: {exc}", file=sys.stderr)  # noqa: T201
+        print(f"estat: DLQ_DIR={given!r} can't be used: {exc}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     row = page().rows[ARBITER]
     metrics.forget_process(row)
     Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
-    for warning in mounts.warnings(current.dlq_dir):
+    for warning in mounts.warnings(given, shared=current.dlq_shared):
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
     logger.info(
         "server_started",
@@ -159,6 +175,17 @@ def when_ready(server: Any) -> None:
     )
     stop = _Stop(server)
     server.handle_term = server.handle_int = server.handle_quit = stop.begin
+
+
+def _take_directory(current: Settings) -> Settings:
+    """Return settings with a directory of this server's own in the shared DLQ_DIR.
+
+    Raises DiskError.
+    """
+    _inherited["dlq_dir"] = current.dlq_dir
+    _inherited["directory"] = directory = ServerDirectory(current.dlq_dir)
+    _inherited["settings"] = current = replace(current, dlq_dir=directory.path)
+    return current
 
 
 class _Stop:
@@ -226,6 +253,9 @@ def on_exit(server: Any) -> None:
         "server_stopped",
         extra={**terms._asdict(), "lost": terms.lost},
     )
+    directory: ServerDirectory | None = _inherited.get("directory")
+    if directory:
+        directory.release(empty=not (terms.pending or terms.in_dlq))
     if terms.lost:
         sys.exit(1)
 
@@ -267,6 +297,7 @@ def post_worker_init(worker: Any) -> None:
     worker.wsgi.pipeline.on_broken = lambda: gevent.spawn_later(
         _BROKEN_SECONDS, os.kill, os.getpid(), signal.SIGTERM
     )
+    worker.wsgi.pipeline.on_taken_over = lambda: os.kill(worker.ppid, signal.SIGTERM)
     worker.wsgi.pipeline.start()
 
 

@@ -5,8 +5,16 @@ import os
 _CLEANED = ("/tmp", "/var/tmp")  # noqa: S108 - systemd-tmpfiles(8) removes old files there
 
 
-def warnings(directory: str, mounts_file: str = "/proc/self/mounts") -> list[str]:
-    """Return a sentence for each way in which the files in ``directory`` could vanish."""
+_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
+
+
+def warnings(
+    directory: str, mounts_file: str = "/proc/self/mounts", *, shared: bool = False
+) -> list[str]:
+    """Return a sentence for each way in which the files in ``directory`` are not safe.
+
+    ``shared`` says that DLQ_SHARED is on.
+    """
     directory = os.path.realpath(directory)
     kind = _file_system(directory, mounts_file)
     found = []
@@ -16,6 +24,11 @@ def warnings(directory: str, mounts_file: str = "/proc/self/mounts") -> list[str
         found.append(
             f"{directory} is in the container's own layer: its files go with the container; "
             "mount a volume"
+        )
+    elif kind in _NETWORK and not shared:
+        found.append(
+            f"{directory} is on the network ({kind}): if another host uses it too, both need "
+            "DLQ_SHARED=true"
         )
     if any(directory == place or directory.startswith(place + "/") for place in _CLEANED):
         found.append(f"{directory} is cleaned by the system from time to time")

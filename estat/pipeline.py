@@ -10,6 +10,7 @@ The composition root: every part gets its collaborators here, and here alone.
 A pipeline is made after fork, because its stream must be unlike any other.
 """
 
+import errno
 import logging
 import socket
 import time
@@ -39,9 +40,11 @@ from estat.recount import Recount
 from estat.recovery import Recovery
 from estat.retrier import Retrier
 from estat.sealer import Sealer
+from estat.server_directory import Lease
 from estat.shared import SERVING, SharedPage
 from estat.spool import Spool
 from estat.stores import Stores
+from estat.takeover import Takeover
 from estat.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ class Pipeline:
         self.counts = Metrics(page.rows[slot])
         self.broken: str | None = None
         self.on_broken: Callable[[], object] = lambda: None
+        self.on_taken_over: Callable[[], object] = lambda: None
         self._ledger = ledger.Ledger(self.counts)
         self._stores = Stores(settings)
         self._breaker = Breaker(self.counts)
@@ -75,7 +79,11 @@ class Pipeline:
         self._delivery = Delivery(
             self._stores, settings.raw_bucket, settings.s3_timeout, self.counts, self._breaker
         )
-        self._journals = Journals(settings.dlq_dir, settings.durability, self.counts)
+        self._lease = Lease(settings.dlq_dir) if settings.dlq_shared else None
+        self._journals = Journals(
+            settings.dlq_dir, settings.durability, self.counts,
+            self._lease.check if self._lease else lambda: None,
+        )  # fmt: skip
         self._spool = Spool(dlq, self._journals, self._capacity, self._ledger, disk)
         self._uploader = Uploader(
             self._delivery, self._breaker, self._spool, self._journals, self._ledger,
@@ -94,21 +102,26 @@ class Pipeline:
             dlq, self._leader, Recount(dlq, self._ledger, page, disk), self._delivery,
             self._breaker, self._ledger, self._capacity, self.counts, disk, settings,
         )  # fmt: skip
+        recovering = Offload(1)
         self._recovery = Recovery(
             dlq, self._leader, self._ledger, page, self._capacity, self.counts,
-            Offload(1), settings,
+            recovering, settings,
         )  # fmt: skip
+        self._takeover = Takeover(
+            settings.dlq_dir, self._leader, self._recovery, self._ledger, self._capacity, recovering
+        )
         self._fallback = Fallback(
             dlq, self._delivery, self._ledger, self._leader, disk, settings.fallback_bucket
         )
         self._breaker.on_close(self._retrier.nudge)
         self._watch = DiskWatch(
-            self._capacity, self._journals.mend, self._uploader.rescue, self._spool.make_room
-        )
+            self._capacity, self._renew, self._journals.mend, self._uploader.rescue,
+            self._spool.make_room,
+        )  # fmt: skip
         self._accepting = False
         self._collecting: gevent.Greenlet[[], None] | None = None
         self._retrying: gevent.Greenlet[[], None] | None = None
-        self._recovering: gevent.Greenlet[[], None] | None = None
+        self._recovering: list[gevent.Greenlet[[], None]] = []
         self._others: list[gevent.Greenlet[[], None]] = []
 
     def start(self) -> None:
@@ -121,7 +134,9 @@ class Pipeline:
         self._capacity.refresh()
         self._collecting = self._spawn(self._collector.run)
         self._retrying = self._spawn(self._retrier.run)
-        self._recovering = self._spawn(self._recovery.run)
+        self._recovering = [self._spawn(self._recovery.run)]
+        if self._lease:
+            self._recovering.append(self._spawn(self._takeover.run))
         self._others = [self._spawn(self._watch.run), self._spawn(self._sealer.run)]
         self._others += [
             self._spawn(self._uploader.run) for _ in range(self.settings.upload_concurrency)
@@ -196,6 +211,7 @@ class Pipeline:
         self._accepting = False
         self._retrier.end()
         self._recovery.end()
+        self._takeover.end()
         self._collector.end()
         if not self._delivery.over:
             self._delivery.end_attempts(upload_until)
@@ -203,7 +219,7 @@ class Pipeline:
             self._collecting.join(timeout=_left(deadline))
         self._sealer.join(_left(deadline))
         self._uploader.join(_left(deadline))
-        for ending in (self._retrying, self._recovering):
+        for ending in (self._retrying, *self._recovering):
             if ending:
                 ending.join(timeout=_left(deadline))
         if not self._pending():
@@ -217,6 +233,19 @@ class Pipeline:
         gevent.killall(self._others, timeout=0)
         self._journals.close()
         return 0 if self._journaled else self._pending()
+
+    def _renew(self) -> None:
+        """Prove that the shared directory is still ours, or end. Raises DiskError."""
+        if not self._lease:
+            return
+        try:
+            self._lease.renew()
+        except DiskError as exc:
+            if exc.errno == errno.ENOENT and not self.broken:
+                self.broken = "taken over by another server"
+                log.critical("directory_taken_over", extra={"directory": self.settings.dlq_dir})
+                self.on_taken_over()
+            raise
 
     def _pending(self) -> int:
         return self.counts.row.cells[metrics.PENDING]

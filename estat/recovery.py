@@ -68,7 +68,6 @@ class Recovery:
         self, dlq: DeadLetterQueue, leader: Leader, ledger: Ledger, page: SharedPage,
         capacity: Capacity, counts: Metrics, threads: Offload, settings: Settings,
     ) -> None:  # fmt: skip
-        self._root = os.path.join(settings.dlq_dir, journal.DIRECTORY)
         self._dlq = dlq
         self._leader = leader
         self._ledger = ledger
@@ -100,23 +99,30 @@ class Recovery:
         self._ending = True
         self._wakeup.set()
 
-    def _look(self) -> None:
+    def recover_from(self, dlq_dir: str, *, own: bool) -> bool:
+        """Recover the dead streams in a DLQ directory; tell whether there were any.
+
+        In this server's ``own`` directory, some may be of its present life. Raises DiskError.
+        """
+        root = os.path.join(dlq_dir, journal.DIRECTORY)
         found = False
-        for stream in self._threads.run(stream_lock.streams, self._root):
-            lock = None
-            if identity.started_at(stream) is not None and not self._ending:
-                lock = self._threads.run(StreamLock.adopt, self._root, stream)
+        for stream in self._threads.run(stream_lock.streams, root):
+            started = identity.started_at(stream)
+            if started is None or self._ending:
+                continue
+            lock = self._threads.run(StreamLock.adopt, root, stream)
             if lock:
                 found = True
                 try:
-                    self._recover(stream, lock)
+                    self._recover(stream, lock, own and started >= self._page.started)
                 finally:
                     self._threads.run(lock.release)
-        self._settle(found)
+        return found
 
-    def _recover(self, stream: str, lock: StreamLock) -> None:
-        started = identity.started_at(stream) or 0.0
-        orphans = started >= self._page.started
+    def _look(self) -> None:
+        self._settle(self.recover_from(self._settings.dlq_dir, own=True))
+
+    def _recover(self, stream: str, lock: StreamLock, orphans: bool) -> None:
         events = batches = 0
         for path in self._threads.run(lock.journals):
             if self._ending:

@@ -82,6 +82,10 @@ class StreamLock:
         """Return the paths of the stream's journals, oldest first."""
         return journals(self.path)
 
+    def close(self) -> None:
+        """Give up the right, and leave the directory as it is."""
+        os.close(self._descriptor)
+
     def release(self) -> None:
         """Give up the right; the directory goes if no journal is left in it."""
         try:
@@ -114,7 +118,7 @@ def journals(path: str) -> list[str]:
 
 def remove_stale(root: str) -> None:
     """Remove what processes left that died while they made a directory."""
-    with contextlib.suppress(FileNotFoundError), files.disk_errors("scan", root):
+    with files.disk_errors("scan", root), contextlib.suppress(FileNotFoundError):
         for name in os.listdir(root):
             path = os.path.join(root, name)
             if name.startswith(_HIDDEN) and time.time() - os.stat(path).st_mtime > _STALE_SECONDS:

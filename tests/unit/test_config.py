@@ -44,7 +44,6 @@ def test_all_problems_are_told_together_with_variable_value_and_what_is_valid():
         ("ALLOWED_ORIGINS", "https://example.com"),
         ("METRICS_ADDR", ":9090"),
         ("CAPTURE_HEADERS", "referer"),
-        ("DLQ_SHARED", "true"),
     ],
 )
 def test_a_setting_whose_feature_is_not_there_is_refused(name, value):

@@ -1,0 +1,134 @@
+"""Takes over what dead servers left on a shared volume (DLQ_SHARED=true).
+
+A server is dead when its lock is free and, unless it ran under this very
+kernel, its heartbeat has stood still for ``SILENCE_SECONDS`` by our clock: no
+two hosts' clocks are compared. Its files move into this server's own directory
+and into its books, as adopted.
+"""
+
+import logging
+import os
+import shutil
+import time
+
+from gevent.event import Event
+
+from estat import files, journal
+from estat.capacity import Capacity
+from estat.dlq import DeadLetterQueue, Entry
+from estat.errors import DiskError
+from estat.leader import Leader
+from estat.ledger import Ledger
+from estat.log import Seldom
+from estat.offload import Offload
+from estat.recovery import Recovery
+from estat.server_directory import HEARTBEAT, LEASE_SECONDS, boot_id
+from estat.stream_lock import StreamLock, journals, streams
+
+log = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 3 * LEASE_SECONDS
+
+_LOOK_SECONDS = 5.0
+
+
+class Takeover:
+    """The loop that looks for dead servers beside ``root``, this server's own directory."""
+
+    def __init__(
+        self, root: str, leader: Leader, recovery: Recovery, ledger: Ledger, capacity: Capacity,
+        threads: Offload,
+    ) -> None:  # fmt: skip
+        self._root = root
+        self._servers, self._name = os.path.split(root)
+        self._leader = leader
+        self._recovery = recovery
+        self._ledger = ledger
+        self._capacity = capacity
+        self._threads = threads
+        self._wakeup = Event()
+        self._ending = False
+        self._seldom = Seldom(log)
+        self._heard: dict[str, tuple[int, float]] = {}  # last sign of life, and when
+
+    def run(self) -> None:
+        """Take over until ``end``."""
+        while not self._ending:
+            try:
+                if self._leader.lead():
+                    self.look(time.monotonic())
+            except DiskError as exc:
+                self._capacity.failed(exc)
+            except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
+                self._seldom.exception("takeover_failed_unexpectedly")
+            self._wakeup.wait(_LOOK_SECONDS)
+
+    def end(self) -> None:
+        """Make ``run`` return once the file in hand is done."""
+        self._ending = True
+        self._wakeup.set()
+
+    def look(self, now: float) -> None:
+        """Take over every server that is dead at ``now`` (``time.monotonic``). Raises DiskError."""
+        for name in self._threads.run(streams, self._servers):
+            if name == self._name or self._ending or not self._silent(name, now):
+                continue
+            lock = self._threads.run(StreamLock.adopt, self._servers, name)
+            if lock:
+                try:
+                    self._take(lock.path)
+                finally:
+                    lock.close()
+
+    def _silent(self, name: str, now: float) -> bool:
+        boot, beat = self._threads.run(_sign_of_life, os.path.join(self._servers, name))
+        if boot and boot == boot_id():
+            return True  # the lock alone tells
+        last, _ = self._heard.get(name, (None, now))
+        if beat != last:
+            self._heard[name] = (beat, now)
+        return now - self._heard[name][1] >= SILENCE_SECONDS
+
+    def _take(self, path: str) -> None:
+        # whoever wakes up there after all sees by this that it is not its own any more
+        self._threads.run(files.remove, os.path.join(path, HEARTBEAT))
+        self._recovery.recover_from(path, own=False)
+        theirs = DeadLetterQueue(path)
+        files_taken = 0
+        for entry in self._threads.run(_entries, theirs):
+            claim = self._threads.run(theirs.claim, entry)
+            if claim is None or self._ending:
+                return  # the rest later
+            with claim:
+                target = os.path.join(self._root, entry.area, entry.slot)
+                self._threads.run(claim.move, target)
+            self._ledger.adopt(entry.events, 1, claim.size_bytes)
+            files_taken += 1
+        if not self._threads.run(_has_journals, path):
+            self._threads.run(_remove, path)
+        log.warning("server_taken_over", extra={"directory": path, "files": files_taken})
+
+
+def _entries(dlq: DeadLetterQueue) -> list[Entry]:
+    return list(dlq.every())
+
+
+def _sign_of_life(path: str) -> tuple[str, int]:
+    """Return the boot that a server ran under, and when it last touched its heartbeat."""
+    heartbeat = os.path.join(path, HEARTBEAT)
+    try:
+        return files.read_whole(heartbeat).decode("ascii", "replace"), os.stat(
+            heartbeat
+        ).st_mtime_ns
+    except (DiskError, OSError):
+        return "", 0
+
+
+def _has_journals(path: str) -> bool:
+    root = os.path.join(path, journal.DIRECTORY)
+    return any(journals(os.path.join(root, stream)) for stream in streams(root))
+
+
+def _remove(path: str) -> None:
+    with files.disk_errors("remove", path):
+        shutil.rmtree(path)

@@ -1,0 +1,106 @@
+"""When a server on a shared volume counts as dead."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from estat import config, dlq_file, metrics
+from estat.capacity import Capacity
+from estat.dlq import DeadLetterQueue
+from estat.leader import Leader
+from estat.ledger import Ledger
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.recovery import Recovery
+from estat.server_directory import HEARTBEAT, SERVERS, ServerDirectory, boot_id
+from estat.takeover import SILENCE_SECONDS, Takeover
+from tests.unit import batches
+
+SOON, LATER = SILENCE_SECONDS - 1, SILENCE_SECONDS + 1
+
+
+class Living:
+    """The server that looks at the others."""
+
+    def __init__(self, shared: Path) -> None:
+        own = ServerDirectory(str(shared))
+        settings = replace(
+            config.load({"RAW_BUCKET": "events"}, env_file="/nowhere"), dlq_dir=own.path
+        )
+        self.page = metrics.page()
+        counts = Metrics(self.page.rows[1])
+        dlq, leader, threads = DeadLetterQueue(own.path), Leader(own.path), Offload(1)
+        dlq.create()
+        ledger = Ledger(counts)
+        capacity = Capacity(dlq, self.page, counts, threads, 10**9, False)
+        recovery = Recovery(dlq, leader, ledger, self.page, capacity, counts, threads, settings)
+        self.dlq = dlq
+        self.takeover = Takeover(own.path, leader, recovery, ledger, capacity, threads)
+
+    def has_adopted(self) -> int:
+        return self.page.rows[1].cells[metrics.ADOPTED]
+
+
+class Dead:
+    """A server's directory with one file of three events in its DLQ; nobody holds its lock."""
+
+    def __init__(self, shared: Path, boot: str) -> None:
+        directory = ServerDirectory(str(shared))
+        self.path = Path(directory.path)
+        dlq = DeadLetterQueue(directory.path)
+        dlq.create()
+        batch = batches.batch(range(1, 4))
+        dlq.write(batch, dlq_file.pack(batch, "put_failed", ""))
+        self.heartbeat = self.path / HEARTBEAT
+        self.heartbeat.write_text(boot)
+        directory.release(empty=False)
+
+
+@pytest.fixture
+def living(tmp_path: Path) -> Living:
+    return Living(tmp_path)
+
+
+def test_a_server_of_another_host_is_dead_when_its_heartbeat_has_stood_still(
+    living: Living, tmp_path: Path
+) -> None:
+    dead = Dead(tmp_path, "another boot")
+    living.takeover.look(0)
+    living.takeover.look(SOON)
+    assert dead.path.exists()
+    living.takeover.look(LATER)
+    assert not dead.path.exists()
+    assert [entry.events for entry in living.dlq.every()] == [3]
+    assert living.has_adopted() == 3
+
+
+def test_a_heartbeat_that_moves_is_a_sign_of_life_whatever_its_clock_says(
+    living: Living, tmp_path: Path
+) -> None:
+    dead = Dead(tmp_path, "another boot")
+    living.takeover.look(0)
+    os.utime(dead.heartbeat, (1, 1))
+    living.takeover.look(LATER)
+    living.takeover.look(LATER + SOON)
+    assert dead.path.exists()
+    living.takeover.look(2 * LATER)
+    assert not dead.path.exists()
+
+
+def test_under_the_same_kernel_a_free_lock_is_enough(living: Living, tmp_path: Path) -> None:
+    dead = Dead(tmp_path, boot_id())
+    living.takeover.look(0)
+    assert not dead.path.exists()
+
+
+def test_a_lock_that_is_held_is_respected_however_silent_its_owner(
+    living: Living, tmp_path: Path
+) -> None:
+    other = ServerDirectory(str(tmp_path))
+    living.takeover.look(0)
+    living.takeover.look(LATER)
+    assert sorted(os.listdir(tmp_path / SERVERS)) == sorted(
+        [os.path.basename(other.path), os.path.basename(living.dlq.root)]
+    )

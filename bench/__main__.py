@@ -7,12 +7,12 @@ import tempfile
 import time
 from types import FrameType
 
-from bench import cpu, disk, durability, load, outage, overhead, report, scan
+from bench import cpu, disk, durability, load, outage, overhead, recovery, report, scan
 from bench.contenders import DURABILITIES
 from bench.errors import BenchError
 
-_MEASUREMENTS = ("overhead", "durability", "scan", "outage")
-_WITHOUT_LOAD = ("scan",)
+_MEASUREMENTS = ("overhead", "durability", "scan", "outage", "recovery")
+_WITHOUT_LOAD = ("scan", "recovery")
 
 
 def main() -> int:
@@ -65,6 +65,8 @@ def _run(name: str, directory: str, arguments: argparse.Namespace) -> None:
                 arguments.outage_seconds,
                 arguments.events_per_request,
             )
+        case "recovery":
+            recovery.run(directory, arguments.mebibytes)
 
 
 def _arguments() -> argparse.Namespace:
@@ -85,6 +87,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--events-per-request", type=_positive, default=1, metavar="EVENTS",
         help="size of the requests in an outage (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mebibytes", type=_positive, default=1024, metavar="MIB",
+        help="size of the journals to recover (default: 1024)",
     )  # fmt: skip
     parser.add_argument(
         "--durability", choices=DURABILITIES, default="journal",

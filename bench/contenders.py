@@ -61,6 +61,8 @@ DURABILITIES = ("memory", "journal", "fsync")
 
 _ESTAT = {durability: _estat(durability) for durability in DURABILITIES}
 
+RECOVERY = _ESTAT["journal"]
+
 OVERHEAD = (
     Contender("bare Falcon on stock gevent worker", _BARE),
     Contender("estat, DURABILITY=memory", _ESTAT["memory"]),

@@ -97,9 +97,10 @@ class Capacity:
         """Return the size of the DLQ."""
         return sum(row.cells[metrics.DLQ_BYTES] for row in self._page.used_rows())
 
-    def refusal(self, error: DiskError) -> Refused:
-        """Return the answer to a request that a disk error has met."""
-        return Refused(*(_FULL if error.errno in _NO_SPACE else _FAILING))
+    @staticmethod
+    def refusal(error: DiskError | None = None) -> Refused:
+        """Return the answer to a request that a disk error has met; None: the disk hangs."""
+        return Refused(*(_FULL if error and error.errno in _NO_SPACE else _FAILING))
 
     def failed(self, error: DiskError) -> None:
         """Stop admission: the disk refused a write."""

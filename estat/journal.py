@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "journal"
 
+#: A sync that takes longer is a disk that hangs: a slow one takes a tenth of it.
+_STALLED_SECONDS = 2.0
+
 
 class Journal:
     """One batch's file. It belongs to the process that holds its stream's lock."""
@@ -128,6 +131,7 @@ class Journals:
         self._may_write = may_write  # raises DiskError if not
         self._synced = durability == "fsync"
         self._counts = counts
+        self._syncing_since: float | None = None
         self._threads = Offload(1)  # one group after the other
         self._housekeeping = Offload(1)
         self._locks: dict[str, StreamLock] = {}
@@ -153,6 +157,7 @@ class Journals:
         try:
             self._may_write()
             if self._synced:
+                self._syncing_since = time.monotonic()
                 self._threads.run(journal.append, lines)
             else:
                 journal.append(lines)  # microseconds into the page cache; a hop to a thread is 40
@@ -162,8 +167,15 @@ class Journals:
                 self._counts.count(metrics.IN_DOUBT, len(lines))
             raise
         finally:
+            self._syncing_since = None
             self._counts.observe(metrics.COMMIT_SECONDS, time.perf_counter() - started)
             self._grow(journal.size_bytes - before)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the disk lets a group wait for so long that no other should join it."""
+        since = self._syncing_since
+        return since is not None and time.monotonic() - since > _STALLED_SECONDS
 
     def trusted(self, journal: Journal) -> bool:
         """Tell whether a failed group is surely gone, so that its numbers may be used again.

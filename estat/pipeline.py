@@ -148,6 +148,8 @@ class Pipeline:
         """Raise Refused if not a single event could be accepted: spares parsing a request."""
         if not self._accepting or self.broken:
             raise Refused("unavailable", "the server is starting or stopping")
+        if self._journals.stalled:
+            raise self._capacity.refusal()
         if self._buffer.full_for(1, 1):
             gevent.sleep(0)  # as in accept
             self._buffer.check(1, 1)
@@ -184,7 +186,7 @@ class Pipeline:
         found = {
             "queue_full": self._buffer.full,
             "dlq_full": self._capacity.full,
-            "disk_error": self._capacity.failing,
+            "disk_error": self._capacity.failing or self._journals.stalled,
             "s3_down": self._breaker.open,
         }
         return [name for name, holds in found.items() if holds]

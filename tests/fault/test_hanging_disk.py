@@ -1,0 +1,55 @@
+"""A disk that does not answer: what waits for it waits, nothing joins, and all ends well."""
+
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.conftest import Serve
+from tests.support import accounting
+from tests.support.client import Client
+from tests.support.eventually import eventually
+from tests.support.s3 import Bucket
+
+_HANG = "fdatasync:delay_enter=4000000"  # microseconds
+
+
+@contextmanager
+def hanging_syncs(pid: int, log: Path) -> Iterator[None]:
+    """Let every fdatasync of a process and its threads hang for some seconds."""
+    with log.open("wb") as errors:
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-p", str(pid), "-e", "trace=fdatasync", "-e", f"inject={_HANG}"],
+            stderr=errors,
+        )
+    try:
+        eventually(lambda: re.search(rb"attached", log.read_bytes()), 20, "strace is attached")
+        yield
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(timeout=20)
+
+
+def test_while_a_sync_hangs_no_other_request_is_taken_and_then_all_is_well(
+    serve: Serve, bucket: Bucket, tmp_path: Path
+) -> None:
+    server = serve(DURABILITY="fsync")
+    client, patient = Client("others"), Client("patient")
+    client.must_send(server, count=2)
+    (worker,) = server.worker_pids()
+    with hanging_syncs(worker, tmp_path / "strace.log"):
+        waits = threading.Thread(target=patient.must_send, args=(server,), kwargs={"count": 3})
+        waits.start()
+        eventually(lambda: "disk_error" in server.problems(), 20, "the hanging disk is noticed")
+        answer = client.send(server)
+        assert (answer.status, answer.json["title"]) == (503, "Disk failing")
+        waits.join(timeout=20)
+        assert len(patient.accepted) == 3, "it was answered when its sync was done"
+    eventually(lambda: client.send(server).status == 202, 20, "events are taken again")
+    assert server.problems() == []
+    eventually(server.settled, 20, "all is stored")
+    accounting.check([*client.accepted, *patient.accepted], bucket.stored())
+    assert server.stop() == 0

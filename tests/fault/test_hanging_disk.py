@@ -1,6 +1,7 @@
 """A disk that does not answer: what waits for it waits, nothing joins, and all ends well."""
 
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import Serve
+from tests.conftest import Serve, need
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.eventually import eventually
@@ -20,6 +21,7 @@ _HANG = "fdatasync:delay_enter=4000000"  # microseconds
 @contextmanager
 def hanging_syncs(pid: int, log: Path) -> Iterator[None]:
     """Let every fdatasync of a process and its threads hang for some seconds."""
+    need(shutil.which("strace"), "strace")
     with log.open("wb") as errors:
         tracer = subprocess.Popen(
             ["strace", "-f", "-p", str(pid), "-e", "trace=fdatasync", "-e", f"inject={_HANG}"],

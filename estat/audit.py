@@ -6,10 +6,10 @@ repeat. Ids are kept as spans, so a stream of any length costs its objects, not
 its events. Pure: no clock, no I/O; who reads is ``cli.audit``.
 
     complete       a record, and every id up to its last one is stored once
-    gaps           ids are neither stored nor in the DLQ that was looked at
+    gaps           ids are neither stored nor on the disk that was looked at
     repeats        ids are stored more than once
     past record    ids are stored that the record says were never given
-    waiting        ids, or the record, are in the DLQ and not stored yet
+    waiting        ids, or the record, are on disk (DLQ or journal) and not stored yet
     cut off        the stream goes on outside of the audited range
     open           no record: the stream runs, or its process was killed
 
@@ -69,7 +69,7 @@ class Evidence:
     record: int | None = None
     record_on_disk: bool = False  # the record waits in the DLQ
     instance: str = ""
-    quarantined_events: int = 0  # in unreadable DLQ files, by their names
+    quarantined_events: int = 0  # in unreadable files and ranges on disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Verdict:
     repeats: tuple[Repeat, ...]
     repeated_events: int
     past_record: tuple[Span, ...]
-    #: Ids both stored and on disk: replays that have not cleaned up yet, no repeats.
+    #: Ids both stored and on disk, from where they are about to go: no repeats.
     replaying_events: int
     quarantined_events: int
 

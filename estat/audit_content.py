@@ -17,7 +17,7 @@ from estat.audit import Span, Stored
 MAX_LINES_TOLD = 100
 
 _ID = re.compile(r"([0-9a-f]{28})-([1-9]\d{0,17})")
-_NAME = re.compile(r"(?:^|/)\d+_([A-Za-z0-9.-]+)-([0-9a-f]{28})_\d+(?:-r\d+)?\.[^/]*$")
+_NAME = re.compile(r"(?:^|/)\d+_([A-Za-z0-9.-]+)-([0-9a-f]{28})_\d+(?:-(?:r|bad)\d+)?\.[^/]*$")
 
 
 class Fault(NamedTuple):

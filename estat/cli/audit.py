@@ -1,9 +1,10 @@
 """``estat audit``: proves from the ids in the stored objects that nothing was lost or doubled.
 
 Reads and changes nothing. While a server is at work, what moves must not fall
-between two looks: events go from memory to the DLQ to the store, and the record
-of a stream comes last. So the DLQ is read first, then the records are listed,
-then the objects.
+between two looks: events go from the journal to the DLQ to the store, or from the
+journal to the store, and the record of a stream comes last. So the disk is read first,
+in that order, then the records are listed, then the objects. Where ids are missing
+after that, all is looked through once more for them (see ``audit_evidence``).
 """
 
 import argparse
@@ -15,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from estat import audit, audit_content, config
-from estat.audit import Evidence
-from estat.audit_content import Content, Fault
-from estat.cli import audit_disk, audit_target
+from estat.audit import Evidence, Span, Verdict
+from estat.audit_content import Fault
+from estat.cli import audit_disk, audit_evidence, audit_target
 from estat.cli.audit_disk import Disk
 from estat.cli.audit_reader import Reader
 from estat.cli.audit_report import Report
@@ -39,7 +40,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Reads the ids of the stored events and tells which streams are complete, "
         "open, cut off, or have gaps or repeats. Changes nothing. Exit status: 0 if every stream "
         "is complete, 1 for gaps, repeats or anything unreadable, 3 if streams are only open, "
-        "waiting in the DLQ or cut off by the range, 2 for usage and access errors.",
+        "waiting on disk or cut off by the range, 2 for usage and access errors.",
     )
     option = parser.add_argument
     option(
@@ -51,7 +52,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     option(
         "--dlq", action="append", metavar="DIR",
-        help="a DLQ directory, whose events are not missing; once for each host",
+        help="a DLQ directory, whose events and journals are not missing; once for each host",
     )  # fmt: skip
     option("--deep", action="store_true", help="read every line; else metadata where it is whole")
     option("--json", action="store_true", help="print everything as one JSON object")
@@ -102,9 +103,7 @@ def _audited(
     store = Stores(replace(settings, upload_concurrency=args.concurrency)).get(target.bucket)
     # a directory's parsing holds the interpreter's lock: threads would only wait for each other
     reader = Reader(store, 0 if target.is_directory else args.concurrency)
-    disk = None
-    if args.dlq:
-        disk = audit_disk.read(args.dlq, target, deep=args.deep, tick=_ticker(bar, "DLQ files"))
+    disk = _read_disk(target, args, bar) if args.dlq else None
     record_keys = reader.keys(target.records, _ticker(bar, "records"))
     keys = reader.keys(target.keys, _ticker(bar, "objects"))
     report = Report(target, args.deep, disk)
@@ -116,15 +115,45 @@ def _audited(
     ]
     _read_objects(reader, object_keys, report, evidence)
     if disk:
-        _add_disk(disk, report, evidence)
+        audit_evidence.add_disk(disk, report, evidence)
     if target.is_partial:
         record_keys = [key for key in record_keys if _named(key) in evidence]
     _read_records(reader, record_keys, report, evidence)
-    report.verdicts = [
+    report.verdicts = _judged(target, evidence)
+    gaps = {verdict.stream: list(verdict.missing) for verdict in report.verdicts if verdict.missing}
+    if disk and gaps:
+        _fill(gaps, reader, set(keys), report, evidence, args, bar)
+        report.verdicts = _judged(target, evidence)
+    return report
+
+
+def _judged(target: Target, evidence: dict[str, Evidence]) -> list[Verdict]:
+    return [
         audit.judge(stream, found, partial=target.is_partial)
         for stream, found in sorted(evidence.items())
     ]
-    return report
+
+
+def _read_disk(target: Target, args: argparse.Namespace, bar: ProgressBar) -> Disk:
+    return audit_disk.read(args.dlq, target, deep=args.deep, tick=_ticker(bar, "files on disk"))
+
+
+def _fill(
+    gaps: dict[str, list[Span]], reader: Reader, known: set[str], report: Report,
+    evidence: dict[str, Evidence], args: argparse.Namespace, bar: ProgressBar,
+) -> None:  # fmt: skip
+    """Look once more for ids that are missing, in the order in which they move."""
+    disk = _read_disk(report.target, args, bar)
+    keys = [
+        key
+        for key in reader.keys(report.target.keys, _ticker(bar, "objects"))
+        if key not in known and audit_content.is_object(key)
+        and audit_content.stream_of(key) in {None, *gaps}
+    ]  # fmt: skip
+    for content in reader.contents(keys, deep=report.deep):
+        audit_evidence.count(content, report)
+        audit_evidence.fill_stored(gaps, content, evidence)
+    audit_evidence.fill_on_disk(gaps, disk, evidence)
 
 
 def _read_objects(
@@ -133,48 +162,12 @@ def _read_objects(
     bar = ProgressBar(sys.stderr, len(keys))
     try:
         for content in reader.contents(keys, deep=report.deep):
-            _add_content(content, report, evidence)
+            audit_evidence.add_content(content, report, evidence)
             bar.update(
                 report.objects, lambda: f"{report.objects:,} objects, {report.lines:,} events"
             )
     finally:
         bar.close()
-
-
-def _add_content(content: Content, report: Report, evidence: dict[str, Evidence]) -> None:
-    report.objects += 1
-    report.objects_read += content.was_read
-    report.lines += content.events
-    report.bad_lines += content.bad_lines
-    report.bad_objects += any(fault.line is None for fault in content.faults)
-    report.faults += content.faults
-    for stream in content.spans:
-        found = evidence[stream]
-        found.stored += content.stored(stream)
-        # whose disk to look at, if the stream has no record
-        found.instance = found.instance or audit_content.instance_of(content.place)
-
-
-def _add_disk(disk: Disk, report: Report, evidence: dict[str, Evidence]) -> None:
-    stored = set(evidence)
-    # records last: in a part of a prefix they count only for streams that are there
-    for found in sorted(disk.found, key=lambda found: found.record is not None):
-        # of a stream that is stored here its files are ours, whatever the bucket is called
-        ours = found.same_bucket or found.stream in stored
-        if not ours or (found.record and report.target.is_partial and found.stream not in evidence):
-            disk.left_out += 1
-            continue
-        stream = evidence[found.stream]
-        stream.on_disk += found.spans
-        if found.record:
-            stream.record, stream.instance = found.record.last, found.record.instance
-            stream.record_on_disk = True
-    for name, events in disk.quarantined.items():
-        if name in evidence:
-            evidence[name].quarantined_events = events
-    report.faults += disk.faults
-    report.bad_lines += sum(fault.line is not None for fault in disk.faults)
-    report.bad_objects += sum(fault.line is None for fault in disk.faults)
 
 
 def _read_records(

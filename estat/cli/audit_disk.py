@@ -1,25 +1,26 @@
 """Reads DLQ directories for the audit: which ids lie there, which files can't be read.
 
-Nothing is changed, locked or waited for. A server may be at work: a file that
-vanishes was stored or moved on, and whoever reads the store afterwards, or the
-areas in the order in which files move, meets its events again.
+Nothing is changed, locked or waited for. A server may be at work: events move from
+the journals to the other areas to the store, and are removed from one place when they
+are in the next. Read in this order, the store last, a file that vanishes is no loss:
+its events are met again further on.
 """
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from estat import audit_content, dlq_file, encoder, files
+from estat import audit_content, dlq_file, encoder, files, stream_lock
 from estat.audit import Span
 from estat.audit_content import Fault, Record
 from estat.batch import Batch
+from estat.cli import journal_area
 from estat.cli.audit_target import Target, TargetError
-from estat.cli.dlq_files import content
-from estat.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue
+from estat.cli.dlq_files import DAMAGED_RANGE, content, is_range
+from estat.cli.journal_area import ReadJournal
+from estat.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import Unreadable
-
-_JOURNAL = "journal"
+from estat.server_directory import SERVERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,47 +40,84 @@ class Disk:
 
     paths: list[str]
     files: int = 0
-    left_out: int = 0  # files for other ranges
-    journals: int = 0  # not read
+    journals: int = 0
+    left_out: int = 0  # files and journals for other ranges
     found: list[OnDisk] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    #: Events of unreadable files, by the streams that their names tell.
+    #: Events of unreadable files and ranges, by the streams that their names tell.
     quarantined: dict[str, int] = field(default_factory=dict)
 
 
 def read(paths: list[str], target: Target, *, deep: bool, tick: Callable[[int], None]) -> Disk:
-    """Read every file. Raises TargetError if one is no DLQ directory, DiskError if one fails."""
+    """Read every file; of a shared directory, those of all its servers.
+
+    Raises TargetError if one is no DLQ directory, DiskError if a file can't be read.
+    """
     disk = Disk(paths)
     for path in paths:
-        _read(disk, path, target, deep=deep, tick=tick)
+        shared = os.path.join(path, SERVERS)
+        queues = [os.path.join(shared, name) for name in stream_lock.streams(shared)]
+        queues = list(filter(_is_queue, [*queues, path]))
+        if not queues and not os.path.isdir(shared):
+            raise TargetError(f"--dlq {path}: no DLQ directory, it has no {PENDING}/ in it")
+        for queue in queues:
+            _read(disk, queue, target, deep=deep, tick=tick)
     return disk
+
+
+def _is_queue(path: str) -> bool:
+    areas = (journal_area.AREA, PENDING, EXPIRED, QUARANTINE)
+    return any(os.path.isdir(os.path.join(path, area)) for area in areas)
 
 
 def _read(
     disk: Disk, path: str, target: Target, *, deep: bool, tick: Callable[[int], None]
 ) -> None:
-    areas = (PENDING, EXPIRED, QUARANTINE, _JOURNAL)
-    if not any(os.path.isdir(os.path.join(path, area)) for area in areas):
-        raise TargetError(f"--dlq {path}: no DLQ directory, it has no {PENDING}/ in it")
-    disk.journals += sum(1 for _ in _journals(path))
+    for entry in journal_area.entries(path):
+        read = journal_area.read(entry)
+        if read is None:
+            continue  # gone meanwhile
+        disk.journals += 1
+        tick(disk.files + disk.journals)
+        _add_journal(disk, read, target, entry.path, deep=deep)
     for entry in DeadLetterQueue(path).every():
         if entry.name.endswith(files.TEMPORARY):
             continue
-        disk.files += 1
-        tick(disk.files)
-        if entry.area == QUARANTINE:
-            _add_unreadable(disk, entry.path, entry.name, "in quarantine")
-            continue
         data = content(entry)
         if data is None:
-            disk.files -= 1  # gone meanwhile
+            continue  # gone meanwhile
+        disk.files += 1
+        tick(disk.files + disk.journals)
+        if entry.area == QUARANTINE:
+            _add_quarantined(disk, entry, data)
             continue
         try:
             batch = dlq_file.unpack(data)
         except Unreadable as exc:
-            _add_unreadable(disk, entry.path, entry.name, str(exc))
+            _add_unreadable(disk, entry, str(exc))
         else:
             _add(disk, batch, target, entry.path, deep=deep)
+
+
+def _add_journal(disk: Disk, read: ReadJournal, target: Target, path: str, *, deep: bool) -> None:
+    header = read.content.header
+    if header and not header.key.startswith(target.keys):
+        disk.left_out += 1
+        return
+    # where its events will go is lost with its first line
+    same = header is not None and header.bucket == target.bucket
+    for bad in read.damages:
+        disk.faults.append(Fault(path, None, journal_area.damage(bad)))
+        _count_unreadable(disk, read.stream, bad.events)
+    if not read.events:
+        return
+    spans = {read.stream: read.spans}
+    if deep:
+        told = audit_content.from_lines(path, read.lines)
+        disk.faults += told.faults
+        spans = told.spans
+    for stream, found in spans.items():
+        disk.found.append(OnDisk(stream, found, None, same))
 
 
 def _add(disk: Disk, batch: Batch, target: Target, path: str, *, deep: bool) -> None:
@@ -104,19 +142,33 @@ def _add(disk: Disk, batch: Batch, target: Target, path: str, *, deep: bool) -> 
         disk.found.append(OnDisk(batch.stream, [Span(batch.first, batch.last)], None, same))
 
 
-def _add_unreadable(disk: Disk, path: str, name: str, reason: str) -> None:
+def _add_quarantined(disk: Disk, entry: Entry, data: bytes) -> None:
+    if not is_range(entry):
+        _add_unreadable(disk, entry, "in quarantine")
+    elif not _is_harmless(entry, data):
+        _add_unreadable(disk, entry, DAMAGED_RANGE)
+
+
+def _is_harmless(entry: Entry, data: bytes) -> bool:
+    """Tell whether a range is what an unfinished write has left, which nobody was promised.
+
+    One at the beginning had the header at least, and nobody knows what else.
+    """
+    if entry.events or "-bad0." in entry.name:
+        return False
+    try:
+        return journal_area.is_torn(encoder.gunzip(data))
+    except ValueError:
+        return False
+
+
+def _add_unreadable(disk: Disk, entry: Entry, reason: str) -> None:
     """Count a file by its name, which is all that can be known of it."""
-    events = dlq_file.parse_name(name).events
-    disk.faults.append(Fault(path, None, f"{reason}: {events:,} events by its name"))
-    stream = audit_content.stream_of(name)
+    disk.faults.append(Fault(entry.path, None, f"{reason}: {entry.events:,} events by its name"))
+    stream = audit_content.stream_of(entry.name)
     if stream:
-        disk.quarantined[stream] = disk.quarantined.get(stream, 0) + events
+        _count_unreadable(disk, stream, entry.events)
 
 
-def _journals(path: str) -> Iterator[str]:
-    root = os.path.join(path, _JOURNAL)
-    with contextlib.suppress(FileNotFoundError), files.disk_errors("walk", root):
-        for directory, _, names in os.walk(root):
-            for name in names:
-                if name.endswith(".journal"):
-                    yield os.path.join(directory, name)
+def _count_unreadable(disk: Disk, stream: str, events: int) -> None:
+    disk.quarantined[stream] = disk.quarantined.get(stream, 0) + events

@@ -34,9 +34,7 @@ class Report:
     @property
     def exit_code(self) -> int:
         """The command's exit status: 0, 1 or 3."""
-        code = audit.exit_code(self.verdicts, bool(self.faults))
-        # a journal may hold a whole stream that nothing else names
-        return code or (3 if self.disk and self.disk.journals else 0)
+        return audit.exit_code(self.verdicts, bool(self.faults))
 
     @property
     def is_empty(self) -> bool:
@@ -59,8 +57,8 @@ class Report:
             and {
                 "paths": self.disk.paths,
                 "files": self.disk.files,
+                "journals": self.disk.journals,
                 "left_out_files": self.disk.left_out,
-                "unread_journals": self.disk.journals,
             },
         }
 
@@ -96,9 +94,8 @@ class Report:
         disk = self.disk
         if disk:
             left_out = f", {disk.left_out:,} for other ranges" if disk.left_out else ""
-            lines.append(f"on disk     {waiting:>10,}  in {disk.files:,} files{left_out}")
-        if disk and disk.journals:
-            lines.append(f"note: {disk.journals:,} journal files on disk were not read")
+            where = f"{disk.files:,} files, {disk.journals:,} journals"
+            lines.append(f"on disk     {waiting:>10,}  in {where}{left_out}")
         if self.other_objects:
             count = len(self.other_objects)
             lines.append(f"note: {count:,} objects are none of the server's, as")
@@ -172,11 +169,11 @@ def _paragraph(verdict: Verdict) -> list[str]:
         lines += _cut(map(_repeat, verdict.repeats), len(verdict.repeats), _SPANS)
     if verdict.replaying_events:
         lines.append(
-            f"  note: {verdict.replaying_events:,} ids are stored and on disk: "
-            "a replay has not cleaned up yet"
+            f"  note: {verdict.replaying_events:,} ids are stored and on disk, "
+            "where they have not been removed yet"
         )
     if verdict.quarantined_events:
-        lines.append(f"  note: {verdict.quarantined_events:,} events are in unreadable DLQ files")
+        lines.append(f"  note: {verdict.quarantined_events:,} events are unreadable on disk")
     return lines
 
 

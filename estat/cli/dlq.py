@@ -1,8 +1,9 @@
 """``estat dlq``: what lies in the dead letter queue, and what a person may do with it.
 
-``ls``, ``show``, ``verify`` and ``export`` only read, also while the server runs.
-``replay`` deletes a file after it is stored, ``rm`` with ``--yes``; each takes the
-file's lock first, and neither works beside a running server unless told so.
+``ls``, ``show``, ``verify`` and ``export`` only read, journals too, also while the
+server runs. ``replay`` deletes a file after it is stored, ``rm`` with ``--yes``; each
+takes the file's lock first, neither works beside a running server unless told so, and
+neither touches a journal.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from estat.cli import dlq_export, dlq_ls, dlq_replay, dlq_rm, dlq_verify
+from estat.cli import dlq_export, dlq_ls, dlq_replay, dlq_rm, dlq_show, dlq_verify
 from estat.cli.dlq_files import CommandError, add_files, add_while_running, open_queue
 from estat.errors import DiskError
 
@@ -52,7 +53,7 @@ def _add_show(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--events", type=_not_negative, default=3, metavar="N", help="events to print [3]"
     )
     parser.add_argument("--all", action="store_true", help="print all events")
-    parser.set_defaults(run=run, command=dlq_ls.show)
+    parser.set_defaults(run=run, command=dlq_show.show)
 
 
 def _add_verify(commands: Any, shared: argparse.ArgumentParser) -> None:

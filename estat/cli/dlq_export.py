@@ -1,19 +1,23 @@
 """``estat dlq export``: copies files elsewhere, whole or as their events alone.
 
 Never removes or replaces anything. Whole copies keep their area and slot, so the
-target is a DLQ directory itself: it can be listed, verified and replayed. Each copy
-is written like a DLQ file: whole and synced, or not at all.
+target is a DLQ directory itself: it can be listed, verified and replayed, and a server
+that starts on it recovers its journals. Each copy is written like a DLQ file: whole and
+synced, or not at all. Of a journal that is still being written it has what is there now.
 """
 
 import argparse
 import os
 import sys
+from typing import NamedTuple
 
 from estat import dlq_file, encoder, files, identity
+from estat.cli import journal_area
 from estat.cli.dlq_files import (
     CommandError,
     content,
     counted,
+    is_range,
     printable,
     relative,
     select,
@@ -21,6 +25,17 @@ from estat.cli.dlq_files import (
 from estat.cli.progress import ProgressBar
 from estat.dlq import DeadLetterQueue, Entry
 from estat.errors import DiskError, Unreadable
+
+_EVENTS, _DAMAGED = ".jsonl", ".damaged"
+
+
+class _Copy(NamedTuple):
+    """What is to be written of one file; ``problem`` is what it had to leave out."""
+
+    path: str  # within the target
+    data: bytes
+    events: int
+    problem: str = ""
 
 
 def export(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
@@ -35,9 +50,14 @@ def export(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     for number, entry in enumerate(entries):
         bar.update(number, lambda done=done: f"{done} copied")  # type: ignore[misc]
         try:
-            if _copy(dlq, entry, target, args.events):
-                done += 1
-                events += entry.events
+            copy = _events(entry) if args.events else _whole(dlq, entry)
+            if copy is None:
+                continue
+            _write(os.path.join(target, copy.path), copy.data)
+            done += 1
+            events += copy.events
+            if copy.problem:
+                raise Unreadable(copy.problem)
         except (Unreadable, DiskError, FileExistsError) as exc:
             bar.close()
             print(f"not exported {relative(dlq, entry)}: {printable(str(exc))}")
@@ -47,32 +67,60 @@ def export(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _copy(dlq: DeadLetterQueue, entry: Entry, target: str, events_only: bool) -> bool:
-    """Copy one file; False if there is nothing to copy.
+def _whole(dlq: DeadLetterQueue, entry: Entry) -> _Copy | None:
+    """Return a file as it is; None if it is gone. Raises DiskError."""
+    path = os.path.relpath(entry.path, dlq.root)
+    if journal_area.is_journal(entry):
+        read = journal_area.read(entry)
+        return None if read is None else _Copy(path, read.data, read.events)
+    data = content(entry)
+    return None if data is None else _Copy(path, data, entry.events)
 
-    A copy that is there already, byte for byte, is good as it is. Raises FileExistsError
-    for any other file in its place, Unreadable and DiskError.
+
+def _events(entry: Entry) -> _Copy | None:
+    """Return a file's events as lines; None if it is gone, or a stream's record.
+
+    A damaged range is returned as it was, under a name that says so. Raises Unreadable,
+    and DiskError.
     """
+    if journal_area.is_journal(entry):
+        return _journal_events(entry)
     data = content(entry)
     if data is None:
-        return False  # stored or moved meanwhile
-    path = os.path.join(target, os.path.relpath(entry.path, dlq.root))
-    if events_only:
+        return None
+    stem = entry.name.removesuffix(identity.SUFFIX)
+    try:
+        if is_range(entry):
+            return _Copy(stem + _DAMAGED, encoder.gunzip(data), entry.events)
         batch = dlq_file.unpack(data)
-        if not batch.events:
-            return False  # a stream's record
-        path = os.path.join(target, entry.name.removesuffix(identity.SUFFIX) + ".jsonl")
-        try:
-            data = encoder.gunzip(batch.payload)
-        except ValueError as exc:
-            raise Unreadable(str(exc)) from exc
+        lines = encoder.gunzip(batch.payload)
+    except ValueError as exc:
+        raise Unreadable(str(exc)) from exc
+    return _Copy(stem + _EVENTS, lines, entry.events) if batch.events else None
+
+
+def _journal_events(entry: Entry) -> _Copy | None:
+    """Return a journal's good groups; None if there is none. Raises Unreadable, DiskError."""
+    read = journal_area.read(entry)
+    problem = "; ".join(map(journal_area.damage, read.damages)) if read else ""
+    if read is None or not read.events:
+        if problem:
+            raise Unreadable(problem)
+        return None
+    path = f"{read.name}.{read.events}{_EVENTS}"
+    return _Copy(path, read.lines, read.events, problem and f"{problem}; the rest is exported")
+
+
+def _write(path: str, data: bytes) -> None:
+    """Write a copy; one that is there already, byte for byte, is good as it is.
+
+    Raises FileExistsError for any other file in its place, and DiskError.
+    """
     try:
         files.write_whole(path, [data], replace=False)
     except FileExistsError as exc:
-        if _holds(path, data):
-            return True
-        raise FileExistsError(f"{path} is there already, and different") from exc
-    return True
+        if not _holds(path, data):
+            raise FileExistsError(f"{path} is there already, and different") from exc
 
 
 def _holds(path: str, data: bytes) -> bool:

@@ -1,20 +1,29 @@
 """Which files of a DLQ directory a command means, and how they are named to people.
 
 Reads only. The server may work on the directory at the same time, so a file that
-was found may be gone when it is opened; that is no error.
+was found may be gone when it is opened; that is no error. Journals count as files,
+except where a command deletes what it has worked on: they are the server's.
 """
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from estat import config, files
-from estat.dlq import DeadLetterQueue, Entry
+from estat import config, files, identity
+from estat.cli import journal_area
+from estat.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import EstatError, SettingsError
+from estat.server_directory import SERVERS
 
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
+
+#: Why a file is in quarantine that has no header: it holds bytes of a journal as they were.
+DAMAGED_RANGE = "damaged range of a journal"
+
+_RANGE = re.compile(r"_\d+-bad\d+\.\d+" + re.escape(identity.SUFFIX))
 
 
 class CommandError(EstatError):
@@ -40,20 +49,32 @@ def open_queue(directory: str | None) -> DeadLetterQueue:
     root = os.path.abspath(directory)
     if not os.path.isdir(root):
         raise CommandError(f"{root} is not a directory")
+    shared = os.path.join(root, SERVERS)
+    if os.path.isdir(shared) and not os.path.isdir(os.path.join(root, PENDING)):
+        raise CommandError(
+            f"{root} is shared: each server has a directory of its own in {shared}; "
+            "name one of them with --dlq"
+        )
     return DeadLetterQueue(root)
 
 
-def select(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
-    """Return the wanted files, by default all, the oldest batch first.
+def every(dlq: DeadLetterQueue) -> Iterator[Entry]:
+    """Read all files one by one, in the order in which events move: journals come first."""
+    yield from journal_area.entries(dlq.root)
+    yield from dlq.every()
 
-    A file is wanted by its name, or by its path from here or within the DLQ. Raises
-    CommandError when there is no such file in the DLQ.
+
+def select(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
+    """Return the wanted files, journals too, by default all, the oldest first.
+
+    A file is wanted by its name, or by its path from here or within the DLQ; a journal also
+    by its stream and name. Raises CommandError when there is no such file in the DLQ.
     """
     if not wanted:
-        return sorted(dlq.every(), key=lambda entry: entry.age_key)
+        return sorted(every(dlq), key=lambda entry: entry.age_key)
     names = {os.path.basename(given) for given in wanted}
     by_name: dict[str, list[Entry]] = {}
-    for entry in dlq.every():
+    for entry in every(dlq):
         if entry.name in names:
             by_name.setdefault(entry.name, []).append(entry)
     found: dict[Entry, None] = {}
@@ -66,11 +87,32 @@ def select(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
     return sorted(found, key=lambda entry: entry.age_key)
 
 
+def select_files(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
+    """Return the wanted files of the DLQ itself, by default all, the oldest batch first.
+
+    Raises CommandError when a journal is named, or there is no such file.
+    """
+    found = select(dlq, wanted)
+    for entry in found:
+        if wanted and journal_area.is_journal(entry):
+            raise CommandError(
+                f"{relative(dlq, entry)} is a journal: only the server works on it. What a dead "
+                "process left there is recovered when a server starts on the directory"
+            )
+    return [entry for entry in found if not journal_area.is_journal(entry)]
+
+
+def is_range(entry: Entry) -> bool:
+    """Tell whether a file holds a damaged range of a journal: bytes as they were, no header."""
+    return entry.area == QUARANTINE and _RANGE.search(entry.name) is not None
+
+
 def _is_in(entry: Entry, directory: str, root: str) -> bool:
     if not directory:
         return True
     there = os.path.realpath(os.path.dirname(entry.path))
-    return there in (os.path.realpath(directory), os.path.realpath(os.path.join(root, directory)))
+    bases = ("", root, os.path.join(root, journal_area.AREA))
+    return any(there == os.path.realpath(os.path.join(base, directory)) for base in bases)
 
 
 def content(entry: Entry) -> bytes | None:

@@ -1,32 +1,31 @@
-"""``estat dlq ls`` and ``show``: what lies in the DLQ, and why.
+"""``estat dlq ls``: what lies in the DLQ, and why.
 
-``ls`` walks over the names, and opens only the files whose lines it prints, one at
-a time; with ``--limit`` it holds no more names than that. ``show`` reads as zcat
-does, so it shows a damaged file up to the damage.
+It walks over the names, and opens only the files whose lines it prints, one at a
+time; with ``--limit`` it holds no more names than that. Journals are all read, for
+their names do not tell their events.
 """
 
 import argparse
-import gzip
 import heapq
 import json
 import os
 import shutil
 import sys
 import time
-import zlib
 from collections.abc import Iterator
-from itertools import count
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from estat import dlq_file, event, files
+from estat import dlq_file
+from estat.cli import journal_area
 from estat.cli.dlq_files import (
-    CommandError,
+    DAMAGED_RANGE,
     age,
     content,
     counted,
+    every,
+    is_range,
     printable,
-    relative,
-    select,
     size,
 )
 from estat.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals, slot_of
@@ -34,6 +33,9 @@ from estat.errors import DiskError, Unreadable
 
 #: The last column is cut at the terminal's edge, but not to fewer characters than these.
 _MIN_WHY_CHARS = 30
+
+#: What is told of a journal's owner beside its reason; of other files nothing is.
+_OWNER = {True: ", its process lives", False: ", its process is dead", None: ""}
 
 _COLUMNS = "{:<10} {:<13} {:>7} {:>7} {:>10}  {}  {}  "
 
@@ -44,6 +46,8 @@ class _Seen(NamedTuple):
     opened: float
     entry: Entry
     size_bytes: int
+    #: What is known of a journal, which had to be read.
+    facts: dict[str, Any] | None = None
 
     @property
     def age_key(self) -> tuple[float, str]:
@@ -71,23 +75,73 @@ def ls(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
 
 def _walk(dlq: DeadLetterQueue, tally: list[int]) -> Iterator[_Seen]:
     """Yield all files, and add them up on the way."""
-    for entry in dlq.every():
-        try:
-            status = os.stat(entry.path)
-        except FileNotFoundError:
-            continue
-        except OSError as exc:
-            raise DiskError("stat", entry.path, exc) from exc
-        tally[0] += 1
-        tally[1] += entry.events
-        tally[2] += status.st_size
-        opened = status.st_mtime if entry.opened is None else entry.opened
-        yield _Seen(opened, entry, status.st_size)
+    for entry in every(dlq):
+        seen = _journal(entry) if journal_area.is_journal(entry) else _file(entry)
+        if seen:
+            tally[0] += 1
+            tally[1] += seen.entry.events
+            tally[2] += seen.size_bytes
+            yield seen
+
+
+def _file(entry: Entry) -> _Seen | None:
+    """Return a file by its name and size; None if it is gone. Raises DiskError."""
+    try:
+        status = os.stat(entry.path)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise DiskError("stat", entry.path, exc) from exc
+    opened = status.st_mtime if entry.opened is None else entry.opened
+    return _Seen(opened, entry, status.st_size)
+
+
+def _journal(entry: Entry) -> _Seen | None:
+    """Return a journal by its content; None if it is gone. Raises DiskError."""
+    try:
+        read = journal_area.read(entry)
+    except DiskError as exc:
+        seen = _file(entry)
+        return seen and seen._replace(facts={"reason": "not read", "error": str(exc)})
+    if read is None:
+        return None
+    damage = "; ".join(map(journal_area.damage, read.damages))
+    facts = read.facts | {"reason": journal_area.REASON, "error": damage or None}
+    counted_entry = replace(entry, events=read.events)
+    return _Seen(read.opened, counted_entry, len(read.data), facts)
 
 
 def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] | None:
     """Return what is to be told of a file; None if it is gone."""
     entry = found.entry
+    facts = _file_facts(entry) if found.facts is None else found.facts
+    if facts is None:
+        return None
+    is_journal = journal_area.is_journal(entry)
+    slot = None if is_journal else entry.slot or None
+    return {
+        "area": entry.area,
+        "slot": slot,
+        "due": slot is not None and slot <= slot_of(now),
+        "opened": found.opened,
+        "age_seconds": round(max(0.0, now - found.opened), 3),
+        "events": entry.events,
+        "size_bytes": found.size_bytes,
+        "bucket": facts.get("bucket"),
+        "key": facts.get("key"),
+        "stream": entry.slot if is_journal else facts.get("stream"),
+        "owner_alive": journal_area.is_owned(entry) if is_journal else None,
+        "file": os.path.join(entry.slot, entry.name) if is_journal else entry.name,
+        "path": os.path.relpath(entry.path, dlq.root),
+        "reason": facts["reason"],
+        "error": facts["error"],
+    }
+
+
+def _file_facts(entry: Entry) -> dict[str, Any] | None:
+    """Return what a file's header tells, with its reason and error; None if it is gone."""
+    if is_range(entry):
+        return {"reason": DAMAGED_RANGE, "error": None}
     header: dict[str, Any] = {}
     try:
         with open(entry.path, "rb") as file:
@@ -103,21 +157,7 @@ def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] 
         reason, error = "not read", str(exc)
     except OSError as exc:
         reason, error = "not read", exc.strerror
-    return {
-        "area": entry.area,
-        "slot": entry.slot or None,
-        "due": bool(entry.slot) and entry.slot <= slot_of(now),
-        "opened": found.opened,
-        "age_seconds": round(max(0.0, now - found.opened), 3),
-        "events": entry.events,
-        "size_bytes": found.size_bytes,
-        "bucket": header.get("bucket"),
-        "key": header.get("key"),
-        "file": entry.name,
-        "path": os.path.relpath(entry.path, dlq.root),
-        "reason": reason,
-        "error": error,
-    }
+    return header | {"reason": reason, "error": error}
 
 
 def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int) -> None:
@@ -125,7 +165,9 @@ def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int
     if listed:
         print(_COLUMNS.format("AREA", "FROM", "AGE", "EVENTS", "SIZE", "BUCKET", "FILE") + "WHY")
     for facts in described:
-        why = f"{facts['reason']}: {facts['error']}" if facts["error"] else str(facts["reason"])
+        why = f"{facts['reason']}{_OWNER[facts['owner_alive']]}"
+        if facts["error"]:
+            why += f": {facts['error']}"
         line = _COLUMNS.format(
             facts["area"],
             "due" if facts["due"] else facts["slot"] or "-",
@@ -148,58 +190,3 @@ def _print_json(described: Iterator[dict[str, Any]], totals: Totals) -> None:
     for number, facts in enumerate(described):
         print(",\n" if number else "\n", json.dumps(facts), sep="", end="")
     print('\n], "total": ' + json.dumps(totals._asdict()) + "}")
-
-
-def show(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
-    """Print the header and the first events of files as JSON lines; return 1 if one is damaged."""
-    code = 0
-    for entry in select(dlq, args.files):
-        try:
-            _show(dlq, entry, None if args.all else args.events)
-        except (Unreadable, DiskError) as exc:
-            sys.stdout.flush()
-            print(f"estat dlq: {relative(dlq, entry)}: {exc}", file=sys.stderr)
-            code = 1
-    return code
-
-
-def _show(dlq: DeadLetterQueue, entry: Entry, limit: int | None) -> None:
-    """Print one file. Raises Unreadable where it is damaged, and DiskError."""
-    path = os.path.relpath(entry.path, dlq.root)
-    try:
-        with files.disk_errors("read", entry.path), open(entry.path, "rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            header = dlq_file.read_header(file)
-            place = {"path": path, "area": entry.area, "slot": entry.slot or None}
-            print(json.dumps({**place, "size_bytes": size_bytes, **header}))
-            file.seek(0)
-            _show_events(file, limit)
-    except DiskError as exc:
-        if isinstance(exc.__cause__, FileNotFoundError):
-            raise CommandError(f"{path} is gone: stored or moved meanwhile", code=1) from exc
-        raise
-
-
-def _show_events(file: Any, limit: int | None) -> None:
-    with gzip.GzipFile(fileobj=file) as lines:
-        try:
-            lines.readline()  # the header
-            for _ in count() if limit is None else range(limit):
-                line = lines.readline()
-                if not line:
-                    return
-                _print_event(line)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-            raise Unreadable(f"damaged from here on: {exc}") from exc
-
-
-def _print_event(line: bytes) -> None:
-    """Print a line as it is if it is JSON; what is printed is JSON lines in any case."""
-    try:
-        event.parse(line.decode())
-    except ValueError:
-        print(json.dumps({"not_json": line.decode(errors="replace")}))
-    else:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(line.rstrip(b"\n") + b"\n")
-        sys.stdout.buffer.flush()

@@ -3,7 +3,8 @@
 By the server's own rule (see ``delivery``): each file under its lock, to the bucket
 and key that it names, after a look at what is there; deleted only once its events
 are stored. A crash or Ctrl-C between the two leaves the file, and the next replay
-finds its ids stored. Quarantine is left alone: nothing in there can be trusted.
+finds its ids stored. Quarantine is left alone: nothing in there can be trusted. So are
+journals: the server recovers those of dead processes at its next start.
 """
 
 import argparse
@@ -21,14 +22,14 @@ from estat import config, metrics
 from estat.backoff import full_jitter
 from estat.batch import Batch
 from estat.breaker import Breaker
-from estat.cli import dlq_dry_run
+from estat.cli import dlq_dry_run, journal_area
 from estat.cli.dlq_files import (
     CommandError,
     counted,
     printable,
     refuse_beside_server,
     relative,
-    select,
+    select_files,
 )
 from estat.cli.progress import ProgressBar
 from estat.config import Settings
@@ -69,13 +70,30 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
         settings = config.load()
     except SettingsError as exc:
         raise CommandError("\n".join(exc.problems)) from exc
-    entries = select(dlq, args.files)
+    entries = select_files(dlq, args.files)
     if not args.files:
         entries = [entry for entry in entries if entry.area != QUARANTINE]
     if args.dry_run:
-        return dlq_dry_run.tell(dlq, Stores(settings), paced(entries, args.rate))
-    refuse_beside_server(dlq, args.while_running)
-    return Replay(dlq, Stores(settings), settings).run(entries, args.rate)
+        code = dlq_dry_run.tell(dlq, Stores(settings), paced(entries, args.rate))
+    else:
+        refuse_beside_server(dlq, args.while_running)
+        code = Replay(dlq, Stores(settings), settings).run(entries, args.rate)
+    _tell_of_journals(dlq)
+    return code
+
+
+def _tell_of_journals(dlq: DeadLetterQueue) -> None:
+    """Print how many journals of dead processes are left: no replay takes them."""
+    count = events = 0
+    for entry in journal_area.entries(dlq.root):
+        if not journal_area.is_owned(entry) and (read := journal_area.read(entry)):
+            count += 1
+            events += read.events
+    if count:
+        print(
+            f"note: journals of dead processes are left alone: {counted(count, events)}; "
+            "a server that starts on the directory recovers them"
+        )
 
 
 class Replay:

@@ -6,14 +6,14 @@ Each file is deleted under its lock, so nobody is sending it at that moment.
 import argparse
 import os
 
-from estat.cli.dlq_files import counted, refuse_beside_server, relative, select, total_events
+from estat.cli.dlq_files import counted, refuse_beside_server, relative, select_files, total_events
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError
 
 
 def rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     """Delete the files; return 1 if one is still there, as all are without ``--yes``."""
-    entries = select(dlq, args.files)
+    entries = select_files(dlq, args.files)
     if not args.yes:
         for entry in entries:
             print(f"would delete {relative(dlq, entry)} ({counted(1, entry.events)})")

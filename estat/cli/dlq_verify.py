@@ -1,18 +1,33 @@
 """``estat dlq verify``: reads files whole and finds what is wrong with them.
 
 More than the server asks for before it uploads a file: also the lines themselves,
-one by one. Reads only, and needs no lock.
+one by one, and the journals' groups. Reads only, and needs no lock.
 """
 
 import argparse
+import io
 import sys
 from typing import Any
 
 from estat import dlq_file, encoder, event
-from estat.cli.dlq_files import content, counted, printable, relative, select
+from estat.batch import Batch
+from estat.cli import journal_area
+from estat.cli.dlq_files import (
+    DAMAGED_RANGE,
+    content,
+    counted,
+    is_range,
+    printable,
+    relative,
+    select,
+)
+from estat.cli.journal_area import ReadJournal
 from estat.cli.progress import ProgressBar
-from estat.dlq import DeadLetterQueue
+from estat.dlq import DeadLetterQueue, Entry
 from estat.errors import DiskError, Unreadable
+
+#: The reason of a file that was a journal; nothing else may lack ids in its middle.
+RECOVERED = "recovered"
 
 
 def verify(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
@@ -23,10 +38,10 @@ def verify(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     for number, entry in enumerate(entries):
         bar.update(number, lambda good=good, bad=bad: f"{good} good, {bad} bad")  # type: ignore[misc]
         try:
-            data = content(entry)
-            if data is None:
+            found = _examined(entry)
+            if found is None:
                 continue  # stored meanwhile, or moved
-            events += examine(entry.name, data)
+            events += found
             good += 1
         except (Unreadable, DiskError) as exc:
             bar.close()
@@ -35,6 +50,19 @@ def verify(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     bar.close()
     print(f"good: {counted(good, events)}; bad: {bad}")
     return 1 if bad else 0
+
+
+def _examined(entry: Entry) -> int | None:
+    """Return the events of a good file; None if it is gone. Raises Unreadable and DiskError."""
+    if journal_area.is_journal(entry):
+        read = journal_area.read(entry)
+        return None if read is None else examine_journal(read)
+    data = content(entry)
+    if data is None:
+        return None
+    if is_range(entry):
+        raise Unreadable(DAMAGED_RANGE)
+    return examine(entry.name, data)
 
 
 def examine(name: str, data: bytes) -> int:
@@ -54,15 +82,70 @@ def examine(name: str, data: bytes) -> int:
         raise Unreadable("its last line is cut off")
     if len(rows) != batch.events:
         raise Unreadable(f"{len(rows)} lines of {batch.events}")
-    if batch.last - batch.first + 1 != batch.events:
+    ids = batch.last - batch.first + 1
+    # what a damaged journal has lost lies between its first and its last event
+    with_gaps = batch.events < ids and _reason(data) == RECOVERED
+    if batch.events != ids and not with_gaps:
         raise Unreadable(f"its ids {batch.first} to {batch.last} are not {batch.events}")
-    for number, row in enumerate(rows, batch.first):
-        expected = f"{batch.stream}-{number}"
-        value = _parse(row, f"the line of id {expected}")
-        found = value.get("id") if isinstance(value, dict) else None
+    if with_gaps:
+        _check_increasing(rows, batch)
+    else:
+        _check_ids(rows, batch.stream, batch.first)
+    return batch.events
+
+
+def examine_journal(read: ReadJournal) -> int:
+    """Return the number of events of a journal. Raises Unreadable with what is wrong.
+
+    A last group that is cut off is none: it was never acknowledged, or is being written.
+    """
+    if read.damages:
+        raise Unreadable("; ".join(map(journal_area.damage, read.damages)))
+    header, groups = read.content.header, read.content.groups
+    if header is None:
+        return 0  # its first line is being written, or was when its process died
+    if header.stream != read.stream:
+        raise Unreadable(f"its events are of the stream {header.stream}")
+    following = header.first
+    for group in groups:
+        rows = read.data[group.start : group.end].split(b"\n")[:-1]
+        _check_ids(rows, header.stream, following)
+        following += group.events
+    last = read.sealed_at
+    if last is not None and last != following - 1:
+        raise Unreadable(f"its seal says {last} in place of {following - 1}")
+    return read.events
+
+
+def _check_ids(rows: list[bytes], stream: str, first: int) -> None:
+    for number, row in enumerate(rows, first):
+        expected = f"{stream}-{number}"
+        found = _id(row, f"the line of id {expected}")
         if found != expected:
             raise Unreadable(f"id {found!r} in place of {expected!r}")
-    return batch.events
+
+
+def _check_increasing(rows: list[bytes], batch: Batch) -> None:
+    previous = batch.first - 1
+    for index, row in enumerate(rows, 1):
+        found = _id(row, f"line {index}")
+        stream, _, digits = str(found).rpartition("-")
+        number = int(digits) if digits.isascii() and digits.isdigit() else 0
+        if stream != batch.stream or not previous < number <= batch.last:
+            raise Unreadable(f"id {found!r} after {batch.stream}-{previous}")
+        previous = number
+    first = _id(rows[0], "line 1")
+    if first != f"{batch.stream}-{batch.first}" or previous != batch.last:
+        raise Unreadable(f"its ids are not {batch.first} to {batch.last}")
+
+
+def _id(row: bytes, what: str) -> Any:
+    value = _parse(row, what)
+    return value.get("id") if isinstance(value, dict) else None
+
+
+def _reason(data: bytes) -> Any:
+    return dlq_file.read_header(io.BytesIO(data)).get("reason")
 
 
 def _parse(text: bytes, what: str) -> Any:

@@ -13,12 +13,15 @@ from estat import config, dlq_file, identity
 from estat.batch import crc32_of
 from estat.dlq import DeadLetterQueue
 from estat.encoder import gzip
+from estat.journal_file import pack_group
 from estat.stores import Stores
-from tests.support.client import Client
+from tests.support import accounting
+from tests.support.client import Client, Load
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.server import BIN, DEFAULTS
 from tests.unit.batches import STREAM, batch, lines
+from tests.unit.journals import JournalFile, journal
 
 OTHER = "0199c1b2f3a4" + "cd" * 8
 CREDENTIALS = {name: value for name, value in DEFAULTS.items() if name.startswith("AWS_")}
@@ -72,6 +75,13 @@ def directory(tmp_path):
 @pytest.fixture
 def s3(moto):
     return S3(moto)
+
+
+@pytest.fixture
+def faulty_s3(moto):
+    """A faulty S3 in front of the real one, healthy at first."""
+    with FaultyS3(moto.port) as running:
+        yield running
 
 
 @pytest.fixture(params=["directory", "s3"])
@@ -311,16 +321,141 @@ def test_the_directories_of_several_hosts_are_taken_together(directory, dlq, tmp
     assert (code, report["states"], report["waiting_events"]) == (3, {"waiting": 1}, 5)
 
 
-def test_with_journals_that_are_not_read_nothing_is_called_complete(directory, dlq):
+def kept(store, *numbers, **more):
+    """Return a journal of the store's bucket, with a group for each of the numbers."""
+    bucket = f"file:{store.root}" if isinstance(store, Directory) else store.bucket.name
+    made = JournalFile(first=numbers[0][0], bucket=bucket, **more)
+    for group in numbers:
+        made.group(group)
+    return made
+
+
+def test_ids_in_a_journal_are_waiting_and_not_missing(store, dlq):
+    put(store, batch(range(1, 6)), batch(range(11, 14), seq=3))
+    kept(store, [6, 7], [8, 9, 10], seq=2).write(dlq.root)
+    code, report = audit(store, "--dlq", dlq.root)
+    assert (code, report["states"]) == (3, {"waiting": 1, "open": 1})
+    assert report["streams"][0]["waiting"] == [[6, 10]]
+    assert (report["dlq"]["journals"], report["dlq"]["files"]) == (1, 0)
+
+
+def test_what_is_in_a_journal_and_stored_or_in_the_dlq_is_no_repeat(store, dlq):
+    put(store, batch(range(1, 6)))
+    spill(dlq, batch(range(6, 11), seq=2), store)
+    kept(store, range(1, 6)).write(dlq.root)
+    kept(store, range(6, 11), seq=2).write(dlq.root)
+    end(store, 10)
+    code, report = audit(store, "--dlq", dlq.root)
+    assert (code, report["states"], report["waiting_events"]) == (3, {"waiting": 1}, 5)
+    assert (report["repeated_events"], report["replaying_events"]) == (0, 5)
+
+
+def test_with_every_id_stored_a_journal_that_is_about_to_go_is_no_reason_to_doubt(store, dlq):
+    put(store, batch(range(1, 6)))
+    kept(store, range(1, 6)).seal(5).write(dlq.root)
+    end(store, 5)
+    code, report = audit(store, "--dlq", dlq.root, "--deep")
+    assert (code, report["states"]) == (0, {"complete": 1})
+
+
+def test_a_stream_that_is_in_a_journal_alone_is_waiting_and_open(directory, dlq):
+    (directory.root / "raw").mkdir(parents=True)
+    kept(directory, [1, 2]).write(dlq.root)
+    code, report = audit(directory, "--dlq", dlq.root)
+    assert (code, report["states"]) == (3, {"waiting": 1, "open": 1})
+
+
+def test_a_journal_that_is_being_written_is_no_damage(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    made = kept(directory, [6, 7], [8, 9], seq=2)
+    made.data = made.data[:-5]
+    made.write(dlq.root)
+    code, report = audit(directory, "--dlq", dlq.root)
+    assert (code, report["unreadable"]) == (3, [])
+    assert report["streams"][0]["waiting"] == [[6, 7]]
+
+
+def test_a_damaged_range_of_a_journal_is_unreadable_and_fills_no_gap(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    path = kept(directory, [6], [7, 8], [9], seq=2).flip(b'{"n":7}').write(dlq.root)
+    end(directory, 9)
+    code, report = audit(directory, "--dlq", dlq.root)
+    (stream,) = report["streams"]
+    assert (code, stream["states"]) == (1, ["gaps", "waiting"])
+    assert (stream["missing"], stream["waiting"]) == ([[7, 8]], [[6, 6], [9, 9]])
+    assert (stream["quarantined_events"], report["unreadable_objects"]) == (2, 1)
+    (fault,) = report["unreadable"]
+    assert (fault["place"], fault["reason"][:18]) == (path, "damaged from byte ")
+
+
+def test_a_range_in_quarantine_is_told_with_its_events(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    end(directory, 8)
+    dlq.put_aside(f"{batch(seq=2).name}-bad321", 3, b"garbage")
+    code, report = audit(directory, "--dlq", dlq.root)
+    assert (code, report["missing_events"], report["quarantined_events"]) == (1, 3, 3)
+    (fault,) = report["unreadable"]
+    assert fault["reason"] == "damaged range of a journal: 3 events by its name"
+
+
+def test_a_write_that_was_cut_off_by_a_crash_is_no_damage_in_quarantine_either(directory, dlq):
     put(directory, batch(range(1, 6)))
     end(directory, 5)
-    path = os.path.join(dlq.root, "journal", OTHER, "000001.journal")
-    os.makedirs(os.path.dirname(path))
-    with open(path, "wb") as file:
-        file.write(b"{}\n")
+    dlq.put_aside(f"{batch().name}-bad321", 0, lines([6])[:-9])
+    assert audit(directory, "--dlq", dlq.root)[0] == 0
+    dlq.put_aside(f"{batch().name}-bad400", 0, kept(directory, [6]).flip(b'{"n":6}').data)
+    assert audit(directory, "--dlq", dlq.root)[0] == 1
+
+
+def test_a_journal_without_its_first_line_counts_where_its_stream_is_stored(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    kept(directory, [6, 7], seq=2).flip(b"estat_journal").write(dlq.root)
+    kept(directory, [1], stream=OTHER).flip(b"estat_journal").write(dlq.root)
+    code, report = audit(directory, "--dlq", dlq.root)
+    (stream,) = report["streams"]
+    assert (code, stream["waiting"], report["dlq"]["left_out_files"]) == (1, [[6, 7]], 1)
+    assert len(report["unreadable"]) == 2
+
+
+def test_journals_for_other_buckets_and_ranges_are_left_out(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    end(directory, 5)
+    journal(stream=OTHER).write(dlq.root)
+    kept(directory, range(6, 11), seq=2, day="14").write(dlq.root)
+    code, report = audit(directory, "--dlq", dlq.root, target=directory.part("dt=2025-11-13"))
+    assert (code, report["dlq"]["left_out_files"], report["dlq"]["journals"]) == (0, 2, 2)
+
+
+def test_deep_reads_the_lines_in_a_journal(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    made = kept(directory, [6], seq=2)
+    made.data += pack_group([lines([7]), b"bad\n", lines([9])])
+    path = made.write(dlq.root)
+    assert audit(directory, "--dlq", dlq.root)[0] == 3
+    code, report = audit(directory, "--dlq", dlq.root, "--deep")
+    assert code == 1
+    assert report["streams"][0]["missing"] == [[8, 8]]
+    assert report["unreadable"][0]["place"] == path
+
+
+def test_of_a_shared_directory_those_of_all_servers_are_read(directory, tmp_path):
+    put(directory, batch(range(1, 6)))
+    end(directory, 10)
+    servers = tmp_path / "shared" / "servers"
+    (servers / "new").mkdir(parents=True)
+    kept(directory, [6, 7], seq=2).write(str(servers / STREAM))
+    spill(DeadLetterQueue(str(servers / OTHER)), batch(range(8, 11), seq=3), directory)
+    code, report = audit(directory, "--dlq", str(tmp_path / "shared"))
+    assert (code, report["states"], report["waiting_events"]) == (3, {"waiting": 1}, 5)
+
+
+def test_the_text_tells_how_much_is_on_disk(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    spill(dlq, batch(range(6, 11), seq=2), directory)
+    kept(directory, [11, 12], seq=3).write(dlq.root)
     result = run(directory.target, "--dlq", dlq.root)
     assert result.returncode == 3
-    assert "note: 1 journal files on disk were not read" in result.stdout
+    assert re.search(r"^on disk +7  in 1 files, 1 journals$", result.stdout, re.MULTILINE)
 
 
 def test_what_is_on_disk_and_stored_is_no_repeat(store, dlq):
@@ -384,12 +519,13 @@ def test_an_unreadable_file_on_disk_fills_no_gap_and_is_told(directory, dlq, are
 def test_the_audit_changes_nothing_on_disk(directory, dlq, tmp_path):
     put(directory, batch(range(1, 6)))
     spill(dlq, batch(range(6, 11), seq=2), directory)
+    kept(directory, [12], seq=3).write(dlq.root)  # and a gap before it, so all is read twice
 
     def state():
         return sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
 
     before = state()
-    audit(directory, "--dlq", dlq.root, "--deep")
+    assert audit(directory, "--dlq", dlq.root, "--deep")[0] == 1
     assert state() == before
 
 
@@ -521,6 +657,19 @@ def test_a_transient_error_is_tried_again_and_a_lasting_one_ends_the_audit(s3, m
 # --- behind a real server
 
 
+def first_time(*endings):
+    """Match each key with one of these endings once: its replay goes well."""
+    seen = set()
+
+    def matches(key):
+        if not key.endswith(tuple(f"{ending}.jsonl.gz" for ending in endings)) or key in seen:
+            return False
+        seen.add(key)
+        return True
+
+    return matches
+
+
 def against(bucket, moto, *arguments):
     result = run(
         f"s3://{bucket.name}/raw", "--json", *arguments, **CREDENTIALS, AWS_ENDPOINT_URL_S3=moto.url
@@ -550,3 +699,58 @@ def test_a_server_that_was_killed_leaves_open_streams(serve, bucket, moto):
     assert (code, report["states"]) == (3, {"open": 1})
     assert report["events"] in (420, 427)
     assert report["streams"][0]["instance"] == "test-1.example"
+
+
+def test_while_a_server_works_and_its_s3_fails_now_and_then_no_audit_finds_a_gap_or_repeat(
+    serve, faulty_s3, bucket, moto
+):
+    server = serve(via=faulty_s3, workers=2, BATCH_SIZE="500", S3_APP_RETRIES="0")
+    faulty_s3.fail("503", key=first_time(1, 5))
+    faulty_s3.fail("lands_then_resets", key=first_time(3))
+    faulty_s3.fail("lands_then_hangs", key=first_time(8))
+    states = set()
+    with Load(server, clients=2) as load:
+        for number in range(6):
+            sent = len(load.accepted)
+            eventually(lambda least=sent + 50: len(load.accepted) > least, 20, "the load runs")
+            if number == 3:
+                server.kill_worker()
+            deep = ["--deep"] if number == 2 else []
+            code, report = against(bucket, moto, "--dlq", str(server.dlq_dir), *deep)
+            found = set(report["states"])
+            assert not found & {"gaps", "repeats", "past record"}, report["streams"]
+            assert report["unreadable"] == []
+            assert code == 3
+            states |= found
+    assert "waiting" in states, "events were seen on disk"
+    faulty_s3.heal()
+    eventually(server.settled, 40, "everything is stored", last_words=server.log_text)
+    accounting.check(load.accepted, bucket.stored(), unanswered=load.unanswered)
+    assert server.stop() == 0
+    code, report = against(bucket, moto, "--dlq", str(server.dlq_dir))
+    # the killed worker had no time for its record
+    assert set(report["states"]) <= {"open", "complete"}
+    assert (code, report["waiting_events"]) == (3 if "open" in report["states"] else 0, 0)
+
+
+def test_what_a_killed_server_has_left_in_its_journals_is_waiting_and_then_stored(
+    serve, bucket, moto
+):
+    server = serve(workers=2, BATCH_SIZE="1000", FLUSH_INTERVAL="10m")
+    client = Client()
+    for _ in range(40):
+        client.must_send(server, count=5)
+    server.kill()
+    code, report = against(bucket, moto, "--dlq", str(server.dlq_dir), "--deep")
+    assert (code, report["waiting_events"], report["missing_events"]) == (3, 200, 0)
+    assert (report["dlq"]["journals"], report["unreadable"]) == (len(report["streams"]), [])
+
+    second = serve(workers=2)
+    eventually(
+        lambda: len(bucket.stored()) == 200, 30, "all of it is stored", last_words=second.log_text
+    )
+    accounting.check(client.accepted, bucket.stored())
+    assert second.stop() == 0
+    code, report = against(bucket, moto, "--dlq", str(server.dlq_dir))
+    assert (code, report["events"], report["waiting_events"]) == (3, 200, 0)
+    assert set(report["states"]) == {"open"}

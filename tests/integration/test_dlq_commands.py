@@ -12,12 +12,14 @@ from estat import dlq_file, identity
 from estat.cli.dlq_files import select
 from estat.dlq import DeadLetterQueue
 from estat.encoder import gunzip
+from estat.stream_lock import StreamLock
 from tests.support import accounting
-from tests.support.client import Client
+from tests.support.client import Client, Load
 from tests.support.dlq_dir import dlq_paths, events_on_disk
 from tests.support.eventually import eventually
 from tests.support.server import BIN, DEFAULTS, free_port
-from tests.unit.batches import batch, lines
+from tests.unit.batches import STREAM, batch, lines
+from tests.unit.journals import journal
 
 NOW = 1763017800.0
 
@@ -116,6 +118,13 @@ def test_a_directory_that_is_not_there_is_exit_2(tmp_path, command):
     result = estat(*command, "--dlq", "nowhere", cwd=tmp_path)
     assert result.returncode == 2
     assert "is not a directory" in result.stderr
+
+
+def test_of_a_shared_directory_one_servers_must_be_named(tmp_path):
+    (tmp_path / "servers").mkdir()
+    result = estat("ls", "--dlq", str(tmp_path), cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "is shared: each server has a directory of its own" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "rm", "replay"])
@@ -351,6 +360,56 @@ def dlq_paths_of(dlq):
     return [entry.path for entry in dlq.every()]
 
 
+# --- journals
+
+
+@pytest.mark.parametrize("command", [["replay"], ["replay", "--dry-run"], ["rm"], ["rm", "--yes"]])
+def test_a_journal_that_is_named_is_left_alone_and_exit_2(dlq, directory, command):
+    path = journal(bucket=directory).write(dlq.root)
+    result = estat(
+        *command, f"{STREAM}/000001.journal", cwd=dlq.root, DLQ_DIR=dlq.root, RAW_BUCKET=directory
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"journal/{STREAM}/000001.journal is a journal" in result.stderr
+    assert "recovered when a server starts" in result.stderr
+    assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_replay_says_which_journals_wait_for_a_server(dlq, directory, options):
+    write(dlq, directory, 3)
+    paths = [journal(seq=seq, bucket=directory).write(dlq.root) for seq in (1, 2)]
+    result = replay(dlq, directory, *options)
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[-1] == (
+        "note: journals of dead processes are left alone: 2 files, 20 events; "
+        "a server that starts on the directory recovers them"
+    )
+    assert all(map(os.path.exists, paths))
+    assert stored(directory) == ([] if options else events(range(21, 31)))
+
+
+def test_a_replay_has_nothing_to_say_of_a_living_processes_journals(dlq, directory):
+    lock = StreamLock.create(f"{dlq.root}/journal", STREAM)
+    journal(bucket=directory).write(dlq.root)
+    result = replay(dlq, directory)
+    lock.release()
+    assert (result.returncode, result.stdout) == (0, "stored: 0 files, 0 events\n")
+
+
+def test_an_export_of_journals_is_recovered_by_a_server_that_starts_on_it(serve, bucket, tmp_path):
+    lost = DeadLetterQueue(str(tmp_path / "lost"))
+    lost.create()
+    journal(bucket=bucket.name).write(lost.root)
+    server_dlq = str(tmp_path / "dlq")  # where the server will look
+    export = estat("export", "--to", server_dlq, "--dlq", lost.root, cwd=tmp_path)
+    assert (export.returncode, export.stderr) == (0, "")
+    server = serve()
+    eventually(bucket.stored, 30, "they are stored", last_words=server.log_text)
+    assert accounting.check_ids(bucket.stored()) == {STREAM: 10}
+    assert server.stop() == 0
+
+
 # --- rm
 
 
@@ -490,6 +549,42 @@ def test_ls_reads_along_while_a_server_writes_and_replays(serve, s3, bucket):
     assert most > 0
     eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
     accounting.check(client.accepted, bucket.stored())
+
+
+def test_the_journals_of_a_server_are_read_along_while_it_writes_and_after_it_was_killed(
+    serve, bucket
+):
+    server = serve(workers=2, BATCH_SIZE="50")
+    root = str(server.dlq_dir)
+
+    def run(*arguments):
+        result = estat(*arguments, "--dlq", root, cwd=root)
+        assert (result.returncode, result.stderr) == (0, ""), result
+        return result.stdout
+
+    owners = []
+    with Load(server, clients=2) as load:
+        for number in range(3):
+            eventually(lambda least=50 * number: len(load.accepted) > least, 20, "the load runs")
+            found = json.loads(run("ls", "--json"))["files"]
+            assert {told["reason"] for told in found} <= {"not stored yet"}
+            assert not [told for told in found if told["error"]]
+            owners += [told["owner_alive"] for told in found]
+            assert run("verify").endswith("; bad: 0\n")
+            run("export", "--events", "--to", f"{root}-export{number}")
+        server.kill()
+    assert owners
+    assert set(owners) == {True}
+    found = json.loads(run("ls", "--json"))["files"]
+    assert {told["owner_alive"] for told in found if told["area"] == "journal"} <= {False}
+
+    second = serve(workers=2)
+    eventually(second.settled, 30, "all is stored", last_words=second.log_text)
+    eventually(
+        lambda: set(load.accepted) <= {line["body"]["n"] for line in bucket.stored()},
+        30, "what was accepted is recovered",
+    )  # fmt: skip
+    accounting.check(load.accepted, bucket.stored(), unanswered=load.unanswered)
 
 
 def test_the_dlq_of_a_lost_host_is_replayed_without_its_server(serve, s3, moto, bucket):

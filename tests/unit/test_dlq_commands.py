@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 
@@ -12,11 +13,13 @@ from estat.batch import crc32_of
 from estat.cli import dlq_files, main
 from estat.cli.dlq_files import CommandError, select
 from estat.cli.dlq_replay import paced
-from estat.cli.dlq_verify import examine
+from estat.cli.dlq_verify import RECOVERED, examine
 from estat.dlq import EXPIRED, PENDING, DeadLetterQueue
 from estat.encoder import gzip
 from estat.errors import Unreadable
+from estat.stream_lock import StreamLock
 from tests.unit.batches import STREAM, batch, lines
+from tests.unit.journals import JournalFile, journal
 
 NOW = 1763017800.0
 
@@ -106,7 +109,7 @@ def test_ls_tells_area_slot_age_events_size_object_and_reason(dlq, capsys):
     assert told == {
         "area": "pending", "slot": "2057-07-22T09", "due": False, "opened": NOW, "events": 10,
         "size_bytes": os.path.getsize(f"{dlq.root}/pending/2057-07-22T09/{name}"),
-        "bucket": "events", "key": batch().key, "file": name,
+        "bucket": "events", "key": batch().key, "stream": STREAM, "owner_alive": None, "file": name,
         "path": f"pending/2057-07-22T09/{name}", "reason": "put_failed", "error": "503 SlowDown",
     }  # fmt: skip
     assert entry.area == PENDING
@@ -221,11 +224,11 @@ def test_a_size_has_a_unit(size_bytes, shown):
 # --- what is bad
 
 
-def packed(payload_lines, **changes):
+def packed(payload_lines, reason="put_failed", **changes):
     """Return a file whose checksum is right, whatever its lines are."""
     payload = gzip(payload_lines)
     made = replace(batch(), payload=payload, crc32=crc32_of(payload), **changes)
-    return dlq_file.file_name(made), b"".join(dlq_file.pack(made, "put_failed", ""))
+    return dlq_file.file_name(made), b"".join(dlq_file.pack(made, reason, ""))
 
 
 def test_a_good_file_has_as_many_events_as_it_says():
@@ -271,6 +274,261 @@ def test_a_payload_that_is_no_gzip_is_bad():
     data = b"".join(dlq_file.pack(made, "put_failed", ""))
     with pytest.raises(Unreadable, match="gzip"):
         examine(dlq_file.file_name(made), data)
+
+
+def test_a_recovered_file_may_lack_ids_in_its_middle_if_it_says_so():
+    numbers = [1, 2, 5, 10]
+    assert examine(*packed(lines(numbers), RECOVERED, events=4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("numbers", "problem"),
+    [
+        ([1, 5, 2, 10], "id .*-2' after .*-5"),
+        ([1, 2, 2, 10], "id .*-2' after .*-2"),
+        ([1, 2, 5, 9], "its ids are not 1 to 10"),
+        ([2, 3, 5, 10], "its ids are not 1 to 10"),
+        ([1, 2, 5, 11], "id .*-11' after"),
+        ([1, 2, 10], "3 lines of 4"),
+    ],
+)
+def test_the_ids_of_a_recovered_file_increase_from_its_first_to_its_last(numbers, problem):
+    with pytest.raises(Unreadable, match=problem):
+        examine(*packed(lines(numbers), RECOVERED, events=4))
+
+
+def test_a_recovered_file_of_another_stream_is_bad():
+    name, data = packed(lines([1, 10], "0" * 28), RECOVERED, events=2)
+    with pytest.raises(Unreadable, match="after"):
+        examine(name, data)
+
+
+# --- journals
+
+
+def test_ls_tells_of_a_journal_what_its_lines_tell(dlq, capsys):
+    path = journal(opened=NOW).group(range(11, 14)).write(dlq.root)
+    found = listed(dlq, capsys)
+    (told,) = found["files"]
+    assert told.pop("age_seconds") > 0
+    assert told == {
+        "area": "journal", "slot": None, "due": False, "opened": NOW, "events": 13,
+        "size_bytes": os.path.getsize(path), "bucket": "events", "key": batch().key,
+        "stream": STREAM, "owner_alive": False, "file": f"{STREAM}/000001.journal",
+        "path": f"journal/{STREAM}/000001.journal", "reason": "not stored yet", "error": None,
+    }  # fmt: skip
+    assert (found["total"]["files"], found["total"]["events"]) == (1, 13)
+
+
+def test_ls_tells_whether_the_owner_of_a_journal_lives(dlq, capsys):
+    lock = StreamLock.create(f"{dlq.root}/journal", STREAM)
+    journal().write(dlq.root)
+    assert listed(dlq, capsys)["files"][0]["owner_alive"] is True
+    run(dlq, "ls")
+    assert capsys.readouterr().out.splitlines()[1].endswith("not stored yet, its process lives")
+    lock.release()
+    run(dlq, "ls")
+    assert capsys.readouterr().out.splitlines()[1].endswith("not stored yet, its process is dead")
+
+
+def test_ls_tells_what_is_damaged_in_a_journal(dlq, capsys):
+    JournalFile().group([1]).group([2, 3]).group([4]).flip(b'{"n":2}').write(dlq.root)
+    (told,) = listed(dlq, capsys)["files"]
+    assert (told["events"], told["reason"]) == (2, "not stored yet")
+    assert told["error"].startswith("damaged from byte ")
+    assert told["error"].endswith(", 2 events")
+
+
+def test_ls_lists_journals_and_files_together_the_oldest_batch_first(dlq, capsys):
+    young = write(dlq, seq=3, opened=NOW + 3)
+    journal(seq=2, opened=NOW + 2).write(dlq.root)
+    old = write(dlq, seq=1, opened=NOW + 1)
+    found = listed(dlq, capsys)
+    names = [told["file"] for told in found["files"]]
+    assert names == [old, f"{STREAM}/000002.journal", young]
+    assert (found["total"]["files"], found["total"]["events"]) == (3, 30)
+
+
+def test_a_journal_that_is_gone_when_it_is_read_is_not_listed(dlq, capsys, monkeypatch):
+    journal().write(dlq.root)
+    monkeypatch.setattr("estat.cli.journal_area.read", lambda entry: None)
+    assert listed(dlq, capsys) == {"files": [], "total": {"files": 0, "events": 0, "size_bytes": 0}}
+
+
+@pytest.mark.parametrize(
+    "given", ["{root}/journal/{stream}/000001.journal", "journal/{stream}/000001.journal",
+              "{stream}/000001.journal", "000001.journal"],
+)  # fmt: skip
+def test_a_journal_is_meant_by_its_stream_and_name_or_any_path_to_it(dlq, given):
+    path = journal().write(dlq.root)
+    journal(seq=2).write(dlq.root)
+    (entry,) = select(dlq, [given.format(root=dlq.root, stream=STREAM)])
+    assert entry.path == path
+
+
+def test_show_prints_what_is_known_of_a_journal_and_its_events(dlq, capsysbinary):
+    journal().seal(10).write(dlq.root)
+    assert run(dlq, "show", "000001.journal", "--events", "2") == 0
+    header, *events = capsysbinary.readouterr().out.splitlines(keepends=True)
+    about = json.loads(header)
+    assert (about["area"], about["reason"], about["key"]) == (
+        "journal", "not stored yet", batch().key
+    )  # fmt: skip
+    assert (about["first"], about["last"], about["events"], about["sealed"]) == (1, 10, 10, True)
+    assert b"".join(events) == lines([1, 2])
+
+
+def test_show_prints_the_good_groups_of_a_damaged_journal_and_says_what_is_damaged(
+    dlq, capsysbinary
+):
+    JournalFile().group([1]).group([2, 3]).group([4]).flip(b'{"n":2}').write(dlq.root)
+    assert run(dlq, "show", "000001.journal", "--all") == 1
+    out, err = capsysbinary.readouterr()
+    assert out.endswith(lines([1, 4]))
+    assert b"damaged from byte" in err
+
+
+def test_show_of_a_journal_that_is_gone_meanwhile_says_so(dlq, capsys, monkeypatch):
+    journal().write(dlq.root)
+    monkeypatch.setattr("estat.cli.journal_area.read", lambda entry: None)
+    assert run(dlq, "show", "000001.journal") == 1
+    assert "is gone: stored or moved meanwhile" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("made", "events"),
+    [
+        (journal().group(range(11, 14)), 13),
+        (journal().seal(10), 10),
+        (JournalFile(), 0),
+        (JournalFile(first=7).group([7, 8]), 2),
+    ],
+)
+def test_a_good_journal_has_the_events_of_its_groups(dlq, capsys, made, events):
+    made.write(dlq.root)
+    assert run(dlq, "verify") == 0
+    count = "1 event" if events == 1 else f"{events} events"
+    assert capsys.readouterr().out == f"good: 1 file, {count}; bad: 0\n"
+
+
+@pytest.mark.parametrize("left", [0, 20, -1, -200])
+def test_a_journal_that_is_still_being_written_is_good(dlq, left):
+    made = journal().group(range(11, 21))
+    made.data = made.data[:left]
+    made.write(dlq.root)
+    assert run(dlq, "verify") == 0
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (journal().group([11]).flip(b'{"n":2}'), "damaged from byte .*, 10 events"),
+        (journal().flip(b"estat_journal"), "damaged from byte 0 to"),
+        (JournalFile().group([1, 2]).group([4]), "id .*-4' in place of .*-3"),
+        (JournalFile().group([1, 3]), "id .*-3' in place of .*-2"),
+        (JournalFile().group([2]), "id .*-2' in place of .*-1"),
+        (journal().seal(11), "its seal says 11 in place of 10"),
+        (JournalFile().group([1]).flip(b'{"n":1}'), "damaged from byte"),
+    ],
+)
+def test_a_journal_is_bad_by_its_checksums_ids_and_seal(dlq, capsys, made, problem):
+    made.write(dlq.root)
+    assert run(dlq, "verify") == 1
+    assert re.search(f"^bad   journal/{STREAM}/000001.journal: .*{problem}",
+                     capsys.readouterr().out)  # fmt: skip
+
+
+def test_a_journal_in_another_streams_directory_is_bad(dlq, capsys):
+    made = journal()
+    made.stream = "0199c1b2f3a4" + "cd" * 8
+    made.write(dlq.root)
+    assert run(dlq, "verify") == 1
+    assert f"its events are of the stream {STREAM}" in capsys.readouterr().out
+
+
+def exported(dlq, tmp_path, *arguments):
+    """Return the exit code and the files of an export, by their paths."""
+    out = tmp_path / "out"
+    code = run(dlq, "export", "--to", str(out), *arguments)
+    return code, {str(path.relative_to(out)): path.read_bytes()
+                  for path in out.rglob("*") if path.is_file()}  # fmt: skip
+
+
+def test_an_exported_journal_is_its_lines(dlq, tmp_path):
+    journal().group(range(11, 14)).seal(13).write(dlq.root)
+    name = journal().header.name
+    assert exported(dlq, tmp_path, "--events") == (0, {f"{name}.13.jsonl": lines(range(1, 14))})
+
+
+def test_a_journal_is_exported_whole_to_where_a_server_would_recover_it(dlq, tmp_path):
+    made = journal()
+    made.write(dlq.root)
+    found = {f"journal/{STREAM}/000001.journal": made.data}
+    assert exported(dlq, tmp_path) == (0, found)
+
+
+def test_of_a_damaged_journal_the_good_groups_are_exported_and_the_rest_is_told(
+    dlq, capsys, tmp_path
+):
+    JournalFile().group([1]).group([2]).group([3]).flip(b'{"n":2}').write(dlq.root)
+    code, found = exported(dlq, tmp_path, "--events")
+    assert (code, list(found.values())) == (1, [lines([1, 3])])
+    assert re.search("not exported journal/.*: damaged from byte .*; the rest is exported",
+                     capsys.readouterr().out)  # fmt: skip
+
+
+def test_a_journal_without_events_has_nothing_to_export(dlq, tmp_path):
+    JournalFile().write(dlq.root)
+    assert exported(dlq, tmp_path, "--events") == (0, {})
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_rm_refuses_a_journal_and_deletes_nothing_else_then(dlq, capsys, lock):
+    name = write(dlq)
+    path = journal().write(dlq.root, lock=lock)
+    assert run(dlq, "rm", name, path, "--yes") == 2
+    assert "000001.journal is a journal: only the server works on it" in capsys.readouterr().err
+    assert os.path.exists(path)
+    assert len(list(dlq.every())) == 1
+
+
+# --- damaged ranges in quarantine
+
+
+@pytest.fixture
+def range_name(dlq):
+    """A damaged range in quarantine, as the recovery puts it there."""
+    name = f"{batch().name}-bad321"
+    dlq.put_aside(name, 3, lines([4]) + b"\xff\x00garbage\n" + lines([6]))
+    return dlq_file.name_for(name, 3)
+
+
+def test_a_damaged_range_is_listed_as_what_it_is(dlq, capsys, range_name):
+    (told,) = listed(dlq, capsys)["files"]
+    assert (told["area"], told["file"], told["events"]) == ("quarantine", range_name, 3)
+    assert (told["reason"], told["error"]) == ("damaged range of a journal", None)
+
+
+def test_a_damaged_range_is_shown_as_it_is(dlq, capsysbinary, range_name):
+    assert run(dlq, "show", range_name) == 0
+    about, first, second, third = capsysbinary.readouterr().out.splitlines(keepends=True)
+    assert json.loads(about)["reason"] == "damaged range of a journal"
+    assert (first, third) == (lines([4]), lines([6]))
+    assert json.loads(second)["not_json"] == "\ufffd\x00garbage\n"
+
+
+def test_a_damaged_range_is_exported_as_it_is(dlq, tmp_path, range_name):
+    code, found = exported(dlq, tmp_path, "--events")
+    data = lines([4]) + b"\xff\x00garbage\n" + lines([6])
+    assert (code, found) == (0, {range_name.replace(".jsonl.gz", ".damaged"): data})
+    code, found = exported(dlq, tmp_path)
+    assert code == 0
+    assert found[f"quarantine/{range_name}"] == gzip(data)
+
+
+def test_a_damaged_range_is_no_good_file(dlq, capsys, range_name):
+    assert run(dlq, "verify") == 1
+    assert f"bad   quarantine/{range_name}: damaged range of a journal" in capsys.readouterr().out
 
 
 # --- the pace

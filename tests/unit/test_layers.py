@@ -30,15 +30,18 @@ ROWS = [
     "resources lifecycle",
     "app gunicorn_worker gunicorn_logger gunicorn_conf",
     "wsgi",
+    "cli.lock_table",
     (
-        "cli.combined_log cli.http_post cli.progress cli.serve cli.check cli.dlq_files "
+        "cli.combined_log cli.http_post cli.progress cli.serve cli.check cli.journal_area "
         "cli.audit_target cli.audit_reader"
     ),
+    "cli.dlq_files",
     (
-        "cli.send_tally cli.dlq_dry_run cli.dlq_ls cli.dlq_verify cli.dlq_export cli.dlq_rm "
-        "cli.audit_disk"
+        "cli.send_tally cli.dlq_dry_run cli.dlq_ls cli.dlq_show cli.dlq_verify cli.dlq_export "
+        "cli.dlq_rm cli.audit_disk"
     ),
     "cli.send_input cli.send_pool cli.dlq_replay cli.audit_report",
+    "cli.audit_evidence",
     "cli.send cli.dlq cli.audit",
     "cli cli.main",
     "__main__",

@@ -1,0 +1,169 @@
+"""How the commands see journals: what is damage and what is not, and whether somebody owns them."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from estat.cli import journal_area, lock_table
+from estat.journal import DIRECTORY
+from estat.stream_lock import StreamLock
+from tests.support.eventually import eventually
+from tests.unit.batches import STREAM, lines
+from tests.unit.journals import JournalFile, journal
+
+THREE_GROUPS = JournalFile().group(range(1, 4)).group([4]).group(range(5, 11)).seal(10).data
+
+
+def read(data, tmp_path):
+    made = journal()
+    made.data = data
+    made.write(str(tmp_path))
+    (entry,) = journal_area.entries(str(tmp_path))
+    return journal_area.read(entry)
+
+
+# --- what is damage
+
+
+@given(cut=st.integers(0, len(THREE_GROUPS)))
+def test_a_journal_that_ends_anywhere_is_whole_up_to_its_last_whole_group(cut, tmp_path_factory):
+    found = read(THREE_GROUPS[:cut], tmp_path_factory.mktemp("dlq"))
+    assert found.damages == []
+    assert found.lines == lines(range(1, found.events + 1))
+    assert found.events in (0, 3, 4, 10)
+
+
+def test_a_damaged_range_in_the_middle_is_named_and_hides_no_group_behind_it(tmp_path):
+    found = read(
+        JournalFile().group([1]).group([2, 3]).group([4]).flip(b'{"n":2}').data, tmp_path
+    )  # fmt: skip
+    assert found.spans == [(1, 1), (4, 4)]
+    assert [bad.events for bad in found.damages] == [2]
+    start, end = found.damages[0].start, found.damages[0].end
+    assert journal_area.damage(found.damages[0]) == f"damaged from byte {start} to {end}, 2 events"
+
+
+def test_a_damaged_last_group_is_told_from_one_that_is_still_being_written(tmp_path):
+    found = read(JournalFile().group([1]).group([2]).flip(b'{"n":2}').data, tmp_path)
+    assert found.spans == [(1, 1)]
+    assert len(found.damages) == 1
+
+
+def test_a_lost_first_line_is_damage_and_the_groups_keep_their_ids(tmp_path):
+    found = read(journal().flip(b"estat_journal").data, tmp_path)
+    assert (found.events, found.stream, found.seq) == (10, STREAM, 1)
+    assert len(found.damages) == 1
+    assert found.facts["bucket"] is None
+
+
+def test_a_journal_that_is_gone_when_it_is_read_is_none(tmp_path):
+    path = journal().write(str(tmp_path))
+    (entry,) = journal_area.entries(str(tmp_path))
+    os.unlink(path)
+    assert journal_area.read(entry) is None
+
+
+def test_journals_come_oldest_first_and_strays_are_left_out(tmp_path):
+    other = "0199c1b2f3a5" + "00" * 8
+    paths = [journal(stream=other).write(str(tmp_path)), journal(seq=2).write(str(tmp_path)),
+             journal(seq=1).write(str(tmp_path))]  # fmt: skip
+    for stray in ("x", f".{STREAM}", "x/000001.journal", f"{STREAM}/notes.txt"):
+        path = tmp_path / DIRECTORY / stray
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir() if stray in ("x", f".{STREAM}") else path.touch()
+    assert [entry.path for entry in journal_area.entries(str(tmp_path))] == paths[::-1]
+
+
+def test_a_directory_without_journals_has_none(tmp_path):
+    assert list(journal_area.entries(str(tmp_path))) == []
+
+
+# --- whether somebody owns it
+
+
+def test_a_stream_is_owned_while_its_lock_is_held_and_not_after(tmp_path):
+    lock = StreamLock.create(str(tmp_path / DIRECTORY), STREAM)
+    journal().write(str(tmp_path))
+    (entry,) = journal_area.entries(str(tmp_path))
+    assert journal_area.is_owned(entry) is True
+    lock.release()
+    assert journal_area.is_owned(entry) is False
+
+
+def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
+    path = tmp_path / "lock"
+    program = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'w'); "
+        "fcntl.flock(file, fcntl.LOCK_EX); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program, path])
+    eventually(lambda: path.exists() and lock_table.is_held(str(path)), 20, "it is held")
+    holder.kill()
+    holder.wait()
+    assert lock_table.is_held(str(path)) is False
+
+
+def test_a_lock_on_another_file_or_a_shared_one_is_not_this_ones(tmp_path):
+    path, other = tmp_path / "lock", tmp_path / "other"
+    path.touch()
+    with other.open("w") as another, path.open() as shared:
+        fcntl.flock(another, fcntl.LOCK_EX)
+        fcntl.flock(shared, fcntl.LOCK_SH)
+        assert lock_table.is_held(str(path)) is False
+
+
+def test_a_stream_without_a_lock_file_has_no_owner(tmp_path):
+    assert lock_table.is_held(str(tmp_path / "lock")) is False
+
+
+@pytest.mark.parametrize("table", ["_LOCKS", "_DESCRIPTOR"])
+def test_where_there_is_no_such_table_nothing_is_known(tmp_path, monkeypatch, table):
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr(lock_table, table, str(tmp_path / "nothing"))
+    assert lock_table.is_held(str(tmp_path / "lock")) is None
+
+
+def test_a_device_that_stat_tells_otherwise_is_found_by_its_mount(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    with path.open("w") as file:
+        inode = os.fstat(file.fileno()).st_ino
+    for name, text in (
+        ("_LOCKS", f"1: FLOCK  ADVISORY  WRITE 1234 00:2a:{inode} 0 EOF\n"),
+        ("_MOUNTS", "27 1 0:42 / / rw - btrfs /dev/vda rw\n28 27 0:5 / /dev rw - devtmpfs d rw\n"),
+        ("_DESCRIPTOR", "pos:\t0\nmnt_id:\t27\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(lock_table, name, str(tmp_path / name))
+    assert lock_table.is_held(str(path)) is True
+    (tmp_path / "_LOCKS").write_text(f"1: -> FLOCK  ADVISORY  WRITE 1234 00:2a:{inode} 0 EOF\n")
+    assert lock_table.is_held(str(path)) is False
+
+
+def test_asking_who_owns_a_stream_never_keeps_anybody_from_adopting_it(tmp_path):
+    journal().write(str(tmp_path))
+    (entry,) = journal_area.entries(str(tmp_path))
+    end = threading.Event()
+    asked = []
+
+    def ask():
+        while not end.is_set():
+            asked.append(journal_area.is_owned(entry))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        eventually(lambda: len(asked) > 2, 20, "it is asked")
+        for _ in range(500):
+            lock = StreamLock.adopt(str(tmp_path / DIRECTORY), STREAM)
+            assert lock
+            lock.release()
+    finally:
+        end.set()
+        asking.join()
+    assert None not in asked

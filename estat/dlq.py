@@ -261,8 +261,7 @@ class DeadLetterQueue:
         """Read all files of all areas, hidden ones too."""
         with files.disk_errors("walk", self.root):
             for area in (PENDING, EXPIRED, QUARANTINE):
-                slots = [""] if area == QUARANTINE else _directories(self._area(area))
-                for slot in slots:
+                for slot in [""] if area == QUARANTINE else _growing(self._area(area)):
                     for name in _files(self._area(area, slot)):
                         yield self._entry(area, slot, name)
 
@@ -291,6 +290,14 @@ def _directories(directory: str) -> list[str]:
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     return []
+
+
+def _growing(directory: str) -> Iterator[str]:
+    """Return a directory's directories in order, those too that come to be meanwhile."""
+    last = ""
+    while newer := [name for name in _directories(directory) if name > last]:
+        yield from newer
+        last = newer[-1]
 
 
 def _remove_empty(directory: str) -> None:

@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from estat import files, journal_file, metrics
 from estat.errors import DiskError
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "journal"
 
-#: A sync that takes longer is a disk that hangs: a slow one takes a tenth of it.
+#: What takes longer is a disk that hangs: a slow one takes a tenth of it.
 _STALLED_SECONDS = 2.0
 
 
@@ -89,6 +89,10 @@ class Journal:
             with files.disk_errors("seal", self._path):
                 self._write(line)
             self.size_bytes += len(line)
+        except DiskError:
+            with contextlib.suppress(OSError):  # half a line is a bad range, and no more
+                os.ftruncate(self._descriptor, self.size_bytes)
+            raise
         finally:
             self._close()
 
@@ -131,7 +135,7 @@ class Journals:
         self._may_write = may_write  # raises DiskError if not
         self._synced = durability == "fsync"
         self._counts = counts
-        self._syncing_since: float | None = None
+        self._waiting_since: float | None = None
         self._threads = Offload(1)  # one group after the other
         self._housekeeping = Offload(1)
         self._locks: dict[str, StreamLock] = {}
@@ -140,10 +144,11 @@ class Journals:
 
     def open(self, header: Header, seq: int) -> Journal:
         """Make the journal of a new batch. Raises DiskError."""
-        self._may_write()
         path = os.path.join(self._root, header.stream, f"{seq:06d}{journal_file.SUFFIX}")
         journal = Journal(path, header, synced=self._synced)
-        self._threads.run(self._create, journal)
+        with self._waiting():
+            self._may_write()
+            self._threads.run(self._create, journal)
         self._grow(journal.size_bytes)
         return journal
 
@@ -157,8 +162,8 @@ class Journals:
         try:
             self._may_write()
             if self._synced:
-                self._syncing_since = time.monotonic()
-                self._threads.run(journal.append, lines)
+                with self._waiting():
+                    self._threads.run(journal.append, lines)
             else:
                 journal.append(lines)  # microseconds into the page cache; a hop to a thread is 40
         except DiskError:
@@ -167,14 +172,13 @@ class Journals:
                 self._counts.count(metrics.IN_DOUBT, len(lines))
             raise
         finally:
-            self._syncing_since = None
             self._counts.observe(metrics.COMMIT_SECONDS, time.perf_counter() - started)
             self._grow(journal.size_bytes - before)
 
     @property
     def stalled(self) -> bool:
         """Whether the disk lets a group wait for so long that no other should join it."""
-        since = self._syncing_since
+        since = self._waiting_since
         return since is not None and time.monotonic() - since > _STALLED_SECONDS
 
     def trusted(self, journal: Journal) -> bool:
@@ -214,6 +218,14 @@ class Journals:
             except DiskError as exc:
                 log.warning("journal_directory_left", extra={"error": str(exc)})
         self._locks.clear()
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._waiting_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waiting_since = None
 
     def _create(self, journal: Journal) -> None:
         stream = journal.header.stream

@@ -52,7 +52,10 @@ class Group(NamedTuple):
 
 
 class BadRange(NamedTuple):
-    """Bytes that can't be trusted, and how many events must have been among them."""
+    """Bytes that can't be trusted, and how many events must have been among them.
+
+    Without any bytes: events that are missing though nothing else is wrong.
+    """
 
     start: int
     end: int
@@ -109,14 +112,17 @@ def parse(data: bytes) -> Content:
             sealed, group = True, None
             header, last = header or seal[0], seal[1]
             start, following = match.start(), last + 1
-        if start > position:
-            expected = group.first if group else following
-            bad.append(BadRange(position, start, max(0, expected - (number or expected))))
+        expected = group.first if group else following
+        missing = max(0, expected - (number or expected))
+        if start > position or missing:
+            bad.append(BadRange(position, start, missing))
         if group:
             groups.append(group)
         position, number = match.end(), following
     if position < len(data):
-        bad.append(BadRange(position, len(data), 0))
+        # nothing behind it tells what is missing; its own trailers do, if there are any
+        told = sum(int(match[1] or 0) for match in _TRAILER.finditer(data, position))
+        bad.append(BadRange(position, len(data), told))
     return Content(header, groups, bad, sealed)
 
 

@@ -254,9 +254,7 @@ def on_exit(server: Any) -> None:
         extra={**terms._asdict(), "lost": terms.lost},
     )
     directory: ServerDirectory | None = _inherited.get("directory")
-    if directory:
-        directory.release(empty=not (terms.pending or terms.in_dlq))
-    if terms.lost:
+    if terms.lost or (directory and not directory.release()):
         sys.exit(1)
 
 

@@ -80,11 +80,9 @@ class Pipeline:
             self._stores, settings.raw_bucket, settings.s3_timeout, self.counts, self._breaker
         )
         self._lease = Lease(settings.dlq_dir) if settings.dlq_shared else None
-        self._journals = Journals(
-            settings.dlq_dir, settings.durability, self.counts,
-            self._lease.check if self._lease else lambda: None,
-        )  # fmt: skip
-        self._spool = Spool(dlq, self._journals, self._capacity, self._ledger, disk)
+        may_write = self._lease.check if self._lease else lambda: None
+        self._journals = Journals(settings.dlq_dir, settings.durability, self.counts, may_write)
+        self._spool = Spool(dlq, self._journals, self._capacity, self._ledger, disk, may_write)
         self._uploader = Uploader(
             self._delivery, self._breaker, self._spool, self._journals, self._ledger,
             self._capacity, disk, self.counts, settings,

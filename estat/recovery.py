@@ -43,15 +43,18 @@ _QUIET_LOOKS = 3
 def pending_events(dlq_dir: str, since: float) -> int:
     """Count the events in the journals of streams that began after ``since`` (unix seconds).
 
-    Blocks. Raises DiskError.
+    A journal that can't be read is logged and counts for nothing. Blocks. Raises DiskError.
     """
     root = os.path.join(dlq_dir, journal.DIRECTORY)
-    return sum(
-        events_in(files.read_whole(path))
-        for stream in stream_lock.streams(root)
-        if (identity.started_at(stream) or 0.0) >= since
-        for path in stream_lock.journals(os.path.join(root, stream))
-    )
+    events = 0
+    for stream in stream_lock.streams(root):
+        if (identity.started_at(stream) or 0.0) >= since:
+            for path in stream_lock.journals(os.path.join(root, stream)):
+                try:
+                    events += events_in(files.read_whole(path))
+                except DiskError as exc:
+                    log.error("journal_not_read", extra={"error": str(exc)})
+    return events
 
 
 class Recovered(NamedTuple):
@@ -136,8 +139,9 @@ class Recovery:
             events += self._keep(stream, path, content, orphans)
             batches += 1
             self._threads.run(files.remove, path)
-        facts = {"stream": stream, "batches": batches, "events": events}
-        log.warning("journals_recovered", extra=facts)
+        if batches:
+            facts = {"stream": stream, "batches": batches, "events": events}
+            log.warning("journals_recovered", extra=facts)
 
     def _keep(self, stream: str, path: str, content: bytes, orphans: bool) -> int:
         """Bring what a journal holds to the DLQ; return the number of events."""

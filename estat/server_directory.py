@@ -19,13 +19,16 @@ import time
 from estat import files, identity
 from estat.errors import DiskError
 from estat.offload import Offload
-from estat.stream_lock import StreamLock
+from estat.stream_lock import LOCK, StreamLock
 
 SERVERS = "servers"
 HEARTBEAT = "heartbeat"
 
 #: How long an owner goes on writing that can't renew its heartbeat.
 LEASE_SECONDS = 20.0
+
+#: Files that hold nothing of anybody's; hidden ones are half written.
+_OWN = (LOCK, HEARTBEAT, "leader.lock")
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -46,11 +49,25 @@ class ServerDirectory:
         self.path = self._lock.path
         files.write_whole(os.path.join(self.path, HEARTBEAT), [boot_id().encode()])
 
-    def release(self, *, empty: bool) -> None:
-        """Leave the directory to others, or remove it where nothing is left in it."""
-        if empty:
+    def release(self) -> bool:
+        """Leave the directory to others, or remove it where nothing is left in it.
+
+        Tell whether it was still this server's. Blocks.
+        """
+        owned = os.path.exists(os.path.join(self.path, HEARTBEAT))
+        if owned and is_empty(self.path):
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
+        return owned
+
+
+def is_empty(path: str) -> bool:
+    """Tell whether neither a batch nor a journal is left in a server's directory."""
+    return not any(
+        name not in _OWN and not name.startswith(".")
+        for _, _, names in os.walk(path)
+        for name in names
+    )
 
 
 class Lease:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from collections.abc import Callable
 
 from estat import dlq_file
 from estat.batch import Batch
@@ -23,17 +24,19 @@ class Spool:
 
     def __init__(
         self, dlq: DeadLetterQueue, journals: Journals, capacity: Capacity, ledger: Ledger,
-        threads: Offload,
+        threads: Offload, may_write: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
         self._dlq = dlq
         self._journals = journals
         self._capacity = capacity
         self._ledger = ledger
         self._threads = threads
+        self._may_write = may_write  # raises DiskError if not
 
     def spill(self, batch: Batch, reason: str, error: str) -> None:
         """Write a batch to the DLQ. Raises DiskError; the batch is then where it was."""
         try:
+            self._may_write()
             size = self._write(batch, dlq_file.pack(batch, reason, error))
         except DiskError as exc:
             self._capacity.failed(exc)

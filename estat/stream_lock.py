@@ -40,7 +40,8 @@ class StreamLock:
         hidden = os.path.join(root, _HIDDEN + stream)
         with files.disk_errors("create", path):
             files.make_directories(root)
-            os.mkdir(hidden)
+            with contextlib.suppress(FileExistsError):  # an attempt that the disk refused
+                os.mkdir(hidden)
             descriptor = -1
             try:
                 descriptor = _open(hidden)
@@ -63,7 +64,7 @@ class StreamLock:
         with files.disk_errors("lock", path):
             try:
                 descriptor = _open(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

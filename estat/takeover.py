@@ -104,8 +104,9 @@ class Takeover:
                 self._threads.run(claim.move, target)
             self._ledger.adopt(entry.events, 1, claim.size_bytes)
             files_taken += 1
-        if not self._threads.run(_has_journals, path):
-            self._threads.run(_remove, path)
+        if self._threads.run(_has_journals, path):
+            return  # one that can't be read: another look may
+        self._threads.run(_remove, path)
         log.warning("server_taken_over", extra={"directory": path, "files": files_taken})
 
 

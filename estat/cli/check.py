@@ -15,6 +15,7 @@ from estat.batch import crc32_of
 from estat.config import Settings
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, ObjectExists, SettingsError, StoreDenied, StoreError
+from estat.server_directory import ServerDirectory
 from estat.stores import Store, Stores
 
 _BODY = b"written by estat check\n"
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _dlq(settings: Settings) -> bool:
     try:
+        if settings.dlq_shared:
+            return _shared(settings)
         dlq = DeadLetterQueue(settings.dlq_dir)
         dlq.create()
         totals = dlq.walk()
@@ -54,6 +57,15 @@ def _dlq(settings: Settings) -> bool:
     _line("ok", "dlq", f"{settings.dlq_dir} is writable, {totals.files} files wait in it")
     for warning in mounts.warnings(settings.dlq_dir):
         _line("warn", "dlq", f"{warning}; set DLQ_DIR to a directory on a disk that stays")
+    return True
+
+
+def _shared(settings: Settings) -> bool:
+    """Try what a server does that shares the directory. Raises DiskError."""
+    directory = ServerDirectory(settings.dlq_dir)
+    DeadLetterQueue(directory.path).create()
+    directory.release()
+    _line("ok", "dlq", f"{settings.dlq_dir} is writable, and locks work there")
     return True
 
 

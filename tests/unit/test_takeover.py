@@ -55,7 +55,7 @@ class Dead:
         dlq.write(batch, dlq_file.pack(batch, "put_failed", ""))
         self.heartbeat = self.path / HEARTBEAT
         self.heartbeat.write_text(boot)
-        directory.release(empty=False)
+        directory.release()
 
 
 @pytest.fixture

@@ -141,14 +141,17 @@ class DeadLetterQueue:
         return sum(map(len, parts))
 
     def holds(self, batch: Batch) -> bool:
-        """Tell whether a batch's file is there already, to be retried."""
+        """Tell whether a batch's file is there already, to be retried; it is durable then."""
         name = dlq_file.file_name(batch)
         with files.disk_errors("scan", self.root):
-            return any(
-                os.path.exists(self._area(area, slot, name))
-                for area in (PENDING, EXPIRED)
-                for slot in _directories(self._area(area))
-            )
+            for area in (PENDING, EXPIRED):
+                for slot in _directories(self._area(area)):
+                    if os.path.exists(self._area(area, slot, name)):
+                        # its writer may have died before it could do this
+                        files.sync_directory(self._area(area, slot))
+                        files.sync_directory(self._area(area))
+                        return True
+        return False
 
     def put_aside(self, name: str, events: int, data: bytes) -> int:
         """Write bytes that can't be trusted to the quarantine; return the file's size."""

@@ -38,14 +38,24 @@ def sync_directory(path: str) -> None:
 
 
 def make_directories(path: str) -> None:
-    """Create a directory and its parents, each durable in its own parent."""
-    if not path or os.path.isdir(path):
-        return  # the empty path is the working directory
+    """Create a directory and its parents, each durable in its own parent.
+
+    One that is there already is made durable as well: whoever made it may have failed to, may
+    have died before it could, or may be about to.
+    """
+    if not path:
+        return  # the working directory
     parent = os.path.dirname(path)
-    make_directories(parent)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path)
-    sync_directory(parent or ".")
+    there = os.path.isdir(path)
+    if not there:
+        make_directories(parent)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+    try:
+        sync_directory(parent or ".")
+    except PermissionError:
+        if not there:
+            raise  # else it lies in a directory that is not ours, and was made by others
 
 
 def read_whole(path: str) -> bytes:

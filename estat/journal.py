@@ -15,7 +15,7 @@ import errno
 import logging
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
 from estat import files, journal_file, metrics
@@ -139,6 +139,8 @@ class Journals:
         self._threads = Offload(1)  # one group after the other
         self._housekeeping = Offload(1)
         self._locks: dict[str, StreamLock] = {}
+        self._held: Counter[str] = Counter()  # journals by stream
+        self._newest = ""
         self._doubtful: list[Journal] = []
         self._finished: deque[Journal] = deque()  # to be deleted
 
@@ -149,6 +151,8 @@ class Journals:
         with self._waiting():
             self._may_write()
             self._threads.run(self._create, journal)
+        self._held[header.stream] += 1
+        self._newest = header.stream
         self._grow(journal.size_bytes)
         return journal
 
@@ -203,8 +207,12 @@ class Journals:
             log.debug("journal_not_deleted", extra={"error": str(exc)})  # mend() will tell
 
     def mend(self) -> None:
-        """Try again what the disk refused before. Raises DiskError."""
+        """Try again what the disk refused before, and tidy up after it. Raises DiskError."""
         self._delete()
+        ended = [s for s in self._locks if s < self._newest and not self._held[s]]
+        for stream in ended:
+            # it ended with a failed append, and nothing of it is left
+            self._housekeeping.run(self._locks.pop(stream).release)
         for journal in list(self._doubtful):
             self._housekeeping.run(journal.cut)
             with contextlib.suppress(ValueError):  # deleted meanwhile
@@ -243,6 +251,7 @@ class Journals:
                 raise
             if journal in self._doubtful:
                 self._doubtful.remove(journal)
+            self._held[journal.header.stream] -= 1
             self._grow(-journal.size_bytes)
 
     def _grow(self, change_bytes: int) -> None:

@@ -1,0 +1,271 @@
+"""The disk under the journals fills up, fails and turns read-only while the server runs.
+
+The claims are the same for every fault: what the disk refuses is answered with 503 and the
+reason, which /ready and the metrics name; nothing accepted is lost or doubled, nothing
+refused is stored; once the disk works the server goes on without a restart.
+"""
+
+import resource
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Serve, need
+from tests.support import accounting
+from tests.support.client import Client
+from tests.support.disks import abort, ext4, fill, read_only, tmpfs
+from tests.support.eventually import eventually
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.s3 import Bucket
+from tests.support.server import Server
+from tests.support.strace import injected, strace_path
+
+every_durability = pytest.mark.parametrize("durability", ["journal", "fsync"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with tmpfs(tmp_path / "small-disk", 2 * 1024 * 1024):
+        yield tmp_path / "small-disk"
+
+
+def refused(client: Client, server: Server, reason: str, count: int = 5) -> bool:
+    """Send events; tell whether they were refused, which must be for this reason."""
+    name = f'http_requests_rejected_total{{reason="{reason}"}}'
+    before = server.metrics()[name]
+    answer = client.send(server, count)
+    if answer.status == 202:
+        return False
+    assert answer.status == 503, answer
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert server.metrics()[name] == before + 1
+    return True
+
+
+def named(client: Client, server: Server, reason: str) -> bool:
+    """Tell whether /ready names the fault right after a request was refused for it."""
+    return refused(client, server, reason) and reason in server.problems()
+
+
+def accepts(client: Client, server: Server) -> bool:
+    return client.send(server, 5).status == 202
+
+
+def journal_paths(server: Server) -> tuple[str, ...]:
+    """Return the paths of the journals of the newest stream: the one there is, and the next."""
+    *_, stream = sorted(path for path in (server.dlq_dir / "journal").iterdir())
+    return tuple(str(stream / f"{number:06d}.journal") for number in range(1, 30))
+
+
+def goes_on(
+    client: Client, server: Server, bucket: Bucket, *, recovers: bool = False,
+    in_doubt: Iterable[str] = (),
+) -> None:  # fmt: skip
+    """Assert that all is well again; after a kill, once the journals are recovered."""
+    eventually(lambda: accepts(client, server), 20, "events are accepted again",
+               last_words=server.log_text)  # fmt: skip
+    assert not {"dlq_full", "disk_error"} & set(server.problems())
+    if recovers:
+        eventually(lambda: server.events("journals_recovered"), 30, "the journals are recovered",
+                   last_words=server.log_text)  # fmt: skip
+    eventually(lambda: not server.metrics()["dlq_files_current"], 30, "the DLQ empties",
+               last_words=server.log_text)  # fmt: skip
+    accounting.check_equation(server.metrics())
+    assert server.stop() == 0
+    accounting.check_stopped(server.logs())
+    accounting.check(client.accepted, bucket.stored(), unanswered=in_doubt)
+    assert not list(Path(server.environ["DLQ_DIR"]).glob("journal/*/*")), "all are deleted"
+
+
+# --- full
+
+
+@every_durability
+def test_a_group_that_does_not_fit_the_disk_is_refused_and_the_next_that_fits_is_taken(
+    durability: str, small_disk: Path, serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(DURABILITY=durability, DLQ_DIR=str(small_disk / "dlq"), BATCH_SIZE="10000",
+                   FLUSH_INTERVAL="2s")  # fmt: skip
+    client = Client(size_bytes=2000)
+
+    def met() -> bool:
+        """Tell whether an append has met the full disk, before the watch has noticed it."""
+        client.must_send(server, count=5)
+        ballast = fill(small_disk)
+        try:
+            assert refused(client, server, "dlq_full")
+            assert "dlq_full" in server.problems()
+            return any("append" in line["error"] for line in server.events("disk_full"))
+        finally:
+            ballast.unlink()
+            eventually(lambda: accepts(client, server), 20, "there is room again")
+
+    assert eventually(met, 40, "a journal meets the full disk", last_words=server.log_text)
+    assert server.metrics()["events_in_doubt_total"] == 0
+    goes_on(client, server, bucket)
+
+
+@every_durability
+def test_what_was_accepted_before_the_disk_was_full_survives_a_kill_and_the_outage_of_s3(
+    durability: str, small_disk: Path, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    settings = {"DURABILITY": durability, "DLQ_DIR": str(small_disk / "dlq"), "BATCH_SIZE": "10"}
+    server = serve(via=s3, S3_APP_RETRIES="0", S3_TIMEOUT="1s", **settings)
+    s3.fail("hang")
+    client = Client(size_bytes=500)
+    client.must_send(server, count=5, requests=5)
+    ballast = fill(small_disk)
+    # nor can their batches be written to the DLQ
+    eventually(lambda: server.events("disk_full"), 20, "the full disk is noticed")
+    assert refused(client, server, "dlq_full")
+    server.kill()
+    s3.heal()
+    ballast.unlink()
+    goes_on(client, serve(via=s3, **settings), bucket, recovers=True)
+
+
+# --- failing
+
+
+FAULTS = [
+    ("journal", "write:error=EIO", "disk_error"),
+    ("journal", "write:error=ENOSPC", "dlq_full"),
+    ("journal", "fsync:error=EIO", "disk_error"),
+    ("journal", "rename:error=ENOSPC", "dlq_full"),
+    ("fsync", "write:error=EIO", "disk_error"),
+    ("fsync", "fdatasync:error=EIO", "disk_error"),
+    ("fsync", "fsync:error=EIO", "disk_error"),
+    ("fsync", "rename:error=EIO", "disk_error"),
+]
+
+
+@pytest.mark.parametrize(("durability", "fault", "reason"), FAULTS)
+def test_a_failing_call_refuses_events_loses_none_and_is_left_again_without_a_restart(
+    durability: str, fault: str, reason: str, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    need(strace_path(), "strace")
+    server = serve(via=s3, DURABILITY=durability, BATCH_SIZE="20", FLUSH_INTERVAL="10m",
+                   S3_APP_RETRIES="0")  # fmt: skip
+    s3.fail("503")  # so that full batches go to the disk as well
+    client = Client()
+    client.must_send(server, count=5, requests=3)
+    paths = journal_paths(server) if fault.startswith("write") else ()
+    with injected(server.worker_pids(), fault, paths=paths):
+        eventually(lambda: named(client, server, reason), 20, "the fault is met and named",
+                   last_words=server.log_text)  # fmt: skip
+        eventually(lambda: refused(client, server, reason), 20, "it is met again")
+        accounting.check_equation(server.metrics())
+    assert server.metrics()["events_in_doubt_total"] == 0
+    s3.heal()
+    goes_on(client, server, bucket)
+
+
+@every_durability
+def test_what_was_accepted_is_kept_when_everything_is_killed_while_the_disk_fails(
+    durability: str, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    need(strace_path(), "strace")
+    server = serve(via=s3, DURABILITY=durability, BATCH_SIZE="10", S3_APP_RETRIES="0")
+    s3.fail("503")
+    client = Client()
+    client.must_send(server, count=5, requests=3)
+    with injected(server.worker_pids(), "fsync:error=EIO", "fdatasync:error=EIO"):
+        eventually(lambda: named(client, server, "disk_error"), 20, "the fault is met and named")
+        server.kill()
+    s3.heal()
+    goes_on(client, serve(via=s3, DURABILITY=durability), bucket, recovers=True)
+
+
+# --- in doubt
+
+
+def test_a_group_that_could_not_be_cut_off_is_counted_and_may_come_back_after_a_kill(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    need(strace_path(), "strace")
+    server = serve(via=s3, DURABILITY="fsync", FLUSH_INTERVAL="10m", S3_TIMEOUT="20s")
+    s3.fail("hang")  # so that the journal is still needed
+    client, doubtful = Client(), Client("doubtful")
+    client.must_send(server, count=5)
+    faults = ("fdatasync:error=EIO:when=1", "ftruncate:error=EIO", "truncate:error=EIO")
+    with injected(server.worker_pids(), *faults):
+        assert refused(doubtful, server, "disk_error", count=7)
+        assert server.metrics()["events_in_doubt_total"] == 7
+        eventually(lambda: accepts(client, server), 20, "the server goes on")
+        server.kill()
+    s3.heal()
+    second = serve(via=s3, DURABILITY="fsync")
+    goes_on(client, second, bucket, recovers=True, in_doubt=doubtful.refused)
+    stored = bucket.stored()
+    assert set(doubtful.refused) <= {line["body"]["n"] for line in stored}, "they did come back"
+    assert len(accounting.check_ids(stored)) == 3, "two streams of the first life, one more"
+
+
+@every_durability
+def test_what_could_not_be_cut_off_is_cut_off_once_the_disk_lets_it(
+    durability: str, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    need(strace_path(), "strace")
+    server = serve(via=s3, DURABILITY=durability, FLUSH_INTERVAL="10m", S3_TIMEOUT="20s")
+    s3.fail("hang")  # so that the journal is still needed
+    client, doubtful = Client(), Client("doubtful", size_bytes=1000)
+    client.must_send(server, count=5)
+    (journal,) = (server.dlq_dir / "journal").glob("*/*.journal")
+    kept_bytes = journal.stat().st_size
+    (worker,) = server.worker_pids()
+    # no file may grow further: the first part of the group is written
+    limits = resource.prlimit(worker, resource.RLIMIT_FSIZE, (kept_bytes + 2000, -1))
+    with injected([worker], "ftruncate:error=EIO", "truncate:error=EIO"):
+        assert refused(doubtful, server, "dlq_full", count=7)
+        assert server.metrics()["events_in_doubt_total"] == 7
+        assert journal.stat().st_size == kept_bytes + 2000
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, limits)
+        eventually(lambda: accepts(client, server), 20, "the server goes on")
+        assert journal.stat().st_size == kept_bytes + 2000
+    eventually(lambda: journal.stat().st_size == kept_bytes, 20, "it is cut off")
+    server.kill()
+    s3.heal()
+    second = serve(via=s3, DURABILITY=durability)
+    goes_on(client, second, bucket, recovers=True)
+    assert second.events("journal_damaged") == []
+    assert len(accounting.check_ids(bucket.stored())) == 3, "two streams of the first life"
+
+
+# --- read-only
+
+
+@every_durability
+def test_a_directory_that_turns_read_only_is_left_again_without_a_restart(
+    durability: str, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    server = serve(via=s3, DURABILITY=durability, BATCH_SIZE="20", FLUSH_INTERVAL="10m",
+                   S3_APP_RETRIES="0")  # fmt: skip
+    s3.fail("503")
+    client = Client()
+    client.must_send(server, count=5, requests=3)
+    with read_only(server.dlq_dir):
+        eventually(lambda: named(client, server, "disk_error"), 20, "it is met and named",
+                   last_words=server.log_text)  # fmt: skip
+        accounting.check_equation(server.metrics())
+    s3.heal()
+    goes_on(client, server, bucket)
+
+
+def test_with_fsync_a_file_system_that_breaks_down_has_kept_what_was_accepted(
+    tmp_path: Path, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    disk, image = tmp_path / "disk", tmp_path / "disk.img"
+    settings = {"DURABILITY": "fsync", "DLQ_DIR": str(disk / "dlq"), "BATCH_SIZE": "20"}
+    client = Client()
+    with ext4(disk, image, make=True):
+        server = serve(via=s3, FLUSH_INTERVAL="10m", S3_APP_RETRIES="0", **settings)
+        s3.fail("503")
+        client.must_send(server, count=5, requests=10)
+        abort(disk)
+        eventually(lambda: named(client, server, "disk_error"), 20, "it is met and named",
+                   last_words=server.log_text)  # fmt: skip
+        server.kill()
+    s3.heal()
+    with ext4(disk, image, make=False):
+        goes_on(client, serve(via=s3, **settings), bucket, recovers=True)

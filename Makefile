@@ -8,7 +8,7 @@ IMAGE ?= estat-ingest:latest
 PORT ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test lint check bench docs build push clean
+.PHONY: help run-local test lint check soak bench docs build push clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/mypy
 
 check: lint test ## what CI runs
+
+soak: $(VENV)/.installed-dev ## kill it at random for an hour, or for DURATION=10m, from SEED=…
+	$(BIN)/python -m tests.fault.soak $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.installed-dev ## measure costs and outages, or one: MEASURE=scan (needs wrk)
 	$(BIN)/python -m bench $(MEASURE)

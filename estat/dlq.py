@@ -153,11 +153,17 @@ class DeadLetterQueue:
                         return True
         return False
 
-    def put_aside(self, name: str, events: int, data: bytes) -> int:
-        """Write bytes that can't be trusted to the quarantine; return the file's size."""
+    def put_aside(self, name: str, events: int, data: bytes) -> int | None:
+        """Write bytes that can't be trusted to the quarantine.
+
+        Return the file's size in bytes; None if it is there already.
+        """
         content = gzip(data)
-        file_name = dlq_file.name_for(name, events)
-        files.write_whole(self._area(QUARANTINE, file_name), [content])
+        path = self._area(QUARANTINE, dlq_file.name_for(name, events))
+        try:
+            files.write_whole(path, [content], replace=False)
+        except FileExistsError:
+            return None
         return len(content)
 
     def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:

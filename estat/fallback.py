@@ -79,5 +79,6 @@ class Fallback:
     def _hand_over_claimed(self, claim: Claim) -> None:
         batch = self._threads.run(claim.read)
         self._delivery.attempt(replace(batch, bucket=self._bucket), recovered=True)
-        self._threads.run(claim.remove)
         self._ledger.hand_over(claim.entry.events, claim.size_bytes)
+        with self._ledger.removal(claim.entry.events, claim.size_bytes):
+            self._threads.run(claim.remove)

@@ -104,7 +104,7 @@ class Journal:
 
     def cut(self) -> None:
         """Try again to cut off what was refused. Blocks; raises DiskError."""
-        with files.disk_errors("truncate", self._path):
+        with files.disk_errors("truncate", self._path), contextlib.suppress(FileNotFoundError):
             os.truncate(self._path, self.size_bytes)
         self.in_doubt = False
 

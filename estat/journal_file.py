@@ -24,7 +24,9 @@ SUFFIX = ".journal"
 
 _FORMAT = 1
 _TRAILER = re.compile(
-    rb"^#(?:(\d{1,9}) (\d{1,12}) ([0-9a-f]{8})|sealed (\{[^\n]*\}))\n", re.MULTILINE
+    # also in the middle of a line: the line end in front of it may be what is damaged, and
+    # no event's line can hold either (it ends with a brace, and has no bare quote in a string)
+    rb"#(\d{1,9}) (\d{1,12}) ([0-9a-f]{8})\n|#sealed (\{[^\n]*\})\n"
 )
 _CHECKED = re.compile(rb'(\{[^\n]*),"crc32":"([0-9a-f]{8})"\}')
 _ID = re.compile(rb'\{"id":"[0-9a-f]+-(\d{1,18})"')
@@ -121,7 +123,11 @@ def parse(data: bytes) -> Content:
         position, number = match.end(), following
     if position < len(data):
         # nothing behind it tells what is missing; its own trailers do, if there are any
-        told = sum(int(match[1] or 0) for match in _TRAILER.finditer(data, position))
+        told = sum(
+            int(match[1])
+            for match in _TRAILER.finditer(data, position)
+            if match[1] and not _group(data, match)  # a good one is here for the second time
+        )
         bad.append(BadRange(position, len(data), told))
     return Content(header, groups, bad, sealed)
 

@@ -12,9 +12,12 @@ they may lie in its journals. Whoever recovers those moves them on, and settles
 what is left when no journal is: that is exactly what died with the worker.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from estat import metrics
+from estat.errors import DiskError
 from estat.metrics import Metrics
 from estat.shared import SharedPage
 
@@ -109,6 +112,19 @@ class Ledger:
             }
         )
 
+    @contextlib.contextmanager
+    def removal(self, events: int, size_bytes: int) -> Iterator[None]:
+        """Enter a DLQ file again if its removal, inside, fails: it will be met once more.
+
+        A file leaves the books before it leaves the disk. Killed in between, it is found
+        and counted as adopted; the other way round it would be missing as lost.
+        """
+        try:
+            yield
+        except DiskError:
+            self.adopt(events, 1, size_bytes)
+            raise
+
     def hand_over(self, events: int, size_bytes: int) -> None:
         """Count a DLQ file's events as handed over to FALLBACK_BUCKET."""
         self._move(
@@ -131,15 +147,16 @@ class Ledger:
             }
         )
 
-    def correct(self, events: int, files: int, size_bytes: int) -> None:
+    def correct(self, events: int, files: int, size_bytes: int, orphans: int = 0) -> None:
         """Make the DLQ's terms agree with what lies on disk, given the differences.
 
-        Events that nobody had entered are adopted. Events that vanished are in no other
-        term: they stay visible as lost.
+        Events that nobody had entered are the ``orphans`` among them, else adopted. Events
+        that vanished are in no other term: they stay visible as lost.
         """
         self._move(
             {
-                metrics.ADOPTED: max(0, events),
+                metrics.ORPHANED: -orphans,
+                metrics.ADOPTED: max(0, events) - orphans,
                 metrics.DLQ_EVENTS: events,
                 metrics.DLQ_FILES: files,
                 metrics.DLQ_BYTES: size_bytes,

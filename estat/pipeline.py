@@ -96,13 +96,14 @@ class Pipeline:
             self._journals, self._sealer, self._ledger, self._capacity, encoder, settings,
         )  # fmt: skip
         self._leader = Leader(settings.dlq_dir)
+        recount = Recount(dlq, self._ledger, page, disk)
         self._retrier = Retrier(
-            dlq, self._leader, Recount(dlq, self._ledger, page, disk), self._delivery,
+            dlq, self._leader, recount, self._delivery,
             self._breaker, self._ledger, self._capacity, self.counts, disk, settings,
         )  # fmt: skip
         recovering = Offload(1)
         self._recovery = Recovery(
-            dlq, self._leader, self._ledger, page, self._capacity, self.counts,
+            dlq, self._leader, self._ledger, recount, page, self._capacity, self.counts,
             recovering, settings,
         )  # fmt: skip
         self._takeover = Takeover(

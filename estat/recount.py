@@ -39,6 +39,23 @@ class Recount:
         cells = (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)
         return Totals(*(sum(row[cell] for row in rows) for cell in cells))
 
+    def orphaned(self) -> int:
+        """Return how many pending events dead processes left."""
+        return sum(row.read()[metrics.ORPHANED] for row in self._page.used_rows())
+
+    def unknown(self) -> Totals | None:
+        """Return what lies in the DLQ and is not in the books; None while that changes."""
+        booked = self.booked()
+        found = self._threads.run(self._dlq.walk)
+        return _difference(found, booked) if self.booked() == booked else None
+
+    def enter(self, unknown: Totals) -> None:
+        """Enter into the books what ``unknown`` has found; it is the orphans' first."""
+        # a writer that was killed between its file's rename and the entry left events on
+        # disk that the books still call pending
+        orphans = max(0, min(unknown.events, self.orphaned()))
+        self._ledger.correct(unknown.events, unknown.files, unknown.size_bytes, orphans=orphans)
+
     def booked_empty(self, booked: Totals) -> None:
         """Look, now and then, for files that the books do not know."""
         if self._mismatch or time.monotonic() >= self._look_at:
@@ -50,15 +67,17 @@ class Recount:
         self._compare(booked, self._threads.run(self._dlq.walk))
 
     def _compare(self, booked: Totals, found: Totals) -> None:
-        if found == booked:
+        if found == booked or self.booked() != booked:
             self._mismatch = None
         elif self._mismatch != (booked, found):
             self._mismatch = (booked, found)
         else:
             self._mismatch = None
+            self.enter(_difference(found, booked))
             events = found.events - booked.events
-            self._ledger.correct(
-                events, found.files - booked.files, found.size_bytes - booked.size_bytes
-            )
             facts = {"unknown": max(0, events), "vanished": max(0, -events)}
             log.warning("dlq_recounted", extra={"files": found.files, **facts})
+
+
+def _difference(found: Totals, booked: Totals) -> Totals:
+    return Totals(*(there - entered for there, entered in zip(found, booked, strict=True)))

@@ -12,14 +12,13 @@ file, durable, then the books, then the journal goes.
 
 import logging
 import os
-from typing import NamedTuple
 
 from gevent.event import Event
 
 from estat import files, identity, journal, metrics, stream_lock
 from estat.capacity import Capacity
 from estat.config import Settings
-from estat.dlq import DeadLetterQueue
+from estat.dlq import DeadLetterQueue, Totals
 from estat.dlq_file import pack
 from estat.errors import DiskError
 from estat.leader import Leader
@@ -27,6 +26,7 @@ from estat.ledger import Ledger
 from estat.log import Seldom
 from estat.metrics import Metrics
 from estat.offload import Offload
+from estat.recount import Recount
 from estat.salvage import events_in, salvage
 from estat.shared import SharedPage
 from estat.stream_lock import StreamLock
@@ -57,23 +57,18 @@ def pending_events(dlq_dir: str, since: float) -> int:
     return events
 
 
-class Recovered(NamedTuple):
-    """One DLQ file that a journal became."""
-
-    events: int
-    size_bytes: int
-
-
 class Recovery:
     """The loop that looks for dead streams."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, leader: Leader, ledger: Ledger, page: SharedPage,
-        capacity: Capacity, counts: Metrics, threads: Offload, settings: Settings,
+        self, dlq: DeadLetterQueue, leader: Leader, ledger: Ledger, recount: Recount,
+        page: SharedPage, capacity: Capacity, counts: Metrics, threads: Offload,
+        settings: Settings,
     ) -> None:  # fmt: skip
         self._dlq = dlq
         self._leader = leader
         self._ledger = ledger
+        self._recount = recount
         self._page = page
         self._capacity = capacity
         self._counts = counts
@@ -82,8 +77,8 @@ class Recovery:
         self._wakeup = Event()
         self._ending = False
         self._seldom = Seldom(log)
-        self._quiet = (0, 0)  # orphans, and for how many looks they have been so many
-        self._known: list[Recovered] = []  # files that were there already
+        #: Orphans and files without an entry, and for how many looks they have been the same.
+        self._quiet: tuple[tuple[int, Totals | None], int] = ((0, None), 0)
 
     def run(self) -> None:
         """Recover until ``end``."""
@@ -149,6 +144,8 @@ class Recovery:
         batch, damages = self._threads.run(salvage, content, stream, seq, self._settings)
         for damage in damages:
             size = self._threads.run(self._dlq.put_aside, *damage)
+            if size is None:
+                continue
             self._ledger.recover(damage.events, size, orphans=orphans)
             self._counts.count(metrics.DLQ_QUARANTINED)
             log.error("journal_damaged", extra={"range": damage.name, "events": damage.events})
@@ -156,25 +153,23 @@ class Recovery:
             return 0
         parts = pack(batch, "recovered", "")
         if self._threads.run(self._dlq.holds, batch):
-            # its writer may or may not have entered it into the books: _settle will tell
-            self._known.append(Recovered(batch.events, sum(map(len, parts))))
-            return 0
+            return 0  # its writer may or may not have entered it into the books: _settle will tell
         size = self._threads.run(self._dlq.write, batch, parts)
         self._ledger.recover(batch.events, size, orphans=orphans)
         return batch.events
 
     def _settle(self, found: bool) -> None:
         """Close the books on dead processes once there is nothing left to recover."""
-        orphaned = sum(row.read()[metrics.ORPHANED] for row in self._page.used_rows())
+        orphaned = self._recount.orphaned()
+        unknown = self._recount.unknown() if orphaned > 0 else None
         same, looks = self._quiet
-        self._quiet = (orphaned, looks + 1 if orphaned == same and not found else 0)
+        now = (orphaned, unknown)
+        self._quiet = (now, looks + 1 if now == same and not found else 0)
         if self._quiet[1] < _QUIET_LOOKS:
             return
-        for known in self._known:
-            if 0 < known.events <= orphaned:
-                self._ledger.recover(*known, orphans=True)
-                orphaned -= known.events
-        self._known.clear()
+        if unknown and unknown.events > 0:
+            self._recount.enter(unknown)
+            orphaned = self._recount.orphaned()
         if orphaned:
             self._ledger.settle(orphaned)
             # a journal that held more than the books knew of is no loss

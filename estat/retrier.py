@@ -236,10 +236,11 @@ class Retrier:
                 return _AT_FAULT
             self._last_in_turn(name)
             return _FAILED
-        self._threads.run(claim.remove)
+        self._ledger.replay(claim.entry.events, claim.size_bytes)
+        with self._ledger.removal(claim.entry.events, claim.size_bytes):
+            self._threads.run(claim.remove)
         self._strikes.pop(name, None)
         self._expired_at = 0.0
-        self._ledger.replay(claim.entry.events, claim.size_bytes)
         return _STORED
 
     def _quarantined(self) -> None:
@@ -264,5 +265,6 @@ class Retrier:
                     continue
                 except StoreError:
                     return
-                self._threads.run(claim.remove)
-            self._ledger.drop(entry.events, claim.size_bytes, "unreadable")
+                self._ledger.drop(entry.events, claim.size_bytes, "unreadable")
+                with self._ledger.removal(entry.events, claim.size_bytes):
+                    self._threads.run(claim.remove)

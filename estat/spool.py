@@ -71,9 +71,11 @@ class Spool:
         claim = self._threads.run(self._dlq.oldest)
         if claim is None:
             return False
+        events, size = claim.entry.events, claim.size_bytes
         with claim:
-            self._threads.run(claim.remove)
-        self._ledger.drop(claim.entry.events, claim.size_bytes, "overflow")
+            self._ledger.drop(events, size, "overflow")
+            with self._ledger.removal(events, size):
+                self._threads.run(claim.remove)
         log.warning(
             "dlq_file_dropped", extra={"file": claim.entry.name, "events": claim.entry.events}
         )

@@ -151,5 +151,8 @@ def is_torn(tail: bytes) -> bool:
 
 def damage(bad: BadRange) -> str:
     """Return what is to be told of a damaged range."""
-    events = f", {bad.events:,} event{'s' * (bad.events != 1)}" if bad.events else ""
+    events = f"{bad.events:,} event{'s' * (bad.events != 1)}"
+    if bad.start == bad.end:
+        return f"{events} {'is' if bad.events == 1 else 'are'} missing at byte {bad.start:,}"
+    events = f", {events}" if bad.events else ""
     return f"damaged from byte {bad.start:,} to {bad.end:,}{events}"

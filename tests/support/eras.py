@@ -28,6 +28,7 @@ from estat.errors import DiskError, Refused
 from estat.journal import Journals
 from estat.ledger import Ledger
 from estat.metrics import Metrics
+from estat.recount import Recount
 from estat.recovery import Recovery
 from estat.spool import Spool
 from tests.support.tape import Killed, Tape
@@ -180,7 +181,15 @@ class Life:
         self._spool = Spool(self.dlq, self._journals, capacity, ledger, threads)
         leader: Any = SimpleNamespace(lead=lambda: True)
         self._recovery = Recovery(
-            self.dlq, leader, ledger, _PAGE, capacity, counts, threads, settings
+            self.dlq,
+            leader,
+            ledger,
+            Recount(self.dlq, ledger, _PAGE, threads),
+            _PAGE,
+            capacity,
+            counts,
+            threads,
+            settings,
         )
 
     def start(self) -> None:

@@ -199,7 +199,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def serve(self) -> None:
         s3 = self.server.s3
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True  # the sender died; the store would wait for the rest
+            return
         key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")[2]
         kind, release = s3.decide(self.command, key)
         answer = None

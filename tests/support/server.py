@@ -17,6 +17,9 @@ from tests.support.eventually import eventually
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
+#: The configuration that gunicorn is started with in production.
+CONFIG = ROOT / "conf" / "gunicorn.conf.py"
+
 _START_SECONDS = 30
 _ANSWER_SECONDS = 20
 
@@ -62,12 +65,14 @@ class Server:
     """One start of the server, in ``directory``; a context manager that leaves nothing running."""
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, str], *, workers: int = 1, gunicorn: str = ""
-    ) -> None:
+        self, directory: Path, settings: Mapping[str, str], *, workers: int = 1,
+        gunicorn: str = "", config: Path = CONFIG,
+    ) -> None:  # fmt: skip
         self.port = free_port()
         self.workers = workers
         self.dlq_dir = directory / "dlq"
         self._directory = directory
+        self._config = config
         environ = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ}
         environ |= DEFAULTS
         environ |= {
@@ -81,19 +86,24 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = directory / f"server-{self.port}.log"
 
-    def start(self) -> Self:
-        """Start it and wait until every worker is ready."""
+    def launch(self) -> Self:
+        """Start it."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [str(BIN / "gunicorn"), "-c", str(ROOT / "conf" / "gunicorn.conf.py"),
-                 "estat.wsgi:app"],
+                [str(BIN / "gunicorn"), "-c", str(self._config), "estat.wsgi:app"],
                 cwd=self._directory, env=self.environ, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        eventually(self._is_up, _START_SECONDS, "the server is ready", last_words=self.log_text)
         return self
 
-    def _is_up(self) -> bool:
+    def start(self) -> Self:
+        """Start it and wait until every worker is ready."""
+        self.launch()
+        eventually(self.is_up, _START_SECONDS, "the server is ready", last_words=self.log_text)
+        return self
+
+    def is_up(self) -> bool:
+        """Tell whether every worker is ready, or the server has ended."""
         if self.process.poll() is not None:
             return True  # the next request will fail, with the log in its message
         started = len(self.events("worker_started"))

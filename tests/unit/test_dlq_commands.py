@@ -424,10 +424,10 @@ def test_a_journal_that_is_still_being_written_is_good(dlq, left):
     [
         (journal().group([11]).flip(b'{"n":2}'), "damaged from byte .*, 10 events"),
         (journal().flip(b"estat_journal"), "damaged from byte 0 to"),
-        (JournalFile().group([1, 2]).group([4]), "id .*-4' in place of .*-3"),
+        (JournalFile().group([1, 2]).group([4]), "1 event is missing at byte"),
         (JournalFile().group([1, 3]), "id .*-3' in place of .*-2"),
-        (JournalFile().group([2]), "id .*-2' in place of .*-1"),
-        (journal().seal(11), "its seal says 11 in place of 10"),
+        (JournalFile().group([2]), "1 event is missing at byte"),
+        (journal().seal(11), "1 event is missing at byte"),
         (JournalFile().group([1]).flip(b'{"n":1}'), "damaged from byte"),
     ],
 )

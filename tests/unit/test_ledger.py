@@ -55,6 +55,67 @@ def test_a_dead_workers_pending_events_show_as_lost_and_its_counters_stay(page):
     assert (terms.accepted, terms.stored, terms.pending, terms.lost) == (5, 2, 0, 3)
 
 
+def test_what_a_dead_worker_left_in_its_journals_keeps_the_accounting_closed_at_every_step(page):
+    dead, leader = books(page, 1), books(page, 2)
+    steps = [
+        lambda: dead.accept(100),
+        lambda: dead.store(30),
+        dead.orphan,
+        lambda: leader.recover(45, 4000, orphans=True),
+        lambda: leader.recover(5, 200, orphans=True),
+        lambda: leader.recover(8, 300, orphans=False),
+        lambda: leader.replay(45, 4000),
+    ]
+    for step in steps:
+        step()
+        assert ledger.terms(page).lost == 0
+    assert ledger.terms(page) == ledger.Terms(
+        accepted=100, adopted=8, stored=75, pending=20, in_dlq=13, handed_over=0, dropped=0
+    )
+
+
+def test_orphans_are_still_told_as_pending_when_their_worker_is_forgotten(page):
+    books(page, 1).accept(5)
+    books(page, 1).orphan()
+    metrics.forget_process(page.rows[1])
+    books(page, 2).accept(2)
+    terms = ledger.terms(page)
+    assert (terms.pending, terms.lost) == (7, 0)
+    assert "events_pending 7.0" in metrics.render(page).decode()
+
+
+def test_a_recovered_file_is_counted_as_any_other_in_the_dlq(page):
+    books(page, 1).recover(5, 400, orphans=True)
+    books(page, 1).recover(2, 100, orphans=False)
+    text = metrics.render(page).decode()
+    for name, value in (("events_enqueued_total", 7), ("files_current", 2), ("size_bytes", 500)):
+        assert f"dlq_{name} {value}.0" in text
+
+
+def test_orphans_of_which_nothing_is_left_stay_visible_as_lost(page):
+    books(page, 1).accept(5)
+    books(page, 1).orphan()
+    books(page, 2).settle(3)
+    terms = ledger.terms(page)
+    assert (terms.pending, terms.adopted, terms.lost) == (2, 0, 3)
+
+
+def test_a_journal_that_held_more_than_was_pending_is_adopted_and_no_loss(page):
+    books(page, 1).accept(5)
+    books(page, 1).orphan()
+    books(page, 2).recover(9, 400, orphans=True)
+    books(page, 2).settle(-4)
+    terms = ledger.terms(page)
+    assert (terms.pending, terms.adopted, terms.in_dlq, terms.lost) == (0, 4, 9, 0)
+
+
+def test_a_worker_that_left_nothing_pending_leaves_no_orphans(page):
+    books(page, 1).accept(5)
+    books(page, 1).store(5)
+    books(page, 1).orphan()
+    assert ledger.terms(page).pending == 0
+
+
 def test_the_next_worker_in_a_slot_counts_on(page):
     books(page, 1).accept(5)
     metrics.forget_process(page.rows[1])

@@ -13,6 +13,7 @@ from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.metrics import Metrics
 from estat.offload import Offload
+from estat.recount import Recount
 from estat.recovery import Recovery
 from estat.server_directory import HEARTBEAT, SERVERS, ServerDirectory, boot_id
 from estat.takeover import SILENCE_SECONDS, Takeover
@@ -35,7 +36,17 @@ class Living:
         dlq.create()
         ledger = Ledger(counts)
         capacity = Capacity(dlq, self.page, counts, threads, 10**9, False)
-        recovery = Recovery(dlq, leader, ledger, self.page, capacity, counts, threads, settings)
+        recovery = Recovery(
+            dlq,
+            leader,
+            ledger,
+            Recount(dlq, ledger, self.page, threads),
+            self.page,
+            capacity,
+            counts,
+            threads,
+            settings,
+        )
         self.dlq = dlq
         self.takeover = Takeover(own.path, leader, recovery, ledger, capacity, threads)
 

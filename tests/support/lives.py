@@ -1,0 +1,300 @@
+"""Servers that die and come back on the same disk, the traffic that goes on, and its accounting."""
+
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Self
+
+from tests.support import accounting
+from tests.support.client import Client
+from tests.support.dlq_dir import dlq_paths
+from tests.support.eventually import eventually
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.s3 import Bucket, Endpoint
+from tests.support.server import BIN, CONFIG, Server
+
+FAILPOINTS = Path(__file__).with_name("failpoints.py")
+
+_RECOUNT_SECONDS = 15
+_SETTLE_SECONDS = 120  # an interval of the breaker's and a few recounts, on a slow machine
+
+
+_KILLED = re.compile(r"Worker \(pid:(\d+)\) was sent SIGKILL")
+_CHANCE = random.Random(1)
+
+
+class Failpoints:
+    """The settings of ``failpoints.py``, and what became of them."""
+
+    def __init__(
+        self, diary: Path, seed: str, places: tuple[str, ...], deaths: int, *,
+        up_to: int = 1, victim: str = "worker",
+    ) -> None:  # fmt: skip
+        self._places = places
+        self._deaths = deaths
+        self._diary = diary
+        self._diary.touch()
+        self.environ = {
+            "FAILPOINTS": ",".join(places),
+            "FAILPOINT_DEATHS": str(deaths),
+            "FAILPOINT_UP_TO": str(up_to),
+            "FAILPOINT_VICTIM": victim,
+            "FAILPOINT_SEED": seed,
+            "FAILPOINT_DIARY": str(diary),
+        }
+
+    @property
+    def deaths(self) -> Counter[str]:
+        """How many processes wrote that they are about to die, by place."""
+        return Counter(place for place, _ in self._lines())
+
+    @property
+    def victims(self) -> set[str]:
+        """The pids of the dead."""
+        return {pid for _, pid in self._lines()}
+
+    @property
+    def done(self) -> bool:
+        """Whether enough processes have died at every place."""
+        deaths = self.deaths
+        return all(deaths[place] >= self._deaths for place in self._places)
+
+    def _lines(self) -> list[list[str]]:
+        return [line.split() for line in self._diary.read_text().splitlines()]
+
+
+class Lives:
+    """One life of the server after the other, on one DLQ directory and one bucket."""
+
+    def __init__(
+        self, directory: Path, endpoint: Endpoint, bucket: Bucket, s3: FaultyS3,
+        *, workers: int, **settings: str,
+    ) -> None:  # fmt: skip
+        self.s3 = s3
+        self.bucket = bucket
+        self.servers: list[Server] = []
+        self._directory = directory
+        self._workers = workers
+        self._settings = (
+            endpoint.environ
+            | {"RAW_BUCKET": bucket.name, "AWS_ENDPOINT_URL_S3": s3.url, "SHUTDOWN_TIMEOUT": "6s"}
+            | settings
+        )
+
+    @property
+    def server(self) -> Server:
+        """The present life."""
+        return self.servers[-1]
+
+    @property
+    def dlq_dir(self) -> Path:
+        return self.server.dlq_dir
+
+    def launch(self, failpoints: Failpoints | None = None, **settings: str) -> Server:
+        """Begin a life, and do not wait for it."""
+        environ = self._settings | settings | (failpoints.environ if failpoints else {})
+        config = FAILPOINTS if failpoints else CONFIG
+        server = Server(self._directory, environ, workers=self._workers, config=config)
+        self.servers.append(server.launch())
+        return server
+
+    def start(self, failpoints: Failpoints | None = None, **settings: str) -> Server:
+        """Begin a life and wait until it serves."""
+        server = self.launch(failpoints, **settings)
+        self.wait_until_up()
+        return server
+
+    def wait_until_up(self) -> None:
+        server = self.server
+        eventually(server.is_up, 60, "the server is ready", last_words=server.log_text)
+        assert server.process.poll() is None, server.log_text()
+
+    def journals(self) -> list[Path]:
+        """Return the files of batches that are neither stored nor in the DLQ."""
+        return list((self.dlq_dir / "journal").glob("*/*.journal"))
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the lines of one event from the logs of all lives."""
+        return [line for server in self.servers for line in server.events(event)]
+
+    def killed(self) -> set[str]:
+        """Return the pids of the workers that died by SIGKILL, as the present arbiter saw it."""
+        return set(_KILLED.findall(self.server.log_text()))
+
+    def kill_worker(self, rng: random.Random = _CHANCE) -> bool:
+        """Kill -9 a worker, in whatever state; tell whether there was one."""
+        try:
+            os.kill(rng.choice(self.server.worker_pids()), signal.SIGKILL)
+        except (IndexError, ProcessLookupError, FileNotFoundError):
+            return False  # all of them have just died
+        return True
+
+    # --- the end
+
+    def settle(self) -> None:
+        """Heal S3 and wait until nothing that could be stored is on disk any more.
+
+        Batches that failed for long enough to look as if it was their own fault wait in a
+        later slot of the DLQ; they stay there.
+        """
+        self.s3.heal()
+        eventually(
+            lambda: not any(map(_has_members, self.servers[:-1])),
+            60, "workers without their arbiter have ended", last_words=self._last_words,
+        )  # fmt: skip
+        eventually(self._at_rest, _SETTLE_SECONDS, "all is stored", last_words=self._last_words)
+
+    def account(self, accepted: list[str], unanswered: list[str]) -> int:
+        """Stop the server, and check what is stored and what its books say; return the events.
+
+        Every accepted event is stored once, and every stream has its numbers from 1 without
+        gaps, for the bucket, for ``estat audit`` and for the server itself.
+        """
+        books = self._books()
+        code = self.server.stop()
+        self._replay_put_off()
+        assert not self.journals()
+        assert not [path for path in self.dlq_dir.rglob("*.jsonl.gz") if path.is_file()]
+        stored = self.bucket.stored()
+        accounting.check(accepted, stored, unanswered=unanswered)
+        self._audit(len(stored))
+        missing = accounting.missing(books)
+        assert not missing, f"every event is stored, and the books call {missing:g} lost: {books}"
+        accounting.check_stopped(self.server.logs())
+        assert code == 0, self._last_words()
+        return len(stored)
+
+    def _books(self) -> dict[str, float]:
+        """Return the metrics; what they miss of the last moments of the dead, they find."""
+        until = time.monotonic() + _RECOUNT_SECONDS
+        while accounting.missing(found := self.server.metrics()) and time.monotonic() < until:
+            time.sleep(0.1)
+        return found
+
+    def _at_rest(self) -> bool:
+        found = self.server.metrics()
+        put_off = sum(_put_off(path) for path in dlq_paths(self.dlq_dir))
+        return (
+            found["events_pending"] == 0
+            and found["dlq_files_current"] == put_off
+            and len(dlq_paths(self.dlq_dir)) == put_off
+            and not dlq_paths(self.dlq_dir, "quarantine")
+            and not self.journals()
+        )
+
+    def _replay_put_off(self) -> None:
+        if dlq_paths(self.dlq_dir):
+            self._estat(0, "dlq", "replay", "--dlq", str(self.dlq_dir))
+
+    def _audit(self, events: int) -> None:
+        target = f"s3://{self.bucket.name}/raw"
+        # 3: a killed process wrote no record, so its stream counts as open
+        report = json.loads(
+            self._estat((0, 3), "audit", target, "--dlq", str(self.dlq_dir), "--json", "--deep")
+        )
+        assert set(report["states"]) <= {"complete", "open"}, report
+        assert not report["unreadable"], report
+        assert sum(stream["events"] for stream in report["streams"]) == events
+
+    def _estat(self, codes: int | tuple[int, ...], *arguments: str) -> str:
+        result = subprocess.run(
+            [str(BIN / "estat"), *arguments], env=self.server.environ, cwd=self._directory,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        expected = codes if isinstance(codes, tuple) else (codes,)
+        assert result.returncode in expected, result
+        return result.stdout
+
+    def _last_words(self) -> str:
+        on_disk = [*self.journals(), *dlq_paths(self.dlq_dir)]
+        return f"{len(on_disk)} files on disk: {on_disk[:20]}\n{self.server.log_text()[-5000:]}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.kill()
+
+
+def _put_off(path: Path) -> bool:
+    """Tell whether a DLQ file is not due yet; a slot is the hour before which it is not."""
+    return path.parent.name > _slot_now()
+
+
+def _slot_now() -> str:
+    return time.strftime("%Y-%m-%dT%H", time.gmtime())
+
+
+def _has_members(server: Server) -> bool:
+    """Tell whether any process of the server's group is left."""
+    try:
+        os.killpg(server.process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Traffic:
+    """Clients in threads that send to whatever life is the present one."""
+
+    def __init__(self, lives: Lives, seed: str, *, clients: int = 3, pause_seconds: float) -> None:
+        self.clients = [Client(f"c{i}") for i in range(clients)]
+        self._lives = lives
+        self._pause_seconds = pause_seconds
+        self._end = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(client, random.Random(f"{seed}-{i}")))
+            for i, client in enumerate(self.clients)
+        ]
+
+    @property
+    def accepted(self) -> list[str]:
+        return [name for client in self.clients for name in client.accepted]
+
+    @property
+    def unanswered(self) -> list[str]:
+        return [name for client in self.clients for name in client.unanswered]
+
+    def pause(self, seconds: float) -> None:
+        """Let the traffic flow for a while."""
+        self._end.wait(seconds)
+
+    def _run(self, client: Client, rng: random.Random) -> None:
+        server = self._lives.server
+        connection = server.connection()
+        while not self._end.is_set():
+            if server is not self._lives.server:
+                connection.close()
+                server = self._lives.server
+                connection = server.connection()
+            try:
+                answer = client.send(server, rng.randint(1, 20), on=connection)
+            except (OSError, http.client.HTTPException):
+                connection.close()  # the next request connects again
+                self._end.wait(0.03)
+            else:
+                # which worker is asked next is chance
+                if answer.status != 202 or rng.random() < 0.05:
+                    connection.close()
+                self._end.wait(rng.uniform(0, self._pause_seconds))
+        connection.close()
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+            assert not thread.is_alive(), "a client hangs"

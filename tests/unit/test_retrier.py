@@ -1,0 +1,83 @@
+"""What a replay leaves in the books when it dies."""
+
+import os
+
+import pytest
+from gevent import GreenletExit
+
+from estat import config, dlq_file, ledger, metrics
+from estat.breaker import Breaker
+from estat.capacity import Capacity
+from estat.delivery import Delivery
+from estat.dlq import PENDING, DeadLetterQueue
+from estat.leader import Leader
+from estat.ledger import Ledger
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.recount import Recount
+from estat.retrier import Retrier
+from estat.stores import Stores
+from tests.unit.batches import batch
+
+LATER = 10**11
+
+
+class Died(GreenletExit):
+    """The process is gone."""
+
+
+class Worker:
+    """A worker that replays, and its DLQ and store."""
+
+    def __init__(self, path, page, slot):
+        bucket = f"file:{path}/store"
+        settings = config.load({"RAW_BUCKET": bucket, "DLQ_DIR": f"{path}/dlq"}, env_file="")
+        counts, threads = Metrics(page.rows[slot]), Offload(1)
+        self.bucket = bucket
+        self.books = Ledger(counts)
+        self.dlq = DeadLetterQueue(settings.dlq_dir)
+        self.dlq.create()
+        self.recount = Recount(self.dlq, self.books, page, threads)
+        breaker = Breaker(counts)
+        self._retrier = Retrier(
+            self.dlq, Leader(settings.dlq_dir), self.recount,
+            Delivery(Stores(settings), bucket, 5, counts, breaker), breaker, self.books,
+            Capacity(self.dlq, page, counts, threads, 10**9, False), counts, threads, settings,
+        )  # fmt: skip
+
+    def replay(self):
+        for entry in self.dlq.scan(PENDING, LATER).due:
+            self._retrier._replay(entry)
+
+    def find_nothing(self):
+        for _ in range(2):
+            self.recount.found_empty(self.recount.booked())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_replay_that_dies_at_its_last_step_leaves_books_that_close(tmp_path, monkeypatch, late):
+    page = metrics.page()
+    worker = Worker(tmp_path, page, 1)
+    kept = batch(bucket=worker.bucket)
+    worker.books.accept(kept.events)
+    parts = dlq_file.pack(kept, "put_failed", "")
+    worker.books.spill(kept.events, worker.dlq.write(kept, parts))
+
+    def die(path):
+        if late or path != entry.path:
+            unlink(path)
+        if path == entry.path:
+            raise Died
+
+    (entry,) = worker.dlq.scan(PENDING, LATER).due
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", die)
+    with pytest.raises(Died):
+        worker.replay()
+    monkeypatch.undo()
+
+    next_worker = Worker(tmp_path, page, 2)
+    next_worker.replay()
+    next_worker.find_nothing()
+    terms = ledger.terms(page)
+    assert (terms.in_dlq, terms.lost) == (0, 0)

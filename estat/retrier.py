@@ -5,7 +5,7 @@ One worker does it, the one that leads.
 A failure tells little by itself: the file may be at fault, or the store. While
 nothing succeeds it is taken for an outage: one file at a time is tried, at
 growing intervals, each time another one, so that no bad file can hide the good
-ones. Once something succeeds in the same pass, a file that failed twice so is at
+ones. Once something succeeds in the same pass, a file that failed three times so is at
 fault and moves to a later slot; a file that S3 refused for its own sake (400)
 moves at once.
 """
@@ -39,7 +39,7 @@ _CONCURRENCY = 4
 _IDLE_SECONDS = 1.0
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
-_STRIKES = 2
+_STRIKES = 3
 
 _STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
 

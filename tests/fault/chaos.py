@@ -44,7 +44,7 @@ class Round:
         self._s3 = self._open.enter_context(FaultyS3(endpoint.port))
         self._lives = self._open.enter_context(
             Lives(directory, endpoint, bucket, self._s3, workers=2,
-                  BATCH_SIZE="50", S3_APP_RETRIES="1", S3_TIMEOUT="500ms")
+                  BATCH_SIZE="50", S3_APP_RETRIES="1", S3_TIMEOUT="1s")
         )  # fmt: skip
         self._traffic = Traffic(self._lives, seed, pause_seconds=0.05)
 

@@ -190,7 +190,10 @@ def test_workers_without_their_arbiter_store_what_they_have_and_end(
 def test_workers_killed_in_memory_mode_and_a_failing_s3_leave_no_event_twice(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
-    server = serve(via=s3, workers=2, BATCH_SIZE="20", S3_APP_RETRIES="0", DURABILITY="memory")
+    server = serve(
+        via=s3, workers=2, BATCH_SIZE="20", S3_APP_RETRIES="0", S3_TIMEOUT="5s",
+        DURABILITY="memory",
+    )  # fmt: skip
     s3.fail("500", key=once_each(("1.jsonl.gz", "3.jsonl.gz")))
     s3.fail("lands_then_resets", key=once_each(("2.jsonl.gz",)))
     with Load(server) as load:

@@ -1,0 +1,292 @@
+"""One worker's parts, run step by step, on a disk that fails and in a process that dies.
+
+A process that dies at an operation does no other one, not even in its handlers
+of errors, and the kernel closes its files and so frees its locks. What was
+written stays, as after ``kill -9``; what a power failure takes is not modelled.
+"""
+
+import contextlib
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from unittest import mock
+
+from gevent import GreenletExit
+
+from estat import config
+from estat.batch import OpenBatch
+from estat.batcher import Batcher
+from estat.breaker import Breaker
+from estat.buffer import Buffer, Submission
+from estat.capacity import Capacity
+from estat.collector import Collector
+from estat.delivery import Delivery
+from estat.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.errors import DiskError, StoreUnavailable
+from estat.journal import Journals
+from estat.leader import Leader
+from estat.ledger import Ledger
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.recount import Recount
+from estat.recovery import Recovery
+from estat.retrier import Retrier
+from estat.sealer import Sealer
+from estat.shared import SharedPage
+from estat.spool import Spool
+from estat.stores import Store
+from estat.stores.directory import DirectoryStore
+from estat.uploader import Uploader
+
+SLOT = 1
+BATCH_EVENTS = 6
+
+#: Shared by all lives, to spare their threads: a life that ended runs nothing.
+THREADS, DISK_THREADS = Offload(2), Offload(1)
+
+_CHANGES = (
+    "open", "close", "write", "fsync", "fdatasync", "ftruncate", "truncate", "rename", "link",
+    "unlink", "mkdir", "rmdir",
+)  # fmt: skip
+_REAL = {name: getattr(os, name) for name in _CHANGES}
+
+_DEATHS = ("dies", "dies_after", "dies_within")
+_ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO}
+KINDS = (*_DEATHS, *_ERRORS, "short")
+
+
+class Died(GreenletExit):
+    """The process is gone. It is no Exception, so nobody handles it."""
+
+
+class Fate(NamedTuple):
+    """What happens to a step's ``at``-th operation, and to how many if they only fail."""
+
+    kind: str = "fine"
+    at: int = 0
+    times: int = 1
+
+
+class Disk:
+    """The operations on files of one process, one or some of which fail or are its last."""
+
+    def __init__(self) -> None:
+        self.dead = False
+        self._fate = Fate()
+        self._open: set[int] = set()
+
+    def plan(self, fate: Fate) -> None:
+        self._fate = fate
+
+    def heal(self) -> None:
+        self._fate = Fate()
+
+    def bury(self) -> None:
+        """Close what the process had open, as the kernel does; the next one finds a good disk."""
+        for descriptor in self._open:
+            _REAL["close"](descriptor)
+        self._open.clear()
+        self.dead = False
+        self.heal()
+
+    def patched(self) -> Any:
+        operations: Any = {name: self._mortal(name) for name in _CHANGES}
+        return mock.patch.multiple(os, **operations)
+
+    def _mortal(self, name: str) -> Callable[..., Any]:
+        def operation(*args: Any, **kwargs: Any) -> Any:
+            if self.dead:
+                raise Died
+            kind = self._next()
+            if kind in _DEATHS:
+                self._die(kind, name, args)
+            # a file whose writes are over does not fail to be closed
+            if kind in _ERRORS and name != "close":
+                raise OSError(_ERRORS[kind], os.strerror(_ERRORS[kind]))
+            if kind == "short" and name == "write":
+                return _write_half(*args)
+            return self._do(name, *args, **kwargs)
+
+        return operation
+
+    def _next(self) -> str:
+        kind, at, times = self._fate
+        if kind == "fine":
+            return kind
+        if at:
+            self._fate = Fate(kind, at - 1, times)
+            return "fine"
+        self._fate = Fate(kind, 0, times - 1) if times > 1 else Fate()
+        return kind
+
+    def _die(self, kind: str, name: str, args: tuple[Any, ...]) -> None:
+        self.dead = True
+        with contextlib.suppress(OSError):
+            if kind == "dies_after":
+                self._do(name, *args)
+            elif kind == "dies_within" and name == "write":
+                _write_half(*args)
+        raise Died
+
+    def _do(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        if name in ("fsync", "fdatasync"):
+            return None  # the page cache outlives the process
+        result = _REAL[name](*args, **kwargs)
+        if name == "open":
+            self._open.add(result)
+        elif name == "close":
+            self._open.discard(args[0])
+        return result
+
+
+def _write_half(descriptor: int, data: bytes) -> int:
+    written: int = _REAL["write"](descriptor, data[: len(data) // 2])
+    return written
+
+
+class Outage:
+    """A directory as a store whose next PUT may fail, or land without an answer."""
+
+    def __init__(self, root: str) -> None:
+        self.next = "works"
+        store = DirectoryStore(root)
+        store._threads = DISK_THREADS
+        self._store: Store = store
+        self.head, self.get = store.head, store.get
+
+    def put(
+        self, key: str, body: bytes, crc32: int, content_type: str, metadata: dict[str, str]
+    ) -> None:
+        answer, self.next = self.next, "works"
+        if answer == "fails":
+            raise StoreUnavailable("503")
+        self._store.put(key, body, crc32, content_type, metadata)
+        if answer == "lands":
+            raise StoreUnavailable("no answer")
+
+
+class _Sealing:
+    """Keeps what the collector gives away until the next step."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[OpenBatch] = deque()
+        self.submit = self.waiting.append
+
+
+class Life:
+    """One worker process from its fork to its end; a method does what a loop of it does once."""
+
+    def __init__(self, root: str, durability: str, page: SharedPage, store: Outage) -> None:
+        environ = {
+            "RAW_BUCKET": f"file:{root}/store",
+            "DLQ_DIR": f"{root}/dlq",
+            "DURABILITY": durability,
+            "S3_APP_RETRIES": "0",
+        }
+        settings = config.load(environ, env_file="")
+        stores: Any = SimpleNamespace(get=lambda bucket: store)
+        self.counts = Metrics(page.rows[SLOT])
+        books = Ledger(self.counts)
+        self.dlq = DeadLetterQueue(settings.dlq_dir)
+        self._journals = Journals(settings.dlq_dir, durability, self.counts)
+        self._journals._threads = self._journals._housekeeping = DISK_THREADS
+        self._capacity = Capacity(self.dlq, page, self.counts, DISK_THREADS, 10**12, False)
+        breaker = Breaker(self.counts, lambda: 0.0)  # once open, a replay closes it
+        delivery = Delivery(stores, settings.raw_bucket, 60, self.counts, breaker)
+        spool = Spool(self.dlq, self._journals, self._capacity, books, DISK_THREADS)
+        self._uploader = Uploader(
+            delivery, breaker, spool, self._journals, books, self._capacity, DISK_THREADS,
+            self.counts, settings,
+        )  # fmt: skip
+        self._sealer = Sealer(self._uploader, self._journals, self._capacity, THREADS, self.counts)
+        self._sealing = _Sealing()
+        sealing: Any = self._sealing
+        self._collector = Collector(
+            Buffer(1000, 10**6, self.counts), Batcher(BATCH_EVENTS, 10**6, 60), self._journals,
+            sealing, books, self._capacity, THREADS, settings,
+        )  # fmt: skip
+        leader = Leader(settings.dlq_dir)
+        self.recount = Recount(self.dlq, books, page, DISK_THREADS)
+        self.recount = Recount(self.dlq, books, page, DISK_THREADS)
+        self._recovery = Recovery(
+            self.dlq, leader, books, self.recount, page, self._capacity, self.counts,
+            DISK_THREADS, settings,
+        )  # fmt: skip
+        self._retrier = Retrier(
+            self.dlq, leader, self.recount, delivery, breaker, books, self._capacity, self.counts,
+            DISK_THREADS, settings,
+        )  # fmt: skip
+
+    def collect(self, waiting: deque[Submission]) -> None:
+        """Take in one group of what waits."""
+        self._collector._collect(waiting)
+
+    def seal(self) -> None:
+        """Finish every batch."""
+        self._collector._seal()
+        while self._sealing.waiting:
+            batch = self._sealing.waiting.popleft().seal(THREADS, self.counts)
+            assert batch.journal
+            self._sealer._seal_journal(batch.journal, batch.events)
+            self._uploader.submit(batch)
+
+    def upload(self) -> None:
+        """Take one batch to the store, or to the DLQ."""
+        self._uploader._upload(self._uploader._queue.get_nowait())
+
+    def mend(self) -> None:
+        """Try again what the disk refused."""
+        for repair in (self._journals.mend, self._uploader.rescue):
+            try:
+                repair()
+            except DiskError as exc:
+                self._capacity.failed(exc)
+        self._capacity.refresh()
+
+    def look(self) -> None:
+        """Look for dead streams and recover their journals."""
+        try:
+            self._recovery._look()
+        except DiskError as exc:
+            self._capacity.failed(exc)
+
+    def replay(self, now: float) -> None:
+        """Replay each file of the DLQ."""
+        try:
+            self._retrier._quarantined()
+            for area in (PENDING, EXPIRED):
+                for entry in self.dlq.scan(area, now).due:
+                    self._retrier._replay(entry)
+        except DiskError as exc:
+            self._capacity.failed(exc)
+
+    def drain(self) -> None:
+        """Stop in order: what could go nowhere stays in its journal."""
+        self.seal()
+        while self.uploading:
+            self.upload()
+        self._journals.close()
+
+    @property
+    def streams(self) -> set[str]:
+        return {stream.name for stream in self._collector.streams}
+
+    @property
+    def collecting(self) -> bool:
+        return bool(self._collector._batch or self._sealing.waiting)
+
+    @property
+    def uploading(self) -> bool:
+        return not self._uploader._queue.empty()
+
+    @property
+    def broken(self) -> bool:
+        """Whether the disk refused something that is to be tried again."""
+        journals, capacity = self._journals, self._capacity
+        return bool(
+            capacity.failing or capacity.out_of_space or self._uploader._stranded
+            or journals._finished or journals._doubtful
+        )  # fmt: skip

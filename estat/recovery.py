@@ -108,7 +108,13 @@ class Recovery:
             started = identity.started_at(stream)
             if started is None or self._ending:
                 continue
-            lock = self._threads.run(StreamLock.adopt, root, stream)
+            try:
+                lock = self._threads.run(StreamLock.adopt, root, stream)
+            except DiskError as exc:
+                # one bad directory is no failing disk, and must not hide the others
+                self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
+                found = True
+                continue
             if lock:
                 found = True
                 try:

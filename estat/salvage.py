@@ -67,7 +67,8 @@ def events_in(data: bytes) -> int:
 def _made_up(data: bytes, content: Content, stream: str, seq: int, settings: Settings) -> Header:
     """Give a batch whose header is lost a key of its own.
 
-    It was never sealed, so it was never uploaded under the key that is lost.
+    It was never sealed, so as a rule it was never uploaded under the key that is lost. The
+    exception, a batch whose last append failed, gets the same key again from the same settings.
     """
     first, opened = 1, identity.started_at(stream) or 0.0
     if content.groups:

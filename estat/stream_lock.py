@@ -85,7 +85,8 @@ class StreamLock:
 
     def close(self) -> None:
         """Give up the right, and leave the directory as it is."""
-        os.close(self._descriptor)
+        with contextlib.suppress(OSError):  # a lock has nothing to write
+            os.close(self._descriptor)
 
     def release(self) -> None:
         """Give up the right; the directory goes if no journal is left in it."""
@@ -94,7 +95,7 @@ class StreamLock:
                 if not self.journals():
                     _remove(self.path)
         finally:
-            os.close(self._descriptor)
+            self.close()
 
 
 def streams(root: str) -> list[str]:

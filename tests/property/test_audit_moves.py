@@ -8,6 +8,7 @@ reading would meet later events and not the ones before them.
 import json
 import os
 import tempfile
+import time
 from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -37,6 +38,7 @@ class World:
         self.ended = False
         self._open: JournalFile | None = None
         self._batches = 0
+        self._now = time.time()
         self._kept: dict[int, tuple[range, str]] = {}  # journals of whole batches
         self._spilled: dict[int, range] = {}
         self._to_be_removed: list[str] = []
@@ -115,7 +117,8 @@ class World:
             assert claim
             with claim:
                 move = self.random.choice([self.dlq.defer, self.dlq.expire])
-                move(claim, 1763017800.0 + 3600 * self.random.randint(0, 3))
+                self._now += 3600 * self.random.randint(0, 2)  # slots only ever get later
+                move(claim, self._now)
 
     def _remove(self) -> None:
         if self._to_be_removed:

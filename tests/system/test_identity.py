@@ -190,10 +190,12 @@ def test_a_dlq_file_says_what_it_is_and_is_replayed_under_its_own_key(
         assert about["bucket"] == bucket.name
         assert about["events"] == len(file.lines) == 10
         assert about["last"] - about["first"] + 1 == 10
-        assert "SlowDown" in about["error"]
+        assert about["reason"] == "breaker_open" or "SlowDown" in about["error"]
         assert f".{about['events']}.jsonl.gz" in file.path.name
         expected[about["key"]] = [line["id"] for line in file.lines]
-    assert set(expected) == set(s3.puts_by_key()), "the key that every attempt had"
+    tried = set(s3.puts_by_key())
+    assert tried
+    assert tried <= set(expected), "the key that every attempt had"
 
     s3.heal()
     # what the settings say now is for new events; these know where they belong

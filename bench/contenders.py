@@ -65,8 +65,8 @@ RECOVERY = _ESTAT["journal"]
 
 OVERHEAD = (
     Contender("bare Falcon on stock gevent worker", _BARE),
-    Contender("estat, DURABILITY=memory", _ESTAT["memory"]),
-    Contender("estat, NDJSON of 100", _ESTAT["memory"], 100, "application/x-ndjson"),
+    *(Contender(f"estat, DURABILITY={name}", server) for name, server in _ESTAT.items()),
+    Contender("estat, NDJSON of 100", _ESTAT["journal"], 100, "application/x-ndjson"),
 )
 
 DURABILITY = (

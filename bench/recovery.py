@@ -68,13 +68,13 @@ def _fill(root: str, bucket: str, hits: list[traffic.Hit], size_bytes: int) -> t
         with open(path, "wb") as file:
             file.write(journal_file.pack_header(header))
             while file.tell() < _BATCH_BYTES:
-                lines = []
+                rests = []
                 for _ in range(_GROUP_EVENTS):
-                    numbers[stream] += 1
                     at = events % len(hits)
                     events += 1
-                    stamp = event.stamp(stream, numbers[stream], now)
-                    lines.append(b"%b%b%b}\n" % (stamp, origins[at], hits[at].event))
+                    rests.append(b"%b%b}\n" % (origins[at], hits[at].event))
+                lines = event.stamped(stream, numbers[stream] + 1, now, rests)
+                numbers[stream] += _GROUP_EVENTS
                 file.write(journal_file.pack_group(lines))
             made += file.tell()
     return files, events

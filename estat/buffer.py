@@ -21,16 +21,21 @@ class Submission:
     def __init__(self, origin: bytes, bodies: list[bytes]) -> None:
         self.lines = [b"%b%b}\n" % (origin, body) for body in bodies]
         self.size_bytes = sum(map(len, self.lines)) + event.STAMP_BYTES * len(self.lines)
-        self._settled = Event()
+        self._settled: Event | None = None
         self._refused: Refused | None = None
 
     def settle(self, refused: Refused | None = None) -> None:
         """Tell whoever waits that the events are kept, or why they are not."""
         self._refused = refused
-        self._settled.set()
+        if self._settled:
+            self._settled.set()
 
     def wait(self) -> None:
-        """Wait until the events are kept. Raises Refused: nothing of them is left behind."""
+        """Wait until the events are kept. Raises Refused: nothing of them is left behind.
+
+        Call it at once: nothing may have settled them before.
+        """
+        self._settled = Event()
         self._settled.wait()
         if self._refused:
             raise self._refused

@@ -130,18 +130,14 @@ class Collector:
     def _commit(self, batch: OpenBatch, group: list[Submission], now: float) -> None:
         """Keep and acknowledge a group. Raises DiskError; its numbers are then not used."""
         stream = self.streams[-1]
-        number = stream.events
-        lines: list[bytes] = []
-        for submission in group:
-            for line in submission.lines:
-                number += 1
-                lines.append(event.stamp(stream.name, number, now) + line)
+        rests = [rest for submission in group for rest in submission.lines]
+        lines = event.stamped(stream.name, stream.events + 1, now, rests)
         if batch.journal:
             self._journals.append(batch.journal, lines)
             self._ledger.accept(len(lines))
             for submission in group:
                 submission.settle()
-        stream.events = number
+        stream.events += len(lines)
         batch.add(lines, sum(submission.size_bytes for submission in group), now)
 
     def _refuse(self, group: list[Submission], error: DiskError) -> None:

@@ -156,7 +156,11 @@ class Settings:
     max_batch_body_size: int = _bytes("1MiB", "64", "64MiB", "The largest request body.", HTTP)
     max_batch_events: int = _count("1000", 1, 100_000, "Events in one request, at most.", HTTP)
     read_timeout: float = _seconds(
-        "8s", "100ms", "10m", "How long each 64 KiB of a request body may take to arrive.", HTTP
+        "8s",
+        "100ms",
+        "10m",
+        "How long a request's head may take to arrive, and each 64 KiB of its body.",
+        HTTP,
     )
     keepalive: float = _seconds(
         "75s",

@@ -17,7 +17,7 @@ import ujson
 #: Characters of a header that are stored.
 MAX_HEADER_CHARS = 1024
 
-#: Upper bound of what ``stamp`` puts in front of a line: braces and names, the
+#: Upper bound of what ``stamped`` puts in front of a line: braces and names, the
 #: stream, a count of up to 13 digits, the time.
 STAMP_BYTES = 80
 
@@ -79,6 +79,8 @@ def origin(ip: str, user_agent: str) -> bytes:
     return b',"ip":"%b","user_agent":%b,"body":' % (ip.encode(), header_text(user_agent))
 
 
-def stamp(stream: str, number: int, unix_seconds: float) -> bytes:
-    """Return the start of a line, which the collector puts in front of the rest."""
-    return b'{"id":"%b-%d","ts":%.3f' % (stream.encode(), number, unix_seconds)
+def stamped(stream: str, first: int, unix_seconds: float, rests: list[bytes]) -> list[bytes]:
+    """Return whole lines, numbered from ``first``: what the collector adds, and the rests."""
+    start = b'{"id":"%b-' % stream.encode()
+    middle = b'","ts":%.3f' % unix_seconds
+    return [b"%b%d%b%b" % (start, n, middle, rest) for n, rest in enumerate(rests, first)]

@@ -1,6 +1,11 @@
-"""gunicorn's gevent worker, with an end that loses nothing and waits for nobody.
+"""gunicorn's gevent worker: faster with plain requests, and with an end that loses nothing.
 
-What differs from the stock worker is about stopping:
+Plain requests are served by ``connection``'s short loop, unless a setting of
+gunicorn's asks for what that does not do (TLS, an access log, hooks about
+requests). A client that is late is cut off: READ_TIMEOUT for a whole head,
+KEEPALIVE for an idle connection.
+
+What differs from the stock worker is otherwise about stopping:
 
 - it notices a signal at once, not within a second;
 - idle keep-alive connections are closed at once (a load balancer always holds
@@ -17,7 +22,7 @@ import os
 import signal
 import socket
 import time
-from functools import partial
+from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
 
@@ -25,15 +30,23 @@ import gevent
 from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
+from gunicorn import util
+from gunicorn.http import wsgi
+from gunicorn.http.parser import RequestParser
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from estat import lifecycle
+from estat.answers import Answers
+from estat.connection import Connection, Exchange
+from estat.plain_request import PlainRequests
 
 _HEARTBEAT_SECONDS = 1.0
+_SWEEP_SECONDS = 0.5
 
 # What is read of a body that nobody wants, and for how long.
 _LINGER_SECONDS = 2.0
+_RECEIVE_BYTES = 64 * 1024
 _LINGER_BYTES = 8 * 1024 * 1024
 
 
@@ -43,8 +56,19 @@ class EstatWorker(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stopping = Event()
-        self._connections: set[Any] = set()
-        self._in_flight: dict[Any, Any] = {}  # connection -> request
+        self._connections: set[Connection] = set()
+        self._in_flight: dict[Any, Any] = {}  # connection -> request, in gunicorn's loop
+        current = lifecycle.settings()
+        self.idle_seconds, self.head_seconds = current.keepalive, current.read_timeout
+        self.answers = Answers(self.cfg)
+        self.plain_requests = PlainRequests(
+            self.cfg.limit_request_fields,
+            min(self.cfg.limit_request_line, self.cfg.limit_request_field_size) - 2,
+            self.cfg.secure_scheme_headers,
+        )
+        self._plain = self._serves_plain_requests()
+        self._base = lru_cache(maxsize=16)(self._base_environ)
+        self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
 
     def init_signals(self) -> None:
         """Let every stop signal drain. Ctrl-C goes to the arbiter, which tells its workers."""
@@ -70,11 +94,13 @@ class EstatWorker(GeventWorker):
     def run(self) -> None:
         """Serve until told to stop, then drain."""
         servers = [self._listen(listener) for listener in self.sockets]
+        sweep = gevent.spawn(self._sweep)
         while self.alive:
             self.notify()
             self._stopping.wait(_HEARTBEAT_SECONDS)
         drain = lifecycle.begin_drain(self)
         beat = gevent.spawn(self._beat)
+        sweep.kill(block=False)
         for server in servers:
             server.close()
         for request in self._in_flight.values():
@@ -89,15 +115,45 @@ class EstatWorker(GeventWorker):
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve a connection, known to the drain."""
-        self._connections.add(client)
+        plain = self._plain and isinstance(addr, tuple)
+        base = {}
+        if plain:
+            base = self._base(listener) | {
+                "REMOTE_ADDR": addr[0],
+                "REMOTE_PORT": str(addr[1]),
+                "gunicorn.socket": client,
+            }
+        connection = Connection(self, client, base, trusted=plain and self._is_trusted(addr[0]))
+        self._connections.add(connection)
         try:
-            super().handle(listener, client, addr)
+            while not plain or connection.serve():
+                super().handle(listener, connection, addr)
+                if not connection.resumes:
+                    break
         finally:
-            self._connections.discard(client)
+            self._connections.discard(connection)
+            util.close(client)
+
+    def serve_plain(self, environ: dict[str, Any], exchange: Exchange) -> list[bytes]:
+        """Call the application for a request of the fast loop, and count it."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
+        answer = self.wsgi(environ, exchange.start_response)
+        try:
+            chunks = list(answer)
+        finally:
+            if hasattr(answer, "close"):
+                answer.close()
+        if not self.alive:
+            exchange.must_close = True
+        return chunks
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Serve a request, known to the drain."""
         self._in_flight[sock] = req
+        sock.request_begun()
         try:
             super().handle_request(listener_name, req, sock, addr)
         except StopIteration:
@@ -106,6 +162,19 @@ class EstatWorker(GeventWorker):
             raise
         finally:
             del self._in_flight[sock]
+        sock.request_done()
+        if self._plain and isinstance(addr, tuple):
+            self._resume(sock, req)
+
+    @staticmethod
+    def _resume(connection: Connection, req: Any) -> None:
+        """Leave gunicorn's loop for the fast one, as it would go on to the next request."""
+        if not req.should_close():
+            while req.body.read(_RECEIVE_BYTES):
+                pass  # nobody wanted it
+            if not getattr(req.body, "failed", False):
+                connection.resume(req.unreader.take_buffered())
+        raise StopIteration
 
     def _listen(self, listener: Any) -> StreamServer:
         listener.setblocking(1)
@@ -118,13 +187,51 @@ class EstatWorker(GeventWorker):
         server.start()
         return server
 
+    def _serves_plain_requests(self) -> bool:
+        """Tell whether the fast loop does all that gunicorn's settings ask for."""
+        cfg = self.cfg
+        own_hooks = any(
+            cfg.settings[name].get() is not cfg.settings[name].default
+            for name in ("pre_request", "post_request")
+        )
+        return not (
+            cfg.is_ssl
+            or own_hooks
+            or self.log.access_log_enabled
+            or cfg.statsd_host
+            or cfg.proxy_protocol not in (False, "off")
+            or not cfg.keepalive
+            or self._base_environ(self.sockets[0])["SCRIPT_NAME"]
+        )
+
+    def _base_environ(self, listener: Any) -> dict[str, Any]:
+        """Return what gunicorn puts into every request's environment on a listener."""
+        request = next(RequestParser(self.cfg, iter([b"GET / HTTP/1.1\r\n\r\n"]), ("", 0)))
+        _, environ = wsgi.create(request, None, ("", 0), listener.getsockname(), self.cfg)
+        environ["wsgi.multithread"] = True
+        del environ["wsgi.early_hints"]  # belongs to the one request
+        return dict(environ)
+
+    def _trusts(self, address: str) -> bool:
+        """Tell whether gunicorn believes what a peer says of the scheme."""
+        for name, secure in self.cfg.secure_scheme_headers.items():
+            head = f"GET / HTTP/1.1\r\n{name}: {secure}\r\n\r\n".encode("latin-1")
+            return bool(next(RequestParser(self.cfg, iter([head]), (address, 0))).scheme == "https")
+        return False
+
     def _close_idle(self) -> None:
-        for client in self._connections - self._in_flight.keys():
-            # what has arrived already is still read and served; then comes the end
-            try:
-                client._sock.shutdown(socket.SHUT_RD)  # noqa: SLF001 - gevent's own would not wake its reader
-            except OSError:
-                continue  # closed by the other side meanwhile
+        for connection in self._connections:
+            if not connection.busy:
+                connection.end_reading()  # what has arrived already is still served
+
+    def _sweep(self) -> None:
+        """End connections whose clients are late."""
+        while True:
+            gevent.sleep(_SWEEP_SECONDS)
+            now = time.monotonic()
+            for connection in list(self._connections):
+                if connection.deadline < now:
+                    connection.abort()
 
     def _beat(self) -> None:
         while True:

@@ -49,7 +49,12 @@ class Ledger:
 
     def accept(self, events: int) -> None:
         """Take ``events`` new events in: they are pending."""
-        self._move({metrics.ACCEPTED: events, metrics.PENDING: events})
+        # written out: this one is called for every request
+        cells = self._cells
+        cells[0] += 1
+        cells[metrics.ACCEPTED] += events
+        cells[metrics.PENDING] += events
+        cells[0] += 1
 
     def adopt(self, events: int, files: int, size_bytes: int) -> None:
         """Take over DLQ files that an earlier life of the server left."""

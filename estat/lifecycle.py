@@ -11,6 +11,7 @@ Who does what:
 """
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -41,6 +42,8 @@ _SHM = "/dev/shm"  # noqa: S108
 #: Connections that one worker holds at a time, where the limit of open files allows them.
 _MAX_CONNECTIONS = 4096
 _OTHER_FILES = 200  # uploads, DLQ files, libraries
+
+_GC_THRESHOLDS = (20_000, 20, 50)
 
 _REAP_SECONDS = 1.0
 
@@ -297,6 +300,11 @@ def post_worker_init(worker: Any) -> None:
     )
     worker.wsgi.pipeline.on_taken_over = lambda: os.kill(worker.ppid, signal.SIGTERM)
     worker.wsgi.pipeline.start()
+    # what lives as long as the process is no business of the garbage collector; and it runs
+    # less often, for a request leaves no cycles behind: it took a fifth of the CPU
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

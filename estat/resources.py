@@ -46,12 +46,12 @@ class Collect:
         counts = self._counts
         counts.count(metrics.REQUESTS)
         try:
-            encoding = req.get_header("Content-Encoding")
+            encoding = req.env.get("HTTP_CONTENT_ENCODING")
             if encoding and encoding.lower() != "identity":
                 raise Refused("unsupported_encoding", f"{encoding[:100]} is not supported")
             body = self._body(req)
             self._pipeline.check_room()
-            events = self._intake.read(body, req.content_type)
+            events = self._intake.read(body, req.env.get("CONTENT_TYPE"))
             self._pipeline.accept(self._origin(req), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
@@ -76,6 +76,13 @@ class Collect:
         return event.origin(ip, environ.get("HTTP_USER_AGENT", ""))
 
     def _body(self, req: falcon.Request) -> bytes:
+        body: bytes | None = req.env.get("estat.body")
+        if body is not None:  # it is here, all of it
+            if len(body) > self._max_bytes:
+                raise Refused(
+                    "too_large", f"the body has {len(body)} bytes; at most {self._max_bytes}"
+                )
+            return body
         length = req.content_length
         if length is None:
             # chunked, or no body at all; one byte more than allowed tells too large

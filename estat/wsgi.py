@@ -25,9 +25,10 @@ class Application:
         """Serve one request."""
         # gunicorn drops an application's own "Connection: close"; its request object, which
         # is reached through the method that start_response is, takes the wish instead
-        response = getattr(start_response, "__self__", None)
-        request = getattr(response, "req", None)
-        environ["estat.close_connection"] = getattr(request, "force_close", None)
+        if "estat.close_connection" not in environ:
+            response = getattr(start_response, "__self__", None)
+            request = getattr(response, "req", None)
+            environ["estat.close_connection"] = getattr(request, "force_close", None)
         return self._app(environ, start_response)
 
 

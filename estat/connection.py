@@ -1,0 +1,264 @@
+"""One client's connection: plain requests are served by a short loop, all others by gunicorn.
+
+gunicorn's way through a request costs three quarters of all that an event
+costs. The loop does the same for the requests that nearly all clients send
+(``plain_request`` says which). One that is different goes to gunicorn's own
+worker, beginning with the bytes that the loop had read, and after its answer the
+loop goes on. So every verdict on what is odd is gunicorn's.
+
+What arrives is read by a watcher's callback, and only then is the connection's
+greenlet woken: that spares a failing read and the setting up of a wait for each
+request.
+"""
+
+import contextlib
+import io
+import socket
+import time
+from typing import Any, Protocol
+
+import gevent
+from gevent.hub import get_hub
+
+from estat.answers import Answers
+from estat.plain_request import PlainRequests
+
+_RECEIVE_BYTES = 64 * 1024
+#: A larger body is gunicorn's to read, piece by piece.
+_MAX_BODY_BYTES = 64 * 1024
+#: How long the loop waits for the rest of a body before gunicorn does.
+_BODY_SECONDS = 1.0
+
+_READ, _CLOSED = 1, b""
+
+NEVER = float("inf")
+
+Environ = dict[str, Any]
+
+
+class Host(Protocol):
+    """What a connection needs of its worker."""
+
+    idle_seconds: float
+    head_seconds: float
+    plain_requests: PlainRequests
+    answers: Answers
+
+    def serve_plain(self, environ: Environ, exchange: "Exchange") -> list[bytes]:
+        """Count a request and call the application."""
+
+
+class Exchange:
+    """The answer to one request, as WSGI's start_response collects it."""
+
+    __slots__ = ("headers", "must_close", "status")
+
+    def __init__(self) -> None:
+        self.must_close = False
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: object = None
+    ) -> None:
+        """Take status and headers (PEP 3333; write() is not offered)."""
+        del exc_info
+        self.status, self.headers = status, headers
+
+    def force_close(self) -> None:
+        """Close the connection after this answer."""
+        self.must_close = True
+
+
+class Connection:
+    """A connection, now in the fast loop, now in gunicorn's."""
+
+    __slots__ = (
+        "_base",
+        "_client",
+        "_early",
+        "_greenlet",
+        "_head_begun",
+        "_host",
+        "_hub",
+        "_resumes",
+        "_trusted",
+        "_unread",
+        "_watcher",
+        "busy",
+        "deadline",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, client: Any, base: Environ, *, trusted: bool) -> None:
+        self.busy = False  # with a request
+        #: When the client must have sent, or taken, what is due (``time.monotonic``).
+        self.deadline = time.monotonic() + host.idle_seconds
+        self._trusted = trusted
+        self._head_begun = False
+        self._host = host
+        self._client = client
+        self._base = base
+        self._hub = get_hub()
+        self._greenlet = gevent.getcurrent()
+        self._early = b""  # what arrived while a request was in hand
+        self._unread = b""
+        self._resumes = False
+        self._watcher: Any = None
+
+    # --- the fast loop
+
+    def serve(self) -> bool:
+        """Serve plain requests; True once the next one is for gunicorn, False at the end."""
+        self._watcher = self._hub.loop.io(self._client.fileno(), _READ)
+        self._watcher.start(self._readable)
+        try:
+            return self._serve()
+        finally:
+            self._watcher.stop()
+            self._watcher.close()
+
+    def _readable(self) -> None:
+        """Read what has arrived (a callback of the event loop)."""
+        try:
+            data = self._client._sock.recv(_RECEIVE_BYTES)  # noqa: SLF001 - gevent's own would wait
+        except BlockingIOError:
+            return
+        except OSError:
+            data = _CLOSED
+        if self.busy:
+            # pipelined, or the end: kept until the request in hand is answered
+            self._early += data
+            self._watcher.stop()
+        else:
+            self._greenlet.switch(data)
+
+    def _receive(self) -> bytes:
+        """Wait for bytes; none are the end."""
+        received: bytes = self._hub.switch()
+        return received
+
+    def _serve(self) -> bool:
+        host, buffer = self._host, self._unread
+        self._unread = b""
+        read = host.plain_requests.read
+        while True:
+            if not buffer:
+                self.deadline = time.monotonic() + host.idle_seconds
+                buffer = self._receive()
+                if not buffer:
+                    return False
+            end = buffer.find(b"\r\n\r\n")
+            environ = read(buffer[:end], self._base, self._trusted) if end > 0 else None
+            if environ is None:
+                return self._hand_over(buffer)
+            start = end + 4
+            length = environ.get("CONTENT_LENGTH")
+            stop = start + int(length) if length else start
+            if len(buffer) < stop:
+                buffer = self._complete(buffer, stop)
+                if len(buffer) < stop:
+                    return self._hand_over(buffer)
+            body = buffer[start:stop]
+            buffer = buffer[stop:]
+            if not self._answer(environ, body):
+                return False
+            if self._early:
+                buffer += self._early
+                self._early = b""
+            if not self._watcher.active:
+                self._watcher.start(self._readable)
+
+    def _complete(self, buffer: bytes, stop: int) -> bytes:
+        """Wait a little for the rest of a body; return what has come of it."""
+        if stop > _MAX_BODY_BYTES:
+            return buffer
+        with gevent.Timeout(_BODY_SECONDS, False):  # type: ignore[arg-type] # False: no error
+            while len(buffer) < stop:
+                data = self._receive()
+                if not data:
+                    break
+                buffer += data
+        return buffer
+
+    def _answer(self, environ: Environ, body: bytes) -> bool:
+        """Answer a request; tell whether the connection stays open."""
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ["estat.body"] = body
+        exchange = Exchange()
+        environ["estat.close_connection"] = exchange.force_close
+        self.busy, self.deadline = True, NEVER
+        chunks = self._host.serve_plain(environ, exchange)
+        payload = self._host.answers.pack(environ, exchange, chunks)
+        self._send(payload)
+        self.busy = False
+        return not exchange.must_close
+
+    def _send(self, payload: bytes) -> None:
+        try:
+            sent = self._client._sock.send(payload)  # noqa: SLF001 - gevent's own costs a method more
+        except BlockingIOError:
+            sent = 0
+        if sent < len(payload):
+            self.deadline = time.monotonic() + self._host.head_seconds
+            self._client.sendall(payload[sent:])
+
+    # --- what gunicorn's loop sees
+
+    def _hand_over(self, buffer: bytes) -> bool:
+        self._unread = buffer + self._early
+        self._begin_head()
+        return True
+
+    def recv(self, size: int) -> bytes:
+        """Read as a socket does, beginning with what the fast loop had read."""
+        if self._unread:
+            data, self._unread = self._unread[:size], self._unread[size:]
+            return data
+        received: bytes = self._client.recv(size)
+        if not self.busy and not self._head_begun:
+            self._begin_head()
+        return received
+
+    def resume(self, unread: bytes) -> None:
+        """Let the fast loop go on, with what gunicorn has read and not used."""
+        self._unread, self._resumes = unread + self._unread, True
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the fast loop goes on; asked once."""
+        resumes, self._resumes = self._resumes, False
+        return resumes
+
+    def close(self) -> None:
+        """Close the connection, unless gunicorn only thinks that it has ended."""
+        if not self._resumes:
+            self._client.close()
+
+    def request_begun(self) -> None:
+        """Take note that gunicorn has a request in hand."""
+        self.busy, self.deadline = True, NEVER
+
+    def request_done(self) -> None:
+        """Take note that gunicorn waits for the next request."""
+        self.busy, self._head_begun = False, False
+        self.deadline = time.monotonic() + self._host.idle_seconds
+
+    def _begin_head(self) -> None:
+        self._head_begun = True
+        self.deadline = time.monotonic() + self._host.head_seconds
+
+    # --- from outside
+
+    def end_reading(self) -> None:
+        """Let the reader find the end of the stream, after what has arrived already."""
+        with contextlib.suppress(OSError):  # closed by the other side meanwhile
+            # gevent's own shutdown would not wake its reader
+            self._client._sock.shutdown(socket.SHUT_RD)  # noqa: SLF001
+
+    def abort(self) -> None:
+        """End the connection, whatever it waits for."""
+        with contextlib.suppress(OSError):
+            self._client._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)

@@ -1,0 +1,121 @@
+"""Recognises the plain request: the one form of a head that a short loop may serve.
+
+A rule without I/O. What is not plain is no error: gunicorn's own parser decides
+about it. So this may be as strict as is simple, and must never be laxer: a head
+is plain only if gunicorn's parser would accept it, and would make the same WSGI
+environment of it.
+
+    POST /collect HTTP/1.1      one space, no fragment, no escapes, HTTP/1.1
+    Name: value                 letters, digits and hyphens; no controls; each name once
+    Content-Length: 123         or none; no other framing, no Expect, no Upgrade
+"""
+
+import re
+from typing import Any
+
+_START = re.compile(
+    rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS) "
+    rb"(/[A-Za-z0-9._~/-]*)(?:\?([A-Za-z0-9._~=&%+:,;@/-]*))? HTTP/1\.1"
+)
+_FIELD = re.compile(rb"([A-Za-z0-9-]+):[\t ]*([\t\x20-\x7e\x80-\xff]*)")
+_LENGTH = re.compile(r"0|[1-9][0-9]{0,8}")
+
+#: Names that change how a message is read or answered.
+_NOT_PLAIN = {"TRANSFER-ENCODING", "TE", "TRAILER", "EXPECT", "UPGRADE", "HTTP2-SETTINGS"}
+
+#: Lines that are remembered: clients repeat most of theirs. No longer ones are.
+_REMEMBERED, _REMEMBERED_BYTES = 4096, 200
+
+Field = tuple[str, str]
+
+
+class PlainRequests:
+    """Reads heads within gunicorn's limits (fields, bytes of a line).
+
+    ``schemes`` are the fields by which a trusted proxy says that it was spoken to
+    over TLS, each with the value that says so.
+    """
+
+    def __init__(self, max_fields: int, max_line_bytes: int, schemes: dict[str, str]) -> None:
+        self._max_lines = 1 + max_fields
+        self._max_line_bytes = max_line_bytes
+        self._schemes = {_key(name): value for name, value in schemes.items()}
+        self._starts: dict[bytes, dict[str, str]] = {}
+        self._fields: dict[bytes, Field] = {}
+
+    def read(self, head: bytes, base: dict[str, Any], trusted: bool) -> dict[str, Any] | None:
+        """Return the WSGI environment of a head, on top of ``base``; None if it is not plain.
+
+        ``head`` is what comes before the empty line, without the line end in front of it;
+        ``trusted`` says whether the peer is a trusted proxy.
+        """
+        lines = head.split(b"\r\n")
+        if len(lines) > self._max_lines:
+            return None
+        start = self._starts.get(lines[0]) or self._read_start(lines[0])
+        if start is None:
+            return None
+        environ = base | start
+        fields = self._fields
+        del lines[0]
+        for line in lines:
+            field = fields.get(line) or self._read_field(line)
+            if field is None:
+                return None
+            key, value = field
+            if key in environ:
+                return None  # what a repeated field means is gunicorn's to say
+            environ[key] = value
+        if trusted:
+            told = [key for key in self._schemes if key in environ]
+            if len(told) > 1:
+                return None  # they may contradict each other
+            for key in told:
+                secure = environ[key] == self._schemes[key]
+                environ["wsgi.url_scheme"] = "https" if secure else "http"
+        return environ
+
+    def _read_start(self, line: bytes) -> dict[str, str] | None:
+        match = _START.fullmatch(line)
+        if not match or len(line) > self._max_line_bytes:
+            return None
+        method, path, query = match.groups()
+        if b"//" in path:
+            return None
+        target = line.split(b" ")[1].decode()
+        found = {
+            "REQUEST_METHOD": method.decode(),
+            "RAW_URI": target,
+            "PATH_INFO": path.decode(),
+            "QUERY_STRING": (query or b"").decode(),
+        }
+        self._remember(self._starts, line, found)
+        return found
+
+    def _read_field(self, line: bytes) -> Field | None:
+        match = _FIELD.fullmatch(line)
+        if not match or len(line) > self._max_line_bytes:
+            return None
+        name = match[1].decode().upper()
+        value = match[2].decode("latin-1").strip("\t ")
+        if name in _NOT_PLAIN:
+            return None
+        if name == "CONNECTION" and value.lower() != "keep-alive":
+            return None
+        if name == "CONTENT-LENGTH" and not _LENGTH.fullmatch(value):
+            return None
+        field = (_key(name), value)
+        self._remember(self._fields, line, field)
+        return field
+
+    @staticmethod
+    def _remember(known: dict[bytes, Any], line: bytes, meaning: Any) -> None:
+        if len(line) <= _REMEMBERED_BYTES:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            known[line] = meaning
+
+
+def _key(name: str) -> str:
+    key = name.replace("-", "_")
+    return key if name in ("CONTENT-TYPE", "CONTENT-LENGTH") else f"HTTP_{key}"

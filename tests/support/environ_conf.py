@@ -1,0 +1,47 @@
+"""The production configuration, with a path /environ that answers what the application was given.
+
+Keys of objects have their type's name as value: that they are there can be compared.
+"""
+
+import json
+import runpy
+from pathlib import Path
+
+_production = runpy.run_path(str(Path(__file__).parents[2] / "conf" / "gunicorn.conf.py"))
+
+_PLAIN = (str, int, bool, tuple, type(None))
+_OF_THE_CONNECTION = {"REMOTE_PORT", "SERVER_PORT", "HTTP_HOST_PORT"}
+#: What the two workers may give in forms of their own: how the body is read, and extras.
+_OWN = {"wsgi.input", "wsgi.early_hints", "gunicorn.socket", "estat.body", "estat.close_connection"}
+
+
+class _WithEnviron:
+    def __init__(self, application):
+        self._application = application
+
+    def __getattr__(self, name):
+        return getattr(self._application, name)
+
+    def __call__(self, environ, start_response):
+        if not environ["PATH_INFO"].startswith("/environ"):
+            return self._application(environ, start_response)
+        given = {
+            key: value if isinstance(value, _PLAIN) else f"<{type(value).__name__}>"
+            for key, value in environ.items()
+            if key not in _OF_THE_CONNECTION | _OWN
+        }
+        given["body"] = environ["wsgi.input"].read().decode("latin-1")
+        data = json.dumps(given, sort_keys=True).encode()
+        start_response(
+            "200 OK",
+            [("Content-Type", "application/json"), ("Content-Length", str(len(data)))],
+        )
+        return [data]
+
+
+def post_worker_init(worker):
+    worker.wsgi = _WithEnviron(worker.wsgi)
+    _production["post_worker_init"](worker)
+
+
+globals().update({k: v for k, v in _production.items() if k != "post_worker_init" and k[0] != "_"})

@@ -1,0 +1,797 @@
+# ruff: noqa: C901, E501 - bytes are easier to read as they are sent
+"""Requests, regular and odd, after RFC 9110 and RFC 9112: what servers disagree about.
+
+Each is the bytes of one connection. Every event tells the name of its case.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+#: What the servers of the tests are started with.
+MAX_EVENT, MAX_BODY = 16 * 1024, 128 * 1024
+
+#: gunicorn's limits: the request line, a field with its CRLF, the number of fields.
+MAX_LINE, MAX_FIELD, MAX_FIELDS = 8190, 8190, 100
+
+_METHOD = re.compile(rb"(?m)^([A-Z]+) [^ \r\n]+ HTTP/1\.[01]\r$")
+
+Cases = Iterator[tuple[str, bytes]]
+
+
+class Case(NamedTuple):
+    """The bytes of one connection."""
+
+    name: str
+    data: bytes
+    waits: bool = False  # for more bytes: the server says nothing (more) until they end
+
+    @property
+    def ends_with_head(self) -> bool:
+        return _METHOD.findall(self.data)[-1:] == [b"HEAD"]
+
+
+def event(name: str, padding: int = 0) -> bytes:
+    return json.dumps({"case": name, "pad": "x" * padding}).encode()
+
+
+def request(
+    *fields: str | bytes, line: str | bytes = "POST /collect HTTP/1.1", body: bytes = b"",
+    host: str | None = "Host: estat.example", end: bytes = b"\r\n",
+) -> bytes:  # fmt: skip
+    """Return a request of exactly these parts: no field is added but Host."""
+    lines = [line, *([host] if host else []), *fields]
+    return b"".join(_bytes(part) + end for part in lines) + end + body
+
+
+def post(name: str, *fields: str | bytes, padding: int = 0, **parts) -> bytes:
+    """Return a regular POST of one event, with fields in front of the usual ones."""
+    body = event(name, padding)
+    usual = ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return request(*fields, *usual, body=body, **parts)
+
+
+def get(path: str, *fields: str | bytes, method: str = "GET", version: str = "HTTP/1.1", **parts):
+    return request(*fields, line=f"{method} {path} {version}", **parts)
+
+
+def chunked(*pieces: bytes, last: bytes = b"0\r\n\r\n", extension: bytes = b"") -> bytes:
+    return b"".join(b"%x%s\r\n%s\r\n" % (len(p), extension, p) for p in pieces) + last
+
+
+def _bytes(part: str | bytes) -> bytes:
+    return part if isinstance(part, bytes) else part.encode("latin-1")
+
+
+# --- RFC 9110: methods, targets, connections
+
+
+def regular() -> Cases:
+    for path in ("/collect", "/health", "/ready", "/metrics", "/", "/nothing", "/collect/", "//"):
+        for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"):
+            yield f"{method} {path}", get(path, method=method)
+    for path in ("/health", "/ready", "/metrics", "/nothing", "/collect/", "/collect?a=b"):
+        yield f"POST {path}", post(f"POST {path}", line=f"POST {path} HTTP/1.1")
+    yield "a plain event", post("a plain event")
+    yield "an event with many fields", post(
+        "an event with many fields", "User-Agent: agent/1.0 (x; y)", "Accept: */*",
+        "Accept-Encoding: gzip, br", "X-Forwarded-For: 203.0.113.7, 10.0.0.1",
+        "X-Forwarded-Proto: https", "X-Forwarded-Port: 443", "Cookie: a=b; c=d",
+        "Origin: https://shop.example", "Referer: https://shop.example/?q=1",
+        "X-Amzn-Trace-Id: Root=1-67891233-abcdef012345678912345678",
+    )  # fmt: skip
+    for name in ("content-type", "CONTENT-TYPE", "cOnTeNt-TyPe"):
+        body = event(name)
+        yield (
+            f"field name in case {name}",
+            request(f"{name}: application/json", f"{name[0]}ontent-length: {len(body)}", body=body),
+        )
+    batch = b"\n".join(event("ndjson") for _ in range(5))
+    for media_type in ("application/x-ndjson", "application/jsonl", "text/plain;charset=UTF-8",
+                       "text/html", "", "application/json; charset=utf-8", "APPLICATION/JSON"):  # fmt: skip
+        yield (
+            f"events as {media_type or 'no type'}",
+            request(f"Content-Type: {media_type}", f"Content-Length: {len(batch)}", body=batch),
+        )
+    yield "events without a type", request(f"Content-Length: {len(batch)}", body=batch)
+    for body in (b"[]", b"{", b"1", b"null", b'"a"', b" ", b"\r\n", b"\xff", b'[{"case":"array"}]'):
+        yield (
+            f"body {body!r}",
+            request("Content-Type: application/json", f"Content-Length: {len(body)}", body=body),
+        )
+    for encoding in ("identity", "IDENTITY", "gzip", "br, gzip", ""):
+        name = f"content encoding {encoding or 'empty'}"
+        yield name, post(name, f"Content-Encoding: {encoding}")
+
+
+def connections() -> Cases:
+    values = (
+        "close", "Close", "keep-alive", "Keep-Alive", "KEEP-ALIVE", "close, keep-alive",
+        "keep-alive, close", "keep-alive,Upgrade", "close ", " close", "close,", ",close", "",
+        "upgrade", "Upgrade, HTTP2-Settings", "foo", "TE", "keep-alive\tclose", '"close"',
+        "close;q=1", "content-length", "Content-Type", "close\t", "\tkeep-alive",
+    )  # fmt: skip
+    for version in ("HTTP/1.0", "HTTP/1.1"):
+        yield (
+            f"{version} without Connection",
+            post(f"{version} without Connection", line=f"POST /collect {version}"),
+        )
+        for value in values:
+            name = f"{version} with Connection {value!r}"
+            yield name, post(name, f"Connection: {value}", line=f"POST /collect {version}")
+        for first, second in (("close", "keep-alive"), ("keep-alive", "close"),
+                              ("keep-alive", "keep-alive"), ("close", "close"),
+                              ("foo", "close"), ("foo", "keep-alive"), ("", "close")):  # fmt: skip
+            name = f"{version} with Connection twice, {first!r} and {second!r}"
+            yield name, post(name, f"Connection: {first}", f"connection: {second}",
+                             line=f"POST /collect {version}")  # fmt: skip
+        for path in ("/health", "/nothing", "/collect"):
+            for method in ("GET", "HEAD", "OPTIONS"):
+                yield f"{version} {method} {path}", get(path, method=method, version=version)
+                yield (
+                    f"{version} {method} {path} to keep",
+                    get(path, "Connection: keep-alive", method=method, version=version),
+                )
+        name = f"{version} with Keep-Alive and Proxy-Connection"
+        yield name, post(name, "Keep-Alive: timeout=5, max=1", "Proxy-Connection: close",
+                         line=f"POST /collect {version}")  # fmt: skip
+    name = "an upgrade to h2c"
+    yield name, post(name, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c",
+                     "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")  # fmt: skip
+    name = "an upgrade to websocket"
+    yield name, get("/collect", "Connection: Upgrade", "Upgrade: websocket",
+                    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13")  # fmt: skip
+    yield "an upgrade without Connection", post("an upgrade without Connection", "Upgrade: h2c")
+
+
+def targets() -> Cases:
+    for target in (
+        "/collect?", "/collect?a", "/collect?a=b&c=d", "/collect?a=b?c", "/collect?%41",
+        "/collect?a=%zz", "/collect#", "/collect#f", "/collect?a#f", "/collect?a=[1]",
+        "/%63ollect", "/collec%74", "/collect%20", "/collect%2f", "/collect%00", "/collect%",
+        "/collect%4", "/collect%zz", "/collect%C3%A9", "/collect%ff", "/collect;a=b", "/./collect",
+        "/../collect", "/a/../collect", "//collect", "///collect", "/collect//", "/Collect",
+        "/collect/..", "/collect|", "/collect\\", '/collect"', "/<collect>", "/collect`", "/{a}",
+        "/collect^", "/collect+", "/collect,", "/collect:80", "/collect@x", "/collect!$&'()*",
+        "/~collect", "/collect?a=//b", "//estat.example/collect", "//[::1/collect", "//[/collect",
+        "http://estat.example/collect", "http://estat.example", "http://other.example/collect",
+        "https://estat.example/collect", "HTTP://estat.example/collect", "ftp://x/collect",
+        "http:///collect", "http://[::1]/collect", "http://[::1/collect", "http://a@b/collect",
+        "http://estat.example:99999/collect", "http:/collect", "http:collect", "://", "a://b",
+        "*", "/*", "**", "collect", "estat.example:80", "estat.example", "?", "#", "", ":80",
+    ):  # fmt: skip
+        name = f"target {target!r}"
+        yield f"POST {name}", post(name, line=f"POST {target} HTTP/1.1")
+        yield f"GET {name}", get(target)
+    yield "OPTIONS *", get("*", method="OPTIONS")
+    yield "HEAD *", get("*", method="HEAD")
+    for method in ("CONNECT", "OPTIONS"):
+        for target in ("estat.example:80", "/collect", "http://estat.example/collect"):
+            yield f"{method} {target}", get(target, method=method)
+    for byte in (*range(0x21), 0x7F, 0x80, 0xA0, 0xC3, 0xFF):
+        yield (
+            f"byte {byte:#04x} in the target",
+            post(f"byte {byte:#04x} in the target", line=b"POST /coll%cect HTTP/1.1" % byte),
+        )
+        yield (
+            f"byte {byte:#04x} in the query",
+            post(f"byte {byte:#04x} in the query", line=b"POST /collect?a%cb HTTP/1.1" % byte),
+        )
+
+
+def request_lines() -> Cases:
+    for method in (
+        "post", "Post", "pOST", "GE", "G", "A" * 20, "A" * 21, "PO-ST", "PO_ST", "PO ST", "PO\tST",
+        "P#ST", "PO(T", "POST:", "P\xd6ST", "PO\x00T", "PRI", "QUERY", "PROPFIND", "M-SEARCH",
+        "123", "!!!", "", "PUT", "MKCOL", "LOCK",
+    ):  # fmt: skip
+        name = f"method {method!r}"
+        yield name, post(name, line=f"{method} /collect HTTP/1.1")
+    for version in (
+        "HTTP/1.2", "HTTP/1.9", "HTTP/0.9", "HTTP/2.0", "HTTP/2", "HTTP/3.0", "HTTP/1", "HTTP/1.",
+        "HTTP/.1", "HTTP/1.10", "HTTP/01.1", "HTTP/1.01", "HTTP/11", "HTTP/1,1", "http/1.1",
+        "Http/1.1", "HTTPS/1.1", "HTTP/1.1 ", " HTTP/1.1", "HTTP /1.1", "HTTP/ 1.1", "HTTP/1.1\t",
+        "HTTP/1.1\x00", "HTTP/1.1\x0b", "HTTP/1.1x", "HTTP/1.\xb2", "HTTP/-1.1", "HTTP/+1.1", "HTTP",
+        "ICY/1.1", "", "HTTP/1.1 HTTP/1.1", "HTTP/1.1;a", "HTTP\\1.1",
+    ):  # fmt: skip
+        name = f"version {version!r}"
+        yield name, post(name, line=f"POST /collect {version}")
+    for line in (
+        "POST  /collect HTTP/1.1", "POST /collect  HTTP/1.1", "POST\t/collect HTTP/1.1",
+        "POST /collect\tHTTP/1.1", "POST\t/collect\tHTTP/1.1", " POST /collect HTTP/1.1",
+        "\tPOST /collect HTTP/1.1", "POST /collect", "POST", "", "/collect HTTP/1.1",
+        "POST /collect HTTP/1.1 ", "POST\x0b/collect\x0bHTTP/1.1", "POST\xa0/collect\xa0HTTP/1.1",
+        "POST /col lect HTTP/1.1", "\ufeff".encode().decode("latin-1") + "POST /collect HTTP/1.1",
+        "HTTP/1.1 200 OK", "\x16\x03\x01\x02\x00", "{}", "POST /collect HTTP/1.1\r",
+        "\rPOST /collect HTTP/1.1", "\x00POST /collect HTTP/1.1", "POST / collect HTTP/1.1",
+    ):  # fmt: skip
+        name = f"line {line!r}"
+        yield name, post(name, line=line)
+    yield "an HTTP/0.9 request", b"GET /collect\r\n"
+    yield (
+        "an HTTP/2 preface",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+    )
+    yield "a PROXY line", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + post("a PROXY line")
+    yield (
+        "a PROXY v2 header",
+        (
+            b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x01\x02\x03\x04\x05\x06\x07\x08\x00\x01\x00\x02"
+            + post("a PROXY v2 header")
+        ),
+    )
+
+
+# --- RFC 9112, 2.2: line ends
+
+
+def line_ends() -> Cases:
+    plain = post("line ends")
+    for count in (1, 2, 3):
+        yield f"{count} empty lines first", b"\r\n" * count + plain
+    for first in (b"\n", b"\r", b"\r\r\n", b"\n\r\n", b" \r\n", b"\r\n\n", b"\r\n\r", b"\r\n \r\n"):
+        yield f"{first!r} first", first + plain
+    yield "LF only", post("LF only", end=b"\n")
+    yield "CR only", post("CR only", end=b"\r")
+    yield "CR CR LF", post("CR CR LF", end=b"\r\r\n")
+    yield "LF CR", post("LF CR", end=b"\n\r")
+    ends = [m.start() for m in re.finditer(b"\r\n", plain)]
+    for at, place in enumerate(("line", "host", "type", "length", "head")):
+        start = ends[at]
+        for end in (b"\n", b"\r", b"\n\n", b"\r\r\n", b"\r\n\n", b"\n\r\n", b"\r \n", b"\x85", b""):
+            name = f"{end!r} at the end of the {place}"
+            yield name, plain[:start] + end + plain[start + 2 :]
+    for byte in (b"\r", b"\n", b"\x00", b"\x0b", b"\x0c", b"\x1c", b"\x85"):
+        name = f"{byte!r} in a value"
+        yield name, post(name, b"X-A: a" + byte + b"b")
+        name = f"{byte!r} in a value, before a length"
+        yield name, post(name, b"X-A: a" + byte + b"Content-Length: 3")
+        name = f"{byte!r} at the end of a value"
+        yield name, post(name, b"X-A: a" + byte)
+        name = f"{byte!r} at the start of a value"
+        yield name, post(name, b"X-A:" + byte + b"a")
+        name = f"{byte!r} around the length"
+        yield name, request(
+            b"Content-Length:" + byte + b"12" + byte, "Content-Type: application/json",
+            body=b'{"case":"r"}',
+        )  # fmt: skip
+    yield "an LF in a head without an end", plain[: ends[1]] + b"\n"
+    yield "an LF after the line, and no more", plain[: ends[0]] + b"\n"
+
+
+# --- RFC 9110, 5: fields
+
+
+def fields() -> Cases:
+    for byte in (*range(0x21), *b'"(),/:;<=>?@[\\]{}', 0x7F, 0x80, 0xA0, 0xB5, 0xDF, 0xFF):
+        yield f"byte {byte:#04x} in a name", post(f"{byte:#04x} in a name", b"X-%c-A: b" % byte)
+        yield (
+            f"byte {byte:#04x} before the colon",
+            post(f"{byte:#04x} before the colon", b"X-A%c: b" % byte),
+        )
+        yield (
+            f"byte {byte:#04x} before a name",
+            post(f"{byte:#04x} before a name", b"%cX-A: b" % byte),
+        )
+        yield f"byte {byte:#04x} in a value", post(f"{byte:#04x} in a value", b"X-A: b%cc" % byte)
+        yield (
+            f"byte {byte:#04x} in User-Agent",
+            post(f"{byte:#04x} in User-Agent", b"User-Agent: b%cc" % byte),
+        )
+    for byte in b"!#$%&'*+-.^_`|~09az":
+        yield f"token {byte:c} in a name", post(f"token {byte:c} in a name", b"X%cA: b" % byte)
+        yield f"token {byte:c} as a name", post(f"token {byte:c} as a name", b"%c: b" % byte)
+    for line in (
+        ": no name", ":", "no colon", "=", "X-A", "X-A :b", "X-A\t: b", " X-A: b", "\tX-A: b", " ",
+        "X-A:", "X-A: ", "X-A:\t", "X-A: \t b \t ", "X-A:b", "X-A::b", "X-A: b:c", "X-A: ,", "X A: b",
+        "Host : x", "Content-Length : 3", "Transfer-Encoding : chunked", "HTTP/1.1 200 OK",
+        "GET / HTTP/1.1", "X-\xc3\xa9: b", "X-A: \xc3\xa9", "X-A: \xff\xfe", "X-A: =?utf-8?q?b?=",
+        "\xdfX: a", "X-\xb5: a", "X-\u017f".encode().decode("latin-1") + ": a",
+    ):  # fmt: skip
+        name = f"field {line!r}"
+        yield name, post(name, line)
+        yield (
+            f"{name} last",
+            request(
+                "Content-Type: application/json", "Content-Length: 12", line, body=b'{"case":"l"}'
+            ),
+        )
+    for name in ("X-A: a\r\n b", "X-A: a\r\n\tb", "X-A:\r\n b", "X-A: a\r\n ", "X-A: a\r\n \r\n b",
+                 "Content-Length:\r\n 12", "Transfer-Encoding:\r\n chunked"):  # fmt: skip
+        yield f"folded {name!r}", post(f"folded {name!r}", name)
+    yield "folded behind the line", post("folded behind the line", " X-A: b", host=None)
+    yield "folded Host", post("folded Host", host="Host:\r\n estat.example")
+    for line in ("Host", "Content-Type", "Content-Encoding", "User-Agent", "X-Forwarded-For",
+                 "Accept", "Cookie", "Authorization", "X-A", "Date", "Referer"):  # fmt: skip
+        for values in (("a", "a"), ("a", "b"), ("", "a")):
+            name = f"{line} again, {values}"
+            yield name, post(name, *(f"{line}: {value}" for value in values))
+            name = f"{line} again in lower case, {values}"
+            yield name, post(name, f"{line}: {values[0]}", f"{line.lower()}: {values[1]}")
+    for host in (None, "Host:", "Host: ", "Host: a b", "Host: a,b", "Host: a/b", "Host: a@b",
+                 "Host: [::1]", "Host: [::1", "Host: \xff", "Host: a:b:c", "host: a", "HOST: a",
+                 "Host: http://a"):  # fmt: skip
+        for version in ("HTTP/1.0", "HTTP/1.1"):
+            name = f"{version} with {host or 'no Host'!r}"
+            yield name, post(name, host=host, line=f"POST /collect {version}")
+    yield "no field at all", b"GET /health HTTP/1.1\r\n\r\n"
+    yield "no field at all for an event", b"POST /collect HTTP/1.1\r\n\r\n"
+    for line in (
+        "X_A: b", "X_Forwarded_For: 1.2.3.4", "Content_Length: 3", "Content_Type: text/html",
+        "Transfer_Encoding: chunked", "User_Agent: a", "SCRIPT_NAME: /x", "SCRIPT_NAME: /collect",
+        "SCRIPT_NAME: /coll", "script_name: /", "SCRIPT_NAME:", "PATH_INFO: /health", "Host_: a",
+        "SCRIPT-NAME: /x", "PATH-INFO: /health", "REMOTE_ADDR: 1.2.3.4", "REMOTE-ADDR: 1.2.3.4",
+        "CONTENT-LENGTH_: 3", "HTTP_HOST: a", "_: a", "Proxy: http://evil.example", "REMOTE_USER: a",
+        "wsgi.input: a", "wsgi.url_scheme: https", "HTTPS: on", "Request-Method: GET",
+        "Query-String: a", "Server-Name: a", "Server-Protocol: HTTP/1.0",
+    ):  # fmt: skip
+        name = f"field {line}"
+        yield name, post(name, line)
+    name = "a hyphen and an underscore"
+    yield name, post(name, "X-Forwarded-For: 1.1.1.1", "X_Forwarded_For: 2.2.2.2")
+
+
+def forwarded() -> Cases:
+    for value in (
+        "http",
+        "https",
+        "HTTPS",
+        "ftp",
+        "",
+        "https,http",
+        "https, https",
+        " https ",
+        "wss",
+    ):
+        name = f"X-Forwarded-Proto {value!r}"
+        yield name, post(name, f"X-Forwarded-Proto: {value}")
+    pairs = (
+        ("X-Forwarded-Proto: https", "X-Forwarded-Proto: http"),
+        ("X-Forwarded-Proto: https", "X-Forwarded-Proto: https"),
+        ("X-Forwarded-Proto: https", "x-forwarded-proto: http"),
+        ("X-Forwarded-Proto: https", "X-Forwarded-Ssl: on"),
+        ("X-Forwarded-Proto: https", "X-Forwarded-Ssl: off"),
+        ("X-Forwarded-Proto: http", "X-Forwarded-Ssl: on"),
+        ("X-Forwarded-Proto: http", "X-Forwarded-Ssl: off"),
+        ("X-Forwarded-Proto: http", "X-Forwarded-Protocol: ssl"),
+        ("X-Forwarded-Proto: https", "X-Forwarded-Protocol: ssl"),
+        ("X-Forwarded-Protocol: ssl", "X-Forwarded-Ssl: off"),
+        ("X-Forwarded-Protocol: https", "X-Forwarded-Ssl: on"),
+        ("X-Forwarded-Proto: https", "X_Forwarded_Proto: http"),
+        ("X-Forwarded-Proto: https", "Forwarded: proto=http"),
+    )
+    for pair in pairs:
+        for order in (pair, pair[::-1]):
+            name = " and ".join(order)
+            yield name, post(name, *order)
+    for line in ("X-Forwarded-Ssl: on", "X-Forwarded-Ssl: off", "X-Forwarded-Ssl: ON",
+                 "X-Forwarded-Protocol: ssl", "X-Forwarded-Protocol: https", "X-Forwarded-Host: a",
+                 "X-Forwarded-Port: 1", "Forwarded: for=1.2.3.4;proto=https",
+                 "X-Forwarded-For: 1.2.3.4", "X-Forwarded-For: 1.2.3.4, 5.6.7.8",
+                 "X-Forwarded-For: unknown", "X-Forwarded-For: [::1]:80", "X-Forwarded-For:",
+                 "X-Forwarded-For: 1.2.3.4:80, ,", "X-Real-IP: 1.2.3.4"):  # fmt: skip
+        yield line, post(line, line)
+
+
+# --- RFC 9112, 6: the length of a body
+
+
+def lengths() -> Cases:
+    body = event("length")
+    size = len(body)
+    for value in (
+        f"+{size}", f"-{size}", f"0{size}", f"000{size}", f" {size}", f"{size} ", f"\t{size}\t",
+        f"{size}.0", f"{size}e0", f"0x{size:x}", f"{size:x}h", f"{size},", f",{size}", f"{size};",
+        f"{size}, {size}", f"{size},{size}", f"{size}, 3", f"3, {size}", f"{size} {size}", "",
+        f"{size}\xa0", f"{size}_0", f"{size // 10}_{size % 10}", f'"{size}"', "-0", "+0", "0", "00",
+        "0, 0", "NaN", "Infinity", "true", "\xb2", "\xb2\xb3", "\xbd", "\xb9" * 2,
+        "\u0664".encode().decode("latin-1"), f"{size}\x00", f"\x00{size}", f"{size}\x0b",
+        f"\x0c{size}", f"{size}\x1f", "1e2", "1" + "0" * 30 + "x",
+    ):  # fmt: skip
+        yield (
+            f"Content-Length {value!r}",
+            request("Content-Type: application/json", f"Content-Length: {value}", body=body),
+        )
+    for first, second in ((size, size), (size, size + 1), (size, 0), (0, size), (size, ""),
+                          (size, "x")):  # fmt: skip
+        for name in ("Content-Length", "content-length"):
+            yield f"Content-Length {first!r} and {name} {second!r}", request(
+                f"Content-Length: {first}", "Content-Type: application/json", f"{name}: {second}",
+                body=body,
+            )  # fmt: skip
+    for method in ("GET", "HEAD", "DELETE", "OPTIONS", "PUT", "PATCH"):
+        for path in ("/health", "/nothing", "/collect"):
+            yield (
+                f"a body on {method} {path}",
+                post(f"a body on {method} {path}", line=f"{method} {path} HTTP/1.1"),
+            )
+    for path in ("/nothing", "/health", "/collect"):
+        for large in (0, 2000, 70_000, 200_000):
+            yield (
+                f"a body of {large} and more on {path}",
+                post(f"a body on {path}", line=f"POST {path} HTTP/1.1", padding=large),
+            )
+            yield (
+                f"a body of {large} and more on PUT {path}",
+                post(f"a body on PUT {path}", line=f"PUT {path} HTTP/1.1", padding=large),
+            )
+    for method in ("POST", "GET", "PUT"):
+        for path in ("/collect", "/nothing", "/health"):
+            line = f"{method} {path} HTTP/1.1"
+            yield f"{line} with no length", request("Content-Type: application/json", line=line)
+            yield f"{line} with length 0", request("Content-Length: 0", line=line)
+    yield "a body without a length", request("Content-Type: application/json", body=body)
+    yield (
+        "a body longer than its length",
+        request(
+            "Content-Type: application/json", "Content-Length: 12", body=b'{"case":"l"}' + body
+        ),
+    )
+    yield "a body followed by an empty line", post("followed by an empty line") + b"\r\n"
+    yield "a body followed by LF", post("followed by LF") + b"\n"
+    line = event("64 KiB", 900)
+    for total in (64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 2 * 64 * 1024 - 1, 2 * 64 * 1024,
+                  2 * 64 * 1024 + 1, 300_000):  # fmt: skip
+        lines = (line + b"\n") * (total // (len(line) + 1))
+        yield f"events of {total} bytes", request(
+            "Content-Type: application/x-ndjson", f"Content-Length: {total}",
+            body=lines + b" " * (total - len(lines)),
+        )  # fmt: skip
+    for total in (MAX_EVENT, MAX_EVENT + 1):
+        name = f"an event of {total} bytes"
+        yield name, post(name, padding=total - len(event(name)))
+    yield (
+        "a body of 9 MB that is refused",
+        request("Content-Type: application/json", "Content-Length: 9000000", body=b" " * 9_000_000),
+    )
+    for length in ("200000000", "9" * 15, "9" * 19, "9" * 40, "9" * 4000):
+        yield (
+            f"length {length[:20]} that is refused at once ({len(length)} digits)",
+            request("Content-Type: application/json", f"Content-Length: {length}", body=body),
+        )
+    yield "a length of 5000 digits", request(f"Content-Length: {'9' * 5000}", body=body)
+
+
+def transfer_codings() -> Cases:
+    body = event("coding")
+    length = f"Content-Length: {len(body)}"
+    json_type = "Content-Type: application/json"
+    for value in (
+        "chunked", "Chunked", "CHUNKED", " chunked", "chunked ", "chunked\t", "\tchunked",
+        "xchunked", "chunkedx", "chunke", "x-chunked", "chunked;a=b", "chunked,", ",chunked",
+        "chunked, chunked", "chunked,chunked", "chunked, identity", "identity, chunked",
+        "identity", "gzip", "gzip, chunked", "chunked, gzip", "deflate, chunked", "compress",
+        "gzip, deflate, chunked", "x-gzip, chunked", "br, chunked", "", ",", '"chunked"', "'chunked'",
+        "chunked\x00", "\x00chunked", "chunked\x0b", "\x0bchunked", "chun\xa0ked", "\xa0chunked",
+        "chunked\x85", "c\xcdhunked", "chunked foo", "chunked\rX", "trailers", "cow", "\u212a",
+    ):  # fmt: skip
+        coding = f"Transfer-Encoding: {value.encode().decode('latin-1')}"
+        data = chunked(event(f"coding {value!r}"))
+        yield f"coding {value!r}", request(json_type, coding, body=data)
+        yield f"coding {value!r} behind a length", request(json_type, length, coding, body=data)
+        yield f"coding {value!r} before a length", request(coding, json_type, length, body=body)
+    for name in ("transfer-encoding", "TRANSFER-ENCODING", "Transfer-Encoding ", " Transfer-Encoding",
+                 "Transfer_Encoding", "Transfer-Encoding\t", "Transfer-Encoding\x00",
+                 "Transfer\x00-Encoding", "Transfer-Encodin\xc7", "X\rTransfer-Encoding",
+                 "X: y\nTransfer-Encoding", "Transfer Encoding"):  # fmt: skip
+        yield (
+            f"coding under the name {name!r}",
+            request(json_type, f"{name}: chunked", length, body=body),
+        )
+        yield (
+            f"coding under the name {name!r}, chunked",
+            request(json_type, f"{name}: chunked", body=chunked(event("name"))),
+        )
+    for first, second in (("chunked", "chunked"), ("identity", "chunked"), ("chunked", "identity"),
+                          ("chunked", "x"), ("x", "chunked"), ("", "chunked"), ("chunked", "")):  # fmt: skip
+        yield f"coding twice, {first!r} and {second!r}", request(
+            json_type, f"Transfer-Encoding: {first}", f"Transfer-Encoding: {second}",
+            body=chunked(event("twice")),
+        )  # fmt: skip
+    for line in ("POST /collect HTTP/1.0", "POST /collect HTTP/1.2"):
+        yield (
+            f"chunks in {line}",
+            request(json_type, "Transfer-Encoding: chunked", line=line, body=chunked(event("1.0"))),
+        )
+        yield f"chunks in {line} to keep", request(
+            json_type, "Transfer-Encoding: chunked", "Connection: keep-alive", line=line,
+            body=chunked(event("1.0")),
+        )  # fmt: skip
+    yield "a hidden request behind chunks of a length", request(
+        json_type, "Content-Length: 6", "Transfer-Encoding: chunked",
+        body=b"0\r\n\r\n" + get("/hidden"),
+    )  # fmt: skip
+    yield "a hidden request behind a length over chunks", request(
+        json_type, "Transfer-Encoding: chunked", "Content-Length: 3",
+        body=b"8\r\nSMUGGLED\r\n0\r\n\r\n" + get("/hidden"),
+    )  # fmt: skip
+    yield (
+        "a hidden request in a body on GET",
+        request(
+            f"Content-Length: {len(get('/hidden'))}",
+            line="GET /nothing HTTP/1.1",
+            body=get("/hidden"),
+        ),
+    )
+    yield (
+        "a hidden request behind a length of nothing",
+        request("Content-Length: 0", line="GET /nothing HTTP/1.1", body=get("/hidden")),
+    )
+
+
+def chunks() -> Cases:
+    def send(data: bytes, *more: str, line: str = "POST /collect HTTP/1.1") -> bytes:
+        return request("Content-Type: application/json", "Transfer-Encoding: chunked", *more,
+                       line=line, body=data)  # fmt: skip
+
+    body = event("chunks")
+    size = b"%x" % len(body)
+    for name, data in {
+        "one chunk": chunked(body),
+        "chunks of a byte": chunked(*(body[i : i + 1] for i in range(len(body)))),
+        "capital digits": b"%X\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+        "zeros before the size": b"000" + chunked(body),
+        "many zeros at the end": chunked(body, last=b"0000\r\n\r\n"),
+        "no chunk": b"0\r\n\r\n",
+        "an extension": chunked(body, extension=b";a"),
+        "an extension with a value": chunked(body, extension=b";a=b"),
+        "an extension with a quoted value": chunked(body, extension=b';a="b;\\"c"'),
+        "an extension with spaces": chunked(body, extension=b" ; a = b"),
+        "an empty extension": chunked(body, extension=b";"),
+        "an extension with a bare CR": chunked(body, extension=b";a\rb"),
+        "an extension with a bare LF": chunked(body, extension=b";a\nb"),
+        "an extension that is no token": chunked(body, extension=b";a=(b)"),
+        "an extension with a NUL": chunked(body, extension=b";a\x00"),
+        "an extension of 9000 bytes": chunked(body, extension=b";" + b"a" * 9000),
+        "an extension at the end": chunked(body, last=b"0;a=b\r\n\r\n"),
+        "a trailer": chunked(body, last=b"0\r\nX-A: b\r\n\r\n"),
+        "trailers": chunked(body, last=b"0\r\nX-A: b\r\nX-B: c\r\n\r\n"),
+        "a trailer of the length": chunked(body, last=b"0\r\nContent-Length: 3\r\n\r\n"),
+        "a trailer of the coding": chunked(body, last=b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        "a trailer of the host": chunked(body, last=b"0\r\nHost: a\r\n\r\n"),
+        "a folded trailer": chunked(body, last=b"0\r\nX-A: b\r\n c\r\n\r\n"),
+        "a trailer without a colon": chunked(body, last=b"0\r\nX-A\r\n\r\n"),
+        "a trailer with LF": chunked(body, last=b"0\r\nX-A: b\n\r\n"),
+        "a trailer without an end": chunked(body, last=b"0\r\nX-A: b\r\n"),
+        "101 trailers": chunked(body, last=b"0\r\n" + b"X-A: b\r\n" * 101 + b"\r\n"),
+        "LF behind the size": size + b"\n" + body + b"\r\n0\r\n\r\n",
+        "CR behind the size": size + b"\r" + body + b"\r\n0\r\n\r\n",
+        "LF behind the data": size + b"\r\n" + body + b"\n0\r\n\r\n",
+        "CR behind the data": size + b"\r\n" + body + b"\r0\r\n\r\n",
+        "nothing behind the data": size + b"\r\n" + body + b"0\r\n\r\n",
+        "more behind the data": size + b"\r\n" + body + b"xx\r\n0\r\n\r\n",
+        "LF at the end": chunked(body, last=b"0\n\n"),
+        "LF for the last line": chunked(body, last=b"0\r\n\n"),
+        "a space before the size": b" " + chunked(body),
+        "a space behind the size": chunked(body, extension=b" "),
+        "a tab behind the size": chunked(body, extension=b"\t"),
+        "a sign": b"+" + chunked(body),
+        "a negative size": b"-" + chunked(body),
+        "0x": b"0x" + chunked(body),
+        "an underscore": b"0_" + chunked(body),
+        "an empty size": b"\r\n" + chunked(body),
+        "no size": b";a\r\n\r\n0\r\n\r\n",
+        "no hexadecimal digit": b"g\r\n",
+        "a size of 100 digits": b"f" * 100 + b"\r\n" + body,
+        "a size with a NUL": size + b"\x00\r\n" + body + b"\r\n0\r\n\r\n",
+        "a size in other digits": b"\xb2\r\nab\r\n0\r\n\r\n",
+        "no last chunk": chunked(body, last=b""),
+        "70 KB": chunked(b"[" + b" " * 70_000 + b"{}]"),
+        "70 KB of chunks": chunked(b"[", *[b" " * 1000] * 70, b"{}]"),
+        "more than is allowed": chunked(*[b" " * 4000] * 50),
+        "more than is allowed at once": chunked(b" " * 200_000),
+    }.items():
+        yield f"chunks: {name}", send(data)
+        if len(data) < 1000:
+            yield f"unread chunks: {name}", send(data, line="POST /nothing HTTP/1.1")
+    for line in ("GET /health HTTP/1.1", "HEAD /health HTTP/1.1", "PUT /collect HTTP/1.1",
+                 "GET /nothing HTTP/1.1"):  # fmt: skip
+        yield f"chunks on {line}", send(chunked(body), line=line)
+    yield "chunks and Connection: close", send(chunked(body), "Connection: close")
+    yield (
+        "chunks with Trailer and TE",
+        send(chunked(body, last=b"0\r\nX-A: b\r\n\r\n"), "Trailer: X-A", "TE: trailers"),
+    )
+
+
+def expectations() -> Cases:
+    for value in ("100-continue", "100-Continue", "100-CONTINUE", " 100-continue ", "100-continue,",
+                  "100-continue, 100-continue", "100", "continue", "", "200-ok", "100-continue;a=b",
+                  "\xff", "foo=bar"):  # fmt: skip
+        name = f"Expect {value!r}"
+        yield name, post(name, f"Expect: {value}")
+        yield f"{name} in HTTP/1.0", post(name, f"Expect: {value}", line="POST /collect HTTP/1.0")
+        yield f"{name} on /nothing", post(name, f"Expect: {value}", line="POST /nothing HTTP/1.1")
+        yield f"{name} on GET", get("/health", f"Expect: {value}")
+    name = "Expect twice"
+    yield name, post(name, "Expect: 100-continue", "Expect: 100-continue")
+    yield "Expect with chunks", request(
+        "Content-Type: application/json", "Transfer-Encoding: chunked", "Expect: 100-continue",
+        body=chunked(event("Expect")),
+    )  # fmt: skip
+    yield "Expect and a body too large", post("too large", "Expect: 100-continue", padding=200_000)
+    for line in ("TE: trailers", "TE: gzip", "Trailer: X-A", "Range: bytes=0-1", "If-Match: a",
+                 "If-None-Match: *", "If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT",
+                 "Accept: application/xml", "Accept: text/html;q=0", "Max-Forwards: 0", "Via: 1.1 a",
+                 "Content-MD5: x", "Content-Range: bytes 0-1/2", "Prefer: respond-async",
+                 "X-HTTP-Method-Override: DELETE", "Sec-Fetch-Mode: cors", "Priority: u=1"):  # fmt: skip
+        yield line, post(line, line)
+
+
+# --- gunicorn's limits
+
+
+def limits() -> Cases:
+    for size in (200, 4000, 8000, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, MAX_LINE + 2, 70_000):
+        spare = size - len("POST /collect? HTTP/1.1")
+        name = f"a line of {size} bytes"
+        yield name, post(name, line=f"POST /collect?{'a' * spare} HTTP/1.1")
+        yield (
+            f"{name} with an empty line first",
+            b"\r\n" + post(name, line=f"POST /collect?{'a' * spare} HTTP/1.1"),
+        )
+        yield (
+            f"{name} in the path",
+            post(f"{name} in the path", line=f"POST /collect/{'a' * spare} HTTP/1.1"),
+        )
+    for size in (200, 201, 4000, 8000, *range(MAX_FIELD - 3, MAX_FIELD + 3), 70_000):
+        for field in ("X-A: ", "User-Agent: ", "X-A:"):
+            name = f"a field {field!r} of {size} bytes with its CRLF"
+            yield name, post(name, field + "b" * (size - 2 - len(field)))
+        name = f"a field name of {size} bytes with its CRLF"
+        yield name, post(name, "b" * (size - 5) + ": c")
+        name = f"a field of {size} bytes with its CRLF and spaces"
+        yield name, post(name, "X-A:" + " " * (size - 7) + "b")
+        name = f"a field of {size} bytes with its CRLF and spaces behind"
+        yield name, post(name, "X-A:b" + " " * (size - 7))
+        name = f"a folded field of {size} bytes"
+        yield name, post(name, "X-A: b\r\n " + "c" * (size - 9))
+    for count in (MAX_FIELDS - 1, MAX_FIELDS, MAX_FIELDS + 1, MAX_FIELDS + 2, 1000):
+        name = f"{count} fields"
+        yield name, post(name, *(f"X-{i}: {i}" for i in range(count - 3)))
+        yield f"{name} of one name", post(name, *["X-A: b"] * (count - 3))
+        yield f"{name}, some dropped", post(name, *["X_A: b"] * 10, *["X-A: b"] * (count - 13))
+        yield f"{name} of short names", get("/health", *["a:"] * (count - 1))
+    for total in (50, 90, 99):
+        name = f"{total} fields of 8000 bytes"
+        yield name, post(name, *(f"X-{i}: {'c' * 8000}" for i in range(total)))
+    name = "a head of a million bytes in good fields"
+    yield name, post(name, *(f"X-{i}: {'c' * 9990}" for i in range(100)))
+    yield "a line without an end", b"POST /collect?" + b"a" * 9000
+    yield "a line without an end or a space", b"a" * 9000
+    yield "a field without an end", request("X-A: " + "b" * 900_000)[:-4]
+    yield "fields without an end", request(*["X-A: b"] * 150_000)[:-2]
+
+
+# --- RFC 9112, 9.3: several requests on a connection
+
+
+def pipelines() -> Cases:
+    def several(name: str, count: int) -> bytes:
+        return b"".join(post(f"{name} {i}") for i in range(count))
+
+    for count in (2, 3, 4, 5, 40):
+        yield f"{count} events", several(f"{count} events", count)
+        yield f"{count} questions", get("/health") * count
+    yield "GET and POST in turn", (get("/health") + post("in turn")) * 3
+    yield "HEAD and GET in turn", (get("/health", method="HEAD") + get("/health")) * 2
+    yield "HEAD twice", get("/health", method="HEAD") * 2
+    odd = {
+        "HTTP/1.0": post("odd 1.0", line="POST /collect HTTP/1.0"),
+        "HTTP/1.0 to keep": post(
+            "odd 1.0", "Connection: keep-alive", line="POST /collect HTTP/1.0"
+        ),
+        "Connection: close": post("odd close", "Connection: close"),
+        "chunks": request("Transfer-Encoding: chunked", body=chunked(event("odd chunks"))),
+        "chunks with trailers": request(
+            "Transfer-Encoding: chunked", body=chunked(event("odd"), last=b"0\r\nX-A: b\r\n\r\n")
+        ),
+        "bad chunks": request("Transfer-Encoding: chunked", body=b"x\r\n"),
+        "a bad line": b"nonsense\r\n\r\n",
+        "a bare LF": post("odd LF", end=b"\n"),
+        "an empty line": b"\r\n",
+        "two empty lines": b"\r\n\r\n",
+        "an empty line and an event": b"\r\n" + post("odd empty line"),
+        "a folded field": post("odd fold", "X-A: b\r\n c"),
+        "a repeated field": post("odd repeated", "X-A: b", "X-A: c"),
+        "an unread body": post("odd unread", line="PUT /nothing HTTP/1.1"),
+        "an unread body of 70 KB": post("odd", line="PUT /nothing HTTP/1.1", padding=70_000),
+        "a body too large": post("odd large", padding=200_000),
+        "a refused type": request("Content-Type: text/html", "Content-Length: 2", body=b"{}"),
+        "Expect": post("odd expect", "Expect: 100-continue"),
+        "another Expect": post("odd expect", "Expect: foo"),
+        "CONNECT": get("/collect", method="CONNECT"),
+        "HEAD": get("/health", method="HEAD"),
+        "OPTIONS *": get("*", method="OPTIONS"),
+        "absolute-form": post("odd absolute", line="POST http://a/collect HTTP/1.1"),
+        "CL and TE": request("Content-Length: 3", "Transfer-Encoding: chunked", body=chunked(b"a")),
+        "duplicate CL": request("Content-Length: 2", "Content-Length: 2", body=b"{}"),
+        "a length of +2": request("Content-Length: +2", body=b"{}"),
+        "a method in lower case": get("/health", method="get"),
+        "HTTP/2": get("/health", version="HTTP/2.0"),
+        "two hosts": get("/health", "Host: b"),
+        "an upgrade": get("/health", "Connection: upgrade", "Upgrade: h2c"),
+        "conflicting schemes": post("odd scheme", "X-Forwarded-Proto: https", "X-Forwarded-Ssl: off"),
+        "a script name": post("odd script name", "SCRIPT_NAME: /x"),
+    }  # fmt: skip
+    for name, data in odd.items():
+        yield f"{name} between events", post("before") + data + post("after")
+        yield f"{name} behind four events", several("before", 4) + data
+        yield f"{name} first", data + several("after", 2)
+
+
+# --- what is not finished: the server waits, and then the connection ends
+
+
+def unfinished() -> Cases:
+    body = event("unfinished")
+    yield "nothing", b""
+    yield "an empty line and no more", b"\r\n"
+    yield "a CR and no more", b"\r"
+    yield "half a line", b"POST /coll"
+    yield "a line and no more", b"POST /collect HTTP/1.1\r\n"
+    yield "half a head", post("half a head")[:60]
+    yield "a head without its last LF", request()[:-1]
+    for path in ("/collect", "/nothing"):
+        for length in (len(body) + 1, len(body) + 100, 70_000, MAX_BODY):
+            yield f"{length - len(body)} bytes too few on {path}", request(
+                "Content-Type: application/json", f"Content-Length: {length}",
+                line=f"POST {path} HTTP/1.1", body=body,
+            )  # fmt: skip
+        yield (
+            f"no byte of a body on {path}",
+            request(
+                "Content-Type: application/json", "Content-Length: 10", line=f"POST {path} HTTP/1.1"
+            ),
+        )
+        yield (
+            f"too few bytes of a body too large on {path}",
+            request(f"Content-Length: {MAX_BODY + 1}", line=f"POST {path} HTTP/1.1", body=body),
+        )
+        for data in (b"", b"5", b"5\r", b"5\r\n", b"5\r\n{", b'2\r\n{}', b"2\r\n{}\r", b"2\r\n{}\r\n",
+                     b"2\r\n{}\r\n0", b"2\r\n{}\r\n0\r\n", b"2\r\n{}\r\n0\r\nX: y", b"2;"):  # fmt: skip
+            yield (
+                f"chunks cut off behind {data!r} on {path}",
+                request("Transfer-Encoding: chunked", line=f"POST {path} HTTP/1.1", body=data),
+            )
+    yield "an event and half of another", post("whole") + post("half")[:90]
+    yield "an event and the line of another", post("whole") + b"POST /collect HTTP/1.1\r\n"
+    yield "an event and half of another's body", post("whole") + post("half")[:-4]
+    yield "Expect and no body", request("Content-Length: 5", "Expect: 100-continue")
+
+
+_WAITING = (unfinished,)
+_FINISHED: tuple[Callable[[], Cases], ...] = (
+    regular, connections, targets, request_lines, line_ends, fields, forwarded, lengths,
+    transfer_codings, chunks, expectations, limits, pipelines,
+)  # fmt: skip
+
+
+def all_cases() -> list[Case]:
+    """Return the corpus; each name once."""
+    found: dict[str, Case] = {}
+    for group in (*_FINISHED, *_WAITING):
+        for plain_name, data in group():
+            name = f"{group.__name__}: {plain_name}"
+            assert name not in found or found[name].data == data, f"{name}: two cases"
+            found[name] = Case(name, data, waits=group in _WAITING)
+    return list(found.values())
+
+
+def representative() -> list[Case]:
+    """Return a few cases to be sent in pieces."""
+    return [
+        Case("a plain event", post("a plain event", "User-Agent: a/1", "Connection: keep-alive")),
+        Case("HTTP/1.0", post("HTTP/1.0", line="POST /collect HTTP/1.0")),
+        Case("no body", get("/health", "Accept: */*")),
+        Case("an unread body", post("an unread body", line="PUT /nothing?a=b HTTP/1.1")),
+        Case("chunks", request("Transfer-Encoding: chunked",
+                               body=chunked(event("chunks"), extension=b";a", last=b"0\r\nX: y\r\n\r\n"))),
+        Case("two events", post("first") + post("second")),
+        Case("a plain event and an odd one", post("first") + post("second", "X-A: b", "X-A: c")),
+        Case("an empty line first", b"\r\n" + post("an empty line first")),
+        Case("a folded field", post("a folded field", "X-A: b\r\n c")),
+        Case("CL and TE", request("Content-Length: 3", "Transfer-Encoding: chunked", body=b"0\r\n\r\n")),
+        Case("Expect", post("Expect", "Expect: 100-continue")),
+    ]  # fmt: skip

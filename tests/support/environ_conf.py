@@ -1,4 +1,6 @@
-"""The production configuration, with a path /environ that answers what the application was given.
+"""The production configuration, with two more paths.
+
+/environ answers what the application was given, and /error is an error in it.
 
 Keys of objects have their type's name as value: that they are there can be compared.
 """
@@ -23,6 +25,8 @@ class _WithEnviron:
         return getattr(self._application, name)
 
     def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] == "/error":
+            raise RuntimeError("as asked for")
         if not environ["PATH_INFO"].startswith("/environ"):
             return self._application(environ, start_response)
         given = {

@@ -9,6 +9,7 @@ when the server has read what was sent.
 import re
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterable
 from typing import NamedTuple, Self
@@ -131,6 +132,18 @@ class RawConnection:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             self._refused = True
+
+    def reset(self) -> None:
+        """Break the connection off, whatever is still to come."""
+        at_once = struct.pack("ii", 1, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        self.close()
+
+    def arrived(self) -> Outcome:
+        """Return what is there already."""
+        while not self._closed and select.select([self._socket], [], [], 0)[0]:
+            self._receive()
+        return self._outcome(ended=False)
 
     def read_all(self) -> Outcome:
         """Read until the server ends its side."""

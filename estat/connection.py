@@ -113,6 +113,8 @@ class Connection:
         self._watcher.start(self._readable)
         try:
             return self._serve()
+        except OSError:
+            return False  # the client went without its answer, which gunicorn ignores too
         finally:
             self._watcher.stop()
             self._watcher.close()

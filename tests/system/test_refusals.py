@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -462,3 +463,18 @@ def test_what_the_disk_could_not_hold_is_refused_before_it_is_accepted(
     client.must_send(server, count=2)
     eventually(server.settled, 20, "it is stored")
     accounting.check(client.accepted, bucket.stored())
+
+
+def test_a_client_that_goes_without_its_answer_is_no_error(serve: Serve, bucket: Bucket) -> None:
+    server = serve()
+    body = b'{"n":"gone"}'
+    head = b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            # closing on unread bytes, or at once: a reset
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall((head + body) * 20)
+    assert server.post('{"n":"stays"}').status == 202
+    eventually(server.settled, 20, "everything is stored")
+    assert "Traceback" not in server.log_text()
+    assert server.stop() == 0

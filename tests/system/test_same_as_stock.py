@@ -29,9 +29,6 @@ CONFIG = Path(__file__).parents[1] / "support" / "environ_conf.py"
 CASES = http_corpus.all_cases()
 REPRESENTATIVE = http_corpus.representative()
 
-#: What gunicorn's parser says about a bad request depends on how much of it has arrived.
-WHOLE_BYTES = 8192
-
 #: Requests are cut at every so many bytes; EVERY_BYTE=1 asks for all, which takes minutes.
 STEP = 1 if os.environ.get("EVERY_BYTE") else 23
 
@@ -128,13 +125,16 @@ def same_counts(pair: Pair) -> Iterator[None]:
     eventually(check, 5, "both sides counted the same")
 
 
-def comparable(outcome: Outcome, *, whole: bool = True) -> tuple[list[Answer], bytes, bool]:
-    """Return what must be the same on both sides."""
+def comparable(outcome: Outcome) -> tuple[list[Answer], bytes, bool]:
+    """Return what must be the same on both sides.
+
+    What a page of gunicorn's says about a bad request depends on how much of that has arrived.
+    """
     answers = []
     for answer in outcome.answers:
         counters = answer.field(b"Content-Type").startswith(b"text/plain; version")
         page = answer.field(b"Content-Type") == b"text/html"
-        answers.append(answer.without_body() if counters or (page and not whole) else answer)
+        answers.append(answer.without_body() if counters or page else answer)
     return answers, outcome.rest, outcome.closed
 
 
@@ -175,12 +175,11 @@ def answered(side: Side, case: Case, count: int, *, more: bool) -> Outcome:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_request_and_what_follows_it_are_answered_alike(pair, case):
-    whole = len(case.data) + len(PROBE) <= WHOLE_BYTES
     stock = followed(pair.stock, case)
     assert stock.closed
-    assert comparable(followed(pair.own, case), whole=whole) == comparable(stock, whole=whole)
+    assert comparable(followed(pair.own, case)) == comparable(stock)
     own_alone, stock_alone = alone(pair.own, case), alone(pair.stock, case)
-    assert comparable(own_alone, whole=whole) == comparable(stock_alone, whole=whole)
+    assert comparable(own_alone) == comparable(stock_alone)
     if case.waits:
         return
     # answers that come whatever follows; then the server ends the connection, or wants more
@@ -190,7 +189,7 @@ def test_a_request_and_what_follows_it_are_answered_alike(pair, case):
         answered(side, case, count, more=more) for side in (pair.own, pair.stock)
     )
     assert own_after.closed == stock_after.closed
-    assert comparable(own_after, whole=whole) == comparable(stock_after, whole=whole)
+    assert comparable(own_after) == comparable(stock_after)
 
 
 ENVIRON_CASES = [
@@ -202,12 +201,11 @@ ENVIRON_CASES = [
 
 @pytest.mark.parametrize("case", ENVIRON_CASES, ids=[case.name for case in ENVIRON_CASES])
 def test_the_application_is_given_the_same(pair, case):
-    whole = len(case.data) + len(PROBE) <= WHOLE_BYTES
     own, stock = followed(pair.own, case), followed(pair.stock, case)
     for mine, other in zip(own.answers, stock.answers, strict=False):
         if mine.body.startswith(b"{") and other.body.startswith(b"{"):
             assert json.loads(mine.body) == json.loads(other.body)
-    assert comparable(own, whole=whole) == comparable(stock, whole=whole)
+    assert comparable(own) == comparable(stock)
 
 
 def in_groups(items: list[list[bytes]]) -> Iterator[list[list[bytes]]]:
@@ -220,9 +218,9 @@ def check_pieces(pair: Pair, pieces: list[list[bytes]], expected: Outcome | None
     for group in in_groups(pieces):
         own, stock = (raw_http.exchange_pieces(side.port, side.pulse, group) for side in pair)
         for sent, mine, other in zip(group, own, stock, strict=True):
-            assert comparable(mine, whole=False) == comparable(other, whole=False), sent
+            assert comparable(mine) == comparable(other), sent
             if expected:
-                assert comparable(other, whole=False) == comparable(expected, whole=False), sent
+                assert comparable(other) == comparable(expected), sent
 
 
 @pytest.mark.parametrize("case", REPRESENTATIVE, ids=[case.name for case in REPRESENTATIVE])
@@ -247,7 +245,7 @@ def test_a_request_cut_off_at_any_byte_ends_alike(pair, case):
     for at in range(0, len(case.data), STEP):
         cut = Case(case.name, case.data[:at])
         own, stock = alone(pair.own, cut), alone(pair.stock, cut)
-        assert comparable(own, whole=False) == comparable(stock, whole=False), cut
+        assert comparable(own) == comparable(stock), cut
 
 
 def test_what_was_accepted_is_stored_alike(pair):

@@ -16,27 +16,26 @@ from estat.metrics import Metrics
 class Submission:
     """The events of one request on their way: finished lines, but for id and time."""
 
-    __slots__ = ("_refused", "_settled", "lines", "size_bytes")
+    __slots__ = ("_done", "_refused", "_settled", "lines", "size_bytes")
 
     def __init__(self, origin: bytes, bodies: list[bytes]) -> None:
         self.lines = [b"%b%b}\n" % (origin, body) for body in bodies]
         self.size_bytes = sum(map(len, self.lines)) + event.STAMP_BYTES * len(self.lines)
+        self._done = False
         self._settled: Event | None = None
         self._refused: Refused | None = None
 
     def settle(self, refused: Refused | None = None) -> None:
         """Tell whoever waits that the events are kept, or why they are not."""
-        self._refused = refused
+        self._done, self._refused = True, refused
         if self._settled:
             self._settled.set()
 
     def wait(self) -> None:
-        """Wait until the events are kept. Raises Refused: nothing of them is left behind.
-
-        Call it at once: nothing may have settled them before.
-        """
-        self._settled = Event()
-        self._settled.wait()
+        """Wait until the events are kept. Raises Refused: nothing of them is left behind."""
+        if not self._done:
+            self._settled = Event()
+            self._settled.wait()
         if self._refused:
             raise self._refused
 

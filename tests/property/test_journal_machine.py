@@ -138,7 +138,7 @@ class JournalMachine(RuleBasedStateMachine):
         doubtful: set[Submission] = set()
         self.do(collect, fate)
         for numbers, submission in requests:
-            if not submission._settled.is_set():
+            if not submission._done:
                 continue  # died before it answered
             try:
                 submission.wait()

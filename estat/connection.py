@@ -29,6 +29,9 @@ _MAX_BODY_BYTES = 64 * 1024
 #: How long the loop waits for the rest of a body before gunicorn does.
 _BODY_SECONDS = 1.0
 
+#: A client that has just connected is about to send its first request.
+_FIRST_REQUEST_SECONDS = 1.0
+
 _READ, _CLOSED = 1, b""
 
 NEVER = float("inf")
@@ -85,14 +88,18 @@ class Connection:
         "_trusted",
         "_unread",
         "_watcher",
+        "awaited_until",
         "busy",
         "deadline",
     )  # fmt: skip
 
     def __init__(self, host: Host, client: Any, base: Environ, *, trusted: bool) -> None:
         self.busy = False  # with a request
+        now = time.monotonic()
         #: When the client must have sent, or taken, what is due (``time.monotonic``).
-        self.deadline = time.monotonic() + host.idle_seconds
+        self.deadline = now + host.idle_seconds
+        #: Until then an idle connection is not closed at a drain: its first request is under way.
+        self.awaited_until = now + _FIRST_REQUEST_SECONDS
         self._trusted = trusted
         self._head_begun = False
         self._host = host
@@ -188,7 +195,7 @@ class Connection:
         environ["estat.body"] = body
         exchange = Exchange()
         environ["estat.close_connection"] = exchange.force_close
-        self.busy, self.deadline = True, NEVER
+        self.busy, self.deadline, self.awaited_until = True, NEVER, 0.0
         chunks = self._host.serve_plain(environ, exchange)
         payload = self._host.answers.pack(environ, exchange, chunks)
         self._send(payload)
@@ -238,7 +245,7 @@ class Connection:
 
     def request_begun(self) -> None:
         """Take note that gunicorn has a request in hand."""
-        self.busy, self.deadline = True, NEVER
+        self.busy, self.deadline, self.awaited_until = True, NEVER, 0.0
 
     def request_done(self) -> None:
         """Take note that gunicorn waits for the next request."""

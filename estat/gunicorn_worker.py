@@ -105,7 +105,10 @@ class EstatWorker(GeventWorker):
             server.close()
         for request in self._in_flight.values():
             request.must_close = True
-        while self._connections and time.monotonic() < drain.requests_until and not drain.hurried:
+        # the pools also know connections that were accepted a moment ago and have not begun
+        while any(server.pool for server in servers) and (
+            time.monotonic() < drain.requests_until and not drain.hurried
+        ):
             self._close_idle()
             gevent.sleep(0.02)
         for server in servers:
@@ -220,8 +223,9 @@ class EstatWorker(GeventWorker):
         return False
 
     def _close_idle(self) -> None:
+        now = time.monotonic()
         for connection in self._connections:
-            if not connection.busy:
+            if not connection.busy and connection.awaited_until < now:
                 connection.end_reading()  # what has arrived already is still served
 
     def _sweep(self) -> None:

@@ -60,7 +60,9 @@ class Recount:
         """Look, now and then, for files that the books do not know."""
         if self._mismatch or time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_SECONDS
-            self._compare(booked, self._threads.run(self._dlq.walk, _SETTLED_SECONDS))
+            found = self._threads.run(self._dlq.walk)
+            if found == self._threads.run(self._dlq.walk, _SETTLED_SECONDS):
+                self._compare(booked, found)
 
     def found_empty(self, booked: Totals) -> None:
         """Look for files that the books name and a scan did not find."""

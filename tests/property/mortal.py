@@ -210,7 +210,6 @@ class Life:
         )  # fmt: skip
         leader = Leader(settings.dlq_dir)
         self.recount = Recount(self.dlq, books, page, DISK_THREADS)
-        self.recount = Recount(self.dlq, books, page, DISK_THREADS)
         self._recovery = Recovery(
             self.dlq, leader, books, self.recount, page, self._capacity, self.counts,
             DISK_THREADS, settings,

@@ -213,10 +213,7 @@ class Metrics:
 def forget_process(row: Row) -> None:
     """Zero what only a living process has: its gauges. Its counters stay."""
     row.heal()
-    row.begin()
-    for index in _OF_LIVING:
-        row.cells[index] = 0
-    row.end()
+    row.change({index: -row.cells[index] for index in _OF_LIVING})
 
 
 def page() -> SharedPage:

@@ -7,12 +7,17 @@ signed 64-bit cells for each worker slot; ``metrics`` says what the cells mean.
 A row has one writer at a time: the process that was given the slot. Readers are
 anyone. Cell 0 of a row is its sequence: odd while the writer is in the middle
 of a change, so that a reader can take a row whole (a seqlock). The writer never
-yields between ``begin`` and ``end``; one that died there leaves an odd sequence
-behind, and the reader then takes the row as it is.
+yields in between.
+
+A writer may be killed at any instruction. So a change is first written down whole,
+as the values that the cells will have, in the last cells of the row, its plan; then
+it is carried out. Whoever finds the sequence odd and its writer dead carries it out
+again: from that point on it happens as a whole, before it not at all.
 """
 
 import mmap
 import time
+from collections.abc import Mapping, MutableSequence
 
 #: Slot 0 is the arbiter's; a worker gets the lowest free one. A reload runs old
 #: and new workers side by side, hence twice the largest WEB_CONCURRENCY and some.
@@ -25,26 +30,38 @@ SERVING, DRAINING, HURRYING = 0, 1, 2
 _READ_ATTEMPTS, _SPINS, _PAUSE_SECONDS = 100, 50, 0.001
 _CELL_BYTES = 8
 
+#: Cells that may change at once.
+_MAX_CHANGES = 8
+#: How many changes are planned, then the place and the new value of each.
+_PLAN_CELLS = 1 + 2 * _MAX_CHANGES
+
 
 class Row:
     """One slot's cells."""
 
-    __slots__ = ("cells",)
+    __slots__ = ("_plan", "cells")
 
     def __init__(self, cells: memoryview) -> None:
         self.cells = cells
+        self._plan = len(cells) - _PLAN_CELLS
 
-    def begin(self) -> None:
-        """Start a change of several cells."""
-        self.cells[0] += 1
-
-    def end(self) -> None:
-        """End the change: readers may take the row again."""
-        self.cells[0] += 1
+    def change(self, changes: Mapping[int, int]) -> None:
+        """Add to several cells at once, whatever happens: all of it, or nothing."""
+        cells, plan = self.cells, self._plan
+        cells[0] += 1
+        at = plan
+        for index, change in changes.items():
+            cells[at + 1] = index
+            cells[at + 2] = cells[index] + change
+            at += 2
+        cells[plan] = len(changes)
+        _carry_out(cells, plan)
+        cells[0] += 1
 
     def heal(self) -> None:
-        """Make the sequence even, after a writer died in the middle of a change."""
+        """Complete, or forget, the change in the middle of which a writer died."""
         if self.cells[0] & 1:
+            _carry_out(self.cells, self._plan)
             self.cells[0] += 1
 
     def read(self) -> list[int]:
@@ -57,7 +74,15 @@ class Row:
                     return copy
             if attempt >= _SPINS:
                 time.sleep(_PAUSE_SECONDS)  # its writer may be waiting for the CPU
-        return self.cells.tolist()
+        copy = self.cells.tolist()
+        _carry_out(copy, self._plan)
+        return copy
+
+
+def _carry_out(cells: MutableSequence[int] | memoryview, plan: int) -> None:
+    for at in range(plan + 1, plan + 1 + 2 * cells[plan], 2):
+        cells[cells[at]] = cells[at + 1]
+    cells[plan] = 0
 
 
 class SharedPage:
@@ -66,6 +91,7 @@ class SharedPage:
     def __init__(self, columns: int) -> None:
         self.started = time.time()  # of the server
         self._flag = mmap.mmap(-1, mmap.PAGESIZE)
+        columns += _PLAN_CELLS
         memory = mmap.mmap(-1, SLOTS * columns * _CELL_BYTES)
         cells = memoryview(memory).cast("q")
         self.rows = [Row(cells[i * columns : (i + 1) * columns]) for i in range(SLOTS)]

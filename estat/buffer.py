@@ -6,6 +6,7 @@ It is bounded by events and by the bytes of finished lines; full is an answer
 
 from collections import deque
 
+import gevent
 from gevent.event import Event
 
 from estat import event, metrics
@@ -84,9 +85,16 @@ class Buffer:
         self._publish()
         self._wakeup.set()
 
-    def take(self, timeout_seconds: float | None) -> deque[Submission]:
-        """Wait for submissions, at most so long, and return all that wait; none on a wakeup."""
+    def take(self, timeout_seconds: float | None, gather_seconds: float = 0) -> deque[Submission]:
+        """Wait for submissions, at most so long, and return all that wait; none on a wakeup.
+
+        Those that arrive at the same time come along: it takes when the event loop has
+        nothing else to do, but no later than after ``gather_seconds``.
+        """
         self._wakeup.wait(timeout_seconds)
+        if gather_seconds and self._waiting:
+            with gevent.Timeout(gather_seconds, False):  # type: ignore[arg-type] # False: no error
+                gevent.idle()
         self._wakeup.clear()
         taken, self._waiting = self._waiting, deque()
         self._events = self._bytes = 0

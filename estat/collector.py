@@ -32,6 +32,10 @@ _PARTITION_SECONDS = 900
 #: loop is held, and this many take about a millisecond.
 _GROUP_SUBMISSIONS = 500
 
+#: How long a group that is going to be synced grows while requests go on arriving. One
+#: sync for all of them costs them less time, and half the CPU, than two one after the other.
+_GATHER_SECONDS = 0.002
+
 
 @dataclass(slots=True)
 class Stream:
@@ -55,6 +59,7 @@ class Collector:
         self._journals = journals
         self._ledger = ledger
         self._journaled = settings.durability != "memory"
+        self._gather_seconds = _GATHER_SECONDS if settings.durability == "fsync" else 0
         self._buffer = buffer
         self._batcher = batcher
         self._sealer = sealer
@@ -71,7 +76,7 @@ class Collector:
         while True:
             ending = self._ending
             patience = 0.0 if ending else self._batcher.seconds_left(time.monotonic())
-            waiting = self._buffer.take(patience)
+            waiting = self._buffer.take(patience, self._gather_seconds)
             while waiting:
                 self._collect(waiting)
             if ending or self._flush or self._due():

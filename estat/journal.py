@@ -23,6 +23,7 @@ from estat.errors import DiskError
 from estat.journal_file import Header
 from estat.metrics import Metrics
 from estat.offload import Offload
+from estat.serial_executor import SerialExecutor
 from estat.stream_lock import StreamLock
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class Journals:
         self._synced = durability == "fsync"
         self._counts = counts
         self._waiting_since: float | None = None
-        self._threads = Offload(1)  # one group after the other
+        self._thread = SerialExecutor()  # one group after the other
         self._housekeeping = Offload(1)
         self._locks: dict[str, StreamLock] = {}
         self._held: Counter[str] = Counter()  # journals by stream
@@ -150,7 +151,7 @@ class Journals:
         journal = Journal(path, header, synced=self._synced)
         with self._waiting():
             self._may_write()
-            self._threads.run(self._create, journal)
+            self._thread.run(self._create, journal)
         self._held[header.stream] += 1
         self._newest = header.stream
         self._grow(journal.size_bytes)
@@ -167,7 +168,7 @@ class Journals:
             self._may_write()
             if self._synced:
                 with self._waiting():
-                    self._threads.run(journal.append, lines)
+                    self._thread.run(journal.append, lines)
             else:
                 journal.append(lines)  # microseconds into the page cache; a hop to a thread is 40
         except DiskError:

@@ -192,7 +192,7 @@ class Life:
         books = Ledger(self.counts)
         self.dlq = DeadLetterQueue(settings.dlq_dir)
         self._journals = Journals(settings.dlq_dir, durability, self.counts)
-        self._journals._threads = self._journals._housekeeping = DISK_THREADS
+        self._journals._thread = self._journals._housekeeping = DISK_THREADS
         self._capacity = Capacity(self.dlq, page, self.counts, DISK_THREADS, 10**12, False)
         breaker = Breaker(self.counts, lambda: 0.0)  # once open, a replay closes it
         delivery = Delivery(stores, settings.raw_bucket, 60, self.counts, breaker)

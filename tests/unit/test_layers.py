@@ -11,8 +11,8 @@ import estat
 # siblings meet in the pipeline.
 ROWS = [
     (
-        "errors shared backoff offload clientip values log encoder identity mounts batcher audit "
-        "journal_file"
+        "errors shared backoff offload serial_executor clientip values log encoder identity "
+        "mounts batcher audit journal_file"
     ),
     "config metrics files event leader",
     "ledger breaker buffer intake stream_lock stores.directory stores.s3 audit_content",

@@ -4,6 +4,7 @@ A rule without I/O. Events that are not valid are refused by themselves when
 the body is a batch (a JSON array or NDJSON) and refuse the request otherwise.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from estat import event
@@ -12,6 +13,7 @@ from estat.errors import Refused
 _JSON = ("application/json",)
 _NDJSON = ("application/x-ndjson", "application/jsonl")
 _EITHER = ("", "text/plain")  # navigator.sendBeacon sends text/plain
+_ALL = _JSON + _NDJSON + _EITHER
 
 #: Errors that an answer lists; the rest is only counted.
 MAX_ERRORS = 20
@@ -35,8 +37,8 @@ class Intake:
 
     def read(self, body: bytes, content_type: str | None) -> Events:
         """Return the events of a body. Raises Refused with the reason."""
-        media_type = (content_type or "").partition(";")[0].strip().lower()
-        if media_type not in _JSON + _NDJSON + _EITHER:
+        media_type = _media_type(content_type)
+        if media_type not in _ALL:
             raise Refused(
                 "unsupported_type",
                 f"{media_type[:100]} is not supported; send application/json or "
@@ -112,6 +114,11 @@ class Intake:
 
     def _too_large(self, size: int) -> str:
         return f"the event has {size} bytes; at most {self._max_event_bytes}"
+
+
+@lru_cache(maxsize=256)
+def _media_type(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()
 
 
 def _text(data: bytes) -> str:

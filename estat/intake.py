@@ -89,9 +89,10 @@ class Intake:
         return Events(bodies, True, rejected, errors)
 
     def _line(self, line: bytes) -> bytes:
-        size = len(line.rstrip(b"\r"))
-        if size > self._max_event_bytes:
-            raise ValueError(self._too_large(size))
+        if len(line) > self._max_event_bytes:
+            size = len(line.rstrip(b"\r"))
+            if size > self._max_event_bytes:
+                raise ValueError(self._too_large(size))
         return self._object(event.parse(_text(line)))
 
     def _element(self, value: Any) -> bytes:

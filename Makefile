@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= estat-ingest:latest
 PORT ?= 8080
+# most tests wait for a server most of the time
+PARALLEL ?= --numprocesses=3 --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run-local test lint check soak bench docs build push clean
@@ -35,8 +37,9 @@ run-local: $(VENV)/.installed ## start the server on 127.0.0.1:8080, objects in 
 	 FLUSH_INTERVAL=$${FLUSH_INTERVAL:-5s} LOG_FORMAT=$${LOG_FORMAT:-console} \
 	 exec $(BIN)/gunicorn -c conf/gunicorn.conf.py estat.wsgi:app
 
-test: $(VENV)/.installed-dev ## run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev ## run all tests, and those of the whole server with the stock worker too
+	$(BIN)/python -m pytest $(PARALLEL)
+	TEST_WORKER=stock $(BIN)/python -m pytest $(PARALLEL) tests/system tests/fault
 
 lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket, Endpoint, Moto, moto_server_path
-from tests.support.server import Server
+from tests.support.server import STOCK, Server
 from tests.support.swift import Swift, memcached_path, swift_path, with_extended_attributes
 
 Serve = Callable[..., Server]
@@ -22,6 +22,10 @@ def need(available: object, what: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"{what} is missing")
         pytest.skip(f"{what} is missing")
+
+
+#: Marks tests of what the server's own worker does and gunicorn's does not.
+own_worker = pytest.mark.skipif(STOCK, reason="the stock worker is under test")
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,9 @@ DEFAULTS = {
     "TRUSTED_PROXIES": "1",
 }
 
+#: TEST_WORKER=stock runs gunicorn's own gevent worker instead of the server's.
+STOCK = os.environ.get("TEST_WORKER") == "stock"
+
 _SAMPLE = re.compile(r"(?P<name>\w+)(?P<labels>\{[^}]*\})? (?P<value>\S+)")
 
 
@@ -68,6 +71,8 @@ class Server:
         self, directory: Path, settings: Mapping[str, str], *, workers: int = 1,
         gunicorn: str = "", config: Path = CONFIG,
     ) -> None:  # fmt: skip
+        if STOCK and "--worker-class" not in gunicorn:
+            gunicorn += " --worker-class gevent"
         self.port = free_port()
         self.workers = workers
         self.dlq_dir = directory / "dlq"

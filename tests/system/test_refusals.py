@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, own_worker
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.eventually import eventually
@@ -254,6 +254,7 @@ def test_a_malformed_chunked_body_is_the_clients_error(
     collecting.check_alive()
 
 
+@own_worker
 def test_the_sender_of_a_chunked_body_too_large_sees_the_answer_before_the_end(
     collecting: Collecting,
 ) -> None:

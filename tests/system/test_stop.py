@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, own_worker
 from tests.support import accounting
 from tests.support.client import Client, Load
 from tests.support.dlq_dir import dlq_files, events_on_disk
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
-from tests.support.server import Server
+from tests.support.server import Server, ask
 
 # bounds that tell "at once" from "when some timeout of this test passes": 60 s and more
 SOON_SECONDS = 15
@@ -169,6 +169,7 @@ def test_a_second_signal_ends_the_drain_delay(serve: Serve, bucket: Bucket) -> N
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
+@own_worker
 def test_a_request_in_flight_at_the_stop_is_served_and_its_connection_closed(
     serve: Serve, bucket: Bucket
 ) -> None:
@@ -197,6 +198,17 @@ def test_a_request_in_flight_at_the_stop_is_served_and_its_connection_closed(
     accounting.check(["in-flight"], bucket.stored())
 
 
+@own_worker
+def test_an_idle_connection_is_closed_at_the_stop(serve: Serve) -> None:
+    server = serve(SHUTDOWN_TIMEOUT="120s", KEEPALIVE="120s")
+    idle = server.connection()
+    assert ask(idle, "GET", "/health").status == 200
+    assert server.stop(deadline_seconds=SOON_SECONDS) == 0
+    assert idle.sock.recv(1) == b""
+    idle.close()
+
+
+@own_worker
 @pytest.mark.parametrize("sent", [b"", b"POST /collect HTTP/1.1\r\nHost: x\r\n"])
 def test_a_connection_without_a_whole_request_does_not_hold_the_stop(
     sent: bytes, serve: Serve, bucket: Bucket

@@ -32,6 +32,9 @@ _BODY_SECONDS = 1.0
 #: A client that has just connected is about to send its first request.
 _FIRST_REQUEST_SECONDS = 1.0
 
+#: No time at all, but a turn of the event loop: a sleep of 0 comes back before I/O is looked at.
+_TURN_SECONDS = 1e-6
+
 _READ, _CLOSED = 1, b""
 
 NEVER = float("inf")
@@ -117,7 +120,6 @@ class Connection:
     def serve(self) -> bool:
         """Serve plain requests; True once the next one is for gunicorn, False at the end."""
         self._watcher = self._hub.loop.io(self._client.fileno(), _READ)
-        self._watcher.start(self._readable)
         try:
             return self._serve()
         except OSError:
@@ -151,6 +153,10 @@ class Connection:
         self._unread = b""
         read = host.plain_requests.read
         while True:
+            if buffer:
+                self._give_way()
+            if not self._watcher.active:
+                buffer = self._read_on(buffer)
             if not buffer:
                 self.deadline = time.monotonic() + host.idle_seconds
                 buffer = self._receive()
@@ -171,16 +177,27 @@ class Connection:
             buffer = buffer[stop:]
             if not self._answer(environ, body):
                 return False
-            if self._early:
-                buffer += self._early
-                self._early = b""
-            if not self._watcher.active:
-                self._watcher.start(self._readable)
+
+    def _give_way(self) -> None:
+        """Let others have their turn before a request that was sent ahead."""
+        self.busy, self.deadline = True, NEVER
+        gevent.sleep(_TURN_SECONDS)
+        self.busy = False
+
+    def _read_on(self, buffer: bytes) -> bytes:
+        """Add what arrived meanwhile; with much in hand, let the rest wait in the socket."""
+        buffer += self._early
+        self._early = b""
+        if len(buffer) < _RECEIVE_BYTES:
+            self._watcher.start(self._readable)
+        return buffer
 
     def _complete(self, buffer: bytes, stop: int) -> bytes:
         """Wait a little for the rest of a body; return what has come of it."""
         if stop > _MAX_BODY_BYTES:
             return buffer
+        # it is a request in hand: not late as an idle connection is, nor idle at a drain
+        self.deadline = self.awaited_until = NEVER
         with gevent.Timeout(_BODY_SECONDS, False):  # type: ignore[arg-type] # False: no error
             while len(buffer) < stop:
                 data = self._receive()
@@ -227,6 +244,19 @@ class Connection:
         if not self.busy and not self._head_begun:
             self._begin_head()
         return received
+
+    def send(self, data: bytes) -> int:
+        """Send as a socket does, to a client that must take it in time."""
+        before, self.deadline = self.deadline, time.monotonic() + self._host.head_seconds
+        sent: int = self._client.send(data)
+        self.deadline = before
+        return sent
+
+    def sendall(self, data: bytes) -> None:
+        """Send all as a socket does, to a client that must take it in time."""
+        before, self.deadline = self.deadline, time.monotonic() + self._host.head_seconds
+        self._client.sendall(data)
+        self.deadline = before
 
     def resume(self, unread: bytes) -> None:
         """Let the fast loop go on, with what gunicorn has read and not used."""

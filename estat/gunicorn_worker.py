@@ -22,6 +22,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
@@ -84,6 +85,10 @@ class EstatWorker(GeventWorker):
     handle_quit = handle_exit
     handle_abort = handle_exit  # the heartbeat was late, but the loop is alive: save what is there
 
+    def timeout_ctx(self) -> Any:
+        """Set no limit of gunicorn's: KEEPALIVE would cut off a head that READ_TIMEOUT allows."""
+        return nullcontext()
+
     def notify(self) -> None:
         """Beat; without its arbiter a worker drains instead of dropping everything."""
         self.tmp.notify()
@@ -109,8 +114,8 @@ class EstatWorker(GeventWorker):
         while any(server.pool for server in servers) and (
             time.monotonic() < drain.requests_until and not drain.hurried
         ):
+            gevent.sleep(0.02)  # who has sent something is not idle: let it be read first
             self._close_idle()
-            gevent.sleep(0.02)
         for server in servers:
             server.stop(timeout=0)
         drain.finish()

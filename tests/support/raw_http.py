@@ -23,8 +23,8 @@ _PROBE_ANSWER = b"GET /probe"
 
 _HEAD_END = b"\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.[0-9] ")
-_DATE = re.compile(rb"(?mi)^date: .*$")
-_LENGTH = re.compile(rb"(?mi)^content-length: .*$")
+_DATE = re.compile(rb"(?mi)^date: [^\r]*")
+_LENGTH = re.compile(rb"(?mi)^content-length: [^\r]*")
 
 
 class Answer(NamedTuple):

@@ -10,7 +10,7 @@ PORT ?= 8080
 PARALLEL ?= --numprocesses=3 --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test lint check soak bench docs build push clean
+.PHONY: help run-local test lint check soak fuzz bench docs build push clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ check: lint test ## what CI runs
 
 soak: $(VENV)/.installed-dev ## kill it at random for an hour, or for DURATION=10m, from SEED=…
 	$(BIN)/python -m tests.fault.soak $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(VENV)/.installed-dev ## compare our worker with gunicorn's in 20,000 ways a test, or EXAMPLES=…, from SEED=…
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest --capture=no \
+	 --hypothesis-show-statistics tests/system/test_same_when_mutated.py
 
 bench: $(VENV)/.installed-dev ## measure costs and outages, or one: MEASURE=scan (needs wrk)
 	$(BIN)/python -m bench $(MEASURE)

@@ -138,6 +138,8 @@ class EstatWorker(GeventWorker):
                 super().handle(listener, connection, addr)
                 if not connection.resumes:
                     break
+        except Exception as exc:  # noqa: BLE001 - of the application, in the fast loop
+            self.handle_error(None, client, addr, exc)
         finally:
             self._connections.discard(connection)
             util.close(client)

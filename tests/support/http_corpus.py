@@ -13,7 +13,7 @@ from typing import NamedTuple
 MAX_EVENT, MAX_BODY = 16 * 1024, 128 * 1024
 
 #: gunicorn's limits: the request line, a field with its CRLF, the number of fields.
-MAX_LINE, MAX_FIELD, MAX_FIELDS = 8190, 8190, 100
+MAX_LINE, MAX_FIELD, MAX_FIELDS = 4094, 8190, 100
 
 _METHOD = re.compile(rb"(?m)^([A-Z]+) [^ \r\n]+ HTTP/1\.[01]\r$")
 
@@ -68,10 +68,12 @@ def _bytes(part: str | bytes) -> bytes:
 
 
 def regular() -> Cases:
-    for path in ("/collect", "/health", "/ready", "/metrics", "/", "/nothing", "/collect/", "//"):
+    for path in ("/collect", "/health", "/ready", "/metrics", "/", "/nothing", "/collect/", "//",
+                 "/error"):  # fmt: skip
         for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"):
             yield f"{method} {path}", get(path, method=method)
-    for path in ("/health", "/ready", "/metrics", "/nothing", "/collect/", "/collect?a=b"):
+    for path in ("/health", "/ready", "/metrics", "/nothing", "/collect/", "/collect?a=b",
+                 "/error"):  # fmt: skip
         yield f"POST {path}", post(f"POST {path}", line=f"POST {path} HTTP/1.1")
     yield "a plain event", post("a plain event")
     yield "an event with many fields", post(
@@ -623,7 +625,7 @@ def expectations() -> Cases:
 
 
 def limits() -> Cases:
-    for size in (200, 4000, 8000, MAX_LINE - 1, MAX_LINE, MAX_LINE + 1, MAX_LINE + 2, 70_000):
+    for size in (200, 4000, *range(MAX_LINE - 3, MAX_LINE + 4), *range(8189, 8193), 70_000):
         spare = size - len("POST /collect? HTTP/1.1")
         name = f"a line of {size} bytes"
         yield name, post(name, line=f"POST /collect?{'a' * spare} HTTP/1.1")
@@ -712,6 +714,10 @@ def pipelines() -> Cases:
         "HTTP/2": get("/health", version="HTTP/2.0"),
         "two hosts": get("/health", "Host: b"),
         "an upgrade": get("/health", "Connection: upgrade", "Upgrade: h2c"),
+        "an error of the application": post("odd error", line="POST /error HTTP/1.1"),
+        "an error of the application, chunked": request(
+            "Transfer-Encoding: chunked", line="POST /error HTTP/1.1", body=chunked(event("error"))
+        ),
         "conflicting schemes": post("odd scheme", "X-Forwarded-Proto: https", "X-Forwarded-Ssl: off"),
         "a script name": post("odd script name", "SCRIPT_NAME: /x"),
     }  # fmt: skip

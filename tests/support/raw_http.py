@@ -139,11 +139,11 @@ class RawConnection:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         self.close()
 
-    def arrived(self) -> Outcome:
+    def arrived(self, *, last_has_no_body: bool = False) -> Outcome:
         """Return what is there already."""
         while not self._closed and select.select([self._socket], [], [], 0)[0]:
             self._receive()
-        return self._outcome(ended=False)
+        return self._outcome(ended=last_has_no_body)
 
     def read_all(self) -> Outcome:
         """Read until the server ends its side."""
@@ -156,6 +156,10 @@ class RawConnection:
             lambda: len(parse(bytes(self._received), last_has_no_body=last_has_no_body)[0]) >= count
         )
         return self._outcome(ended=last_has_no_body)
+
+    def forget(self) -> None:
+        """Forget what has been received."""
+        self._received.clear()
 
     def close(self) -> None:
         self._socket.close()
@@ -197,15 +201,14 @@ class Pulse:
 
     def __init__(self, port: int) -> None:
         self._connection = RawConnection(port)
-        self._count = 0
 
     def beat(self) -> None:
         """Return when the server has read all that was sent to it on any connection."""
         for _ in range(self._TIMES):
-            self._count += 1
             self._connection.send(PROBE)
-            seen = self._connection.read_answers(self._count)
-            assert len(seen.answers) == self._count, seen
+            seen = self._connection.read_answers(1)
+            assert len(seen.answers) == 1, seen
+            self._connection.forget()
 
     def close(self) -> None:
         self._connection.close()

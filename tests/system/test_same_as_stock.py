@@ -8,23 +8,15 @@ connection ends. Then what was counted and stored is the same.
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from itertools import takewhile
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.support import http_corpus, raw_http
-from tests.support.eventually import eventually
 from tests.support.http_corpus import Case
-from tests.support.lines import gunzip_lines
-from tests.support.raw_http import PROBE, Answer, Outcome, Pulse, RawConnection
-from tests.support.server import Server
-
-CONFIG = Path(__file__).parents[1] / "support" / "environ_conf.py"
+from tests.support.pair import Pair, Side, comparable
+from tests.support.raw_http import PROBE, Answer, Outcome, RawConnection
 
 CASES = http_corpus.all_cases()
 REPRESENTATIVE = http_corpus.representative()
@@ -35,107 +27,7 @@ STEP = 1 if os.environ.get("EVERY_BYTE") else 23
 #: Connections that wait at a time while requests are sent in pieces.
 AT_A_TIME = 40
 
-COUNTED = (
-    "http_requests_total",
-    "http_requests_accepted_total",
-    "http_requests_rejected_total",
-    "http_requests_queue_full_total",
-    "events_accepted_total",
-    "events_rejected_total",
-)
-
-
-class Side(NamedTuple):
-    """One of the two servers."""
-
-    server: Server
-    store: Path
-    pulse: Pulse
-
-    @property
-    def port(self) -> int:
-        return self.server.port
-
-    def counts(self) -> dict[str, float]:
-        samples = self.server.metrics()
-        return {name: value for name, value in samples.items() if name.startswith(COUNTED)}
-
-    def stored(self) -> Counter[str]:
-        """Return how often each event is stored, with all of its fields that are the client's."""
-        eventually(self.server.settled, 30, "everything is stored")
-        found: Counter[str] = Counter()
-        for path in self.store.rglob("*.jsonl.gz"):
-            for line in gunzip_lines(path.read_bytes()):
-                client = {key: line[key] for key in line if key not in ("id", "ts")}
-                found[json.dumps(client, sort_keys=True)] += 1
-        return found
-
-
-class Pair(NamedTuple):
-    """The server's own worker and the stock worker."""
-
-    own: Side
-    stock: Side
-
-
-def _worker_class(server: Server) -> str:
-    (line,) = (line for line in server.logs() if "Using worker" in json.dumps(line))
-    return json.dumps(line).rpartition("Using worker: ")[2].partition('"')[0]
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    with ExitStack() as running:
-        sides = []
-        for gunicorn, expected in (
-            ("", "estat.gunicorn_worker.EstatWorker"),
-            ("--worker-class gevent", "gevent"),
-        ):
-            directory = tmp_path_factory.mktemp("same")
-            settings = {
-                "RAW_BUCKET": f"file:{directory / 'store'}", "DURABILITY": "memory",
-                "READ_TIMEOUT": "10m", "KEEPALIVE": "10m",
-                "MAX_BODY_SIZE": str(http_corpus.MAX_EVENT),
-                "MAX_BATCH_BODY_SIZE": str(http_corpus.MAX_BODY),
-                "CHANNEL_SIZE": "100000", "UPLOAD_QUEUE": "1000", "BATCH_SIZE": "10000",
-                "FLUSH_INTERVAL": "500ms", "LOG_LEVEL": "info",
-            }  # fmt: skip
-            server = Server(directory, settings, gunicorn=gunicorn, config=CONFIG)
-            running.enter_context(server)
-            assert _worker_class(server) == expected
-            pulse = running.enter_context(Pulse(server.port))
-            sides.append(Side(server, directory / "store", pulse))
-        yield Pair(*sides)
-
-
-@pytest.fixture(autouse=True)
-def same_counts(pair: Pair) -> Iterator[None]:
-    """What a test does is counted on both sides alike."""
-    before = [side.counts() for side in pair]
-    yield
-
-    def check() -> bool:
-        own, stock = (
-            {name: value - old.get(name, 0) for name, value in side.counts().items()}
-            for side, old in zip(pair, before, strict=True)
-        )
-        assert own == stock
-        return True
-
-    eventually(check, 5, "both sides counted the same")
-
-
-def comparable(outcome: Outcome) -> tuple[list[Answer], bytes, bool]:
-    """Return what must be the same on both sides.
-
-    What a page of gunicorn's says about a bad request depends on how much of that has arrived.
-    """
-    answers = []
-    for answer in outcome.answers:
-        counters = answer.field(b"Content-Type").startswith(b"text/plain; version")
-        page = answer.field(b"Content-Type") == b"text/html"
-        answers.append(answer.without_body() if counters or page else answer)
-    return answers, outcome.rest, outcome.closed
+pytestmark = pytest.mark.usefixtures("same_counts")
 
 
 def alone(side: Side, case: Case) -> Outcome:

@@ -1,0 +1,122 @@
+"""The server's own worker answers what nobody would write as gunicorn's gevent worker does.
+
+As ``test_same_as_stock``, with connections that Hypothesis makes up: requests of the
+corpus and of a grammar, one behind the other, with changed bytes, in pieces. The
+same few thousand each time; ``make fuzz`` runs as many others as one likes.
+"""
+
+import os
+import random
+from collections.abc import Callable
+
+import hypothesis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import http_corpus, http_grammar, raw_http
+from tests.support.eventually import eventually
+from tests.support.mutations import mutated
+from tests.support.pair import Pair, comparable
+from tests.support.raw_http import PROBE, RawConnection
+
+pytestmark = [
+    pytest.mark.usefixtures("same_counts"),
+    # Hypothesis tells whole what it has found, and that may be long
+    pytest.mark.filterwarnings("ignore:Generating overly large repr"),
+]
+
+#: How many connections each test makes up; without it a fixed few.
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES") or 0)
+SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(10**9))
+
+#: What both workers read at once.
+READ_BYTES = 8192
+
+#: An answer that needs no body comes later from the fast loop if the body does not come: the
+#: loop gives that a second, since most clients send it right behind the head, and then gunicorn.
+ANSWER_SECONDS = 5
+
+#: Larger ones are slow, and no other decisions are taken about them.
+MAX_BYTES = 1500
+
+CORPUS = [case.data for case in http_corpus.all_cases() if len(case.data) <= MAX_BYTES]
+PLAIN = [case.data for case in http_corpus.representative()[:3]]
+of_the_corpus = st.one_of(st.sampled_from(PLAIN), st.sampled_from(CORPUS))
+
+corpus = mutated(of_the_corpus, most=4)
+grammar = mutated(http_grammar.requests(), most=1)
+either = st.one_of(mutated(of_the_corpus, most=2), mutated(http_grammar.requests(), most=0))
+tails = st.sampled_from([PROBE, b""])
+
+
+def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Try so many, always the same; in a long run as many as asked for, from the seed."""
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        limits = hypothesis.settings(
+            max_examples=EXAMPLES or count, derandomize=not EXAMPLES, database=None, deadline=None
+        )
+        return limits(hypothesis.seed(SEED)(test) if EXAMPLES else test)
+
+    return decorate
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told_seed() -> None:
+    if EXAMPLES:
+        print(f"\n{EXAMPLES} connections for each test, FUZZ_SEED={SEED}")
+
+
+def answered_alike(pair: Pair, data: bytes) -> None:
+    own, stock = (raw_http.exchange(side.port, data) for side in pair)
+    assert stock.closed
+    at_once = len(data) <= READ_BYTES
+    assert comparable(own, at_once=at_once) == comparable(stock, at_once=at_once), data
+
+
+@examples(1400)
+@given(data=corpus, tail=tails)
+def test_changed_requests_are_answered_alike(pair, data, tail):
+    answered_alike(pair, data + tail)
+
+
+@examples(900)
+@given(data=grammar, tail=tails)
+def test_requests_by_a_grammar_are_answered_alike(pair, data, tail):
+    answered_alike(pair, data + tail)
+
+
+def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
+    ends = sorted({cut % (len(data) or 1) for cut in cuts} - {0})
+    return [data[a:b] for a, b in zip([0, *ends], [*ends, len(data)], strict=True)]
+
+
+@examples(500)
+@given(data=either, cuts=st.lists(st.integers(1, 600), max_size=3), tail=tails)
+def test_requests_in_pieces_are_answered_alike_before_and_after_the_end(pair, data, cuts, tail):
+    with RawConnection(pair.own.port) as own, RawConnection(pair.stock.port) as stock:
+        for piece in pieces_of(data, cuts):
+            for connection, side in ((own, pair.own), (stock, pair.stock)):
+                connection.send(piece)
+                side.pulse.beat()
+
+        def alike() -> bool:
+            mine, other = (comparable(end.arrived(last_has_no_body=True)) for end in (own, stock))
+            assert mine == other
+            return True
+
+        eventually(alike, ANSWER_SECONDS, "both say the same while the client's side is open")
+        for connection in (own, stock):
+            connection.send(tail)
+            connection.half_close()
+        assert comparable(own.read_all()) == comparable(stock.read_all())
+
+
+def test_what_was_accepted_of_it_is_stored_alike(pair):
+    """All tests above have sent the same to both sides; without them, this sends a little."""
+    for data in PLAIN:
+        answered_alike(pair, data)
+    own, stock = pair.own.stored(), pair.stock.stored()
+    assert own == stock
+    assert sum(own.values()) == pair.own.counts()["events_accepted_total"] > 0

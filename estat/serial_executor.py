@@ -6,7 +6,9 @@ costs to go there and back counts. A byte in a pipe wakes the thread, a byte in
 another one the event loop.
 """
 
+import contextlib
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -16,6 +18,9 @@ from gevent.hub import Waiter, get_hub
 
 T = TypeVar("T")
 
+_Work = tuple["Waiter[Any]", Callable[..., Any], tuple[object, ...]]
+_Outcome = tuple["Waiter[Any]", Any, BaseException | None]
+
 _READ = 1  # what the event loop watches for
 _BYTES = 4096
 
@@ -23,12 +28,13 @@ _start_thread = monkey.get_original("_thread", "start_new_thread")
 
 
 class SerialExecutor:
-    """Runs work in its thread, which begins with the first."""
+    """Runs work in its thread, which begins with the first and ends with this object."""
 
     def __init__(self) -> None:
-        self._work: deque[tuple[Waiter[Any], Callable[..., Any], tuple[object, ...]]] = deque()
-        self._outcomes: deque[tuple[Waiter[Any], tuple[Any, Exception | None]]] = deque()
-        self._bell = -1
+        self._work: deque[_Work] = deque()
+        self._outcomes: deque[_Outcome] = deque()
+        self._pending = 0
+        self._bell = self._done = -1
         self._watcher: Any = None
 
     def run(self, work: Callable[..., T], *args: object) -> T:
@@ -38,8 +44,11 @@ class SerialExecutor:
         """
         if self._watcher is None:
             self._begin()
-        waiter: Waiter[Any] = Waiter()
+        waiter: Waiter[tuple[Any, BaseException | None]] = Waiter()
         self._work.append((waiter, work, args))
+        self._pending += 1
+        if not self._watcher.active:
+            self._watcher.start(self._deliver)
         os.write(self._bell, b"\0")
         value, error = waiter.get()
         if error is not None:
@@ -48,27 +57,39 @@ class SerialExecutor:
 
     def _begin(self) -> None:
         rung, self._bell = os.pipe()
-        done, tell = os.pipe()
-        self._watcher = get_hub().loop.io(done, _READ)
-        self._watcher.start(self._deliver, done)
-        _start_thread(self._loop, (rung, tell))
+        self._done, tell = os.pipe()
+        self._watcher = get_hub().loop.io(self._done, _READ)
+        weakref.finalize(self, _end, self._bell, self._done, self._watcher)
+        _start_thread(_serve, (self._work, self._outcomes, rung, tell))
 
-    def _loop(self, rung: int, tell: int) -> None:
-        """Work for ever (in the thread)."""
-        while True:
-            os.read(rung, 1)
-            waiter, work, args = self._work.popleft()
-            outcome: tuple[Any, Exception | None]
-            try:
-                outcome = work(*args), None
-            except Exception as exc:  # noqa: BLE001 - raised again by run()
-                outcome = None, exc
-            self._outcomes.append((waiter, outcome))
-            os.write(tell, b"\0")
-
-    def _deliver(self, done: int) -> None:
+    def _deliver(self) -> None:
         """Wake those whose work is done (a callback of the event loop)."""
-        os.read(done, _BYTES)
+        os.read(self._done, _BYTES)
         while self._outcomes:
-            waiter, outcome = self._outcomes.popleft()
-            waiter.switch(outcome)
+            waiter, value, error = self._outcomes.popleft()
+            self._pending -= 1
+            if not self._pending:
+                # an idle thread must not keep a loop going that has nothing else to wait for
+                self._watcher.stop()
+            waiter.switch((value, error))
+
+
+def _serve(work: deque[_Work], outcomes: deque[_Outcome], rung: int, tell: int) -> None:
+    """Do what is asked for until the other side ends (in the thread)."""
+    while os.read(rung, 1):
+        waiter, call, args = work.popleft()
+        try:
+            outcomes.append((waiter, call(*args), None))
+        except BaseException as exc:  # noqa: BLE001 - raised again by run()
+            outcomes.append((waiter, None, exc))
+        del waiter, call, args
+        with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+            os.write(tell, b"\0")
+    os.close(rung)
+    os.close(tell)
+
+
+def _end(bell: int, done: int, watcher: Any) -> None:
+    watcher.close()
+    os.close(bell)
+    os.close(done)

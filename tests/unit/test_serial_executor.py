@@ -1,11 +1,15 @@
 """Work in the one thread comes back to whom it belongs, in order."""
 
+import os
 import threading
 
 import gevent
 import pytest
+from gevent.event import Event
+from gevent.exceptions import LoopExit
 
 from estat.serial_executor import SerialExecutor
+from tests.support.eventually import eventually
 
 
 @pytest.fixture
@@ -54,3 +58,21 @@ def test_a_greenlet_that_is_killed_while_it_waits_leaves_the_next_its_own_result
     waiting.kill()
     release.set()
     assert executor.run(len, "abc") == 3
+
+
+def test_an_idle_thread_lets_a_loop_end_that_waits_for_nothing(executor):
+    executor.run(len, "abc")
+    with pytest.raises(LoopExit):
+        Event().wait()
+
+
+def test_the_thread_ends_with_its_executor(executor):
+    passing = SerialExecutor()
+    thread = str(passing.run(threading.get_native_id))
+    del passing
+
+    def others() -> list[str]:
+        return executor.run(os.listdir, "/proc/self/task")
+
+    eventually(lambda: thread not in others(), 10, "the thread has ended")
+    assert str(executor.run(threading.get_native_id)) in others()

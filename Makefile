@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 IMAGE ?= estat-ingest:latest
 PORT ?= 8080
 # most tests wait for a server most of the time
-PARALLEL ?= --numprocesses=3 --dist=loadfile
+PARALLEL ?= --numprocesses=2 --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run-local test lint check soak fuzz bench docs build push clean

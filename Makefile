@@ -26,6 +26,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	@touch $@
 
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
 run-local: $(VENV)/.installed ## start the server on 127.0.0.1:8080, objects in ./data
 	@echo
 	@echo "  Send an event:    curl -d '{\"hello\":\"world\"}' -H 'Content-Type: application/json' http://127.0.0.1:$(PORT)/collect"
@@ -55,8 +59,8 @@ fuzz: $(VENV)/.installed-dev ## compare our worker with gunicorn's in 20,000 way
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest --capture=no \
 	 --hypothesis-show-statistics tests/system/test_same_when_mutated.py
 
-bench: $(VENV)/.installed-dev ## measure costs and outages, or one: MEASURE=scan (needs wrk)
-	$(BIN)/python -m bench $(MEASURE)
+bench: $(VENV)/.installed-dev $(if $(CHARTS),$(VENV)/.installed-bench) ## measure all, or MEASURE="latency start"; CHARTS=dir draws (needs wrk)
+	$(BIN)/python -m bench $(if $(CHARTS),--charts $(CHARTS)) $(MEASURE)
 
 docs: $(VENV)/.installed ## write the generated references
 	$(BIN)/python -m estat.reference

@@ -6,21 +6,20 @@ import sys
 import tempfile
 import time
 from types import FrameType
+from typing import Any
 
-from bench import cpu, disk, durability, load, outage, overhead, recovery, report, scan
+from bench import cpu, disk, load, report
 from bench.contenders import DURABILITIES
 from bench.errors import BenchError
-
-_MEASUREMENTS = ("overhead", "durability", "scan", "outage", "recovery")
-_WITHOUT_LOAD = ("scan", "recovery")
+from bench.measurements import MEASUREMENTS
 
 
 def main() -> int:
     """Run the benchmark; return the exit status."""
     arguments = _arguments()
-    chosen = arguments.measurements or _MEASUREMENTS
+    chosen = arguments.measurements or list(MEASUREMENTS)
     wrk_version = load.wrk_version()
-    if wrk_version is None and not set(chosen) <= set(_WITHOUT_LOAD):
+    if wrk_version is None and any(MEASUREMENTS[name].needs_wrk for name in chosen):
         print("bench: wrk is not installed (on Debian: apt-get install wrk)", file=sys.stderr)
         return 2
     # a terminated run must stop its servers too
@@ -29,12 +28,16 @@ def main() -> int:
     status = 0
     try:
         place = disk.choose(arguments.directory)
+        charts = _charts(arguments.charts)
         for name in chosen:
             print(f"\n## {name}\n", flush=True)
             with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as directory:
                 started, others = time.monotonic(), cpu.others_seconds()
                 try:
-                    _run(name, directory, arguments)
+                    found = MEASUREMENTS[name].run(directory, arguments)
+                    chart = MEASUREMENTS[name].chart
+                    if charts and chart:
+                        getattr(charts, chart)(found)
                 except BenchError as exc:
                     # the other measurements have their own servers
                     print(f"bench: {name}: {exc}", file=sys.stderr)
@@ -50,30 +53,18 @@ def main() -> int:
     return status
 
 
-def _run(name: str, directory: str, arguments: argparse.Namespace) -> None:
-    match name:
-        case "overhead":
-            overhead.run(directory, arguments.rounds, arguments.seconds)
-        case "durability":
-            durability.run(directory, arguments.rounds, arguments.seconds)
-        case "scan":
-            scan.run(directory)
-        case "outage":
-            outage.run(
-                directory,
-                arguments.durability,
-                arguments.outage_seconds,
-                arguments.events_per_request,
-            )
-        case "recovery":
-            recovery.run(directory, arguments.mebibytes)
-
-
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure this server.")
+    listed = "\n".join(f"  {name:12}{one.help}" for name, one in MEASUREMENTS.items())
+    drawn = [name for name, one in MEASUREMENTS.items() if one.chart]
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=f"Measure this server; the report goes to standard output.\n\n"
+        f"measurements:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "measurements", nargs="*", type=_measurement, metavar="MEASUREMENT",
-        help=f"what to measure: {', '.join(_MEASUREMENTS)} (default: all)",
+        help="what to measure (default: all)",
     )  # fmt: skip
     parser.add_argument(
         "--rounds", type=_positive, default=5, help="rounds of each contender (default: 5)"
@@ -97,14 +88,38 @@ def _arguments() -> argparse.Namespace:
         help="DURABILITY in an outage (default: journal)",
     )  # fmt: skip
     parser.add_argument(
+        "--minutes", type=_positive, default=10,
+        help="how long memory is watched (default: 10)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dlq-mebibytes", type=_positive, default=4096, metavar="MIB",
+        help="DLQ_MAX_SIZE_BYTES while memory is watched (default: 4096)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--charts", metavar="DIRECTORY",
+        help=f"write charts there, as SVG: {', '.join(drawn)} (needs the extra 'bench')",
+    )  # fmt: skip
+    parser.add_argument(
         "--directory", help="where files are made (default: a temporary directory on a disk)"
     )
     return parser.parse_args()
 
 
+def _charts(directory: str | None) -> Any:
+    """Return what draws; None if nothing is to be drawn. Raises BenchError."""
+    if directory is None:
+        return None
+    try:
+        # an extra of its own, which whoever wants tables alone can do without
+        from bench.charts import Charts  # noqa: PLC0415
+    except ImportError as exc:
+        raise BenchError(f"--charts: {exc}; pip install -e '.[bench]'") from exc
+    return Charts(directory)
+
+
 def _measurement(text: str) -> str:
-    if text not in _MEASUREMENTS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_MEASUREMENTS)}")
+    if text not in MEASUREMENTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(MEASUREMENTS)}")
     return text
 
 

@@ -4,7 +4,7 @@ At full load a request's latency is mostly time in line, the same line for all;
 one connection alone shows what each acknowledgement waits for.
 """
 
-from bench import disk, report, rounds, traffic
+from bench import disk, report, rounds, target, traffic
 from bench.contenders import DURABILITY
 from bench.errors import BenchError
 
@@ -15,6 +15,7 @@ def run(directory: str, number_of_rounds: int, seconds: int) -> None:
     outcome = rounds.run(DURABILITY, hits, directory, number_of_rounds, seconds)
     print(rounds.describe(DURABILITY, hits, number_of_rounds, seconds))
     print(report.dlq_disk(disk.file_system(directory)), end="\n\n")
-    print(report.contenders(outcome.rounds))
+    print(report.contenders(outcome.rounds), end="\n\n")
+    print(target.none("the levels are there to choose from"))
     if outcome.failed:
         raise BenchError(report.left_out(outcome.failed))

@@ -13,6 +13,9 @@ from bench.contenders import Contender, outage
 from bench.course import Course, Phase, Reading
 from bench.errors import BenchError
 from bench.scrape import Scraper
+from bench.target import Target
+
+TARGET = Target("events accepted and not in S3 after the way back", 0, digits=0)
 
 #: Longer than a batch of the default size takes to fill.
 _WARM_UP_SECONDS = 3
@@ -25,7 +28,9 @@ _RAW_PREFIX = "raw/"
 _SETTLE_SECONDS = 0.3
 
 
-def run(directory: str, durability: str, outage_seconds: int, events_per_request: int) -> None:
+def run(
+    directory: str, durability: str, outage_seconds: int, events_per_request: int
+) -> list[Course]:
     """Measure each kind of outage in an empty directory, and print the report.
 
     Raises BenchError.
@@ -54,9 +59,12 @@ def run(directory: str, durability: str, outage_seconds: int, events_per_request
     print(report.dlq_disk(disk.file_system(directory)), end="\n\n")
     if courses:
         print(course.summary(courses), end="\n\n")
-        print(course.phases(courses))
+        print(course.phases(courses), end="\n\n")
+        missing = max(courses, key=lambda one: one.missing)
+        print(TARGET.line(f"S3 {missing.kind}", missing.missing))
     if failed:
         raise BenchError(report.left_out(failed))
+    return courses
 
 
 def _course(

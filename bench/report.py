@@ -56,13 +56,21 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) 
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
-def contenders(results: dict[Contender, list[Round]]) -> str:
-    """Return the table, and a warning for each contender whose figures are not to be compared."""
+def contenders(
+    results: dict[Contender, list[Round]], more_references: dict[str, Contender] | None = None
+) -> str:
+    """Return the table, and a warning for each contender whose figures are not to be compared.
+
+    CPU is held to the first contender, and to those with a title of their own.
+    """
     if not results:
         return "No contender served."
-    reference = next(iter(results.values()))
+    references = {"CPU ÷ first": next(iter(results.values()))}
+    for title, contender in (more_references or {}).items():
+        if contender in results:
+            references[title] = results[contender]
     titles = (
-        "contender", "events/s", "CPU µs/event", "CPU ÷ first", "p50 ms", "p99 ms", "not 2xx"
+        "contender", "events/s", "CPU µs/event", *references, "p50 ms", "p99 ms", "not 2xx"
     )  # fmt: skip
     rows = []
     warnings = []
@@ -72,7 +80,7 @@ def contenders(results: dict[Contender, list[Round]]) -> str:
                 contender.name,
                 spread((r.events_per_second for r in rounds), 0),
                 spread((r.cpu_us for r in rounds), 1),
-                _ratio(rounds, reference),
+                *(_ratio(rounds, reference) for reference in references.values()),
                 spread((r.p50_ms for r in rounds), 2),
                 spread((r.p99_ms for r in rounds), 2),
                 str(sum(r.refused + r.failed for r in rounds)),
@@ -89,6 +97,8 @@ def left_out(failed: dict[str, str]) -> str:
 
 def other_cores(found: float) -> str:
     """Describe what else ran meanwhile."""
+    # two sources in ticks: their difference may fall a tick below nothing
+    found = max(0.0, found)
     return f"- Other processes used {found:.2f} cores meanwhile, on average"
 
 

@@ -41,7 +41,8 @@ def running(server: Server, directory: str) -> Iterator[Running]:
     """Run a server in an empty directory of its own. Raises BenchError if it does not start."""
     port = _free_port()
     names = {
-        "port": port, "directory": directory, "root": _ROOT, "bin": sysconfig.get_path("scripts")
+        "port": port, "directory": directory, "root": _ROOT,
+        "bin": sysconfig.get_path("scripts"), "python": sys.executable,
     }  # fmt: skip
     environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environ["PYTHONPATH"] = _ROOT

@@ -11,6 +11,7 @@ costs next to nothing, so that it does not compete with the server for the CPU.
 
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 from urllib.parse import unquote, urlsplit
@@ -28,8 +29,9 @@ _SLOW_DOWN = (
 class Store:
     """A context manager that listens on a port of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, put_seconds: float = 0.0) -> None:
         self.outage: str | None = None
+        self.put_seconds = put_seconds  # how long it lets a PUT wait
         self.healed = threading.Event()
         self._lock = threading.Lock()
         self._objects: dict[str, dict[str, str]] = {}
@@ -41,6 +43,12 @@ class Store:
     def url(self) -> str:
         """Where it is, or would be."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def objects(self) -> int:
+        """How many there are."""
+        with self._lock:
+            return len(self._objects)
 
     def stored_events(self, prefix: str) -> int:
         """Return how many events the objects under a prefix hold, by their metadata."""
@@ -148,6 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in self.headers.items()
             if name.lower().startswith(_META)
         }
+        time.sleep(store.put_seconds)
         # there is no If-None-Match but "*", and the server sends no other PUTs
         self._answer(200 if store.put(self._key, metadata) else 412)
 

@@ -1,0 +1,188 @@
+"""What was found, as SVG: bars with their spread, distributions, courses over time.
+
+White paper and dark ink whatever the reader's theme is, so they are readable in
+both. Needs the extra ``bench``.
+"""
+
+import math
+import os
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from bench import driver, latency, load, memory, percentiles
+from bench.contenders import LATENCY_FLOOR, Contender
+from bench.course import Course
+from bench.latency import Round
+
+mpl.use("svg")
+
+# distinguishable without colour vision too (Okabe and Ito)
+_BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8A8A"
+_COLOURS = (_BLUE, _ORANGE, _GREEN, _RED)
+
+_STYLE: Any = {
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.8,
+    "svg.fonttype": "path",  # text looks the same where the font is missing
+    "svg.hashsalt": "bench",  # the same figures give the same file
+}
+
+_PERCENTS = (0, 50, 90, 99, 99.9, 99.99)
+
+
+class Charts:
+    """Writes charts into a directory."""
+
+    def __init__(self, directory: str) -> None:
+        os.makedirs(directory, exist_ok=True)
+        self._directory = directory
+        mpl.rcParams.update(_STYLE)
+
+    def cost(self, found: dict[Contender, list[load.Round]]) -> None:
+        """Draw rate and CPU per event of each contender; requests of a size share a scale."""
+        sizes = sorted({contender.events_per_request for contender in found})
+        groups = [[c for c in found if c.events_per_request == size] for size in sizes]
+        figure = Figure(figsize=(9, 1.5 + 0.4 * len(found)), layout="constrained")
+        axes = figure.subplots(
+            len(groups), 2, squeeze=False, height_ratios=[len(group) for group in groups]
+        )
+        for row, (size, group) in enumerate(zip(sizes, groups, strict=True)):
+            names = [contender.name for contender in group]
+            rates = [[r.events_per_second for r in found[c]] for c in group]
+            costs = [[r.cpu_us for r in found[c]] for c in group]
+            _bars(axes[row][0], names, rates, _BLUE, 0)
+            _bars(axes[row][1], [""] * len(names), costs, _ORANGE, 1)
+            a_request = "one event a request" if size == 1 else f"{size} events a request"
+            axes[row][0].set_xlabel(f"events/s, {a_request}")
+            axes[row][1].set_xlabel(f"CPU µs per event, {a_request}")
+        self._write(figure, "cost")
+
+    def latency(self, found: dict[Contender, list[Round]]) -> None:
+        """Draw the distribution of latencies: the median of the rounds, and their range."""
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        axes = figure.subplots()
+        percents = percentiles.grid(driver.NINES)
+        xs = [_nines(percent) for percent in percents]
+        colours = iter(_COLOURS)
+        for contender, rounds in found.items():
+            colour = _GREY if contender is LATENCY_FLOOR else next(colours)
+            columns = list(zip(*(r.half.grid_ms for r in rounds), strict=True))
+            rate = statistics.median(r.half.rate for r in rounds)
+            axes.fill_between(
+                xs, [min(c) for c in columns], [max(c) for c in columns],
+                color=colour, alpha=0.18, linewidth=0,
+            )  # fmt: skip
+            axes.plot(
+                xs, [statistics.median(c) for c in columns], color=colour, linewidth=2,
+                label=f"{contender.name}, {rate:,.0f} events/s",
+            )  # fmt: skip
+        held = latency.held(found)
+        p50 = statistics.median(r.half.p50_ms for r in found[held])
+        axes.plot(
+            [_nines(99)], [latency.allowed_ms(p50)], "v", color=_RED, markersize=9,
+            label=f"what p99 may be, {held.name}",
+        )  # fmt: skip
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xticks([_nines(percent) for percent in _PERCENTS], [f"{p:g}" for p in _PERCENTS])
+        axes.set_xlim(0, driver.NINES)
+        axes.set_xlabel("percentile of requests, at half of the maximum rate")
+        axes.set_ylabel("acknowledged after, ms")
+        axes.legend(frameon=False, loc="lower right")
+        self._write(figure, "latency")
+
+    def outage(self, courses: Sequence[Course]) -> None:
+        """Draw the rate of acceptance through each outage."""
+        figure = Figure(figsize=(9, 2.1 * len(courses) + 0.4), layout="constrained")
+        columns = figure.subplots(len(courses), 1, sharex=True, sharey=True, squeeze=False)
+        for (axes,), course in zip(columns, courses, strict=True):
+            down = course.during.readings[0].at
+            phases = (course.before, course.during, course.after)
+            xs = [r.at - down for phase in phases for r in phase.readings[1:]]
+            rates = [rate for phase in phases for rate in phase.rates]
+            axes.axvspan(0, course.during.readings[-1].at - down, color="#F3DCD3", linewidth=0)
+            axes.plot(xs, rates, color=_BLUE, linewidth=2)
+            axes.set_title(f"S3 {_KINDS.get(course.kind, course.kind)}", loc="left", fontsize=10)
+            axes.set_ylabel("events/s")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+            empty = course.empty_seconds
+            if empty is not None:
+                at = course.during.readings[-1].at - down + empty
+                axes.axvline(at, color=_GREEN, linestyle="--", linewidth=1.5)
+                axes.annotate(
+                    "DLQ empty", (at, 0), (4, 4), textcoords="offset points", color="#00664B"
+                )
+        bottom = columns[-1][0]
+        bottom.set_ylim(bottom=0)
+        bottom.set_xlabel("seconds since S3 went down; shaded: down")
+        self._write(figure, "outage")
+
+    def memory(self, readings: Sequence[memory.Reading]) -> None:
+        """Draw a worker's memory over time."""
+        figure = Figure(figsize=(9, 3), layout="constrained")
+        axes = figure.subplots()
+        minutes = [r.seconds / 60 for r in readings]
+        axes.plot(minutes, [r.rss / 1e6 for r in readings], color=_BLUE, linewidth=2)
+        most = memory.TARGET.most
+        axes.axhline(most, color=_RED, linestyle="--", linewidth=1.5)
+        axes.annotate(
+            f"target {most:g} MB", (0, most), (4, 4), textcoords="offset points", color="#9C4300"
+        )
+        axes.set_ylim(0, 1.15 * max(most, *(r.rss / 1e6 for r in readings)))
+        axes.set_xlim(left=0)
+        axes.set_xlabel("minutes at full rate while S3 hangs")
+        axes.set_ylabel("RSS of the worker, MB")
+        self._write(figure, "memory")
+
+    def _write(self, figure: Figure, name: str) -> None:
+        # no date in it: the same figures give the same file
+        path = os.path.join(self._directory, f"{name}.svg")
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+
+
+_KINDS = {
+    "refused": "refuses connections",
+    "hang": "hangs",
+    "503": "answers 503",
+}
+
+
+def _bars(axes: Axes, names: list[str], found: list[list[float]], colour: str, digits: int) -> None:
+    medians = [statistics.median(values) for values in found]
+    below = [median - min(values) for median, values in zip(medians, found, strict=True)]
+    above = [max(values) - median for median, values in zip(medians, found, strict=True)]
+    places = range(len(found))
+    axes.barh(
+        places, medians, xerr=(below, above), color=colour, height=0.62,
+        error_kw={"ecolor": "#222222", "elinewidth": 1.2, "capsize": 3},
+    )  # fmt: skip
+    for place, median, values in zip(places, medians, found, strict=True):
+        axes.annotate(
+            f"{median:,.{digits}f}", (max(values), place), (5, 0),
+            textcoords="offset points", va="center", fontsize=9,
+        )  # fmt: skip
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, 1.3 * max(max(values) for values in found))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+
+
+def _nines(percent: float) -> float:
+    """Return how many nines a percentage has: 90 one, 99 two."""
+    return math.log10(100 / (100 - percent))

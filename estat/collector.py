@@ -59,6 +59,7 @@ class Collector:
         self._journals = journals
         self._ledger = ledger
         self._journaled = settings.durability != "memory"
+        self._whole_seconds = settings.event_format == "raw"
         self._gather_seconds = _GATHER_SECONDS if settings.durability == "fsync" else 0
         self._buffer = buffer
         self._batcher = batcher
@@ -136,7 +137,9 @@ class Collector:
         """Keep and acknowledge a group. Raises DiskError; its numbers are then not used."""
         stream = self.streams[-1]
         rests = [rest for submission in group for rest in submission.lines]
-        lines = event.stamped(stream.name, stream.events + 1, now, rests)
+        lines = event.stamped(
+            stream.name, stream.events + 1, now, rests, whole_seconds=self._whole_seconds
+        )
         if batch.journal:
             self._journals.append(batch.journal, lines)
             self._ledger.accept(len(lines))

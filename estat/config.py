@@ -101,6 +101,14 @@ STORE, HTTP, QUEUE, UPLOAD, DLQ, STOP, CLIENT, LOG = (
     "Logs and identity",
 )
 
+#: Header fields in which proxies tell addresses.
+_WITH_ADDRESSES = {
+    "x-forwarded-for", "forwarded", "cloudfront-viewer-address", "x-real-ip", "x-client-ip",
+    "x-original-forwarded-for", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip",
+    "cf-connecting-ipv6", "fastly-client-ip", "x-envoy-external-address", "x-azure-clientip",
+    "x-appengine-user-ip",
+}  # fmt: skip
+
 Durability = L["memory", "journal", "fsync"]
 
 
@@ -254,12 +262,50 @@ class Settings:
         "The proxies in front: how many of them, or their networks.",
         CLIENT,
     )
-    ip_mode: str = _not_yet("full", "shortening client addresses", CLIENT)
-    ip_hash_key: str = _not_yet("", "hashing client addresses", CLIENT, secret=True)
-    capture_headers: str = _not_yet("", "storing further headers", CLIENT)
+    client_ip_header: str = _setting(
+        values.choice(L["auto", "x-forwarded-for", "forwarded", "cloudfront-viewer-address"]),
+        "auto",
+        "auto, x-forwarded-for, forwarded or cloudfront-viewer-address",
+        "The header field in which the proxies in front tell the client's address, no other "
+        "counts; auto: X-Forwarded-For, or without it Forwarded.",
+        CLIENT,
+    )
+    ip_mode: str = _setting(
+        values.choice(L["full", "truncate", "hash", "drop"]),
+        "full",
+        "full, truncate, hash or drop",
+        "What is stored of the client's address: all of it, its /24 or /48, 32 hexadecimal "
+        "digits that depend on IP_HASH_KEY, or nothing.",
+        CLIENT,
+    )
+    ip_hash_key: str = _setting(
+        values.hash_key,
+        "",
+        "at least 16 characters",
+        "The key of IP_MODE=hash: the same key gives the same digits for an address.",
+        CLIENT,
+        secret=True,
+    )
+    capture_headers: tuple[str, ...] = _setting(
+        values.header_names,
+        "",
+        "at most 20 names of header fields (letters, digits, hyphens) with commas between; none "
+        "of a credential, which is never stored (authorization, proxy-authorization, x-write-key), "
+        "and none that is a name in the record (id, ts, ip, body)",
+        "Header fields to store with each event, as `referer,cookie`; each under its name in lower "
+        "case with `_` for `-`.",
+        CLIENT,
+    )
     allowed_origins: str = _not_yet("*", "answering cross-origin requests", CLIENT)
     write_keys: str = _not_yet("", "asking for a write key", CLIENT, secret=True)
-    event_format: str = _not_yet("json", "the raw record format", CLIENT)
+    event_format: str = _setting(
+        values.choice(L["json", "raw"]),
+        "json",
+        "json or raw",
+        "What an event is: a JSON object; or any text, one event a request, stored as a string "
+        "with whole seconds and the cookies, as older downstream jobs read it.",
+        CLIENT,
+    )
     metrics_addr: str = _not_yet("", "a listener of its own for the metrics", CLIENT)
 
     instance_id: str = _setting(
@@ -356,6 +402,19 @@ def _contradictions(s: Settings) -> list[str]:
         problems.append(
             f"FALLBACK_BUCKET={s.fallback_bucket!r} is RAW_BUCKET; it must be another one"
         )
+    if s.trusted_proxies == 0 and s.client_ip_header != "auto":
+        problems.append(
+            f"CLIENT_IP_HEADER={s.client_ip_header!r} counts only from a trusted proxy, and "
+            "TRUSTED_PROXIES=0 trusts none"
+        )
+    if s.ip_mode == "hash" and not s.ip_hash_key:
+        problems.append("IP_MODE='hash' needs IP_HASH_KEY; it must be at least 16 characters")
+    problems += [
+        f"CAPTURE_HEADERS={name!r} has client addresses in full, which IP_MODE={s.ip_mode!r} "
+        "is to keep out of what is stored"
+        for name in s.capture_headers
+        if s.ip_mode != "full" and name in _WITH_ADDRESSES
+    ]
     if s.shutdown_timeout - s.drain_delay < 1:
         problems.append(
             f"DRAIN_DELAY={s.drain_delay:g}s leaves less than 1s of SHUTDOWN_TIMEOUT="

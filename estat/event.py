@@ -16,6 +16,7 @@ import ujson
 
 #: Characters of a header that are stored.
 MAX_HEADER_CHARS = 1024
+_MAX_HEADER_BYTES = 4 * MAX_HEADER_CHARS  # a character has four at most
 
 #: Upper bound of what ``stamped`` puts in front of a line: braces and names, the
 #: stream, a count of up to 13 digits, the time.
@@ -65,23 +66,31 @@ def encode(value: Any) -> bytes:
 
 def header_text(value: str) -> bytes:
     """Return a header's value, as WSGI gives it (latin-1), as a JSON string."""
-    # cut before the cache, which clients fill: a character has four bytes at most
-    return _header_text(value[: 4 * MAX_HEADER_CHARS])
+    # cut before the cache, which clients fill
+    return _header_text(value[:_MAX_HEADER_BYTES])
 
 
-@lru_cache(maxsize=2048)
-def _header_text(value: str) -> bytes:
-    text = value.encode("latin-1", "replace").decode("utf-8", "replace")
+def uncached_header_text(value: str) -> bytes:
+    """Return the same, of a value that is not likely to come again."""
+    text = value[:_MAX_HEADER_BYTES]
+    if not text.isascii():
+        text = text.encode("latin-1", "replace").decode("utf-8", "replace")
     return encode(text[:MAX_HEADER_CHARS])
 
 
-def origin(ip: str, user_agent: str) -> bytes:
-    """Return the part of a line that all events of one request share."""
-    return b',"ip":"%b","user_agent":%b,"body":' % (ip.encode(), header_text(user_agent))
+_header_text = lru_cache(maxsize=2048)(uncached_header_text)
 
 
-def stamped(stream: str, first: int, unix_seconds: float, rests: list[bytes]) -> list[bytes]:
+def origin(ip: str, user_agent: str, more: bytes = b"") -> bytes:
+    """Return the part of a line that all events of one request share, ``more`` members included."""
+    agent = header_text(user_agent)
+    return b',"ip":"%b","user_agent":%b%b,"body":' % (ip.encode(), agent, more)
+
+
+def stamped(
+    stream: str, first: int, unix_seconds: float, rests: list[bytes], *, whole_seconds: bool = False
+) -> list[bytes]:
     """Return whole lines, numbered from ``first``: what the collector adds, and the rests."""
     start = b'{"id":"%b-' % stream.encode()
-    middle = b'","ts":%.3f' % unix_seconds
+    middle = (b'","ts":%d' if whole_seconds else b'","ts":%.3f') % unix_seconds
     return [b"%b%d%b%b" % (start, n, middle, rest) for n, rest in enumerate(rests, first)]

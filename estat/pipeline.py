@@ -158,6 +158,9 @@ class Pipeline:
 
         Raises Refused, and nothing is left behind.
         """
+        if len(origin) * len(bodies) > self.settings.queue_bytes:
+            # every line gets it: this would take memory before it is refused
+            self._buffer.check(len(bodies), len(origin) * len(bodies))
         submission = Submission(origin, bodies)
         if self._buffer.full_for(len(bodies), submission.size_bytes):
             # busy connections may have run one after the other since the collector last did;

@@ -8,11 +8,12 @@ import falcon
 import gevent
 
 from estat import event, metrics
-from estat.clientip import ClientAddress
 from estat.errors import REFUSALS, Refused
 from estat.intake import Events, Intake
 from estat.log import Seldom
+from estat.origin import Origins
 from estat.pipeline import Pipeline
+from estat.raw_intake import RawIntake
 
 #: Bytes that must arrive within READ_TIMEOUT; a larger body gets it again for each of them.
 _PIECE_BYTES = 64 * 1024
@@ -34,8 +35,12 @@ class Collect:
         settings = pipeline.settings
         self._pipeline = pipeline
         self._counts = pipeline.counts
-        self._intake = Intake(settings.max_body_size, settings.max_batch_events)
-        self._client = ClientAddress(settings.trusted_proxies)
+        self._intake: Intake | RawIntake = (
+            RawIntake(settings.max_body_size)
+            if settings.event_format == "raw"
+            else Intake(settings.max_body_size, settings.max_batch_events)
+        )
+        self._origins = Origins(settings)
         self._max_bytes = settings.max_batch_body_size
         self._read_seconds = settings.read_timeout
         self._seldom = Seldom(logging.getLogger(__name__))
@@ -52,7 +57,7 @@ class Collect:
             body = self._body(req)
             self._pipeline.check_room()
             events = self._intake.read(body, req.env.get("CONTENT_TYPE"))
-            self._pipeline.accept(self._origin(req), events.bodies)
+            self._pipeline.accept(self._origins.of(req.env), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
             if refused.reason == "queue_full":
@@ -69,11 +74,6 @@ class Collect:
         if events.rejected:
             counts.count(metrics.EVENTS_REJECTED, events.rejected)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
-
-    def _origin(self, req: falcon.Request) -> bytes:
-        environ = req.env
-        ip = self._client.find(environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR"))
-        return event.origin(ip, environ.get("HTTP_USER_AGENT", ""))
 
     def _body(self, req: falcon.Request) -> bytes:
         body: bytes | None = req.env.get("estat.body")

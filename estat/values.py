@@ -25,7 +25,15 @@ _MAX_PREFIX_CHARS = 512  # a key has 1,024 bytes at most, and needs some 200 beh
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 INSTANCE = re.compile(r"[A-Za-z0-9.-]{1,48}")
+_FIELD_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s/]*):(?P<port>\d{1,5})")
+
+#: Header fields that are never stored, for they prove who somebody is.
+CREDENTIALS = ("authorization", "proxy-authorization", "x-write-key")
+#: Members of a stored line that no header field may replace.
+_TAKEN = ("id", "ts", "ip", "body")
+_MAX_CAPTURED = 20
+_MIN_KEY_CHARS = 16
 
 
 def duration(text: str) -> float:
@@ -110,6 +118,25 @@ def proxies(text: str) -> int | tuple[Network, ...]:
     if re.fullmatch(r"\d+", text):
         return int(text)
     return tuple(ip_network(part.strip()) for part in text.split(","))
+
+
+def header_names(text: str) -> tuple[str, ...]:
+    """Parse names of header fields that may be stored, in lower case, each once."""
+    names = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",")))
+    if len(names) > _MAX_CAPTURED:
+        raise ValueError
+    for name in names:
+        # gunicorn drops a field with an underscore in its name
+        if not _FIELD_NAME.fullmatch(name) or name in CREDENTIALS or name in _TAKEN:
+            raise ValueError
+    return names
+
+
+def hash_key(text: str) -> str:
+    """Parse a key that is too long to be guessed by trying a few."""
+    if len(text) < _MIN_KEY_CHARS:
+        raise ValueError
+    return text
 
 
 def zone(text: str) -> ZoneInfo:

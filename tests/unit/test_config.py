@@ -39,11 +39,8 @@ def test_all_problems_are_told_together_with_variable_value_and_what_is_valid():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("IP_MODE", "hash"),
-        ("EVENT_FORMAT", "raw"),
         ("ALLOWED_ORIGINS", "https://example.com"),
         ("METRICS_ADDR", ":9090"),
-        ("CAPTURE_HEADERS", "referer"),
     ],
 )
 def test_a_setting_whose_feature_is_not_there_is_refused(name, value):
@@ -70,6 +67,7 @@ def test_a_secret_is_not_repeated_in_a_problem():
         ("RAW_PREFIX", "/a/b/", "a/b"),
         ("S3_CONDITIONAL_PUT", "FALSE", False),
         ("TRUSTED_PROXIES", "2", 2),
+        ("CAPTURE_HEADERS", "Referer, cookie,referer", ("referer", "cookie")),
     ],
 )
 def test_durations_sizes_and_the_like_are_parsed(name, value, parsed):
@@ -96,6 +94,15 @@ def test_durations_sizes_and_the_like_are_parsed(name, value, parsed):
         ("DLQ_OVERFLOW", "drop_newest"),
         ("TRUSTED_PROXIES", "10.0.0.0/99"),
         ("S3_CONDITIONAL_PUT", "maybe"),
+        ("IP_MODE", "mask"),
+        ("EVENT_FORMAT", "xml"),
+        ("CLIENT_IP_HEADER", "x-real-ip"),
+        ("CAPTURE_HEADERS", "referer,"),
+        ("CAPTURE_HEADERS", "refe rer"),
+        ("CAPTURE_HEADERS", "x_custom"),
+        ("CAPTURE_HEADERS", "r\u00e9f\u00e9rer"),
+        ("CAPTURE_HEADERS", "body"),
+        ("CAPTURE_HEADERS", ",".join(f"x-{n}" for n in range(21))),
     ],
 )
 def test_a_value_out_of_bounds_is_refused(name, value):
@@ -110,6 +117,43 @@ def test_settings_that_contradict_each_other_are_refused():
     )  # fmt: skip
     names = ["MAX_BODY_SIZE", "DLQ_PREFIX", "FALLBACK_BUCKET", "DRAIN_DELAY"]
     assert [line.split("=")[0] for line in found] == names
+
+
+@pytest.mark.parametrize("name", ["authorization", "Proxy-Authorization", "X-Write-Key"])
+def test_a_credential_is_not_to_be_stored(name):
+    (problem,) = problems(CAPTURE_HEADERS=f"referer,{name}")
+    assert "credential" in problem
+    assert name.lower() in problem
+
+
+@pytest.mark.parametrize("mode", ["truncate", "hash", "drop"])
+def test_a_field_that_has_addresses_is_not_stored_where_addresses_are_not(mode):
+    given = {"IP_MODE": mode, "IP_HASH_KEY": "0123456789abcdef"}
+    (problem,) = problems(CAPTURE_HEADERS="referer,x-forwarded-for", **given)
+    assert "CAPTURE_HEADERS='x-forwarded-for'" in problem
+    assert load(CAPTURE_HEADERS="x-forwarded-for").capture_headers == ("x-forwarded-for",)
+
+
+def test_hashing_needs_a_key():
+    (problem,) = problems(IP_MODE="hash")
+    assert "IP_HASH_KEY" in problem
+    assert "16 characters" in problem
+
+
+def test_a_short_key_is_refused_and_not_repeated():
+    (problem,) = problems(IP_MODE="hash", IP_HASH_KEY="fifteen-letters")
+    assert problem.startswith("IP_HASH_KEY=(hidden) is not valid")
+    assert "16 characters" in problem
+
+
+def test_the_key_is_not_among_the_effective_settings():
+    shown = config.effective(load(IP_MODE="hash", IP_HASH_KEY="0123456789abcdef"))
+    assert shown["IP_HASH_KEY"] == "(hidden)"
+
+
+def test_a_field_of_proxies_counts_for_nothing_where_none_is_trusted():
+    (problem,) = problems(TRUSTED_PROXIES="0", CLIENT_IP_HEADER="forwarded")
+    assert "CLIENT_IP_HEADER" in problem
 
 
 def test_the_environment_wins_over_the_env_file(tmp_path):

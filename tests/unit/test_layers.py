@@ -11,12 +11,13 @@ import estat
 # siblings meet in the pipeline.
 ROWS = [
     (
-        "errors shared backoff offload serial_executor clientip values log encoder identity "
+        "errors shared backoff offload serial_executor address forwarded ip_mode values log "
+        "encoder identity "
         "mounts batcher audit journal_file"
     ),
-    "config metrics files event leader",
-    "ledger breaker buffer intake stream_lock stores.directory stores.s3 audit_content",
-    "journal stores reference server_directory",
+    "config metrics files event leader clientip",
+    "ledger breaker buffer intake origin stream_lock stores.directory stores.s3 audit_content",
+    "journal stores reference server_directory raw_intake",
     "batch",
     "dlq_file salvage",
     "delivery dlq",

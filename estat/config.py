@@ -17,8 +17,9 @@ from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 
-from estat import values
+from estat import cors, values, write_keys
 from estat.errors import SettingsError
+from estat.write_keys import WriteKey
 
 
 class Declaration(NamedTuple):
@@ -69,25 +70,6 @@ def _bytes(default: str, low: str, high: str, doc: str, group: str) -> Any:
 def _count(default: str, low: int, high: int, doc: str, group: str) -> Any:
     parse = values.between(values.whole, low, high)
     return _setting(parse, default, f"a whole number from {low} to {high}", doc, group)
-
-
-def _not_yet(default: str, feature: str, group: str, *, secret: bool = False) -> Any:
-    """Declare a setting of the contract whose feature is not there: refused, never ignored."""
-
-    def parse(text: str) -> str:
-        if text.lower() != default:
-            raise ValueError
-        return text.lower()
-
-    only = f"only {default}" if default else "only the empty value"
-    return _setting(
-        parse,
-        default,
-        f"{only}: {feature} is not available in this version",
-        f"Reserved: {feature} is not available in this version.",
-        group,
-        secret=secret,
-    )
 
 
 STORE, HTTP, QUEUE, UPLOAD, DLQ, STOP, CLIENT, LOG = (
@@ -296,8 +278,32 @@ class Settings:
         "case with `_` for `-`.",
         CLIENT,
     )
-    allowed_origins: str = _not_yet("*", "answering cross-origin requests", CLIENT)
-    write_keys: str = _not_yet("", "asking for a write key", CLIENT, secret=True)
+    allowed_origins: tuple[str, ...] = _setting(
+        cors.parse,
+        "*",
+        "*, or origins separated by commas, as https://example.com,http://localhost:3000: "
+        "scheme://host or scheme://host:port, without a path or a slash at the end",
+        "The origins whose pages may read answers, with credentials too; `*`: every page may, "
+        "without credentials.",
+        CLIENT,
+    )
+    write_keys: tuple[WriteKey, ...] = _setting(
+        write_keys.parse,
+        "",
+        f"up to {write_keys.MAX_KEYS} different keys separated by commas, each key or name:key; "
+        "a key has letters, digits and ._~+/- with = only at its end, a name letters, digits and "
+        "_.-; an unnamed key is called key and its place, as key1",
+        "The keys with which events are taken; empty: everyone may send.",
+        CLIENT,
+        secret=True,
+    )
+    capture_write_key_name: bool = _setting(
+        values.flag,
+        "false",
+        "true or false",
+        "Whether the name of the write key is stored with each event, as `write_key`.",
+        CLIENT,
+    )
     event_format: str = _setting(
         values.choice(L["json", "raw"]),
         "json",
@@ -306,7 +312,14 @@ class Settings:
         "with whole seconds and the cookies, as older downstream jobs read it.",
         CLIENT,
     )
-    metrics_addr: str = _not_yet("", "a listener of its own for the metrics", CLIENT)
+    metrics_addr: str = _setting(
+        values.address,
+        "",
+        "HOST:PORT or :PORT",
+        "A second address to listen on, for /metrics and /openapi.json, which are then there only; "
+        "empty: they are at HTTP_ADDR.",
+        CLIENT,
+    )
 
     instance_id: str = _setting(
         values.pattern(values.INSTANCE),
@@ -415,6 +428,14 @@ def _contradictions(s: Settings) -> list[str]:
         for name in s.capture_headers
         if s.ip_mode != "full" and name in _WITH_ADDRESSES
     ]
+    private_port = s.metrics_addr.rpartition(":")[2]
+    if private_port in ("0", s.http_addr.rpartition(":")[2]):
+        problems.append(
+            f"METRICS_ADDR={s.metrics_addr!r} needs a port of its own, other than that of "
+            f"HTTP_ADDR={s.http_addr!r} and not 0: listeners are told apart by their ports"
+        )
+    if s.capture_write_key_name and not s.write_keys:
+        problems.append("CAPTURE_WRITE_KEY_NAME=true needs WRITE_KEYS; without, no key has a name")
     if s.shutdown_timeout - s.drain_delay < 1:
         problems.append(
             f"DRAIN_DELAY={s.drain_delay:g}s leaves less than 1s of SHUTDOWN_TIMEOUT="

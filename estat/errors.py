@@ -26,6 +26,7 @@ class Refusal(NamedTuple):
     status: int
     title: str
     retry_after_seconds: int | None = None
+    challenge: str | None = None  # WWW-Authenticate
 
 
 #: The one mapping from a reason, which is also the metric's label, to its HTTP answer.
@@ -35,6 +36,7 @@ REFUSALS = {
     "not_an_object": Refusal(400, "Not a JSON object"),
     "no_valid_event": Refusal(400, "No valid event"),
     "incomplete_body": Refusal(400, "Incomplete body"),
+    "unauthorized": Refusal(401, "No valid write key", challenge="Bearer"),
     "body_timeout": Refusal(408, "Request body not received in time"),
     "too_large": Refusal(413, "Too large"),
     "too_many_events": Refusal(413, "Too many events"),

@@ -7,6 +7,9 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from estat import lifecycle
+from estat.write_keys import hidden
+
+_CREDENTIALS = ("authorization", "x-write-key")
 
 # all that could be an address, or part of one; a time of day may go with it
 _ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{0,4}:){2,8}[0-9A-Fa-f.]*|[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
@@ -19,13 +22,30 @@ class StructuredLogger(Logger):
         """Set up as gunicorn does, then take its own handler off the error log."""
         super().setup(cfg)
         self.error_log.handlers.clear()
-        self.error_log.filters[:] = [_hide_addresses]
+        self.error_log.filters[:] = [_hide]
         self.error_log.propagate = True
 
+    def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> dict[str, Any]:
+        """Return what a line of the access log is made of, without write keys."""
+        atoms = super().atoms(resp, req, environ, request_time)
+        for name in _CREDENTIALS:
+            for atom in (f"{{{name}}}i", f"{{http_{name.replace('-', '_')}}}e"):
+                if atom in atoms:
+                    atoms[atom] = "(hidden)"
+        return {
+            name: hidden(value) if isinstance(value, str) else value
+            for name, value in atoms.items()
+        }
 
-def _hide_addresses(record: logging.LogRecord) -> bool:
-    """Take clients' addresses out of a line where they are not to be kept (IP_MODE)."""
+
+def _hide(record: logging.LogRecord) -> bool:
+    """Hide what gunicorn quotes of a request that it can't read (a filter).
+
+    Write keys always, clients' addresses where they are not to be kept (IP_MODE).
+    """
+    text = hidden(record.getMessage())
     # lines of the level info are about the server itself
     if record.levelno != logging.INFO and lifecycle.settings().ip_mode != "full":
-        record.msg, record.args = _ADDRESS.sub("(hidden)", record.getMessage()), ()
+        text = _ADDRESS.sub("(hidden)", text)
+    record.msg, record.args = text, None
     return True

@@ -84,8 +84,10 @@ def load_settings() -> Settings:
     try:
         loaded = config.load()
         if old:
+            _check_addresses(old, loaded)
             loaded = _with_directory_of(old, loaded)
         _inherited["settings"] = loaded
+        metrics.name_keys(key.name for key in loaded.write_keys)
     except SettingsError as exc:
         if old is None:
             for problem in exc.problems:
@@ -96,6 +98,17 @@ def load_settings() -> Settings:
             logger.error("reload_refused", extra={"problem": problem})
     log.configure(loaded.log_level, loaded.log_format)
     return loaded
+
+
+def _check_addresses(old: Settings, new: Settings) -> None:
+    """Raise SettingsError if an address changes.
+
+    gunicorn would open all of them anew, fail on one that its workers still hold, and end.
+    """
+    if (old.http_addr, old.metrics_addr) != (new.http_addr, new.metrics_addr):
+        raise SettingsError(
+            ["HTTP_ADDR and METRICS_ADDR can't change on a reload: restart the server"]
+        )
 
 
 def _with_directory_of(old: Settings, new: Settings) -> Settings:
@@ -111,7 +124,7 @@ def gunicorn_config() -> dict[str, Any]:
     current = load_settings()
     page()
     return {
-        "bind": current.http_addr,
+        "bind": [address for address in (current.http_addr, current.metrics_addr) if address],
         "workers": current.web_concurrency,
         "worker_class": "estat.gunicorn_worker.EstatWorker",
         "logger_class": "estat.gunicorn_logger.StructuredLogger",

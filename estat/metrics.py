@@ -11,7 +11,7 @@ is ``ledger``'s. prometheus_client is imported here alone.
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 
 from estat.errors import REFUSALS
 from estat.shared import Row, SharedPage
+from estat.write_keys import MAX_KEYS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -89,6 +90,11 @@ def _hidden(name: str) -> int:
     return _cell(name, "", "hidden")
 
 
+def _spares(name: str, text: str, label: str, count: int) -> list[int]:
+    """Declare counters whose label's values are known only later; until then not exposed."""
+    return [_cell(name, text, "spare", (label, "")) for _ in range(count)]
+
+
 def _histogram(name: str, text: str, bounds: tuple[float, ...], scale: int = 1) -> Histogram:
     global _width  # noqa: PLW0603
     histogram = Histogram(name, text, _width, bounds, scale)
@@ -120,6 +126,13 @@ REQUESTS_REJECTED = _counters(
 )
 EVENTS_REJECTED = _counter(
     "events_rejected_total", "Events refused by themselves inside requests that were accepted."
+)
+
+_KEYS = _spares(
+    "events_accepted_by_key_total",
+    "Events answered with 2xx, by the name of the write key.",
+    "key",
+    2 * MAX_KEYS,
 )
 
 ACCEPTED = _counter("events_accepted_total", "Events answered with 2xx.")
@@ -183,6 +196,8 @@ LAG_SECONDS = _histogram(
 #: Cells in a row.
 COLUMNS = _width
 
+_cells_of_keys: dict[str, int] = {}
+
 _OF_LIVING = [cell.at for cell in _CELLS if cell.kind in ("gauge", "internal")]
 
 
@@ -216,6 +231,26 @@ def forget_process(row: Row) -> None:
     row.change({index: -row.cells[index] for index in _OF_LIVING})
 
 
+def name_keys(names: Iterable[str]) -> None:
+    """Give each name of a write key its counter, for the life of the server.
+
+    Called before workers fork, again on a reload: a counter never changes its name. When so
+    many names have come and gone that none is left, new ones share the last, ``(others)``.
+    """
+    for name in names:
+        if name not in _cells_of_keys:
+            at = _KEYS[min(len(_cells_of_keys), len(_KEYS) - 1)]
+            _cells_of_keys[name] = at
+            shown = name if at != _KEYS[-1] else "(others)"
+            index = next(i for i, cell in enumerate(_CELLS) if cell.at == at)
+            _CELLS[index] = _CELLS[index]._replace(kind="counter", label=("key", shown))
+
+
+def accepted_by_key(name: str) -> int:
+    """Return the counter of a write key's name, which ``name_keys`` knows."""
+    return _cells_of_keys[name]
+
+
 def page() -> SharedPage:
     """Return a new page with room for every metric."""
     return SharedPage(COLUMNS)
@@ -238,7 +273,7 @@ class _PageCollector(Collector):
         totals[PENDING] += totals[ORPHANED]
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for cell in _CELLS:
-            if cell.kind in ("internal", "hidden"):
+            if cell.kind in ("internal", "hidden", "spare"):
                 continue
             family = families.get(cell.name)
             if family is None:

@@ -20,18 +20,21 @@ class Origins:
         if settings.event_format == "raw" and "cookie" not in names:
             names.insert(0, "cookie")
         self._captured = [(_key(name), _member(name)) for name in names]
+        self._names_key = settings.capture_write_key_name
 
-    def of(self, environ: Mapping[str, Any]) -> bytes:
-        """Return it for a request's WSGI environment."""
+    def of(self, environ: Mapping[str, Any], write_key: str | None = None) -> bytes:
+        """Return it for a request's WSGI environment and the name of its write key."""
         ip = self._stored_form(self._client.find(environ))
         agent = environ.get("HTTP_USER_AGENT", "")
-        if not self._captured:
+        if not self._captured and not self._names_key:
             return event.origin(ip, agent)
         # not remembered as the agent is: cookies are all different, and would push it out
         fields = [
             b"%b%b" % (member, event.uncached_header_text(environ.get(key, "")))
             for key, member in self._captured
         ]
+        if write_key and self._names_key:
+            fields.append(_member("write_key") + event.encode(write_key))
         return event.origin(ip, agent, b"".join(fields))
 
 

@@ -1,19 +1,23 @@
 """The HTTP resources: a request in, an answer out, and the counts of both."""
 
+import contextlib
 import logging
 import time
 from typing import Any
 
 import falcon
 import gevent
+import ujson
 
-from estat import event, metrics
+from estat import event, metrics, openapi
+from estat.cors import Cors
 from estat.errors import REFUSALS, Refused
 from estat.intake import Events, Intake
 from estat.log import Seldom
 from estat.origin import Origins
 from estat.pipeline import Pipeline
 from estat.raw_intake import RawIntake
+from estat.write_keys import WriteKeys
 
 #: Bytes that must arrive within READ_TIMEOUT; a larger body gets it again for each of them.
 _PIECE_BYTES = 64 * 1024
@@ -44,6 +48,10 @@ class Collect:
         self._max_bytes = settings.max_batch_body_size
         self._read_seconds = settings.read_timeout
         self._seldom = Seldom(logging.getLogger(__name__))
+        self._cors = Cors(settings.allowed_origins)
+        self._keys = WriteKeys(settings.write_keys) if settings.write_keys else None
+        methods = ("GET", "HEAD", "OPTIONS", "POST")
+        self._methods = ", ".join(m for m in methods if hasattr(self, f"on_{m.lower()}"))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 202 when the events are accepted, an error when they are refused."""
@@ -51,13 +59,14 @@ class Collect:
         counts = self._counts
         counts.count(metrics.REQUESTS)
         try:
+            key = self._key(req) if self._keys else None
             encoding = req.env.get("HTTP_CONTENT_ENCODING")
             if encoding and encoding.lower() != "identity":
                 raise Refused("unsupported_encoding", f"{encoding[:100]} is not supported")
             body = self._body(req)
             self._pipeline.check_room()
             events = self._intake.read(body, req.env.get("CONTENT_TYPE"))
-            self._pipeline.accept(self._origins.of(req.env), events.bodies)
+            self._pipeline.accept(self._origins.of(req.env, key), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
             if refused.reason == "queue_full":
@@ -68,12 +77,33 @@ class Collect:
             counts.count(metrics.REQUESTS_REJECTED["internal_error"])
             raise
         counts.count(metrics.REQUESTS_ACCEPTED)
+        if key:
+            counts.count(metrics.accepted_by_key(key), len(events.bodies))
         resp.status = falcon.HTTP_202
         resp.content_type = falcon.MEDIA_JSON
         resp.data = _answer(events) if events.batch else _OK_ONE
         if events.rejected:
             counts.count(metrics.EVENTS_REJECTED, events.rejected)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
+
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer a preflight, or whoever asks for the methods."""
+        resp.status = falcon.HTTP_204
+        resp.set_header("Allow", self._methods)
+        for name, value in self._cors.preflight(req.env.get("HTTP_ORIGIN"), self._methods):
+            resp.set_header(name, value)
+
+    def _key(self, req: falcon.Request) -> str:
+        """Return the name of the request's write key. Raises Refused."""
+        name = self._keys.find(req.env) if self._keys else None
+        if name:
+            return name
+        with contextlib.suppress(Refused):
+            self._body(req)  # else the connection would have to end with this answer
+        raise Refused(
+            "unauthorized",
+            "send a valid write key as Authorization: Bearer, as X-Write-Key or as ?key=",
+        )
 
     def _body(self, req: falcon.Request) -> bytes:
         body: bytes | None = req.env.get("estat.body")
@@ -146,6 +176,7 @@ class Health:
         broken = self._pipeline.broken
         resp.status = falcon.HTTP_500 if broken else falcon.HTTP_200
         resp.media = {"status": "broken" if broken else "ok"}
+        _never_cached(resp)
 
     on_head = on_get
 
@@ -162,6 +193,7 @@ class Ready:
         ready = self._pipeline.ready
         resp.status = falcon.HTTP_200 if ready else falcon.HTTP_503
         resp.media = {"ready": ready, "problems": self._pipeline.problems()}
+        _never_cached(resp)
 
     on_head = on_get
 
@@ -177,22 +209,52 @@ class Exposition:
         del req
         resp.content_type = metrics.CONTENT_TYPE
         resp.data = metrics.render(self._page)
+        _never_cached(resp)
+
+
+class Description:
+    """``GET /openapi.json``: the HTTP interface, for tools."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        document = openapi.document(pipeline.settings)
+        self._data = ujson.dumps(document, escape_forward_slashes=False).encode()
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the OpenAPI description."""
+        del req
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = self._data
+
+    on_head = on_get
+
+
+class Root:
+    """``GET /``: what this is, for whoever comes by."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the name and where events go."""
+        del req
+        resp.media = {"name": openapi.TITLE, "events": "POST /collect"}
+
+    on_head = on_get
 
 
 def refuse(req: falcon.Request, resp: falcon.Response, ex: Refused, params: Any) -> None:
     """Turn Refused into its HTTP error (a Falcon error handler)."""
     del req, resp, params
     refusal = REFUSALS[ex.reason]
+    headers = {}
+    if refusal.retry_after_seconds:
+        headers["Retry-After"] = str(refusal.retry_after_seconds)
+    if refusal.challenge:
+        headers["WWW-Authenticate"] = refusal.challenge
     raise falcon.HTTPError(
-        refusal.status,
-        title=refusal.title,
-        description=ex.description,
-        headers=(
-            {"Retry-After": str(refusal.retry_after_seconds)}
-            if refusal.retry_after_seconds
-            else None
-        ),
+        refusal.status, title=refusal.title, description=ex.description, headers=headers
     ) from ex
+
+
+def _never_cached(resp: falcon.Response) -> None:
+    resp.set_header("Cache-Control", "no-store")
 
 
 def _answer(events: Events) -> bytes:

@@ -31,7 +31,7 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s/]*):(?P<port>\d{1,5})"
 #: Header fields that are never stored, for they prove who somebody is.
 CREDENTIALS = ("authorization", "proxy-authorization", "x-write-key")
 #: Members of a stored line that no header field may replace.
-_TAKEN = ("id", "ts", "ip", "body")
+_TAKEN = ("id", "ts", "ip", "write_key", "body")
 _MAX_CAPTURED = 20
 _MIN_KEY_CHARS = 16
 

@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from estat import lifecycle
-from estat.app import create_app
+from estat.app import create_app, create_private_app
+from estat.front import Front
 from estat.pipeline import Pipeline
 
 
 class Application:
-    """The Falcon app with the pipeline behind it."""
+    """The Falcon apps with the pipeline behind them."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self._app = create_app(pipeline)
+        settings = pipeline.settings
+        private = create_private_app(pipeline) if settings.metrics_addr else None
+        self._app = Front(settings, create_app(pipeline), private)
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]

@@ -5,14 +5,14 @@ import logging
 import pytest
 
 from estat import config, lifecycle
-from estat.gunicorn_logger import _hide_addresses
+from estat.gunicorn_logger import _hide
 
 
 def logged(monkeypatch, text, mode, level=logging.WARNING):
     settings = config.load({"RAW_BUCKET": "events", "IP_MODE": mode}, env_file="")
     monkeypatch.setattr(lifecycle, "settings", lambda: settings)
     record = logging.LogRecord("gunicorn.error", level, "", 0, "%s", (text,), None)
-    assert _hide_addresses(record)
+    assert _hide(record)
     return record.getMessage()
 
 

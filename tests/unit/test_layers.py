@@ -12,12 +12,14 @@ import estat
 ROWS = [
     (
         "errors shared backoff offload serial_executor address forwarded ip_mode values log "
-        "encoder identity "
-        "mounts batcher audit journal_file"
+        "encoder identity mounts batcher audit journal_file cors write_keys"
     ),
     "config metrics files event leader clientip",
-    "ledger breaker buffer intake origin stream_lock stores.directory stores.s3 audit_content",
-    "journal stores reference server_directory raw_intake",
+    (
+        "ledger breaker buffer intake origin front stream_lock stores.directory stores.s3 "
+        "audit_content"
+    ),
+    "journal stores reference server_directory raw_intake openapi",
     "batch",
     "dlq_file salvage",
     "delivery dlq",

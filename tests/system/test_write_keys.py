@@ -1,0 +1,184 @@
+"""With WRITE_KEYS only who has a key may send events, and no key is seen anywhere."""
+
+import itertools
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import raw_http
+from tests.support.eventually import eventually
+from tests.support.lines import gunzip_lines
+from tests.support.server import Answer, Server, ask
+
+WEB, APP, UNNAMED = "web-s3cret-1~A", "app-s3cret-2/B+C=", "unnamed-s3cret-3"
+WRONG = "wrong-s3cret"
+MARK = "must-not-be-stored"
+BY_KEY = 'events_accepted_by_key_total{{key="{}"}}'
+JSON = {"Content-Type": "application/json"}
+
+_serial = itertools.count(1)
+
+
+class Guarded:
+    """A server that asks for a key, and what it stores."""
+
+    def __init__(self, server: Server, store: Path) -> None:
+        self.server = server
+        self._store = store
+
+    def stored(self) -> list[dict[str, object]]:
+        eventually(self.server.settled, 20, "everything is stored")
+        return [
+            line for path in self._store.rglob("*.jsonl.gz")
+            for line in gunzip_lines(path.read_bytes())
+        ]  # fmt: skip
+
+    def post(self, how: str, key: str, body: bytes = b"{}", **headers: str) -> Answer:
+        """Post a body with a key in one of the three places."""
+        path, given = "/collect", {}
+        if how == "query":
+            path = f"/collect?a=1&key={key.replace('+', '%2B')}&b=2"
+        else:
+            given = {"bearer": {"Authorization": f"Bearer {key}"}, "field": {"X-Write-Key": key}}[
+                how
+            ]
+        return self.server.request("POST", path, body, JSON | given | headers)
+
+
+@pytest.fixture(scope="module", params=["plain requests", "an access log"])
+def guarded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guarded]:
+    directory = tmp_path_factory.mktemp("keys")
+    settings = {
+        "RAW_BUCKET": f"file:{directory / 'store'}", "LOG_LEVEL": "debug",
+        "WRITE_KEYS": f"web:{WEB},app:{APP},{UNNAMED}", "CAPTURE_WRITE_KEY_NAME": "true",
+    }  # fmt: skip
+    gunicorn = ""
+    if request.param == "an access log":
+        told = "%(r)s %(q)s %({raw_uri}e)s %({authorization}i)s %({http_x_write_key}e)s"
+        gunicorn = f"--access-logfile - --access-logformat '{told}'"
+    with Server(directory, settings, gunicorn=gunicorn) as server:
+        yield Guarded(server, directory / "store")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [(WEB, "web"), (APP, "app"), (UNNAMED, "key3")], ids=["web", "app", "unnamed"]
+)
+@pytest.mark.parametrize("how", ["bearer", "field", "query"])
+def test_an_event_with_a_key_is_stored_with_its_name_and_counted(
+    how: str, key: str, name: str, guarded: Guarded
+) -> None:
+    counter = BY_KEY.format(name)
+    before = guarded.server.metrics()[counter]
+    event = {"n": f"by key {next(_serial)}"}
+    answer = guarded.post(how, key, json.dumps([event, {"another": 1}, "refused"]).encode())
+    assert answer.status == 202
+    assert guarded.server.metrics()[counter] == before + 2
+    (line,) = [line for line in guarded.stored() if line["body"] == event]
+    assert line["write_key"] == name
+
+
+@pytest.mark.parametrize("how", ["bearer", "field", "query"])
+@pytest.mark.parametrize("key", [WRONG, WEB[:-1], WEB.lower(), ""])
+def test_without_a_valid_key_a_request_is_refused_and_nothing_stored(
+    how: str, key: str, guarded: Guarded
+) -> None:
+    reason = 'http_requests_rejected_total{reason="unauthorized"}'
+    before = guarded.server.metrics()[reason]
+    answer = guarded.post(how, key, json.dumps({"m": MARK}).encode())
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert set(answer.json) == {"title", "description"}
+    assert not key or key not in answer.body.decode()
+    assert guarded.server.metrics()[reason] == before + 1
+    assert MARK not in json.dumps(guarded.stored())
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (b"{}", {}),
+        (b"not JSON", {}),
+        (b"x" * 100_000, {}),
+        (b"x" * (2 << 20), {}),
+        (b"2\r\n{}\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}),
+    ],
+    ids=["small", "bad", "large", "too large", "chunked"],
+)
+def test_a_connection_goes_on_after_a_request_without_a_key(
+    body: bytes, fields: dict[str, str], guarded: Guarded
+) -> None:
+    connection = guarded.server.connection()
+    try:
+        answer = ask(connection, "POST", "/collect", body, JSON | fields)
+        assert answer.status == 401
+        before = connection.sock
+        answer = ask(connection, "POST", "/collect", b"{}", JSON | {"X-Write-Key": WEB})
+        assert answer.status == 202
+        assert connection.sock is before
+    finally:
+        connection.close()
+
+
+def test_what_takes_no_events_asks_for_no_key(guarded: Guarded) -> None:
+    for path in ("/", "/health", "/ready", "/metrics", "/openapi.json"):
+        assert guarded.server.get(path).status == 200
+    assert guarded.server.request("OPTIONS", "/collect").status == 204
+
+
+BAD_REQUESTS = {
+    "a version that is none": f"GET /collect?key={WEB} HTTP/9.9\r\nHost: a\r\n\r\n",
+    "no version": f"GET /collect?a=1&%6Bey={WEB} and more\r\nHost: a\r\n\r\n",
+    "a key without its colon": f"POST /collect HTTP/1.1\r\nX-Write-Key {WEB}\r\n\r\n",
+    "a Bearer without its colon": f"POST /collect HTTP/1.1\r\nAuthorization Bearer {WEB}\r\n\r\n",
+    "a bad field beside the key": f"POST /collect?key={WEB} HTTP/1.1\r\nBad Name: 1\r\n\r\n",
+    "a head that is cut off": f"POST /collect?key={WEB} HTTP/1.1\r\nX-Write-Key: {WEB}\r\nX",
+    "a folded key": f"POST /collect HTTP/1.1\r\nX-Write-Key: {WEB}\r\n {WEB}\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_a_key_in_a_request_that_is_no_http_is_not_logged(name: str, guarded: Guarded) -> None:
+    outcome = raw_http.exchange(guarded.server.port, BAD_REQUESTS[name].encode())
+    assert [answer.status for answer in outcome.answers] in ([], [400], [505])
+    assert guarded.server.get("/health").status == 200
+    assert WEB not in guarded.server.log_text()
+
+
+def test_no_key_is_in_the_log_in_the_metrics_or_in_what_is_stored(guarded: Guarded) -> None:
+    for how, key in itertools.product(("bearer", "field", "query"), (WEB, APP, UNNAMED, WRONG)):
+        guarded.post(how, key, **{"User-Agent": "tells", "Referer": "https://shop.example/"})
+    stored = json.dumps(guarded.stored())
+    told = guarded.server.log_text()
+    assert '"settings"' in told
+    for key in (WEB, APP, APP.replace("+", "%2B"), UNNAMED, WRONG):
+        assert key not in told
+        assert key not in stored
+        assert key not in guarded.server.get("/metrics").body.decode()
+        assert key not in guarded.server.get("/openapi.json").body.decode()
+
+
+def test_keys_are_rotated_by_a_reload_and_their_names_keep_their_counts(tmp_path: Path) -> None:
+    def keys(text: str) -> None:
+        (tmp_path / ".env").write_text(f"WRITE_KEYS={text}\n")
+
+    def status(key: str) -> int:
+        return server.post("{}", **{"X-Write-Key": key}).status
+
+    keys("a:one,web:old")
+    with Server(tmp_path, {"RAW_BUCKET": f"file:{tmp_path / 'store'}"}) as server:
+        assert [status(key) for key in ("one", "old", "new")] == [202, 202, 401]
+        keys("web:new,web:old")
+        server.send_signal(signal.SIGHUP)
+        eventually(lambda: status("new") == 202, 20, "the new key is valid")
+        eventually(lambda: len(server.worker_pids()) == 1, 20, "the old worker is gone")
+        assert [status(key) for key in ("one", "old")] == [401, 202]
+        metrics = server.metrics()
+        assert metrics[BY_KEY.format("a")] == 1
+        accepted = metrics["events_accepted_total"]
+        assert metrics[BY_KEY.format("web")] == accepted - 1
+        assert server.stop() == 0

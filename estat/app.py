@@ -7,7 +7,7 @@ import ujson
 
 from estat.errors import Refused
 from estat.pipeline import Pipeline
-from estat.resources import Collect, Description, Exposition, Health, Ready, Root, refuse
+from estat.resources import Collect, Description, Exposition, Health, Pixel, Ready, Root, refuse
 
 
 def create_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
@@ -15,7 +15,9 @@ def create_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
     app = _app_with_probes(pipeline)
     app.add_error_handler(Refused, refuse)
     app.add_route("/", Root())
-    app.add_route("/collect", Collect(pipeline))
+    collect = Collect(pipeline)
+    app.add_route("/collect", collect)
+    app.add_route("/collect.gif", Pixel(collect))
     if not pipeline.settings.metrics_addr:
         _add_private(app, pipeline)
     return app

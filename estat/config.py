@@ -19,6 +19,7 @@ from dotenv import dotenv_values
 
 from estat import cors, values, write_keys
 from estat.errors import SettingsError
+from estat.schema import Schema
 from estat.write_keys import WriteKey
 
 
@@ -70,6 +71,16 @@ def _bytes(default: str, low: str, high: str, doc: str, group: str) -> Any:
 def _count(default: str, low: int, high: int, doc: str, group: str) -> Any:
     parse = values.between(values.whole, low, high)
     return _setting(parse, default, f"a whole number from {low} to {high}", doc, group)
+
+
+def _schema(text: str) -> Schema:
+    """Read a schema's file now: a worker that starts later must not find another."""
+    path = os.path.abspath(text)
+    try:
+        return Schema(path)
+    except ValueError as exc:
+        problem = f"EVENT_SCHEMA={text!r} is not valid: {exc}"
+        raise SettingsError([problem]) from exc
 
 
 STORE, HTTP, QUEUE, UPLOAD, DLQ, STOP, CLIENT, LOG = (
@@ -304,6 +315,13 @@ class Settings:
         "Whether the name of the write key is stored with each event, as `write_key`.",
         CLIENT,
     )
+    event_schema: Schema | L[""] = _setting(  # noqa: RUF009 - a field, made by a helper
+        _schema,
+        "",
+        "a file with a JSON Schema",
+        "A JSON Schema that every event must match; empty: any JSON object is an event.",
+        CLIENT,
+    )
     event_format: str = _setting(
         values.choice(L["json", "raw"]),
         "json",
@@ -434,6 +452,8 @@ def _contradictions(s: Settings) -> list[str]:
             f"METRICS_ADDR={s.metrics_addr!r} needs a port of its own, other than that of "
             f"HTTP_ADDR={s.http_addr!r} and not 0: listeners are told apart by their ports"
         )
+    if s.event_schema and s.event_format == "raw":
+        problems.append("EVENT_SCHEMA says what JSON is taken; EVENT_FORMAT='raw' takes any text")
     if s.capture_write_key_name and not s.write_keys:
         problems.append("CAPTURE_WRITE_KEY_NAME=true needs WRITE_KEYS; without, no key has a name")
     if s.shutdown_timeout - s.drain_delay < 1:

@@ -111,9 +111,9 @@ _BYTES = (1024, 4096, 16384, 65536, 262144, 1048576, 2097152, 4194304, 8388608, 
 _MICRO = 1_000_000
 _LARGEST = 2**63 - 1  # of a cell
 
-REQUESTS = _counter("http_requests_total", "POST requests to /collect.")
+REQUESTS = _counter("http_requests_total", "Requests to /collect, by POST or GET.")
 REQUESTS_ACCEPTED = _counter(
-    "http_requests_accepted_total", "POST requests to /collect answered with 202."
+    "http_requests_accepted_total", "Requests to /collect whose events were accepted."
 )
 REQUESTS_QUEUE_FULL = _counter(
     "http_requests_rejected_queue_full_total", "Requests refused because the queue was full."
@@ -173,7 +173,7 @@ EXPOSED_BYTES = _internal("exposed_bytes")
 DLQ_OLDEST = _internal("dlq_oldest_unix")
 
 REQUEST_SECONDS = _histogram(
-    "http_request_seconds", "Time to answer a request to /collect with 202.", _FAST_SECONDS, _MICRO
+    "http_request_seconds", "Time to accept a request to /collect.", _FAST_SECONDS, _MICRO
 )
 COMMIT_SECONDS = _histogram(
     "commit_seconds", "Time to append a group of requests to the journal.", _FAST_SECONDS, _MICRO

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -12,6 +13,8 @@ import ujson
 from estat import event, metrics, openapi
 from estat.cors import Cors
 from estat.errors import REFUSALS, Refused
+from estat.excerpt import excerpt
+from estat.inflater import inflate
 from estat.intake import Events, Intake
 from estat.log import Seldom
 from estat.origin import Origins
@@ -27,13 +30,20 @@ _DISCARD_BYTES = 8 * 1024 * 1024
 
 _OK_ONE = b'{"accepted":1}'
 
+_PLAIN_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
+
+#: One transparent pixel.
+_GIF = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
+)
+
 
 class _BodyTimeoutError(Exception):
     """The body did not arrive in time. No gevent.Timeout: gunicorn's chunked reader survives it."""
 
 
 class Collect:
-    """``POST /collect``: takes events."""
+    """``POST /collect`` takes the events of a body, ``GET`` the one that the query is."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         settings = pipeline.settings
@@ -42,7 +52,9 @@ class Collect:
         self._intake: Intake | RawIntake = (
             RawIntake(settings.max_body_size)
             if settings.event_format == "raw"
-            else Intake(settings.max_body_size, settings.max_batch_events)
+            else Intake(
+                settings.max_body_size, settings.max_batch_events, settings.event_schema or None
+            )
         )
         self._origins = Origins(settings)
         self._max_bytes = settings.max_batch_body_size
@@ -55,17 +67,25 @@ class Collect:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 202 when the events are accepted, an error when they are refused."""
+        events = self._take(req, self._posted)
+        resp.status = falcon.HTTP_202
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = _answer(events) if events.batch else _OK_ONE
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 204 when the query is accepted as an event, an error when it is refused."""
+        resp.set_header("Cache-Control", "no-store")  # a cache would swallow the next event
+        self._take(req, self._queried)
+        resp.status = falcon.HTTP_204
+
+    def _take(self, req: falcon.Request, read: Callable[[falcon.Request], Events]) -> Events:
+        """Accept what ``read`` finds in a request, and count what became of it. Raises Refused."""
         started = time.perf_counter()
         counts = self._counts
         counts.count(metrics.REQUESTS)
         try:
             key = self._key(req) if self._keys else None
-            encoding = req.env.get("HTTP_CONTENT_ENCODING")
-            if encoding and encoding.lower() != "identity":
-                raise Refused("unsupported_encoding", f"{encoding[:100]} is not supported")
-            body = self._body(req)
-            self._pipeline.check_room()
-            events = self._intake.read(body, req.env.get("CONTENT_TYPE"))
+            events = read(req)
             self._pipeline.accept(self._origins.of(req.env, key), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
@@ -79,12 +99,23 @@ class Collect:
         counts.count(metrics.REQUESTS_ACCEPTED)
         if key:
             counts.count(metrics.accepted_by_key(key), len(events.bodies))
-        resp.status = falcon.HTTP_202
-        resp.content_type = falcon.MEDIA_JSON
-        resp.data = _answer(events) if events.batch else _OK_ONE
         if events.rejected:
             counts.count(metrics.EVENTS_REJECTED, events.rejected)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
+        return events
+
+    def _posted(self, req: falcon.Request) -> Events:
+        encoding = req.env.get("HTTP_CONTENT_ENCODING")
+        gzipped = _is_gzip(encoding) if encoding else False
+        body = self._body(req)
+        self._pipeline.check_room()
+        if gzipped:
+            body = inflate(body, self._max_bytes)
+        return self._intake.read(body, req.env.get("CONTENT_TYPE"))
+
+    def _queried(self, req: falcon.Request) -> Events:
+        self._pipeline.check_room()
+        return self._intake.read_query(req.env["QUERY_STRING"].encode("latin-1"))
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight, or whoever asks for the methods."""
@@ -162,6 +193,20 @@ class Collect:
             return
         for start in range(0, size, _PIECE_BYTES):
             self._read(req, min(size - start, _PIECE_BYTES))
+
+
+class Pixel:
+    """``GET /collect.gif``: as ``/collect``, for an image element."""
+
+    def __init__(self, collect: Collect) -> None:
+        self._collect = collect
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with a transparent pixel, or with an error as JSON."""
+        self._collect.on_get(req, resp)
+        resp.status = falcon.HTTP_200
+        resp.content_type = "image/gif"
+        resp.data = _GIF
 
 
 class Health:
@@ -248,6 +293,8 @@ def refuse(req: falcon.Request, resp: falcon.Response, ex: Refused, params: Any)
         headers["Retry-After"] = str(refusal.retry_after_seconds)
     if refusal.challenge:
         headers["WWW-Authenticate"] = refusal.challenge
+    if ex.reason == "unsupported_encoding":
+        headers["Accept-Encoding"] = "gzip"  # RFC 9110, 12.5.3
     raise falcon.HTTPError(
         refusal.status, title=refusal.title, description=ex.description, headers=headers
     ) from ex
@@ -255,6 +302,19 @@ def refuse(req: falcon.Request, resp: falcon.Response, ex: Refused, params: Any)
 
 def _never_cached(resp: falcon.Response) -> None:
     resp.set_header("Cache-Control", "no-store")
+
+
+def _is_gzip(encoding: str) -> bool:
+    """Tell whether a body is gzip, or as it is. Raises Refused for what is neither."""
+    name = encoding.strip().lower()
+    if name in _PLAIN_CODINGS:
+        return False
+    if name not in _GZIP_CODINGS:
+        raise Refused(
+            "unsupported_encoding",
+            f"{excerpt(encoding, 100)} is not supported; send gzip or nothing",
+        )
+    return True
 
 
 def _answer(events: Events) -> bytes:

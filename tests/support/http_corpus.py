@@ -4,6 +4,7 @@
 Each is the bytes of one connection. Every event tells the name of its case.
 """
 
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -260,6 +261,68 @@ def line_ends() -> Cases:
         )  # fmt: skip
     yield "an LF in a head without an end", plain[: ends[1]] + b"\n"
     yield "an LF after the line, and no more", plain[: ends[0]] + b"\n"
+
+
+# --- events in a query, a form, or compressed
+
+
+def queries() -> Cases:
+    for path in ("/collect", "/collect.gif"):
+        for query in (
+            "a=b", "a=b&a=c&d", "a=x+y%20z%2B", "a=%C3%A9", "a=%ff", "a=%zz%4%", "%61=%26%3D", "a=%00",
+            "a=b;c=d", "a=:@/,~-._", "a=!*'()", "a={}[]|", "a=\xe9", "a=\xc3\xa9", "a=b?c=d", "a=b#c=d",
+            "&&", "=", "key=secret", "key=secret&a=b", "%6bey=secret&a=b", "a=" + "b" * 4000,
+            "a=" + "b" * 5000, "&".join("a" for _ in range(1000)), "&".join("a" for _ in range(1001)),
+        ):  # fmt: skip
+            for method in ("GET", "HEAD"):
+                yield f"{method} {path}?{query}", get(f"{path}?{query}", method=method)
+        name = f"a query of {path} and a body"
+        yield name, post(name, line=f"GET {path}?a=b HTTP/1.1")
+        yield (
+            f"{name} in chunks",
+            request(
+                "Transfer-Encoding: chunked",
+                line=f"GET {path}?a=b HTTP/1.1",
+                body=chunked(event(name)),
+            ),
+        )
+        yield f"HTTP/1.0 GET {path}?a=b", get(f"{path}?a=b", version="HTTP/1.0")
+        yield f"POST {path} with query and body", post(path, line=f"POST {path}?a=b HTTP/1.1")
+        yield f"GET {path} six times", get(f"{path}?a=b") * 3 + get(f"{path}?a=%41!") * 3
+    for data in (b"a=1&b=x+y&b=%C3%A9", b"a=\xff", b'{"a":1}', b"&", b"", b"key=k", b"a&" * 1000):
+        for media_type in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=a"):
+            yield (
+                f"{data[:20]!r} as {media_type}",
+                request(f"Content-Type: {media_type}", f"Content-Length: {len(data)}", body=data),
+            )
+
+
+def codings() -> Cases:
+    body = gzip.compress(event("codings"), mtime=0)
+    bodies = {
+        "gzip": body, "two members": gzip.compress(b"[", mtime=0) + gzip.compress(b"{}]", mtime=0),
+        "gzip cut off": body[:-1], "gzip and more": body + b"x", "damaged gzip": body[:-5] + b"xxxxx",
+        "no gzip": event("codings"), "nothing": b"",
+        "an event too large": gzip.compress(event("codings", MAX_EVENT), mtime=0),
+        "a bomb": gzip.compress(b"0" * 10_000_000, mtime=0),
+    }  # fmt: skip
+    for coding in ("gzip", "x-gzip", "GZIP", " gzip\t", "gzip, gzip", "identity, gzip", "gzip,",
+                   "deflate", "zstd", "br", "*", "gzip;q=1", "\x1bgzip"):  # fmt: skip
+        for name, data in bodies.items():
+            if name == "gzip" or coding == "gzip":
+                fields = ("Content-Type: application/json", f"Content-Encoding: {coding}")
+                yield (
+                    f"{name} as {coding!r}",
+                    request(*fields, f"Content-Length: {len(data)}", body=data),
+                )
+                yield (
+                    f"{name} as {coding!r} in chunks",
+                    request(
+                        *fields, "Transfer-Encoding: chunked", body=chunked(*([data] * bool(data)))
+                    ),
+                )
+    twice = ("Content-Encoding: gzip", "Content-Encoding: gzip", f"Content-Length: {len(body)}")
+    yield "Content-Encoding twice", request(*twice, body=body)
 
 
 # --- RFC 9110, 5: fields
@@ -769,8 +832,8 @@ def unfinished() -> Cases:
 
 _WAITING = (unfinished,)
 _FINISHED: tuple[Callable[[], Cases], ...] = (
-    regular, connections, targets, request_lines, line_ends, fields, forwarded, lengths,
-    transfer_codings, chunks, expectations, limits, pipelines,
+    regular, connections, targets, request_lines, queries, codings, line_ends, fields, forwarded,
+    lengths, transfer_codings, chunks, expectations, limits, pipelines,
 )  # fmt: skip
 
 
@@ -800,4 +863,5 @@ def representative() -> list[Case]:
         Case("a folded field", post("a folded field", "X-A: b\r\n c")),
         Case("CL and TE", request("Content-Length: 3", "Transfer-Encoding: chunked", body=b"0\r\n\r\n")),
         Case("Expect", post("Expect", "Expect: 100-continue")),
+        Case("a query", get("/collect?a=%41&b=c", "Accept: */*")),
     ]  # fmt: skip

@@ -4,6 +4,7 @@ import pytest
 
 from estat import config, reference
 from estat.errors import SettingsError
+from estat.schema import Mismatch
 
 MINIMAL = {"RAW_BUCKET": "events"}
 
@@ -184,3 +185,22 @@ def test_the_example_file_sets_what_the_defaults_are(tmp_path):
 @pytest.mark.parametrize("path", list(reference.files()))
 def test_generated_references_agree_with_the_code(path, pytestconfig):
     assert (pytestconfig.rootpath / path).read_text() == reference.files()[path], "run: make docs"
+
+
+def test_a_schema_is_read_at_start_and_told_by_its_file(tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text('{"required":["a"]}')
+    settings = load(EVENT_SCHEMA=str(file))
+    file.write_text("no longer JSON")
+    with pytest.raises(Mismatch):
+        settings.event_schema.check({}, b"{}")
+    assert config.effective(settings)["EVENT_SCHEMA"] == str(file)
+
+
+def test_a_schema_that_can_not_be_used_is_told_with_all_other_problems(tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text('{"type":"objekt"}')
+    schema, size = sorted(problems(EVENT_SCHEMA=str(file), MAX_BODY_SIZE="x"))
+    assert schema.startswith(f"EVENT_SCHEMA={str(file)!r} is not valid: ")
+    assert "/type" in schema
+    assert size.startswith("MAX_BODY_SIZE")

@@ -6,8 +6,10 @@ import pytest
 
 from estat.errors import Refused
 from estat.intake import MAX_ERRORS, Intake
+from estat.schema import Mismatch
 
 JSON, NDJSON, TEXT = "application/json", "application/x-ndjson", "text/plain"
+FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture
@@ -52,8 +54,12 @@ def test_a_pretty_printed_object_as_text_is_one_event(intake):
         b"[" * 100_000, b'{"a":' * 100_000,
     ],
 )  # fmt: skip
-def test_what_is_not_strict_json_is_refused(intake, body):
-    assert refusal(intake, body) == "invalid_json"
+def test_what_is_not_strict_json_is_refused(body):
+    assert refusal(Intake(max_event_bytes=1_000_000, max_events=50), body) == "invalid_json"
+
+
+def test_an_object_over_the_limit_is_refused_unparsed(intake):
+    assert refusal(intake, b" {" + b"x" * 100) == "too_large"
 
 
 @pytest.mark.parametrize("body", [b"1", b'"text"', b"null", b"true"])
@@ -126,3 +132,72 @@ def test_what_is_stored_is_valid_json_whatever_came(intake, body, stored):
     (line,) = intake.read(body, JSON).bodies
     assert line == stored.encode()
     json.loads(line)
+
+
+@pytest.mark.parametrize("content_type", [FORM, FORM + ";charset=UTF-8", FORM.upper()])
+def test_a_form_and_a_query_are_the_same_event(intake, content_type):
+    form, query = (
+        intake.read(b"a=1&b=x+y&b=%C3%A9", content_type),
+        intake.read_query(b"a=1&b=x+y&b=%C3%A9"),
+    )
+    assert form == query
+    assert form.bodies == ['{"a":"1","b":["x y","é"]}'.encode()]
+    assert not form.batch
+
+
+@pytest.mark.parametrize(
+    "read", [lambda i, data: i.read(data, FORM), lambda i, data: i.read_query(data)]
+)
+def test_a_form_or_query_is_measured_as_it_came(intake, read):
+    assert read(intake, b"a=" + b"x" * 98).bodies == [b'{"a":"' + b"x" * 98 + b'"}']
+    with pytest.raises(Refused) as caught:
+        read(intake, b"a=" + b"x" * 99)
+    assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("body", [b'{"a":1}', b" [1]", b'\n{"a":1}'])
+def test_json_that_says_it_is_a_form_is_refused(intake, body):
+    assert refusal(intake, body, FORM) == "invalid_form"
+
+
+def test_an_upload_is_refused(intake):
+    assert refusal(intake, b"--x\r\n", "multipart/form-data; boundary=x") == "unsupported_type"
+
+
+class EvenOnly:
+    """A schema in the shape of ``Schema``: takes events whose ``n`` is even."""
+
+    def check(self, value, encoded):
+        assert json.loads(encoded) == value
+        if int(value["n"]) % 2:
+            raise Mismatch("/n: odd")
+
+
+@pytest.fixture
+def choosy():
+    return Intake(max_event_bytes=100, max_events=50, schema=EvenOnly())
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(b'{"n":1}', JSON), (b'{\n"n":1}', TEXT), (b"n=1", FORM)],
+)
+def test_a_single_event_unlike_the_schema_is_refused(choosy, body, content_type):
+    with pytest.raises(Refused) as caught:
+        choosy.read(body, content_type)
+    assert (caught.value.reason, caught.value.description) == ("schema_mismatch", "/n: odd")
+    assert choosy.read(body.replace(b"1", b"2"), content_type).bodies
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(b'[{"n":1},{"n":2},{"n":3}]', JSON), (b'{"n":1}\n{"n":2}\n{"n":3}', NDJSON)],
+)
+def test_in_a_batch_events_unlike_the_schema_are_refused_by_themselves(choosy, body, content_type):
+    events = choosy.read(body, content_type)
+    assert events.bodies == [b'{"n":2}']
+    assert events.errors == [(0, "/n: odd"), (2, "/n: odd")]
+
+
+def test_a_batch_wholly_unlike_the_schema_is_refused(choosy):
+    assert refusal(choosy, b'[{"n":1},{"n":3}]') == "no_valid_event"

@@ -12,9 +12,10 @@ import estat
 ROWS = [
     (
         "errors shared backoff offload serial_executor address forwarded ip_mode values log "
-        "encoder identity mounts batcher audit journal_file cors write_keys"
+        "encoder identity mounts batcher audit journal_file cors write_keys excerpt"
     ),
-    "config metrics files event leader clientip",
+    "schema",
+    "config metrics files event leader clientip inflater form",
     (
         "ledger breaker buffer intake origin front stream_lock stores.directory stores.s3 "
         "audit_content"
@@ -58,7 +59,8 @@ CONFINED = {
     "botocore": {"stores.s3"},
     "prometheus_client": {"metrics"},
     "gunicorn": {"gunicorn_worker", "gunicorn_logger", "answers"},
-    "isal": {"encoder", "batch", "dlq_file", "journal_file"},
+    "isal": {"encoder", "inflater", "batch", "dlq_file", "journal_file"},
+    "jsonschema_rs": {"schema"},
     "structlog": {"log"},
     "dotenv": {"config"},
 }

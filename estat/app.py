@@ -8,6 +8,7 @@ import ujson
 from estat.errors import Refused
 from estat.pipeline import Pipeline
 from estat.resources import Collect, Description, Exposition, Health, Pixel, Ready, Root, refuse
+from estat.script import Script
 
 
 def create_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
@@ -18,6 +19,7 @@ def create_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
     collect = Collect(pipeline)
     app.add_route("/collect", collect)
     app.add_route("/collect.gif", Pixel(collect))
+    app.add_route("/estat.js", Script(pipeline.settings))
     if not pipeline.settings.metrics_addr:
         _add_private(app, pipeline)
     return app

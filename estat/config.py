@@ -400,6 +400,12 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
     return settings
 
 
+def replace_environment(given: Mapping[str, str]) -> None:
+    """Put settings into the environment for what this process becomes; all others to default."""
+    # an empty one counts as not set, and wins over one of the .env file
+    os.environ.update({**dict.fromkeys(declarations(), ""), **given})
+
+
 def _value(name: str, declared: Declaration, text: str) -> Any:
     if not text:
         if declared.default is None:

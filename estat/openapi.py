@@ -19,6 +19,7 @@ TITLE = "Estat Ingest"
 _VERSION = "1"
 
 _JSON, _TEXT = "application/json", "text/plain"
+_FORM = "application/x-www-form-urlencoded"
 _LINE_TYPES = ("application/x-ndjson", "application/jsonl")
 
 _EVENT = {"$ref": "#/components/schemas/Event"}
@@ -41,7 +42,13 @@ def document(settings: Settings) -> Json:
         },
         "paths": {
             "/": _both({"200": _json("What this is.", _closed(name=_STRING, events=_STRING))}),
-            "/collect": {"post": _collect(settings), "options": _OPTIONS},
+            "/collect": {
+                "post": _collect(settings),
+                "get": _query(settings, {"204": {"description": "Accepted.", **_UNCACHED}}),
+                "options": _OPTIONS,
+            },
+            "/collect.gif": {"get": _query(settings, {"200": _PIXEL})},
+            "/estat.js": _both({"200": _SCRIPT, "304": {"description": "Not changed."}}),
             "/health": _both(_HEALTH),
             "/ready": _both(_READY),
             "/metrics": {"get": {"responses": _METRICS}},
@@ -65,6 +72,7 @@ def _collect(settings: Settings) -> Json:
             f"A body has {settings.max_batch_body_size} bytes at most, an event "
             f"{settings.max_body_size}, a request {settings.max_batch_events} events."
         ),
+        "parameters": [_CODING],
         "requestBody": {"required": True, "content": _bodies(settings)},
         "responses": {
             "202": _json("Accepted.", {"$ref": "#/components/schemas/Accepted"}),
@@ -72,12 +80,35 @@ def _collect(settings: Settings) -> Json:
             "500": _FAILED,
         },
     }
-    if settings.write_keys:
-        operation["security"] = [{"bearer": []}, {"header": []}, {"query": []}]
-    return operation
+    return operation | _security(settings)
+
+
+def _query(settings: Settings, accepted: Json) -> Json:
+    operation: Json = {
+        "summary": "Take the query as an event.",
+        "parameters": [
+            {
+                "name": "fields",
+                "in": "query",
+                "description": f"Any; {settings.max_body_size} bytes at most, as sent.",
+                "schema": {"type": "object", "additionalProperties": _STRING, "minProperties": 1},
+            }
+        ],
+        "responses": {**accepted, **_refusals(), "500": _FAILED},
+    }
+    return operation | _security(settings)
+
+
+def _security(settings: Settings) -> Json:
+    if not settings.write_keys:
+        return {}
+    return {"security": [{"bearer": []}, {"header": []}, {"query": []}]}
 
 
 def _bodies(settings: Settings) -> Json:
+    if settings.event_format == "raw":
+        text = {"type": "string", "minLength": 1, "description": "Any text is one event."}
+        return {"*/*": {"schema": text}}
     array = {
         "type": "array",
         "items": _EVENT,
@@ -89,6 +120,7 @@ def _bodies(settings: Settings) -> Json:
         _JSON: {"schema": {"oneOf": [_EVENT, array]}},
         **{media_type: {"schema": lines} for media_type in _LINE_TYPES},
         _TEXT: {"schema": {"type": "string", "description": "Read as JSON, or as lines of it."}},
+        _FORM: {"schema": {"type": "object", "additionalProperties": _STRING}},
     }
 
 
@@ -158,6 +190,21 @@ def _both(responses: Json) -> Json:
 
 _STRING: Json = {"type": "string"}
 _NOT_CACHED: Json = {"Cache-Control": {"required": True, "schema": {"const": "no-store"}}}
+_UNCACHED: Json = {"headers": _NOT_CACHED}
+_PIXEL: Json = {
+    "description": "Accepted: a transparent pixel.",
+    "content": {"image/gif": {"schema": {"type": "string", "format": "binary"}}},
+    **_UNCACHED,
+}
+_SCRIPT: Json = {
+    "description": "The browser client.",
+    "content": {"text/javascript": {"schema": _STRING}},
+}
+_CODING: Json = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "schema": {"enum": ["gzip", "identity"]},
+}
 _OPTIONS: Json = {
     "summary": "A CORS preflight, or a question for the methods.",
     "responses": {

@@ -25,3 +25,7 @@ class RawIntake:
                 "too_large", f"the event has {len(body)} bytes; at most {self._max_event_bytes}"
             )
         return Events([event.encode(body.decode("utf-8", "replace"))], batch=False)
+
+    def read_query(self, query: bytes) -> Events:
+        """Return the one event that a query is, as it was sent. Raises Refused with the reason."""
+        return self.read(query, None)

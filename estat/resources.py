@@ -196,7 +196,7 @@ class Collect:
 
 
 class Pixel:
-    """``GET /collect.gif``: as ``/collect``, for an image element."""
+    """``GET /collect.gif``: as ``/collect``, for an image element, which asks for no preflight."""
 
     def __init__(self, collect: Collect) -> None:
         self._collect = collect

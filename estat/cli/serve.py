@@ -24,10 +24,15 @@ def run(args: argparse.Namespace) -> int:
         for problem in exc.problems:
             sys.stderr.write(f"estat: {problem}\n")
         return 2
-    # gunicorn's console script where there is one: under "python -m" it can't re-execute itself
+    configuration = os.path.join(os.path.dirname(config.__file__), "gunicorn_conf.py")
+    return become_gunicorn(configuration, "estat.wsgi:app")
+
+
+def become_gunicorn(configuration: str, application: str) -> int:
+    """Replace this process by gunicorn."""
+    # its console script where there is one: under "python -m" it can't re-execute itself
     script = os.path.join(os.path.dirname(sys.executable), "gunicorn")
     gunicorn = [script] if os.path.exists(script) else [sys.executable, "-m", "gunicorn"]
-    configuration = os.path.join(os.path.dirname(config.__file__), "gunicorn_conf.py")
     sys.stderr.flush()
-    arguments = [*gunicorn, "-c", configuration, "estat.wsgi:app"]
+    arguments = [*gunicorn, "-c", configuration, application]
     return os.execv(arguments[0], arguments)  # noqa: S606 - no shell

@@ -1,9 +1,12 @@
-"""Fixtures of the tests that compare the server's own worker with the stock one."""
+"""Fixtures of the tests that compare the server's own worker with the stock one, or browse."""
 
 from collections.abc import Iterator
 
 import pytest
+from selenium.webdriver import Chrome
 
+from tests.conftest import need
+from tests.support import browser as browsers
 from tests.support import pair as pairs
 from tests.support.pair import Pair
 from tests.support.server import STOCK
@@ -22,3 +25,11 @@ def same_counts(pair: Pair) -> Iterator[None]:
     """What a test does is counted on both sides alike."""
     with pair.counting_alike():
         yield
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """One Chromium for the tests of a file; each opens a tab of its own."""
+    need(browsers.available(), "Chromium and its driver")
+    with browsers.chromium(tmp_path_factory.mktemp("profile")) as running:
+        yield running

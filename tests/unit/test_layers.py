@@ -31,16 +31,18 @@ ROWS = [
     "takeover",
     "collector fallback",
     "pipeline",
-    "resources lifecycle answers plain_request",
+    "resources script lifecycle answers plain_request",
     "app connection gunicorn_logger gunicorn_conf",
     "gunicorn_worker",
     "wsgi",
+    "demo demo.resources",
+    "demo.wsgi demo.gunicorn_conf",
     "cli.lock_table",
     (
         "cli.combined_log cli.http_post cli.progress cli.serve cli.check cli.journal_area "
         "cli.audit_target cli.audit_reader"
     ),
-    "cli.dlq_files",
+    "cli.dlq_files cli.demo",
     (
         "cli.send_tally cli.dlq_dry_run cli.dlq_ls cli.dlq_show cli.dlq_verify cli.dlq_export "
         "cli.dlq_rm cli.audit_disk"
@@ -54,7 +56,8 @@ ROWS = [
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules.split()}
 
 CONFINED = {
-    "falcon": {"app", "resources"},
+    "falcon": {"app", "resources", "script", "demo.resources"},
+    "rjsmin": {"script"},
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "prometheus_client": {"metrics"},

@@ -1,0 +1,73 @@
+"""``estat demo``: the real server on a local directory, with a page to watch it by."""
+
+import argparse
+import os
+import socket
+import sys
+import tempfile
+from typing import Any
+
+from estat import config
+from estat.cli import serve
+from estat.demo import TEMPORARY
+
+_HOST = "127.0.0.1"
+_CONFIGURATION = os.path.join(os.path.dirname(config.__file__), "demo", "gunicorn_conf.py")
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="start the server with a page on which to watch events arrive",
+        description="Starts the server on 127.0.0.1 with a directory in the place of S3, and a "
+        "page at /demo that sends events and shows them arrive. Settings of the environment and "
+        "of .env do not count.",
+    )
+    parser.add_argument("--port", type=_port, default=8080, metavar="N", help="[8080]")
+    parser.add_argument(
+        "--dir", metavar="DIR", help="keep objects and DLQ there [a temporary directory]"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replace this process by gunicorn with the demo's application."""
+    try:
+        socket.create_server((_HOST, args.port)).close()
+    except OSError as exc:
+        sys.stderr.write(f"estat demo: can't listen on port {args.port}: {exc.strerror}\n")
+        return 2
+    directory = os.path.abspath(args.dir) if args.dir else _temporary()
+    address = f"{_HOST}:{args.port}"
+    config.replace_environment(
+        {
+            "HTTP_ADDR": address,
+            "RAW_BUCKET": f"file:{directory}",
+            "DLQ_DIR": os.path.join(directory, "dlq"),
+            "FLUSH_INTERVAL": "3s",
+            "TRUSTED_PROXIES": "0",
+            "WEB_CONCURRENCY": "1",  # gunicorn reads it too, and takes no empty one
+            "INSTANCE_ID": "demo",
+            "LOG_LEVEL": "warning",
+            "LOG_FORMAT": "console",
+        }
+    )
+    kept = "" if args.dir else " (removed at the end)"
+    print(f"\n  Open       http://{address}/demo")
+    print(f"  Objects in {directory}{kept}")
+    print("  Stop with  Ctrl-C\n", flush=True)
+    return serve.become_gunicorn(_CONFIGURATION, "estat.demo.wsgi:app")
+
+
+def _temporary() -> str:
+    directory = tempfile.mkdtemp(prefix="estat-demo-")
+    with open(os.path.join(directory, TEMPORARY), "x", encoding="utf-8"):
+        return directory
+
+
+def _port(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
+    return number

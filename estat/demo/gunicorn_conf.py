@@ -1,0 +1,22 @@
+"""gunicorn's configuration file as ``estat demo`` uses it."""
+
+from gevent import monkey
+
+monkey.patch_all()  # before anything that imports ssl, sockets or threads
+
+import os
+import shutil
+from typing import Any
+
+from estat import lifecycle
+from estat.demo import TEMPORARY
+
+globals().update(lifecycle.gunicorn_config())
+
+
+def on_exit(server: Any) -> None:
+    """Log the accounting; remove a directory that was made for this run."""
+    lifecycle.on_exit(server)
+    directory = lifecycle.settings().raw_bucket.removeprefix("file:")
+    if os.path.exists(os.path.join(directory, TEMPORARY)):
+        shutil.rmtree(directory, ignore_errors=True)

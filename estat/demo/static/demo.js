@@ -1,0 +1,128 @@
+// The demo's page: tracks what is clicked, and asks the server once a second what became of it.
+(function () {
+  'use strict';
+
+  const ROWS = 12;
+  const POLL_MS = 1000;
+
+  const known = new Map(); // events by id: {id, at, name, state}
+  const shown = new Map(); // objects on the page by key
+  const find = (id) => document.getElementById(id);
+
+  function track(event) {
+    const id = estat.track(event);
+    known.set(id, {id, at: Date.now(), name: nameOf(event), state: 'waiting'});
+    draw();
+  }
+
+  function nameOf({event = 'event', number = ''}) {
+    return event + ' ' + number;
+  }
+
+  function draw() {
+    const rows = Array.from(known.values())
+      .reverse()
+      .sort((a, b) => b.at - a.at)
+      .slice(0, ROWS)
+      .map(row);
+    find('events').replaceChildren(...rows);
+    find('no-events').hidden = known.size > 0;
+    find('queued').textContent = estat.stats().queued;
+  }
+
+  function row(event) {
+    const tr = document.createElement('tr');
+    tr.append(
+      cell(new Date(event.at).toLocaleTimeString('en-GB')),
+      cell(event.name),
+      cell(event.id.slice(0, 8), 'id'),
+      cell(event.state, 'state ' + event.state)
+    );
+    return tr;
+  }
+
+  function cell(text, className = '') {
+    const td = document.createElement('td');
+    td.textContent = text;
+    td.className = className;
+    return td;
+  }
+
+  function span(text, className) {
+    const element = document.createElement('span');
+    element.textContent = text;
+    element.className = className;
+    return element;
+  }
+
+  function drawObjects(objects) {
+    for (const object of objects.slice().reverse()) {
+      for (const line of object.events) {
+        const {event_id: id, client_ts: at} = line.body;
+        if (id) known.set(id, {id, at, name: nameOf(line.body), state: 'stored'});
+      }
+      if (!shown.has(object.key)) {
+        shown.set(object.key, card(object));
+        find('objects').prepend(shown.get(object.key));
+      }
+    }
+    const keys = new Set(objects.map((object) => object.key));
+    for (const [key, element] of shown) {
+      if (!keys.has(key)) {
+        element.remove();
+        shown.delete(key);
+      }
+    }
+    find('no-objects').hidden = shown.size > 0;
+  }
+
+  function card(object) {
+    const details = document.createElement('details');
+    const summary = document.createElement('summary');
+    const lines = document.createElement('pre');
+    const events = object.count + (object.count === 1 ? ' event' : ' events');
+    summary.append(
+      // the instance and the stream in the middle are the same all the time
+      span(object.key.replace(/^[^/]*\//, '').replace(/_.*_/, '_…_'), 'key'),
+      span(events + ', ' + (object.bytes / 1000).toFixed(1) + ' kB', 'size')
+    );
+    const text = object.events.map((line) => JSON.stringify(line));
+    lines.textContent = [object.key, ''].concat(text).join('\n');
+    details.append(summary, lines);
+    return details;
+  }
+
+  async function poll() {
+    const connection = find('connection');
+    try {
+      const state = await (await fetch('/demo/state')).json();
+      for (const name of ['accepted', 'pending', 'stored']) find(name).textContent = state[name];
+      find('count').textContent = state.count;
+      find('directory').textContent = 'In ' + state.directory;
+      drawObjects(state.objects);
+      connection.textContent = 'the server is up';
+      connection.className = 'up';
+    } catch (_) {
+      connection.textContent = 'the server is not there';
+      connection.className = 'down';
+    }
+    draw();
+    setTimeout(poll, POLL_MS);
+  }
+
+  window.addEventListener('estat', ({detail}) => {
+    for (const line of detail.lines) {
+      const event = known.get(JSON.parse(line).event_id);
+      if (event) event.state = detail.status === 202 ? 'accepted' : 'refused';
+    }
+    draw();
+  });
+
+  find('click').addEventListener('click', () => track({event: 'click', button: 'Track a click'}));
+  find('burst').addEventListener('click', () => {
+    for (let number = 1; number <= 100; number++) track({event: 'burst', number});
+  });
+  find('leave').addEventListener('click', () => track({event: 'leave'}));
+
+  poll();
+})();

@@ -1,0 +1,584 @@
+"""The browser client on real pages of another origin, through outages of every kind.
+
+What is compared: the ids that ``estat.track`` gave to a page's events, the events of which
+the page was told that they are accepted, and what is in the store.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome
+
+from tests.support.browser import Site
+from tests.support.eventually import eventually
+from tests.support.interposed import Interposed
+from tests.support.lines import gunzip_lines
+from tests.support.server import Server
+
+SOON_SECONDS = 30
+LEFT = "/left"
+
+#: Lets so much time pass that a page that did nothing meanwhile counts as gone.
+LATER = "{ const now = Date.now; Date.now = () => now.call(Date) + 600000 }"
+
+#: Notes what the page is told, where it stays when the page goes.
+NOTES = """<script>
+addEventListener('estat', ({detail}) => {
+  const told = JSON.parse(localStorage.told || '[]');
+  if (detail.accepted) told.push(...detail.lines.map((line) => JSON.parse(line).event_id));
+  localStorage.told = JSON.stringify(told);
+});
+</script>"""
+
+
+class Web:
+    """A page with the client, the server behind a proxy, and what is stored."""
+
+    def __init__(
+        self, driver: Chrome, site: Site, server: Server, proxy: Interposed, store: Path
+    ) -> None:
+        self.driver, self.site, self.server, self.proxy = driver, site, server, proxy
+        self._store = store
+        self.tracked: list[str] = []
+        site.pages |= {LEFT: "", "/": self.page()}
+
+    def page(self, attributes: str = "", url: str = "", before: str = "") -> str:
+        source = f"{url or self.proxy.url}/estat.js"
+        return f"{NOTES}{before}<script src='{source}' {attributes}></script>"
+
+    def open(self, path: str = "/") -> None:
+        self.driver.get(self.site.url + path)
+
+    def run(self, script: str, *arguments: object) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def track(self, count: int = 1, padding: int = 0) -> None:
+        """Track events that are like no others."""
+        self.tracked += self.run(
+            "return Array.from({length: arguments[0]}, () =>"
+            " estat.track({n: Math.random(), padding: 'x'.repeat(arguments[1])}))",
+            count, padding,
+        )  # fmt: skip
+
+    def flush(self) -> None:
+        """Send what waits, and wait until nothing is under way."""
+        self.driver.execute_async_script("estat.flush().then(arguments[0])")
+
+    def stats(self) -> dict[str, int]:
+        found: dict[str, int] = self.run("return estat.stats()")
+        return found
+
+    def idle(self) -> bool:
+        return self.stats()["queued"] == 0
+
+    def waits_for_idle(self) -> None:
+        eventually(self.idle, SOON_SECONDS, "nothing waits in the page", last_words=self.stats)
+
+    def told(self) -> list[str]:
+        found: list[str] = json.loads(self.run("return localStorage.told || '[]'"))
+        return found
+
+    def stored(self) -> list[str]:
+        """Return the ids of all stored events."""
+        return [
+            line["body"]["event_id"]
+            for path in self._store.rglob("raw/**/*.gz")
+            for line in gunzip_lines(path.read_bytes())
+        ]
+
+    def check(self) -> None:
+        """All events are stored exactly once, those that the page was told of among them."""
+        eventually(
+            lambda: set(self.stored()) >= set(self.tracked), SOON_SECONDS, "all is stored",
+            last_words=lambda: (len(self.stored()), len(self.tracked), self.proxy.statuses),
+        )  # fmt: skip
+        eventually(self.server.settled, SOON_SECONDS, "the server is at rest")
+        assert Counter(self.stored()) == Counter(self.tracked)
+        assert set(self.told()) <= set(self.tracked)
+
+    def refuse(self, status: int, retry_after: str = "") -> None:
+        self.proxy.refuse = lambda _: (status, retry_after)
+
+    def heal(self) -> None:
+        self.proxy.refuse = lambda _: None
+
+    def offline(self, yes: bool) -> None:
+        self.driver.execute_cdp_cmd("Network.enable", {})
+        self.driver.execute_cdp_cmd(
+            "Network.emulateNetworkConditions",
+            {"offline": yes, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
+        )
+
+    def next_turn(self) -> None:
+        """Say that the network is back, on which the client tries again at once."""
+        self.run("dispatchEvent(new Event('online'))")
+
+    def check_refused(self, times: int = 1) -> None:
+        eventually(
+            lambda: len(self.proxy.statuses) - self.proxy.statuses.count(202) >= times,
+            SOON_SECONDS,
+            "requests were refused",
+        )
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def web(browser: Chrome, tmp_path: Path, settings: dict[str, str]) -> Iterator[Web]:
+    store = tmp_path / "data"
+    with (
+        Server(tmp_path, {"RAW_BUCKET": f"file:{store}"} | settings) as server,
+        Interposed(server.port) as proxy,
+        Site() as site,
+    ):
+        before = browser.window_handles
+        browser.switch_to.new_window("tab")
+        yield Web(browser, site, server, proxy, store)
+        for handle in set(browser.window_handles) - set(before):
+            browser.switch_to.window(handle)
+            browser.close()
+        browser.switch_to.window(before[0])
+
+
+# --- the ways out
+
+
+def test_events_go_in_one_fetch_without_a_preflight_and_the_page_is_told(web: Web) -> None:
+    web.open()
+    web.track(50)
+    web.waits_for_idle()
+    web.check()
+    assert web.told() == web.tracked
+    assert web.stats() == {"accepted": 50, "rejected": 0, "dropped": 0, "queued": 0}
+    (request,) = web.proxy.posts
+    assert request.headers["Content-Type"].startswith("text/plain")
+    assert request.headers["Origin"] == web.site.url
+    assert request.headers["Sec-Fetch-Mode"] == "cors"
+    assert "OPTIONS" not in {seen.method for seen in web.proxy.seen}
+
+
+@pytest.mark.parametrize("way", ["closes", "goes elsewhere"])
+def test_a_page_that_ends_sends_what_waits_as_a_beacon(way: str, web: Web) -> None:
+    web.open(LEFT)
+    keeper = web.driver.current_window_handle
+    if way == "closes":
+        web.driver.switch_to.new_window("tab")
+    web.open()
+    web.track(20)
+    if way == "closes":
+        web.driver.close()
+        web.driver.switch_to.window(keeper)
+    else:
+        web.open(LEFT)
+    web.check()
+    assert [post.headers["Sec-Fetch-Mode"] for post in web.proxy.posts] == ["no-cors"]
+    assert web.run("return Object.keys(localStorage)") == [], "nothing is left behind"
+
+
+def test_a_hidden_page_sends_at_once_and_hears_the_answer(web: Web) -> None:
+    web.open()
+    web.track(5)
+    web.driver.switch_to.new_window("tab")
+    web.open(LEFT)
+    eventually(lambda: web.told() == web.tracked, SOON_SECONDS, "the hidden page was told")
+    web.check()
+
+
+def test_events_tracked_while_the_page_ends_are_sent(web: Web) -> None:
+    late = "<script>addEventListener('pagehide', () => estat.track({event_id: 'late'}))</script>"
+    web.site.pages["/"] = web.page() + late
+    web.open()
+    web.open(LEFT)
+    web.tracked.append("late")
+    web.check()
+
+
+def test_an_image_is_an_event(web: Web) -> None:
+    if web.server.get("/collect.gif?event_id=probe").status == 404:
+        pytest.skip("the server has no /collect.gif")
+    web.tracked.append("probe")
+    web.open()
+    width = web.driver.execute_async_script(
+        "const [url, done] = arguments; const image = new Image();"
+        "image.onload = () => done(image.width); image.onerror = () => done('error');"
+        "image.src = url;",
+        f"{web.proxy.url}/collect.gif?event_id=pixel",
+    )
+    assert width == 1
+    web.tracked.append("pixel")
+    web.check()
+
+
+def test_a_page_view_is_tracked_for_a_page_that_asks_for_it(web: Web) -> None:
+    web.site.pages["/"] = web.page("data-auto")
+    web.open()
+    web.waits_for_idle()
+    (post,) = web.proxy.posts
+    event = json.loads(post.body)
+    assert event["event"] == "page_view"
+    assert event["url"] == web.site.url + "/"
+    assert event["title"] == "A page"
+
+
+def test_calls_made_before_the_client_was_there_are_made_up_for(web: Web) -> None:
+    stub = (
+        "<script>window.estat = function () { (estat.q = estat.q || []).push(arguments) };"
+        "estat('track', {event_id: 'early'})</script>"
+    )
+    web.site.pages["/"] = web.page(before=stub)
+    web.open()
+    web.tracked.append("early")
+    web.check()
+
+
+def test_the_write_key_goes_with_fetch_and_beacon(web: Web) -> None:
+    web.site.pages["/"] = web.page("data-key='a&b'")
+    web.open()
+    web.track()
+    web.flush()
+    web.track()
+    web.open(LEFT)
+    web.check()
+    assert [post.path for post in web.proxy.posts] == ["/collect?key=a%26b"] * 2
+
+
+# --- outages
+
+
+def test_an_offline_spell_loses_nothing_and_doubles_nothing(web: Web) -> None:
+    web.open()
+    web.track(10)
+    web.flush()
+    web.offline(True)
+    web.track(10)
+    web.flush()
+    assert web.stats()["queued"] == 10
+    web.offline(False)
+    web.waits_for_idle()
+    web.check()
+    assert web.told() == web.tracked
+
+
+def test_a_server_that_stops_and_starts_again_gets_everything_once(web: Web) -> None:
+    web.site.pages["/"] = web.page(url=web.server.url)
+    web.open()
+    web.track(10)
+    web.flush()
+    assert web.server.stop() == 0
+    web.track(10)
+    web.flush()
+    assert web.stats()["queued"] == 10
+    web.server.start()
+    web.waits_for_idle()
+    web.check()
+    assert web.told() == web.tracked
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_refusal_for_now_is_tried_again_until_it_is_accepted(status: int, web: Web) -> None:
+    web.open()
+    web.refuse(status)
+    web.track(5)
+    web.check_refused(times=2)
+    web.heal()
+    web.waits_for_idle()
+    web.check()
+    assert web.told() == web.tracked
+
+
+def test_retry_after_is_waited_for(web: Web) -> None:
+    web.open()
+    web.refuse(503, retry_after="86400")
+    web.track()
+    web.flush()
+    web.heal()
+    web.run(LATER)  # no backoff is that long
+    web.track()
+    web.flush()
+    assert web.proxy.statuses == [503]
+    assert web.stats()["queued"] == 2
+    web.next_turn()
+    web.waits_for_idle()
+    web.check()
+
+
+def test_what_a_page_could_not_send_is_sent_by_the_next_page(web: Web) -> None:
+    web.open()
+    web.refuse(503)
+    web.track(30)
+    web.check_refused()
+    web.flush()
+    web.open(LEFT)
+    web.heal()
+    assert web.stored() == [], "no beacon was sent into the outage"
+    web.open()
+    web.check()
+    assert sorted(web.told()) == sorted(web.tracked)
+    assert web.run("return Object.keys(localStorage)") == ["told"], "nothing is left behind"
+
+
+def test_what_a_page_has_left_is_sent_by_one_of_several_tabs(web: Web) -> None:
+    web.open()
+    web.refuse(503)
+    web.track(30)
+    web.check_refused()
+    web.flush()
+    web.open(LEFT)
+    web.heal()
+    before = len(web.driver.window_handles)
+    web.run("for (let i = 0; i < 5; i++) open('/')")
+    eventually(lambda: len(web.driver.window_handles) == before + 5, SOON_SECONDS, "5 tabs")
+    web.check()
+
+
+def test_a_page_gives_way_to_another_that_claims_the_same(web: Web) -> None:
+    web.open()
+    web.refuse(503)
+    web.track(30)
+    web.check_refused()
+    web.flush()
+    web.open(LEFT)
+    web.heal()
+    web.site.pages["/second"] = web.page() + (
+        "<script>localStorage[Object.keys(localStorage).find("
+        "(key) => key.startsWith('estat claim'))] = 'another'</script>"
+    )
+    web.open("/second")
+    web.track()
+    web.waits_for_idle()
+    assert web.stats()["accepted"] == 1
+    web.open()
+    web.check()
+
+
+def test_a_living_page_keeps_its_events_to_itself(web: Web) -> None:
+    web.open()
+    web.refuse(503, retry_after="86400")
+    web.track(10)
+    web.flush()
+    first = web.driver.current_window_handle
+    web.heal()
+    web.driver.switch_to.new_window("tab")
+    web.open()
+    web.track()
+    web.waits_for_idle()
+    assert web.proxy.statuses == [503, 202]
+    web.driver.switch_to.window(first)
+    web.next_turn()
+    web.check()
+
+
+def test_a_page_that_slept_leaves_its_events_to_the_one_that_took_them(web: Web) -> None:
+    web.open()
+    web.refuse(503, retry_after="86400")
+    web.track(10)
+    web.flush()
+    sleeper = web.driver.current_window_handle
+    web.heal()
+    web.site.pages["/later"] = f"<script>{LATER}</script>{web.page()}"
+    web.driver.switch_to.new_window("tab")
+    web.open("/later")
+    eventually(lambda: len(web.told()) == 10, SOON_SECONDS, "the second page has sent them")
+    web.driver.switch_to.window(sleeper)
+    web.run(LATER)
+    web.track()
+    web.next_turn()
+    web.waits_for_idle()
+    web.check()
+    assert web.stats()["accepted"] == 1
+
+
+class TestBackFromTheHistory:
+    """A page that was left, and kept by the browser as it was."""
+
+    @staticmethod
+    def leave(web: Web) -> None:
+        web.run("window.same = true")
+        web.open(LEFT)
+
+    @staticmethod
+    def come_back(web: Web) -> None:
+        web.driver.back()
+        assert web.run("return window.same"), "the browser has loaded the page anew"
+
+    def test_a_page_goes_on(self, web: Web) -> None:
+        web.open()
+        web.track(3)
+        self.leave(web)
+        self.come_back(web)
+        web.track(3)
+        web.waits_for_idle()
+        web.check()
+
+    def test_a_page_keeps_what_it_could_not_send(self, web: Web) -> None:
+        web.open()
+        web.refuse(503, retry_after="86400")
+        web.track(3)
+        web.flush()
+        self.leave(web)
+        self.come_back(web)
+        web.heal()
+        web.next_turn()
+        web.check()
+
+    def test_a_page_leaves_what_was_taken_to_the_one_that_took_it(self, web: Web) -> None:
+        web.open()
+        web.refuse(503, retry_after="86400")
+        web.track(3)
+        web.flush()
+        self.leave(web)
+        web.heal()
+        left = web.driver.current_window_handle
+        web.driver.switch_to.new_window("tab")
+        web.open()
+        eventually(lambda: len(web.told()) == 3, SOON_SECONDS, "another page has sent it")
+        web.driver.switch_to.window(left)
+        self.come_back(web)
+        web.track()
+        web.next_turn()
+        web.waits_for_idle()
+        web.check()
+
+
+def test_of_1000_events_through_outages_each_is_stored_once(web: Web) -> None:
+    web.open()
+    web.track(200)  # at once
+    web.flush()
+    web.refuse(503)
+    web.track(200)  # into refusals
+    web.check_refused(times=2)
+    web.offline(True)
+    web.track(200)  # while there is no network
+    web.next_turn()
+    web.flush()
+    web.offline(False)
+    assert web.server.stop() == 0
+    web.heal()
+    web.track(200)  # while the server is not there
+    web.next_turn()
+    web.flush()
+    assert web.stats()["queued"] == 600
+    web.open(LEFT)
+    web.server.start()
+    web.open()
+    web.waits_for_idle()
+    web.track(199)
+    web.open(LEFT)  # by beacon
+    web.open()
+    web.track()
+    web.check()
+    assert len(web.tracked) == 1000
+
+
+# --- limits
+
+
+@pytest.mark.parametrize("settings", [{"MAX_BATCH_EVENTS": "10", "MAX_BODY_SIZE": "2000"}])
+def test_batches_and_events_keep_to_the_limits_of_the_server(web: Web) -> None:
+    web.open()
+    web.track(25, padding=1000)
+    web.flush()
+    assert web.run("return estat.track({x: 'x'.repeat(2000)}) === undefined")
+    web.track(5)
+    web.open(LEFT)
+    web.check()
+    assert set(web.proxy.statuses) == {202}
+    assert [len(post.body.splitlines()) for post in web.proxy.posts] == [10, 10, 5, 5]
+
+
+def test_a_batch_that_is_too_large_all_the_same_is_split(web: Web) -> None:
+    web.open()
+    web.proxy.refuse = lambda body: (413, "") if len(body.splitlines()) > 3 else None
+    web.track(20)
+    web.flush()
+    web.check()
+    assert web.told() == web.tracked
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 413, 415])
+def test_a_refusal_for_good_is_counted_and_not_repeated(status: int, web: Web) -> None:
+    web.open()
+    web.refuse(status)
+    web.track()
+    web.tracked.clear()
+    web.flush()
+    web.heal()
+    web.track()
+    web.flush()
+    assert web.proxy.statuses == [status, 202]
+    assert web.stats() == {"accepted": 1, "rejected": 1, "dropped": 0, "queued": 0}
+    web.check()
+
+
+def test_what_a_beacon_has_no_room_for_is_sent_by_the_next_page(web: Web) -> None:
+    web.open()
+    web.track(20, padding=10_000)
+    web.open(LEFT)
+    web.open()
+    web.check()
+    assert max(len(post.body) for post in web.proxy.posts) <= 60_000
+
+
+def test_beyond_what_may_be_kept_the_oldest_are_dropped_and_counted(web: Web) -> None:
+    web.open()
+    web.refuse(503, retry_after="86400")
+    web.track(100)
+    web.flush()
+    web.track(1990)
+    web.flush()
+    assert web.stats()["dropped"] == 90
+    assert web.stats()["queued"] == 2000
+    del web.tracked[:90]
+    web.heal()
+    web.next_turn()
+    web.waits_for_idle()
+    web.check()
+
+
+@pytest.mark.parametrize("event", ["null", "1", "'a'", "[{}]", "{a: 1n}", "(x = {}, x.x = x)"])
+def test_what_is_no_event_is_counted_and_never_an_error(event: str, web: Web) -> None:
+    web.open()
+    assert web.run(f"let x; return estat.track({event}) === undefined")
+    web.flush()
+    assert web.stats() == {"accepted": 0, "rejected": 1, "dropped": 0, "queued": 0}
+    assert web.proxy.posts == []
+
+
+def test_a_page_without_storage_sends_its_events(web: Web) -> None:
+    forbid = (
+        "<script>Object.defineProperty(window, 'localStorage',"
+        " {get() { throw new DOMException('no', 'SecurityError') }})</script>"
+    )
+    web.site.pages["/"] = forbid + web.page()
+    web.open()
+    web.track(5)
+    web.flush()
+    assert web.stats()["accepted"] == 5
+    web.open(LEFT)
+    web.check()
+
+
+# --- privacy
+
+
+@pytest.mark.parametrize(("name", "value"), [("doNotTrack", "'1'"), ("globalPrivacyControl", "!0")])
+@pytest.mark.parametrize("respects", [True, False])
+def test_a_visitors_wish_counts_where_the_page_says_so(
+    respects: bool, name: str, value: str, web: Web
+) -> None:
+    wish = f"<script>Object.defineProperty(navigator, '{name}', {{value: {value}}})</script>"
+    option = "data-respect-dnt" if respects else ""
+    web.site.pages["/"] = wish + web.page(f"data-auto {option}")
+    web.open()
+    tracked = web.run("return estat.track({}) !== undefined")
+    web.flush()
+    assert tracked == (not respects)
+    assert len(web.proxy.posts) == (not respects)
+    assert len(web.run("return Object.keys(localStorage)")) == (not respects)  # what it was told

@@ -1,0 +1,142 @@
+"""``estat demo`` as a person uses it: started, clicked at in a browser, stopped with Ctrl-C."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+
+from tests.support.eventually import eventually
+from tests.support.lines import gunzip_lines
+from tests.support.s3 import listens
+from tests.support.server import BIN, free_port
+
+SOON_SECONDS = 30
+
+
+class Demo:
+    """One run of the command, in a directory with settings that it must not use."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.port = free_port()
+        self._output = directory / "output"
+        (directory / ".env").write_text("RAW_BUCKET=never\nWRITE_KEYS=never\n")
+        environ = {"PATH": os.environ["PATH"], "FLUSH_INTERVAL": "1h", "RAW_PREFIX": "never"}
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [BIN / "estat", "demo", "--port", str(self.port), *arguments],
+                cwd=directory, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/demo"
+
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def ready(self) -> None:
+        eventually(lambda: listens(self.port), SOON_SECONDS, "it listens", last_words=self.output)
+
+    def objects_in(self) -> Path:
+        match = re.search(r"Objects in (\S+)", self.output())
+        assert match, self.output()
+        return Path(match[1])
+
+    def press_ctrl_c(self) -> int:
+        os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does
+        return self.process.wait(timeout=SOON_SECONDS)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=SOON_SECONDS)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    with ExitStack() as running:
+
+        def start(*arguments: str) -> Demo:
+            started = Demo(tmp_path, *arguments)
+            running.callback(started.end)
+            return started
+
+        yield start
+
+
+@pytest.fixture
+def tab(browser: Chrome) -> Iterator[Chrome]:
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    yield browser
+    browser.close()
+    browser.switch_to.window(first)
+
+
+def test_a_click_is_seen_to_arrive_and_its_object_appears(
+    demo: Callable[..., Demo], tab: Chrome, tmp_path: Path
+) -> None:
+    running = demo("--dir", str(tmp_path / "kept"))
+    running.ready()
+    tab.get(running.url)
+
+    def text(selector: str) -> str:
+        # in one step: the page draws itself anew all the time
+        found: str | None = tab.execute_script(
+            "return document.querySelector(arguments[0])?.textContent", selector
+        )
+        return found or ""
+
+    tab.find_element(By.ID, "click").click()
+    eventually(lambda: text("#events tr .state") == "stored", SOON_SECONDS, "the event is stored")
+    eventually(lambda: text("#stored") == "1", SOON_SECONDS, "it is counted")
+    assert "1 event," in text("#objects summary")
+    tab.find_element(By.CSS_SELECTOR, "#objects summary").click()
+    assert '"event":"click"' in text("#objects pre")
+
+    tab.find_element(By.ID, "leave").click()
+    tab.find_element(By.CSS_SELECTOR, "a.primary").click()
+    eventually(lambda: text("#stored") == "2", SOON_SECONDS, "the beacon's event is stored")
+    assert [entry["message"] for entry in tab.get_log("browser")] == []
+
+    tab.find_element(By.ID, "burst").click()
+    eventually(lambda: text("#accepted") == "102", SOON_SECONDS, "all are accepted")
+    assert running.press_ctrl_c() == 0
+    lines = [
+        line for path in (tmp_path / "kept").rglob("raw/**/*.gz")
+        for line in gunzip_lines(path.read_bytes())
+    ]  # fmt: skip
+    assert len(lines) == 102
+    eventually(lambda: "not there" in text("#connection"), SOON_SECONDS, "the page says so")
+
+
+def test_ctrl_c_stops_it_cleanly_and_leaves_nothing_behind(demo: Callable[..., Demo]) -> None:
+    running = demo()
+    running.ready()
+    directory = running.objects_in()
+    assert directory.is_dir()
+    assert running.press_ctrl_c() == 0
+    assert not directory.exists()
+    assert "Traceback" not in running.output()
+
+
+def test_a_port_that_is_taken_is_told_and_exit_2(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [BIN / "estat", "demo", "--port", port], cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+            capture_output=True, text=True, timeout=SOON_SECONDS, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert port in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from bench.contenders import Contender
 from bench.disk import FileSystem
 from bench.load import Round
 
-_LIBRARIES = ("gunicorn", "gevent", "falcon", "ujson", "isal", "estat-ingest")
+_LIBRARIES = ("gunicorn", "gevent", "falcon", "orjson", "isal", "estat-ingest")
 
 
 def progress(line: str) -> None:

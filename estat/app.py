@@ -3,8 +3,8 @@
 from typing import Any
 
 import falcon
-import ujson
 
+from estat import event
 from estat.errors import Refused
 from estat.pipeline import Pipeline
 from estat.resources import Collect, Description, Exposition, Health, Pixel, Ready, Root, refuse
@@ -52,4 +52,4 @@ def _serialize(req: falcon.Request, resp: falcon.Response, exception: falcon.HTT
     resp.set_header("Cache-Control", "no-store")
     description = exception.description or f"{req.method} {req.path}"
     content = {"title": exception.title, "description": description}
-    resp.data = ujson.dumps(content, escape_forward_slashes=False).encode()
+    resp.data = event.encode(content)

@@ -62,7 +62,7 @@ class Intake:
         if len(body) > self._max_event_bytes and media_type in _JSON and _begins_object(body):
             raise Refused("too_large", self._too_large(len(body)))  # spares parsing it
         try:
-            return self._value(event.parse(_text(body)), len(body))
+            return self._json(body)
         except Mismatch as exc:
             raise Refused("schema_mismatch", str(exc)) from exc
         except ValueError as exc:
@@ -85,6 +85,17 @@ class Intake:
                 "invalid_form", "this is no form; for JSON send Content-Type: application/json"
             )
         return self.read_query(body)
+
+    def _json(self, body: bytes) -> Events:
+        if self._schema is None:  # which has to see the exact numbers
+            try:
+                events = self._value(event.parse_quickly(body), len(body))
+            except ValueError:
+                pass
+            else:
+                if not any(map(event.may_be_rounded, events.bodies)):
+                    return events
+        return self._value(event.parse(_text(body)), len(body))
 
     def _value(self, value: Any, size: int) -> Events:
         if isinstance(value, dict):
@@ -135,6 +146,14 @@ class Intake:
             size = len(line.rstrip(b"\r\n"))
             if size > self._max_event_bytes:
                 raise ValueError(self._too_large(size))
+        if self._schema is None:
+            try:
+                encoded = self._object(event.parse_quickly(line))
+            except ValueError:
+                pass
+            else:
+                if not event.may_be_rounded(encoded):
+                    return encoded
         return self._object(event.parse(_text(line)))
 
     def _element(self, value: Any) -> bytes:

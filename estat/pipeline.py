@@ -17,9 +17,8 @@ import time
 from collections.abc import Callable
 
 import gevent
-import ujson
 
-from estat import identity, ledger, metrics
+from estat import event, identity, ledger, metrics
 from estat.batch import Batch, crc32_of
 from estat.batcher import Batcher
 from estat.breaker import Breaker
@@ -266,7 +265,7 @@ class Pipeline:
             "started": round(stream.started, 3),
             "ended": round(time.time(), 3),
         }
-        payload = gzip(ujson.dumps(content, escape_forward_slashes=False).encode() + b"\n")
+        payload = gzip(event.encode(content) + b"\n")
         name = f"{int(time.time())}_{self.settings.instance_id}-{stream.name}"
         record = Batch(
             bucket=self.settings.raw_bucket,

@@ -8,7 +8,6 @@ from typing import Any
 
 import falcon
 import gevent
-import ujson
 
 from estat import event, metrics, openapi
 from estat.cors import Cors
@@ -262,7 +261,7 @@ class Description:
 
     def __init__(self, pipeline: Pipeline) -> None:
         document = openapi.document(pipeline.settings)
-        self._data = ujson.dumps(document, escape_forward_slashes=False).encode()
+        self._data = event.encode(document)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the OpenAPI description."""

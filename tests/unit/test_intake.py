@@ -201,3 +201,20 @@ def test_in_a_batch_events_unlike_the_schema_are_refused_by_themselves(choosy, b
 
 def test_a_batch_wholly_unlike_the_schema_is_refused(choosy):
     assert refusal(choosy, b'[{"n":1},{"n":3}]') == "no_valid_event"
+
+
+@pytest.mark.parametrize(
+    "number", ["18446744073709551615", "18446744073709551616", "-9223372036854775809", "1" * 50]
+)
+@pytest.mark.parametrize(
+    ("before", "after", "content_type"),
+    [
+        (b"", b"", "application/json"),
+        (b"[1,", b"]", "application/json"),
+        (b'{"b":2}\n', b"", "application/x-ndjson"),
+    ],
+)
+def test_an_integer_stays_exact_however_long(intake, number, before, after, content_type):
+    event = b'{"name":"fine+","n":%b}' % number.encode()
+    events = intake.read(before + event + after, content_type)
+    assert events.bodies[-1] == event

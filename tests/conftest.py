@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import hypothesis
 import pytest
 
 from tests.support.faulty_s3 import FaultyS3
@@ -14,6 +15,10 @@ from tests.support.server import STOCK, Server
 from tests.support.swift import Swift, memcached_path, swift_path, with_extended_attributes
 
 Serve = Callable[..., Server]
+
+# how long an example takes says something about the machine only
+hypothesis.settings.register_profile("estat", deadline=None)
+hypothesis.settings.load_profile("estat")
 
 
 def need(available: object, what: str) -> None:

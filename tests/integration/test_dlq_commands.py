@@ -566,7 +566,9 @@ def test_the_journals_of_a_server_are_read_along_while_it_writes_and_after_it_wa
     with Load(server, clients=2) as load:
         for number in range(3):
             eventually(lambda least=50 * number: len(load.accepted) > least, 20, "the load runs")
-            found = json.loads(run("ls", "--json"))["files"]
+            listed = json.loads(run("ls", "--json"))["files"]
+            # on a slow machine, batches may be in the DLQ as well
+            found = [told for told in listed if told["area"] == "journal"]
             assert {told["reason"] for told in found} <= {"not stored yet"}
             assert not [told for told in found if told["error"]]
             owners += [told["owner_alive"] for told in found]

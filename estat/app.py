@@ -5,9 +5,10 @@ from typing import Any
 import falcon
 
 from estat import event
+from estat.collect import Collect, Pixel
 from estat.errors import Refused
 from estat.pipeline import Pipeline
-from estat.resources import Collect, Description, Exposition, Health, Pixel, Ready, Root, refuse
+from estat.resources import Description, Exposition, Health, Ready, Root, refuse
 from estat.script import Script
 
 

@@ -20,7 +20,7 @@ ROWS = [
         "ledger breaker buffer intake origin front stream_lock stores.directory stores.s3 "
         "audit_content"
     ),
-    "journal stores reference server_directory raw_intake openapi",
+    "journal stores reference server_directory raw_intake openapi request_body",
     "batch",
     "dlq_file salvage",
     "delivery dlq",
@@ -31,7 +31,7 @@ ROWS = [
     "takeover",
     "collector fallback",
     "pipeline",
-    "resources script lifecycle answers plain_request",
+    "collect resources script lifecycle answers plain_request",
     "app connection gunicorn_logger gunicorn_conf",
     "gunicorn_worker",
     "wsgi",
@@ -56,7 +56,7 @@ ROWS = [
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules.split()}
 
 CONFINED = {
-    "falcon": {"app", "resources", "script", "demo.resources"},
+    "falcon": {"app", "collect", "request_body", "resources", "script", "demo.resources"},
     "rjsmin": {"script"},
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},

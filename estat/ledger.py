@@ -44,7 +44,7 @@ class Ledger:
     """Moves events between the terms, in one process's row."""
 
     def __init__(self, counts: Metrics) -> None:
-        self._cells = counts.row.cells
+        self._row = counts.row
         self._change = counts.row.change
 
     def accept(self, events: int) -> None:
@@ -87,10 +87,15 @@ class Ledger:
             }
         )
 
-    def orphan(self) -> None:
-        """Turn the pending events of this row, whose process is dead, into orphans."""
-        pending = self._cells[metrics.PENDING]
+    def orphan(self) -> int:
+        """Turn the pending events of this row, whose process is dead, into orphans; return them.
+
+        What it died in the middle of is completed, or forgotten, first.
+        """
+        self._row.heal()
+        pending = self._row.cells[metrics.PENDING]
         self._change({metrics.PENDING: -pending, metrics.ORPHANED: pending})
+        return pending
 
     def settle(self, orphans: int) -> None:
         """Take ``orphans`` out of the books, for no journal is left to recover.

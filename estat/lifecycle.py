@@ -248,11 +248,9 @@ def child_exit(server: Any, worker: Any) -> None:
     if number is None:
         return
     row = page().rows[number]
-    pending = row.cells[metrics.PENDING]
+    pending = Ledger(Metrics(row)).orphan()
     if pending:
         logger.error("worker_died", extra={"worker_pid": worker.pid, "events_pending": pending})
-    row.heal()
-    Ledger(Metrics(row)).orphan()
     metrics.forget_process(row)
 
 

@@ -1,5 +1,6 @@
 """The accounting closes after every move, and shows what died."""
 
+import contextlib
 import itertools
 
 import pytest
@@ -92,6 +93,21 @@ def test_a_move_that_a_kill_cuts_short_has_happened_whole_or_not_at_all(page):
         if not killed:
             break
     assert moved == {(True, 0), (True, 60), (False, 60)}
+
+
+def test_a_writer_that_died_in_a_move_leaves_orphans_that_close_the_books(page):
+    for writes in range(20):
+        row = Row(cells := Cells(page.rows[1].cells.tolist()))
+        cells.writes_left = 100
+        Ledger(Metrics(row)).accept(100)
+        cells.writes_left = writes
+        with contextlib.suppress(Killed):
+            Ledger(Metrics(row)).store(60)
+        cells.writes_left = 100
+        orphans = Ledger(Metrics(row)).orphan()
+        assert (cells[metrics.PENDING], cells[metrics.ORPHANED]) == (0, orphans)
+        assert orphans + cells[metrics.STORED] == 100
+        assert cells[0] % 2 == 0
 
 
 def test_a_dead_workers_pending_events_show_as_lost_and_its_counters_stay(page):

@@ -61,7 +61,8 @@ class Recount:
         if self._mismatch or time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_SECONDS
             found = self._threads.run(self._dlq.walk)
-            if found == self._threads.run(self._dlq.walk, _SETTLED_SECONDS):
+            # a difference counts only where no file is young
+            if found == booked or found == self._threads.run(self._dlq.walk, _SETTLED_SECONDS):
                 self._compare(booked, found)
 
     def found_empty(self, booked: Totals) -> None:

@@ -225,8 +225,7 @@ class Connection:
         except BlockingIOError:
             sent = 0
         if sent < len(payload):
-            self.deadline = time.monotonic() + self._host.head_seconds
-            self._client.sendall(payload[sent:])
+            self.sendall(payload[sent:])
 
     # --- what gunicorn's loop sees
 

@@ -7,13 +7,11 @@ become U+FFFD. All values are text. A name that comes again makes an array of it
 
 from urllib.parse import unquote_to_bytes
 
+from estat import write_keys
 from estat.errors import Refused
 
 #: Fields of one event; empty ones (``a=1&&b=2``) count, though they are skipped.
 MAX_FIELDS = 1000
-
-#: Carries the write key, which never becomes part of an event.
-KEY_FIELD = "key"
 
 Fields = dict[str, str | list[str]]
 
@@ -29,7 +27,7 @@ def parse(data: bytes) -> Fields:
             continue
         name, _, value = part.partition(b"=")
         key, text = _text(name), _text(value)
-        if key == KEY_FIELD:
+        if key == write_keys.PARAMETER:
             continue
         known = found.get(key)
         if known is None:

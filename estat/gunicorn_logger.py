@@ -7,9 +7,8 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from estat import lifecycle
+from estat.values import CREDENTIALS
 from estat.write_keys import hidden
-
-_CREDENTIALS = ("authorization", "x-write-key")
 
 # all that could be an address, or part of one; a time of day may go with it
 _ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{0,4}:){2,8}[0-9A-Fa-f.]*|[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
@@ -28,7 +27,7 @@ class StructuredLogger(Logger):
     def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> dict[str, Any]:
         """Return what a line of the access log is made of, without write keys."""
         atoms = super().atoms(resp, req, environ, request_time)
-        for name in _CREDENTIALS:
+        for name in CREDENTIALS:
             for atom in (f"{{{name}}}i", f"{{http_{name.replace('-', '_')}}}e"):
                 if atom in atoms:
                     atoms[atom] = "(hidden)"

@@ -19,7 +19,8 @@ MAX_KEYS = 32
 # what fits a Bearer token (RFC 6750), a header field and a query
 _ENTRY = re.compile(r"(?:(?P<name>[A-Za-z0-9_.-]{1,64}):)?(?P<key>[A-Za-z0-9._~+/-]+=*)")
 
-_PARAMETER = "key"
+#: Of a query or a form; it never becomes part of an event.
+PARAMETER = "key"
 #: Where a request's environment keeps the digest of the key that its query had.
 _TAKEN = "estat.query_key"
 
@@ -106,7 +107,7 @@ def split_query(query: str) -> tuple[str, str | None]:
     rest, keys = [], []
     for part in query.split("&"):
         name, _, value = part.partition("=")
-        if unquote(name) == _PARAMETER:
+        if unquote(name) == PARAMETER:
             keys.append(unquote(value))  # a plus stays one: no key has a space
         else:
             rest.append(part)

@@ -55,6 +55,17 @@ class Ledger:
         """Take over DLQ files that an earlier life of the server left."""
         self.correct(events, files, size_bytes)
 
+    def disown(self, events: int, files: int, size_bytes: int) -> None:
+        """Take back what was adopted and then stored by the earlier life itself."""
+        self._change(
+            {
+                metrics.ADOPTED: -events,
+                metrics.DLQ_EVENTS: -events,
+                metrics.DLQ_FILES: -files,
+                metrics.DLQ_BYTES: -size_bytes,
+            }
+        )
+
     def store(self, events: int) -> None:
         """Count pending events as stored."""
         self._change({metrics.PENDING: -events, metrics.STORED: events})

@@ -172,6 +172,7 @@ def when_ready(server: Any) -> None:
         dlq = DeadLetterQueue(current.dlq_dir)
         dlq.create()
         stream_lock.remove_stale(os.path.join(current.dlq_dir, journal.DIRECTORY))
+        counted_at = time.time()
         totals = dlq.walk()
     except DiskError as exc:
         print(f"estat: DLQ_DIR={given!r} can't be used: {exc}", file=sys.stderr)  # noqa: T201
@@ -179,6 +180,7 @@ def when_ready(server: Any) -> None:
     row = page().rows[ARBITER]
     metrics.forget_process(row)
     Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
+    page().adopted = (counted_at, totals)
     for warning in mounts.warnings(given, shared=current.dlq_shared):
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
     logger.info(

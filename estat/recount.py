@@ -56,6 +56,25 @@ class Recount:
         orphans = max(0, min(unknown.events, self.orphaned()))
         self._ledger.correct(unknown.events, unknown.files, unknown.size_bytes, orphans=orphans)
 
+    def first_led(self) -> None:
+        """Disown what an earlier life of the server removed after this one had counted it.
+
+        Workers outlive a killed arbiter for a moment, and one of them may still replay; now
+        that we lead, none does. Before a worker of ours first leads, only ``drop_oldest``
+        removes files, so nothing else has taken what was there at the start and is not now.
+        """
+        if self._page.led:
+            return
+        at, adopted = self._page.adopted
+        left = self._threads.run(self._dlq.walk, time.time() - at)
+        gone = _difference(Totals(*adopted), left)
+        rows = [row.read() for row in self._page.used_rows()]
+        dropped = sum(row[cell] for row in rows for cell in metrics.DROPPED.values())
+        if gone.files > 0 and not dropped:
+            self._ledger.disown(gone.events, gone.files, gone.size_bytes)
+            log.info("dlq_disowned", extra={"files": gone.files, "events": gone.events})
+        self._page.led = True
+
     def booked_empty(self, booked: Totals) -> None:
         """Look, now and then, for files that the books do not know."""
         if self._mismatch or time.monotonic() >= self._look_at:

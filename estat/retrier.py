@@ -98,6 +98,7 @@ class Retrier:
 
     def _pass(self) -> float:
         """Go through the files that are due; return the seconds to wait before the next pass."""
+        self._recount.first_led()
         booked = self._recount.booked()
         if booked.files <= 0:
             self._counts.set(metrics.DLQ_OLDEST, 0)

@@ -90,6 +90,8 @@ class SharedPage:
 
     def __init__(self, columns: int) -> None:
         self.started = time.time()  # of the server
+        #: When the server counted its DLQ at its start, and the files, events and bytes it found.
+        self.adopted: tuple[float, tuple[int, int, int]] = (0.0, (0, 0, 0))
         self._flag = mmap.mmap(-1, mmap.PAGESIZE)
         columns += _PLAN_CELLS
         memory = mmap.mmap(-1, SLOTS * columns * _CELL_BYTES)
@@ -104,6 +106,15 @@ class SharedPage:
     @state.setter
     def state(self, value: int) -> None:
         self._flag[0] = value
+
+    @property
+    def led(self) -> bool:
+        """Whether a worker of this server has led."""
+        return bool(self._flag[1])
+
+    @led.setter
+    def led(self, value: bool) -> None:
+        self._flag[1] = value
 
     def used_rows(self) -> list[Row]:
         """Return the rows that were ever written to."""

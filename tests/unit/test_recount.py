@@ -1,6 +1,7 @@
 """The books are corrected by what surely lies in the DLQ."""
 
 import os
+import time
 
 import pytest
 
@@ -66,3 +67,51 @@ def test_an_old_file_that_nobody_entered_is_adopted(books, monkeypatch):
     books.look(monkeypatch)
     assert books.recount.booked() == (1, kept.events, size)
     assert (books.terms.adopted, books.terms.lost) == (kept.events, 0)
+
+
+def counted_at_the_start(books, count):
+    for number in range(count):
+        kept = batch(seq=number + 1)
+        books.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
+    books.page.adopted = (time.time(), books.dlq.walk())
+    _, totals = books.page.adopted
+    books.ledger.adopt(totals.events, totals.files, totals.size_bytes)
+    return books.dlq.scan(PENDING, 10**11).due
+
+
+def test_what_an_earlier_life_stored_after_it_was_counted_is_not_adopted(books):
+    first, second = counted_at_the_start(books, 2)
+    os.unlink(first.path)  # by a worker that outlived its arbiter
+    books.recount.first_led()
+    assert books.terms.lost == 0
+    assert books.terms.adopted == books.terms.in_dlq == second.events
+    assert books.recount.booked() == books.dlq.walk()
+
+
+def test_a_file_that_vanishes_once_we_lead_stays_visible_as_lost(books):
+    (file,) = counted_at_the_start(books, 1)
+    books.recount.first_led()
+    os.unlink(file.path)
+    books.recount.first_led()
+    for _ in range(2):
+        books.recount.found_empty(books.recount.booked())
+    assert books.terms.lost == file.events
+
+
+def test_a_file_that_was_written_after_the_start_is_none_of_the_adopted(books):
+    counted_at_the_start(books, 1)
+    kept = batch(seq=2)
+    size = books.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
+    books.ledger.accept(kept.events)
+    books.ledger.spill(kept.events, size)
+    before = books.terms
+    books.recount.first_led()
+    assert books.terms == before
+
+
+def test_what_was_dropped_before_anybody_led_is_counted_once(books):
+    (file,) = counted_at_the_start(books, 1)
+    os.unlink(file.path)
+    books.ledger.drop(file.events, books.recount.booked().size_bytes, "overflow")
+    books.recount.first_led()
+    assert books.terms.lost == 0

@@ -1,92 +1,170 @@
-"""A real Prometheus scrapes the server and evaluates the alert rules."""
+"""A real Prometheus scrapes the server through an outage: its alerts, and the dashboard on it."""
 
-import json
+import math
+import re
 import shutil
-import subprocess
-import urllib.request
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import ExitStack
+from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import Serve, need
+from tests.conftest import need
+from tests.support import dashboard
 from tests.support.client import Load
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
-from tests.support.server import Server, free_port
+from tests.support.prometheus import Prometheus
+from tests.support.s3 import Moto
+from tests.support.server import Server
 
-CONF = Path(__file__).parents[2] / "conf" / "prometheus"
+#: What Grafana would put in for a scrape every second; the settings as they are by default.
+VALUES = {
+    "job": "estat",
+    "instance": ".+",
+    "window": "10s",
+    "__rate_interval": "4s",
+    "__range": "10m",
+    "flush_interval": "120",
+    "dlq_max_size": "18e9",
+    "dlq_max_age": "86400",
+}
 
-
-class Prometheus:
-    """One that looks every second and fires after one; a context manager."""
-
-    def __init__(self, directory: Path, server: Server) -> None:
-        config = (CONF / "prometheus.yml").read_text()
-        rules = (CONF / "alerts.yml").read_text()
-        (directory / "prometheus.yml").write_text(
-            config.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}").replace("15s", "1s")
-        )
-        (directory / "alerts.yml").write_text(
-            rules.replace("for: 5m", "for: 1s").replace("for: 1m", "for: 1s")
-        )
-        self._port = free_port()
-        with (directory / "prometheus.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                ["prometheus", f"--config.file={directory / 'prometheus.yml'}",
-                 f"--storage.tsdb.path={directory / 'tsdb'}",
-                 f"--web.listen-address=127.0.0.1:{self._port}"],
-                stdout=log, stderr=log,
-            )  # fmt: skip
-
-    def query(self, expression: str) -> list[dict[str, str]]:
-        """Return the labels of what an expression finds; nothing while it is starting."""
-        query = urllib.request.quote(expression)
-        url = f"http://127.0.0.1:{self._port}/api/v1/query?query={query}"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                found = json.load(answer)
-        except OSError:
-            return []
-        return [sample["metric"] for sample in found["data"]["result"]]
-
-    def firing(self) -> set[str]:
-        """Return the names of the alerts that fire."""
-        return {labels["alertname"] for labels in self.query('ALERTS{alertstate="firing"}')}
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(20)
+STATS = {panel["title"]: panel for panel in dashboard.panels() if panel["type"] == "stat"}
 
 
-@pytest.fixture
-def server(serve: Serve, s3: FaultyS3) -> Server:
-    return serve(via=s3, workers=2, FLUSH_INTERVAL="200ms", S3_APP_RETRIES="0")
+class Incident(NamedTuple):
+    """An outage that is over, and the Prometheus that saw it."""
+
+    prometheus: Prometheus
+    fired: set[str]
+    began: float
+    ended: float
+
+    def course(self, expression: str) -> list[list[float]]:
+        """Return the numbers that an expression of the dashboard found, for each series."""
+        filled = dashboard.filled_in(expression, VALUES)
+        found = self.prometheus.course(filled, self.began, self.ended)
+        numbers = [[v for v in series.values if not math.isnan(v)] for series in found]
+        return [values for values in numbers if values]
+
+    def at_the_end(self, title: str) -> list[float]:
+        """Return what one of the numbers at the top of the dashboard is when all is over."""
+        expression = STATS[title]["targets"][0]["expr"]
+        found = self.prometheus.query(dashboard.filled_in(expression, VALUES))
+        return [value for series in found for value in series.values]
+
+    def most(self, title: str) -> float:
+        """Return the largest that it was."""
+        (values,) = self.course(STATS[title]["targets"][0]["expr"])
+        return max(values)
 
 
-@pytest.fixture
-def prometheus(tmp_path: Path, server: Server) -> Iterator[Prometheus]:
+@pytest.fixture(scope="module")
+def incident(tmp_path_factory: pytest.TempPathFactory, moto: Moto) -> Iterator[Incident]:
+    """Two workers under load, some of it refused; S3 goes down and comes back."""
     need(shutil.which("prometheus"), "prometheus")
-    running = Prometheus(tmp_path, server)
-    yield running
-    running.close()
+    directory = tmp_path_factory.mktemp("incident")
+    with ExitStack() as running:
+        s3 = running.enter_context(FaultyS3(moto.port))
+        settings = moto.environ | {
+            "RAW_BUCKET": moto.new_bucket().name,
+            "AWS_ENDPOINT_URL_S3": s3.url,
+            "FLUSH_INTERVAL": "200ms",
+            "S3_APP_RETRIES": "0",
+        }
+        server = running.enter_context(Server(directory, settings, workers=2))
+        prometheus = running.enter_context(Prometheus(directory, server.port))
+        eventually(lambda: prometheus.query('up{job="estat"} == 1'), 60, "the server is scraped")
+        yield _suffered(server, s3, prometheus)
 
 
-def test_the_alert_for_an_outage_fires_and_clears_and_no_other_does(
-    server: Server, s3: FaultyS3, prometheus: Prometheus
-) -> None:
-    eventually(lambda: prometheus.query('up{job="estat"} == 1'), 60, "the server is scraped")
+def _suffered(server: Server, s3: FaultyS3, prometheus: Prometheus) -> Incident:
+    began = time.time()
     seen: set[str] = set()
 
     def fires() -> bool:
         seen.update(prometheus.firing())
         return "EstatStoreDown" in seen
 
+    def over() -> bool:
+        seen.update(prometheus.firing())
+        return not prometheus.firing()
+
     with Load(server, clients=2):
         assert prometheus.firing() == set()
+        assert server.post(b"not JSON").status == 400
+        assert server.post(b'[{"good": 1}, "bad"]').status == 202
         s3.fail("503")
         eventually(fires, 60, "the alert fires", last_words=server.log_text)
         s3.heal()
-        eventually(lambda: not prometheus.firing(), 90, "it clears", last_words=server.log_text)
+        eventually(over, 90, "it clears", last_words=server.log_text)
     eventually(server.settled, 60, "everything is stored", last_words=server.log_text)
-    assert seen == {"EstatStoreDown"}
+    all_waiting = 'sum({__name__=~"events_pending|dlq_events_current|journal_size_bytes"})'
+    eventually(
+        lambda: prometheus.query(f"{all_waiting} == 0"), 60, "Prometheus has seen it",
+        last_words=server.log_text,
+    )  # fmt: skip
+    return Incident(prometheus, seen, began, time.time())
+
+
+def test_the_alert_for_an_outage_fires_and_clears_and_no_other_does(incident: Incident) -> None:
+    assert incident.fired == {"EstatStoreDown"}
+
+
+@pytest.mark.parametrize("panel", dashboard.panels(), ids=lambda panel: panel["title"])
+def test_every_expression_of_a_panel_finds_numbers(incident: Incident, panel: dict) -> None:
+    courses = {target["expr"]: incident.course(target["expr"]) for target in panel["targets"]}
+    assert [expression for expression, found in courses.items() if not found] == []
+
+
+@pytest.mark.parametrize("title", STATS)
+def test_a_number_at_the_top_of_the_dashboard_is_one_number(incident: Incident, title: str) -> None:
+    (value,) = incident.at_the_end(title)
+    assert math.isfinite(value)
+
+
+@pytest.mark.parametrize("title", ["S3 down", "Disk in use", "Oldest in DLQ"])
+def test_the_top_of_the_dashboard_shows_an_outage_and_its_end(
+    incident: Incident, title: str
+) -> None:
+    assert incident.most(title) > 0
+    assert incident.at_the_end(title) == [0]
+
+
+@pytest.mark.parametrize(
+    "title", ["Servers down", "Unaccounted", "Dropped", "Refused by us", "Damaged"]
+)
+def test_the_top_of_the_dashboard_shows_no_loss_where_there_is_none(
+    incident: Incident, title: str
+) -> None:
+    assert incident.at_the_end(title) == [0]
+
+
+def test_the_outage_is_marked_on_the_graphs(incident: Incident) -> None:
+    (mark,) = dashboard.DASHBOARD["annotations"]["list"]
+    (values,) = incident.course(mark["expr"])
+    assert min(values) > 0
+    assert len(values) < incident.ended - incident.began
+
+
+def test_every_metric_of_the_dashboard_is_scraped(incident: Incident) -> None:
+    used = set.union(*map(dashboard.metrics, dashboard.expressions()))
+    assert used <= set(incident.prometheus.label_values("__name__"))
+
+
+@pytest.mark.parametrize(("variable", "count"), [("job", 1), ("instance", 1)])
+def test_a_list_at_the_top_of_the_dashboard_has_what_is_scraped(
+    incident: Incident, variable: str, count: int
+) -> None:
+    (query,) = [
+        one["query"]["query"]
+        for one in dashboard.DASHBOARD["templating"]["list"]
+        if one["name"] == variable
+    ]
+    match = re.fullmatch(r"label_values\((.+), (\w+)\)", query)
+    assert match
+    selector, label = match.groups()
+    found = incident.prometheus.label_values(label, dashboard.filled_in(selector, VALUES))
+    assert len(found) == count

@@ -1,0 +1,147 @@
+"""The Grafana dashboard is one that Grafana takes, and it leaves nothing out unsaid."""
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from estat import config, metrics
+from tests.support import dashboard
+from tests.support.dashboard import DASHBOARD
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf" / "grafana"
+
+#: Metrics that the dashboard does without, and why.
+LEFT_OUT = {
+    "http_requests_rejected_queue_full_total": "it is reason queue_full of another",
+    "events_accepted_by_key_total": "it is there only with WRITE_KEYS",
+}
+
+#: What Grafana itself sets.
+BUILT_IN = {"__rate_interval", "__range"}
+
+#: Fields of Grafana's that its own schema forgets.
+UNTYPED = {"titleFormat"}
+
+RUNBOOK = (ROOT / "docs" / "ops.md").read_text(encoding="utf-8")
+
+
+def test_the_file_is_what_its_source_says():
+    program = "import dashboard; print(dashboard.text(), end='')"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program], cwd=CONF, capture_output=True, timeout=60, check=True
+    )
+    assert done.stdout == dashboard.PATH.read_bytes(), "run: make docs"
+
+
+def test_grafanas_own_schema_knows_every_field():
+    register_default_plugins()
+    known = json.loads(json.dumps(Dashboard.from_json(DASHBOARD), cls=JSONEncoder))
+    assert list(_unknown(DASHBOARD, known)) == []
+
+
+def _unknown(ours, known, path=""):
+    if isinstance(ours, dict):
+        for name, value in ours.items():
+            if name in known:
+                yield from _unknown(value, known[name], f"{path}.{name}")
+            elif name not in UNTYPED:
+                yield f"{path}.{name}"
+    elif isinstance(ours, list):
+        for number, (value, other) in enumerate(zip(ours, known, strict=True)):
+            yield from _unknown(value, other, f"{path}[{number}]")
+    elif ours != known:
+        yield path
+
+
+def test_every_panel_has_an_id_of_its_own():
+    ids = [panel["id"] for panel in dashboard.rows_and_panels()]
+    assert len(ids) == len(set(ids))
+
+
+def test_no_panel_covers_another_or_leaves_the_grid():
+    opened = [panel for panel in DASHBOARD["panels"] if not panel.get("collapsed")]
+    folded = [row["panels"] for row in DASHBOARD["panels"] if row.get("collapsed")]
+    for together in (opened, *folded):
+        taken = [_cells(**panel["gridPos"]) for panel in together]
+        assert all(0 <= x < 24 for cells in taken for x, _ in cells)
+        assert not any(a & b for a, b in itertools.combinations(taken, 2))
+
+
+def _cells(x, y, w, h):
+    return set(itertools.product(range(x, x + w), range(y, y + h)))
+
+
+def test_every_query_asks_the_prometheus_that_was_chosen():
+    text = json.dumps(DASHBOARD)
+    assert text.count('"datasource": {') == text.count('"uid": "${datasource}"') > 0
+    assert text.count('"uid"') == text.count('"uid": "${datasource}"') + 1  # and the dashboard's
+
+
+def test_every_variable_is_used_and_every_used_one_is_there():
+    names = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    used = set.union(*map(dashboard.variables, dashboard.expressions()))
+    assert used - BUILT_IN == names - {"datasource"}
+
+
+def test_the_settings_to_put_in_are_the_defaults_of_the_server():
+    settings = config.load({"RAW_BUCKET": "bucket"}, env_file="")
+    boxes = {
+        variable["name"]: float(variable["query"])
+        for variable in DASHBOARD["templating"]["list"]
+        if variable["type"] == "textbox"
+    }
+    assert boxes == {
+        "flush_interval": settings.flush_interval,
+        "dlq_max_size": settings.dlq_max_size_bytes,
+        "dlq_max_age": settings.dlq_max_age,
+    }
+
+
+def test_the_refusals_at_the_top_are_those_of_the_alert():
+    alerts = (ROOT / "conf" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+    reasons = r'http_requests_rejected_total\{[^}]*reason=~"([^"]+)"'
+    assert re.findall(reasons, " ".join(dashboard.expressions())) == re.findall(reasons, alerts)
+
+
+@pytest.mark.parametrize("panel", dashboard.panels(), ids=lambda panel: panel["title"])
+def test_every_panel_says_what_to_do_and_where_to_read_on(panel):
+    anchors = {
+        heading.lower().replace(" ", "-") for heading in re.findall(r"(?m)^### (.+)$", RUNBOOK)
+    }
+    pages = re.findall(r"docs/(\w+\.md)(?:#([\w-]+))?", panel["description"])
+    assert pages
+    for page, anchor in pages:
+        assert (ROOT / "docs" / page).exists()
+        assert not anchor or anchor in anchors
+
+
+@pytest.mark.parametrize("panel", dashboard.panels(), ids=lambda panel: panel["title"])
+def test_every_color_of_a_line_is_that_of_a_line(panel):
+    legends = {target["legendFormat"] for target in panel["targets"]}
+    named = {one["matcher"]["options"] for one in panel["fieldConfig"]["overrides"]}
+    assert named <= legends
+
+
+def test_every_metric_is_on_it_or_left_out_for_a_reason():
+    table = RUNBOOK.partition("## Metrics")[2].partition("###")[0]
+    told = set(re.findall(r"(?m)^\| `(\w+)", table))
+    used = set.union(*map(dashboard.metrics, dashboard.expressions())) - {"up"}
+    shown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in used}
+    assert told - shown == set(LEFT_OUT)
+    assert shown <= told
+
+
+def test_every_metric_that_the_server_has_is_told():
+    table = RUNBOOK.partition("## Metrics")[2].partition("###")[0]
+    told = set(re.findall(r"(?m)^\| `(\w+)", table))
+    exposed = re.findall(r"(?m)^# TYPE (\w+)", metrics.render(metrics.page()).decode())
+    assert set(exposed) | {"events_accepted_by_key_total"} == told

@@ -1,0 +1,169 @@
+"""Every command that README.md and docs/ops.md tell a reader to type works as it stands there.
+
+``tests.support.page`` finds the commands, ``tests.support.reader`` types them. What is below is
+what a reader has before the first one, and what must be true after the last.
+"""
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.dlq_dir import dlq_paths
+from tests.support.hits import combined_log_lines
+from tests.support.page import ROOT, Section, sections
+from tests.support.reader import Reader
+from tests.support.s3 import Bucket, Moto
+from tests.support.server import BIN, free_port
+
+PAGES = ("README.md", "docs/ops.md")
+SECTIONS = [section for page in PAGES for section in sections(page)]
+
+#: What runs this suite, takes long, changes nothing here or needs an engine for containers:
+#: make is asked only what it would do.
+_ONLY_DRY = re.compile(r"make (?=(test|check|bench|build|push|docs|picture)\b)")
+
+_UNTRACKED = shutil.ignore_patterns(
+    ".git", ".venv", "venv", "data", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
+)
+
+POST = "curl -sf -d '{\"n\":1}' -H 'Content-Type: application/json' http://127.0.0.1:8080/collect"
+
+
+@pytest.fixture
+def reader(tmp_path: Path, moto: Moto, bucket: Bucket, section: Section) -> Iterator[Reader]:
+    """Somebody with a copy of the repository and a bucket; an operator has settings as well."""
+    shutil.copytree(ROOT, tmp_path / "estat", ignore=_UNTRACKED)
+    port = free_port()
+    environ = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG") or k.startswith("PIP_")}
+    environ |= moto.environ | {"AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    environ |= {"PORT": str(port), "HTTP_ADDR": f"127.0.0.1:{port}"}
+    if section.page == "README.md":
+        environ["PATH"] = os.environ["PATH"]
+    else:
+        environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
+        environ |= {"RAW_BUCKET": bucket.name, "DLQ_DIR": f"{tmp_path}/var/dlq"}
+    instead = {
+        "my-bucket": bucket.name, "8080": str(port), "/var/lib/estat": f"{tmp_path}/var",
+        "/mnt/rescue": f"{tmp_path}/rescue",
+    }  # fmt: skip
+    with Reader(tmp_path / "estat", port, environ, instead) as reading:
+        yield reading
+
+
+def has_files_to_send(reader: Reader, _: Bucket) -> None:
+    (reader.directory / "events.jsonl").write_text('{"n":1}\n{"n":2}\n')
+    with gzip.open(reader.directory / "access.log.gz", "wt") as log:
+        log.writelines(line + "\n" for line in combined_log_lines(500))
+    reader.type(["estat serve"])
+
+
+def has_a_server(reader: Reader, _: Bucket) -> None:
+    reader.type(["estat serve", POST])
+
+
+def has_stored_events(reader: Reader, bucket: Bucket) -> None:
+    has_a_server(reader, bucket)
+    reader.press_ctrl_c()
+
+
+def has_events_in_the_dlq(reader: Reader, _: Bucket) -> None:
+    endpoint = reader.environ["AWS_ENDPOINT_URL_S3"]
+    reader.environ["AWS_ENDPOINT_URL_S3"] = f"http://127.0.0.1:{free_port()}"  # nobody there
+    reader.type(["estat serve", POST])
+    reader.press_ctrl_c()
+    reader.environ["AWS_ENDPOINT_URL_S3"] = endpoint
+
+
+def has_rescued_a_dlq(reader: Reader, bucket: Bucket) -> None:
+    has_events_in_the_dlq(reader, bucket)
+    shutil.move(reader.environ["DLQ_DIR"], reader.directory.parent / "rescue" / "dlq")
+
+
+def has_a_file_in_quarantine(reader: Reader, bucket: Bucket) -> None:
+    # its botocore is of another version than the server's
+    subprocess.run([sys.executable, "-m", "venv", reader.directory / "aws"], check=True)
+    subprocess.run([reader.directory / "aws/bin/pip", "-q", "install", "awscli>=1.36"], check=True)
+    reader.environ["PATH"] += f":{reader.directory}/aws/bin"
+    bucket.put("raw_dlq/1a2b3c4d-1795406104_web-1.jsonl.gz", gzip.compress(b'{"events":1}\n{}\n'))
+
+
+#: By the heading of a section; the others need nothing.
+BEFORE: dict[str, Callable[[Reader, Bucket], None]] = {
+    "estat send": has_files_to_send,
+    "S3 down": has_a_server,
+    "DLQ growing": has_events_in_the_dlq,
+    "DLQ full": has_rescued_a_dlq,
+    "Accounting mismatch": has_stored_events,
+    "Quarantine": has_a_file_in_quarantine,
+}
+
+
+def stored_hello(reader: Reader, _: Bucket) -> None:
+    """Check that the event was accepted, and that zcat showed it."""
+    answer, shown = reader.printed.values()
+    assert answer == '{"accepted":1}'
+    assert '"body":{"hello":"world"}' in shown
+
+
+def stored_all_that_was_sent(_: Reader, bucket: Bucket) -> None:
+    assert len(bucket.stored()) == 502
+
+
+def stored_the_rescued(reader: Reader, bucket: Bucket) -> None:
+    assert [event["body"] for event in bucket.stored()] == [{"n": 1}]
+    assert dlq_paths(reader.directory.parent / "rescue" / "dlq") == []
+
+
+def showed_the_file(reader: Reader, _: Bucket) -> None:
+    assert '{"events":1}' in "".join(reader.printed.values())
+
+
+def listed_the_reason(reader: Reader, _: Bucket) -> None:
+    assert "EndpointConnectionError" in "".join(reader.printed.values())
+
+
+def found_it_complete(reader: Reader, _: Bucket) -> None:
+    assert "complete" in "".join(reader.printed.values())
+
+
+AFTER: dict[str, Callable[[Reader, Bucket], None]] = {
+    "Run it": stored_hello,
+    "estat send": stored_all_that_was_sent,
+    "DLQ growing": listed_the_reason,
+    "DLQ full": stored_the_rescued,
+    "Accounting mismatch": found_it_complete,
+    "Quarantine": showed_the_file,
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda s: f"{s.page}-{s.heading}")
+def test_the_commands_work_in_the_order_of_the_page(
+    reader: Reader, bucket: Bucket, section: Section
+) -> None:
+    BEFORE.get(section.heading, lambda *_: None)(reader, bucket)
+    reader.printed.clear()
+    for block in section.blocks:
+        reader.type([_ONLY_DRY.sub("make --dry-run ", command) for command in block])
+    reader.press_ctrl_c()
+    AFTER.get(section.heading, lambda *_: None)(reader, bucket)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_command_in_the_text_is_in_a_block_too(page: str) -> None:
+    typed = " ".join(line for section in SECTIONS for block in section.blocks for line in block)
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`((?:estat|make) [a-z-]+(?: [a-z]+)?|gunicorn -c)", text)
+    assert [command for command in named if command not in typed] == []
+
+
+def test_every_preparation_is_for_a_section_that_is_there() -> None:
+    headings = [section.heading for section in SECTIONS]
+    assert set(BEFORE) | set(AFTER) <= set(headings)
+    assert len(set(headings)) == len(headings)

@@ -9,7 +9,8 @@ What differs from the stock worker is otherwise about stopping:
 
 - it notices a signal at once, not within a second;
 - idle keep-alive connections are closed at once (a load balancer always holds
-  some, and the stock worker waits for them until it is killed);
+  some, and the stock worker waits for them until it is killed); where the server
+  goes on without this worker they have a moment for one more request;
 - requests in flight are answered with ``Connection: close``;
 - SIGINT and SIGQUIT drain like SIGTERM, a lost arbiter and a missed heartbeat too;
 - the heartbeat goes on while the pipeline drains.
@@ -41,14 +42,29 @@ from estat import lifecycle
 from estat.answers import Answers
 from estat.connection import Connection, Exchange
 from estat.plain_request import PlainRequests
+from estat.shared import SERVING
 
 _HEARTBEAT_SECONDS = 1.0
 _SWEEP_SECONDS = 0.5
+
+#: How long a worker serves on that others replace: connections in use have their next request.
+_LEAVE_SECONDS = 2.0
 
 # What is read of a body that nobody wants, and for how long.
 _LINGER_SECONDS = 2.0
 _RECEIVE_BYTES = 64 * 1024
 _LINGER_BYTES = 8 * 1024 * 1024
+
+
+class _Address:
+    """A listener as its connections see it: a drain closes the socket, and they go on."""
+
+    def __init__(self, name: Any) -> None:
+        self._name = name
+
+    def getsockname(self) -> Any:
+        """Return the address that the listener is bound to."""
+        return self._name
 
 
 class EstatWorker(GeventWorker):
@@ -105,6 +121,7 @@ class EstatWorker(GeventWorker):
             self._stopping.wait(_HEARTBEAT_SECONDS)
         drain = lifecycle.begin_drain(self)
         beat = gevent.spawn(self._beat)
+        self._take_leave(drain.requests_until)
         sweep.kill(block=False)
         for server in servers:
             server.close()
@@ -121,12 +138,29 @@ class EstatWorker(GeventWorker):
         drain.finish()
         beat.kill(block=False)
 
+    def _take_leave(self, deadline: float) -> None:
+        """Serve on while the server goes on without this worker; answers close their connections.
+
+        A balancer still sends to this server then. A request that meets a connection's end gets
+        no answer, so that a connection in use must end with an answer that says so.
+        """
+        deadline = min(deadline, time.monotonic() + _LEAVE_SECONDS)
+        while self._connections and time.monotonic() < deadline and self._server_goes_on():
+            gevent.sleep(0.02)
+
+    def _server_goes_on(self) -> bool:
+        return (
+            lifecycle.page().state == SERVING
+            and self.ppid == os.getppid()
+            and not self.wsgi.pipeline.broken
+        )
+
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve a connection, known to the drain."""
         plain = self._plain and isinstance(addr, tuple)
         base = {}
         if plain:
-            base = self._base(listener) | {
+            base = self._base(listener.getsockname()) | {
                 "REMOTE_ADDR": addr[0],
                 "REMOTE_PORT": str(addr[1]),
                 "gunicorn.socket": client,
@@ -190,7 +224,8 @@ class EstatWorker(GeventWorker):
         listener.setblocking(1)
         tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         pool = Pool(self.worker_connections)
-        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool, **tls)
+        handle = partial(self.handle, _Address(listener.getsockname()))
+        server = StreamServer(listener, handle=handle, spawn=pool, **tls)
         if self.cfg.workers > 1:
             # take one connection a turn, so that they spread over the workers
             server.max_accept = 1
@@ -211,13 +246,13 @@ class EstatWorker(GeventWorker):
             or cfg.statsd_host
             or cfg.proxy_protocol not in (False, "off")
             or not cfg.keepalive
-            or self._base_environ(self.sockets[0])["SCRIPT_NAME"]
+            or self._base_environ(self.sockets[0].getsockname())["SCRIPT_NAME"]
         )
 
-    def _base_environ(self, listener: Any) -> dict[str, Any]:
-        """Return what gunicorn puts into every request's environment on a listener."""
+    def _base_environ(self, address: Any) -> dict[str, Any]:
+        """Return what gunicorn puts into every request's environment on a listener's address."""
         request = next(RequestParser(self.cfg, iter([b"GET / HTTP/1.1\r\n\r\n"]), ("", 0)))
-        _, environ = wsgi.create(request, None, ("", 0), listener.getsockname(), self.cfg)
+        _, environ = wsgi.create(request, None, ("", 0), address, self.cfg)
         environ["wsgi.multithread"] = True
         del environ["wsgi.early_hints"]  # belongs to the one request
         return dict(environ)

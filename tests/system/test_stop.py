@@ -2,9 +2,11 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from tests.support.server import Server, ask
 
 # bounds that tell "at once" from "when some timeout of this test passes": 60 s and more
 SOON_SECONDS = 15
+
+MAX_REQUESTS = 50
 
 
 def refuses_connections(server: Server) -> bool:
@@ -196,6 +200,56 @@ def test_a_request_in_flight_at_the_stop_is_served_and_its_connection_closed(
     assert json.loads(content) == {"accepted": 1}
     assert server.wait(SOON_SECONDS) == 0
     accounting.check(["in-flight"], bucket.stored())
+
+
+@own_worker
+def test_a_body_that_is_late_at_the_stop_is_waited_for(serve: Serve, bucket: Bucket) -> None:
+    # so late that the short loop gives the request to gunicorn's, with the listener closed by then
+    server = serve(SHUTDOWN_TIMEOUT="60s")
+    body = json.dumps({"n": "late"}).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        assert server.get("/health").status == 200  # by then the worker has accepted the other
+        connection.sendall(
+            b"POST /collect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(body) + body[:5]
+        )
+        server.send_signal(signal.SIGTERM)
+        eventually(lambda: refuses_connections(server), 20, "the stop has begun")
+        answered_or_ended, _, _ = select.select([connection], [], [], 1.5)
+        assert not answered_or_ended
+        connection.sendall(body[5:])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 202 ")
+    assert server.wait(SOON_SECONDS) == 0
+    accounting.check(["late"], bucket.stored())
+
+
+def reload(server: Server) -> None:
+    server.send_signal(signal.SIGHUP)
+
+
+def use_up(server: Server) -> None:
+    for _ in range(MAX_REQUESTS):
+        server.get("/health")
+
+
+@own_worker
+@pytest.mark.parametrize("replace_worker", [reload, use_up])
+def test_an_idle_connection_has_one_more_request_when_its_worker_is_replaced(
+    replace_worker: Callable[[Server], None], serve: Serve, bucket: Bucket
+) -> None:
+    # a balancer may be about to use it: the server is as ready as ever
+    server = serve(gunicorn=f"--max-requests {MAX_REQUESTS}", FLUSH_INTERVAL="60s")
+    client = Client()
+    connection = server.connection()
+    client.send(server, on=connection)
+    replace_worker(server)
+    eventually(bucket.stored, 20, "the worker drains: it has ended its open batch")
+    answer = client.send(server, on=connection)
+    assert answer.status == 202
+    assert answer.headers["Connection"] == "close"
+    connection.close()
+    assert server.stop() == 0
+    accounting.check(client.accepted, bucket.stored())
 
 
 @own_worker

@@ -115,6 +115,10 @@ class Server:
         return started >= self.workers and self.get("/ready").status == 200
 
     @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def process(self) -> "subprocess.Popen[bytes]":
         assert self._process is not None, "the server was never started"
         return self._process

@@ -16,5 +16,7 @@ ENV PYTHONPATH=/app \
 WORKDIR /var/lib/estat
 VOLUME ["/var/lib/estat"]
 EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["/usr/bin/python3", "-m", "estat.cli.health"]
 # "serve" checks the settings and then becomes gunicorn, so SIGTERM reaches it as process 1
 ENTRYPOINT ["/usr/bin/python3", "-m", "estat", "serve"]

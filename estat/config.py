@@ -400,6 +400,20 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
     return settings
 
 
+def http_addr(env_file: str = ".env") -> str:
+    """Return HTTP_ADDR alone, for who asks a running server: it has checked the rest.
+
+    Raises SettingsError.
+    """
+    name = "HTTP_ADDR"
+    try:
+        given = os.environ.get(name, dotenv_values(env_file).get(name)) or ""
+    except (OSError, UnicodeError) as exc:
+        raise SettingsError([f"{env_file} can't be read: {exc}"]) from exc
+    address: str = _value(name, declarations()[name], given.strip())
+    return address
+
+
 def replace_environment(given: Mapping[str, str]) -> None:
     """Put settings into the environment for what this process becomes; all others to default."""
     # an empty one counts as not set, and wins over one of the .env file

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from estat import __version__
-from estat.cli import audit, check, demo, dlq, send, serve
+from estat.cli import audit, check, demo, dlq, health, send, serve
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"estat {__version__}")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (serve, demo, check, send, dlq, audit):
+    for command in (serve, demo, check, health, send, dlq, audit):
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
     code: int = args.run(args)

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.support.server import BIN, DEFAULTS
+from tests.support.server import BIN, DEFAULTS, free_port
 
 
 def estat(*arguments, cwd, **settings):
@@ -49,6 +49,21 @@ def test_an_unusable_dlq_directory_fails_the_check(tmp_path):
                    DLQ_DIR=str(tmp_path / "file" / "dlq"))  # fmt: skip
     assert result.returncode == 1
     assert any(line.startswith("FAIL dlq") for line in result.stdout.splitlines())
+
+
+def test_a_server_that_works_is_healthy(serve, bucket, tmp_path):
+    server = serve()
+    result = estat("health", cwd=tmp_path, HTTP_ADDR=f":{server.port}")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("address", "told"), [("127.0.0.1:{}", "Connection refused"), ("nowhere", "HTTP_ADDR")]
+)
+def test_what_does_not_answer_is_not_healthy_and_the_reason_is_told(tmp_path, address, told):
+    result = estat("health", cwd=tmp_path, HTTP_ADDR=address.format(free_port()))
+    assert result.returncode == 1
+    assert told in result.stderr
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])

@@ -97,6 +97,7 @@ def has_a_file_in_quarantine(reader: Reader, bucket: Bucket) -> None:
 #: By the heading of a section; the others need nothing.
 BEFORE: dict[str, Callable[[Reader, Bucket], None]] = {
     "estat send": has_files_to_send,
+    "Health and readiness": has_a_server,
     "S3 down": has_a_server,
     "DLQ growing": has_events_in_the_dlq,
     "DLQ full": has_rescued_a_dlq,

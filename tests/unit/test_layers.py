@@ -40,7 +40,7 @@ ROWS = [
     "cli.lock_table",
     (
         "cli.combined_log cli.http_post cli.progress cli.serve cli.check cli.journal_area "
-        "cli.audit_target cli.audit_reader"
+        "cli.audit_target cli.audit_reader cli.health"
     ),
     "cli.dlq_files cli.demo",
     (

@@ -1,0 +1,58 @@
+"""``estat health``: asks a running server whether it works; made for a container's health check.
+
+It asks ``/health`` at HTTP_ADDR with the settings of the server, so it needs no
+shell, no curl and no address. It runs every few seconds beside the server, so it
+imports little: ``python3 -m estat.cli.health`` is the same without the other commands.
+"""
+
+import argparse
+import sys
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+
+from estat import config
+from estat.errors import SettingsError
+
+_TIMEOUT_SECONDS = 4.0
+
+#: Whom to ask where the server listens on every address.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser("health", help="ask the running server whether it works")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Return 0 if the server answers that it works, else 1, with the reason on standard error."""
+    del args
+    problem = ask()
+    if problem:
+        sys.stderr.write(f"estat: {problem}\n")
+        return 1
+    return 0
+
+
+def ask() -> str:
+    """Ask the server at HTTP_ADDR; return why it is not healthy, or nothing."""
+    try:
+        address = config.http_addr()
+    except SettingsError as exc:
+        return exc.problems[0]
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    connection = HTTPConnection(_LOOPBACK.get(host, host), int(port), timeout=_TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as exc:
+        return f"no answer from {address}: {exc or type(exc).__name__}"
+    finally:
+        connection.close()
+    return "" if status == 200 else f"{address} answers {status}"
+
+
+if __name__ == "__main__":
+    sys.exit(run(argparse.Namespace()))

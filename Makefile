@@ -49,6 +49,7 @@ lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/cfn-lint conf/ecs/estat.yaml
 
 check: lint test ## what CI runs
 

@@ -66,9 +66,10 @@ bench: $(VENV)/.installed-dev $(VENV)/.installed-bench ## measure all, or MEASUR
 picture: $(VENV)/.installed-dev $(VENV)/.installed-bench ## draw docs/images/dashboard.png anew, through an outage (needs prometheus)
 	$(BIN)/python -m bench.dashboard docs/images/dashboard.png
 
-docs: $(VENV)/.installed ## write the generated references
+docs: $(VENV)/.installed ## write the generated references, and the tables of docs/scaling.md
 	$(BIN)/python -m estat.reference
 	$(BIN)/python conf/grafana/dashboard.py
+	$(BIN)/python -m bench.plan_page docs/scaling.md
 
 build: ## build the container image
 	docker build --tag $(IMAGE) .

@@ -1,0 +1,310 @@
+"""Every example of docs/reading.md, on what a real server stored of a real access log.
+
+Athena's queries are run in DuckDB's SQL, and Spark's example is not run (see the page).
+"""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pytest
+import sqlglot
+
+from tests.support import hits
+from tests.support.athena import Table, statement
+from tests.support.document import blocks
+from tests.support.lines import gunzip_lines
+from tests.support.server import BIN, ROOT, Server
+
+BLOCKS = blocks("reading.md")
+
+#: Batches of the real size: some readers fail only with objects of over a megabyte of lines.
+BATCH_SIZE = "5000"
+
+#: What stops a reader that hangs.
+DEADLINE_SECONDS = 60
+
+ATHENA_EVENTS = """
+create view events as
+select * from read_json('{pattern}', format = 'newline_delimited',
+    columns = {{id: 'VARCHAR', ts: 'DOUBLE', ip: 'VARCHAR', user_agent: 'VARCHAR',
+        body: 'VARCHAR'}},
+    hive_partitioning = true, hive_types = {{dt: VARCHAR, hr: INTEGER}})
+"""
+
+
+def send(server, log):
+    done = subprocess.run(
+        [BIN / "estat", "send", log, "--combined-log", "--batch", "100",
+         "--url", f"{server.url}/collect"],
+        capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def objects(place):
+    return sorted((place / "data" / "raw").glob("*/*/*.jsonl.gz"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A directory with ``data``, written by a server of two workers, and ``conf``."""
+    directory = tmp_path_factory.mktemp("reading")
+    settings = {"RAW_BUCKET": "file:./data", "BATCH_SIZE": BATCH_SIZE, "FLUSH_INTERVAL": "1h"}
+    with Server(directory, settings, workers=2) as server:
+        send(server, hits.access_log(directory))
+        assert server.stop() == 0
+    (directory / "conf").symlink_to(ROOT / "conf")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def lines(place):
+    """All stored lines, read with nothing but the standard library."""
+    found = [line for path in objects(place) for line in gunzip_lines(path.read_bytes())]
+    assert len(found) == 10_000
+    return found
+
+
+@pytest.fixture(scope="module")
+def s3_bucket(tmp_path_factory, moto):
+    """A bucket of a server whose days and hours are those of Seoul."""
+    directory = tmp_path_factory.mktemp("seoul")
+    log = directory / "some.log"
+    with gzip.open(hits.access_log(directory), "rt", encoding="latin-1") as whole:
+        log.write_text("".join(islice(whole, 300)), encoding="latin-1")
+    bucket = moto.new_bucket()
+    settings = moto.environ | {"RAW_BUCKET": bucket.name, "PARTITION_TZ": "Asia/Seoul"}
+    with Server(directory, settings) as server:
+        send(server, log)
+        assert server.stop() == 0
+    return bucket
+
+
+@pytest.fixture
+def at(place, monkeypatch):
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def athena(at):
+    with duckdb.connect() as database:
+        database.execute(ATHENA_EVENTS.format(pattern="data/raw/*/*/*.jsonl.gz"))
+        yield database
+
+
+def code(section, language, number=0):
+    found = [b.code for b in BLOCKS if (b.section, b.language) == (section, language)]
+    return found[number]
+
+
+def python(source, place, **environ):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source], cwd=place, env=os.environ | environ,
+        capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def shell(source, place):
+    done = subprocess.run(
+        ["bash", "-euc", source], cwd=place, capture_output=True, text=True,
+        timeout=DEADLINE_SECONDS, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def in_duckdb(sql):
+    (translated,) = sqlglot.transpile(sql, read="athena", write="duckdb")
+    return translated
+
+
+def hours_of(lines, zone="UTC"):
+    return Counter(f"{datetime.fromtimestamp(x['ts'], ZoneInfo(zone)):%Y-%m-%d %H}" for x in lines)
+
+
+def best_paths(lines):
+    found = Counter(x["body"].get("path") for x in lines if x["body"]["status"] == 200)
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:10]
+
+
+def as_hours(rows):
+    return {f"{day} {int(hour):02}": events for day, hour, events in rows}
+
+
+def test_these_are_all_the_examples_of_the_page():
+    assert Counter((block.section, block.language) for block in BLOCKS) == {
+        ("", "sh"): 1,
+        ("Athena", "sh"): 1,
+        ("Athena", "sql"): 2,
+        ("DuckDB", "sql"): 4,
+        ("pyarrow", "python"): 3,
+        ("Spark", "pyspark"): 1,
+    }
+
+
+def test_zcat_shows_lines(place, lines):
+    shown = shell(code("", "sh"), place).splitlines()
+    assert len(shown) == 3
+    assert all(json.loads(line) in lines for line in shown)
+
+
+# --- Athena
+
+
+def test_the_command_puts_bucket_prefix_and_first_day_into_the_table(place):
+    table = Table(shell(code("Athena", "sh"), place))
+    assert table.location == "s3://my-own-bucket/events/"
+    now = datetime(2026, 11, 2, tzinfo=UTC)
+    assert next(table.locations(now)) == "s3://my-own-bucket/events/dt=2026-11-01/hr=00/"
+
+
+def test_the_projection_of_a_run_is_the_prefixes_of_its_objects(place, lines):
+    directories = {f"s3://my-bucket/{path.parent.relative_to(place / 'data')}/"
+                   for path in objects(place)}  # fmt: skip
+    assert projected(lines, "UTC") == directories
+
+
+def test_the_projection_of_a_run_in_another_zone_is_the_prefixes_of_its_objects(s3_bucket):
+    directories = {f"s3://my-bucket/{key.rpartition('/')[0]}/" for key in s3_bucket.keys("raw/")}
+    assert projected(s3_bucket.stored(), "Asia/Seoul") == directories
+
+
+def projected(lines, zone):
+    """Return the locations of the hours from the first to the last line."""
+    hours = {tuple(hour.split()) for hour in hours_of(lines, zone)}
+    now = datetime.fromtimestamp(max(line["ts"] for line in lines), UTC)
+    every = Table(statement("events.sql")).locations(now, only={day for day, _ in hours})
+    return {
+        location for location in every
+        if any(location.endswith(f"/dt={day}/hr={hour}/") for day, hour in hours)
+    }  # fmt: skip
+
+
+def test_the_types_of_the_columns_are_those_of_the_stored_values(lines):
+    found = {name: {type(line[name]) for line in lines} for name in lines[0]}
+    assert found == {"id": {str}, "ts": {float}, "ip": {str}, "user_agent": {str}, "body": {dict}}
+    assert Table(statement("events.sql")).columns == {
+        "id": "STRING", "ts": "DOUBLE", "ip": "STRING", "user_agent": "STRING", "body": "STRING",
+    }  # fmt: skip
+
+
+def test_the_types_of_the_raw_columns_are_those_of_the_stored_values(tmp_path):
+    with Server(tmp_path, {"RAW_BUCKET": "file:./data", "EVENT_FORMAT": "raw"}) as server:
+        assert server.post("any text", Cookie="a=1").status == 202
+        assert server.post('{"json":1}').status == 202
+        assert server.stop() == 0
+    lines = [line for path in objects(tmp_path) for line in gunzip_lines(path.read_bytes())]
+    table = Table(statement("events_raw.sql"))
+    expected = {"STRING": str, "BIGINT": int}
+    assert len(lines) == 2
+    for line in lines:
+        assert {name: type(value) for name, value in line.items()} == {
+            name: expected[kind] for name, kind in table.columns.items()
+        }
+
+
+def test_athenas_query_by_hour_counts_all_events(athena, lines):
+    rows = athena.execute(in_duckdb(code("Athena", "sql", 0))).fetchall()
+    assert as_hours(rows) == hours_of(lines)
+
+
+def test_athenas_query_into_the_body_finds_the_paths(athena, lines):
+    rows = athena.execute(in_duckdb(code("Athena", "sql", 1))).fetchall()
+    assert rows == best_paths(lines)
+
+
+def test_the_view_has_each_id_once_where_objects_lie_in_two_buckets(place, tmp_path, lines):
+    first = objects(place)[0]
+    copied = tmp_path / "fallback" / first.relative_to(place / "data")
+    copied.parent.mkdir(parents=True)
+    shutil.copy(first, copied)
+    (tmp_path / "main").symlink_to(place / "data")
+    twice = len(gunzip_lines(first.read_bytes()))
+    with duckdb.connect() as database:
+        database.execute(ATHENA_EVENTS.format(pattern=f"{tmp_path}/*/raw/*/*/*.jsonl.gz"))
+        database.execute(in_duckdb(statement("events_once.sql")))
+        assert database.sql("select count(*) from events").fetchall() == [(len(lines) + twice,)]
+        found = database.sql("select count(*), count(distinct id) from events_once").fetchall()
+        assert found == [(len(lines), len(lines))]
+        columns = database.sql("select * from events_once").columns
+    table = Table(statement("events.sql"))
+    assert columns == [*table.columns, *table.partitions]
+
+
+# --- DuckDB
+
+
+@pytest.fixture
+def database(at):
+    with duckdb.connect() as opened:
+        opened.execute(code("DuckDB", "sql", 0))
+        yield opened
+
+
+def test_duckdb_counts_all_events_and_each_id_once(database, lines):
+    rows = database.execute(code("DuckDB", "sql", 1)).fetchall()
+    assert as_hours(row[:3] for row in rows) == hours_of(lines)
+    assert [row[2] for row in rows] == [row[3] for row in rows]
+
+
+def test_duckdb_finds_the_paths_in_the_body(database, lines):
+    assert database.execute(code("DuckDB", "sql", 2)).fetchall() == best_paths(lines)
+
+
+def test_duckdb_makes_parquet_of_all_events(database, lines, tmp_path, monkeypatch):
+    (tmp_path / "data").symlink_to(Path.cwd() / "data")
+    monkeypatch.chdir(tmp_path)
+    database.execute(code("DuckDB", "sql", 3))
+    written = database.sql("select count(distinct id) from 'parquet/*/*/*.parquet'").fetchall()
+    assert written == [(len(lines),)]
+
+
+# --- pyarrow
+
+
+def test_pyarrow_reads_the_objects_as_a_dataset(place, lines):
+    shown = python(code("pyarrow", "python", 0), place)
+    assert shown.startswith(f"{len(lines)} struct<time: string,")
+
+
+def test_pyarrow_reads_the_named_fields(place, lines):
+    shown = python(code("pyarrow", "python", 1), place)
+    assert shown == f"{len(lines)} struct<path: string, status: int64>\n"
+
+
+def test_pyarrow_reads_the_named_fields_of_events_that_differ_in_shape(tmp_path):
+    with Server(tmp_path, {"RAW_BUCKET": "file:./data"}) as server:
+        for body in ('{"status":1,"more":"text"}', '{"status":2,"more":{"a":[1]}}', '{"path":"x"}'):
+            assert server.post(body).status == 202
+        assert server.stop() == 0
+    source = code("pyarrow", "python", 1) + "print(table['body'].to_pylist())"
+    last = python(source, tmp_path).splitlines()[-1]
+    assert last == (
+        "[{'path': None, 'status': 1}, {'path': None, 'status': 2}, {'path': 'x', 'status': None}]"
+    )
+
+
+def test_pyarrow_reads_from_s3(place, s3_bucket, moto):
+    source = code("pyarrow", "python", 2).replace("my-bucket", s3_bucket.name)
+    shown = python(source, place, AWS_REGION="us-east-1", **moto.environ)
+    assert int(shown) == len(s3_bucket.stored()) == 300
+
+
+def test_the_partition_of_an_event_is_the_time_at_which_it_came(place):
+    for path in objects(place):
+        dt, hr = (part.partition("=")[2] for part in path.parts[-3:-1])
+        begin = datetime.fromisoformat(dt).replace(tzinfo=UTC) + timedelta(hours=int(hr))
+        for line in gunzip_lines(path.read_bytes()):
+            assert begin.timestamp() <= line["ts"] < begin.timestamp() + 3600

@@ -25,6 +25,11 @@ _LINE_TYPES = ("application/x-ndjson", "application/jsonl")
 _EVENT = {"$ref": "#/components/schemas/Event"}
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _FAILED = {"description": "An unexpected error.", "content": {_JSON: {"schema": _ERROR}}}
+# gunicorn's parser refuses it, with a page of its own
+_TOO_LONG = {
+    "description": "The request line has over 4,094 bytes.",
+    "content": {"text/html": {"schema": {"type": "string"}}},
+}
 _PROBLEMS = ("disk_error", "dlq_full", "queue_full", "s3_down")
 
 Json = dict[str, Any]
@@ -94,7 +99,7 @@ def _query(settings: Settings, accepted: Json) -> Json:
                 "schema": {"type": "object", "additionalProperties": _STRING, "minProperties": 1},
             }
         ],
-        "responses": {**accepted, **_refusals(), "500": _FAILED},
+        "responses": {**accepted, **_refusals(), "414": _TOO_LONG, "500": _FAILED},
     }
     return operation | _security(settings)
 

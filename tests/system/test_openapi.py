@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Serve
 from tests.support.server import BIN, Server
 
 EXAMPLES = 100
@@ -33,3 +34,11 @@ def test_generated_requests_are_answered_as_described(write_keys: str, tmp_path:
         assert requests >= EXAMPLES / 2, "events were sent"
         assert server.metrics()["events_accepted_total"] > 0
         assert "Traceback" not in server.log_text()
+
+
+def test_a_query_that_is_too_long_is_refused_as_described(serve: Serve) -> None:
+    server = serve()
+    answer = server.get("/collect?" + "a" * 5000)
+    described = server.get("/openapi.json").json["paths"]["/collect"]["get"]["responses"]
+    assert str(answer.status) in described
+    assert answer.headers["Content-Type"] in described["414"]["content"]

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 
-from estat import cors, values, write_keys
+from estat import bucket_values, cors, values, write_keys
 from estat.errors import SettingsError
 from estat.schema import Schema
 from estat.write_keys import WriteKey
@@ -135,6 +135,51 @@ class Settings:
         "",
         "a region's name, as eu-central-1",
         "The bucket's region; empty: as boto3 finds it.",
+        STORE,
+    )
+    s3_kms_key_id: str = _setting(
+        bucket_values.kms_key,
+        "",
+        "a key id, alias/NAME, or the ARN of a key or an alias",
+        "The KMS key that objects are encrypted with (SSE-KMS, with a bucket key); empty: as the "
+        "bucket does by default.",
+        STORE,
+    )
+    s3_storage_class: str = _setting(
+        bucket_values.storage_class,
+        "",
+        f"{', '.join(bucket_values.STORAGE_CLASSES[:-1])} or {bucket_values.STORAGE_CLASSES[-1]}; "
+        "objects of other classes can't be read at once",
+        "The storage class of objects; empty: STANDARD.",
+        STORE,
+    )
+    s3_object_tags: tuple[str, ...] = _setting(
+        bucket_values.tags,
+        "",
+        "at most 10 tags as key=value,key2=value2; keys of 128 and values of 256 characters at "
+        "most, of letters, digits, spaces and +-=._:/@; each key once, none that begins with aws:",
+        "Tags of every object, as `team=web,retention=1y`.",
+        STORE,
+    )
+    s3_expected_bucket_owner: str = _setting(
+        values.pattern(bucket_values.OWNER),
+        "",
+        "the 12 digits of an AWS account",
+        "The account that the bucket must belong to, or every request is refused; empty: any.",
+        STORE,
+    )
+    s3_role_arn: str = _setting(
+        values.pattern(bucket_values.ROLE),
+        "",
+        "a role's ARN, as arn:aws:iam::123456789012:role/NAME",
+        "A role to assume for the bucket; empty: the credentials as boto3 finds them.",
+        STORE,
+    )
+    s3_role_external_id: str = _setting(
+        values.pattern(bucket_values.EXTERNAL_ID),
+        "",
+        "2 to 1,224 letters, digits and _+=,.@:/-",
+        "The external id that the role's trust policy asks for.",
         STORE,
     )
     partition_tz: ZoneInfo = _setting(  # noqa: RUF009 - a field, made by a helper
@@ -453,6 +498,9 @@ def _contradictions(s: Settings) -> list[str]:
         problems.append(
             f"FALLBACK_BUCKET={s.fallback_bucket!r} is RAW_BUCKET; it must be another one"
         )
+    problems += bucket_values.contradictions(
+        s.raw_bucket, s.aws_region, lambda name: _text(getattr(s, name.lower()))
+    )
     if s.trusted_proxies == 0 and s.client_ip_header != "auto":
         problems.append(
             f"CLIENT_IP_HEADER={s.client_ip_header!r} counts only from a trusted proxy, and "
@@ -489,7 +537,9 @@ def effective(settings: Settings) -> dict[str, str]:
     shown = {}
     for name, declared in declarations().items():
         value = getattr(settings, name.lower())
-        if isinstance(value, tuple):
-            value = ",".join(map(str, value))
-        shown[name] = "(hidden)" if declared.secret and value else str(value)
+        shown[name] = "(hidden)" if declared.secret and value else _text(value)
     return shown
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

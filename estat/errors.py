@@ -65,8 +65,21 @@ class Refused(EstatError):
         self.description = description
 
 
+#: The operation of a StoreError that comes of assuming S3_ROLE_ARN.
+ASSUME_ROLE = "AssumeRole"
+
+
 class StoreError(EstatError):
-    """An object was not stored by this attempt."""
+    """An object was not stored by this attempt.
+
+    ``operation`` is what the store was asked, ``code`` its own name of the reason;
+    empty where it gave none.
+    """
+
+    def __init__(self, text: str, operation: str = "", code: str = "") -> None:
+        super().__init__(text)
+        self.operation = operation
+        self.code = code
 
 
 class StoreUnavailable(StoreError):

@@ -2,7 +2,9 @@
 
 A line for each thing: ``ok``, ``warn`` or ``FAIL``. The bucket is tried with a
 small object under DLQ_PREFIX, which is read back, written again (to see whether
-the store honours If-None-Match) and removed.
+the store honours If-None-Match) and removed. What the settings ask for with each object
+(key, class, tags) must then be there; what the bucket refuses is told with its remedy
+(see ``refusals``).
 """
 
 import argparse
@@ -12,6 +14,7 @@ from typing import Any
 
 from estat import config, identity, mounts
 from estat.batch import crc32_of
+from estat.cli import refusals
 from estat.config import Settings
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, ObjectExists, SettingsError, StoreDenied, StoreError
@@ -19,7 +22,6 @@ from estat.server_directory import ServerDirectory
 from estat.stores import Store, Stores
 
 _BODY = b"written by estat check\n"
-_BUCKET_HINT = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -75,10 +77,16 @@ def _bucket(settings: Settings) -> bool:
         store = Stores(settings).get(settings.raw_bucket)
         store.put(key, _BODY, crc32_of(_BODY), "text/plain", {})
     except StoreError as exc:
-        _line("FAIL", "bucket", f"can't write to {settings.raw_bucket}: {exc}; {_BUCKET_HINT}")
+        todo = refusals.what_to_do(settings, key, _BODY, exc)
+        where = refusals.subject(exc)
+        _line("FAIL", where, f"can't write to {settings.raw_bucket}: {exc}; {todo}")
         return False
+    if settings.s3_role_arn:
+        _line("ok", "role", f"assumed {settings.s3_role_arn}")
     _line("ok", "bucket", f"wrote {key} to {settings.raw_bucket}")
-    read = _try("read it back", lambda: _read_back(store, key), "grant s3:GetObject")
+    rights = "s3:GetObject" + (" and kms:Decrypt" if settings.s3_kms_key_id else "")
+    read = _try("read it back", lambda: _read_back(store, key), f"grant {rights}")
+    read = _as_asked(settings, store, key) and read
     removed = _try(
         "remove it", lambda: store.delete(key), f"remove {key} by hand; only this check needs it"
     )
@@ -97,6 +105,29 @@ def _read_back(store: Store, key: str) -> None:
         "the store replaces objects despite If-None-Match; the server looks before it replays, "
         "but keep other writers away from RAW_PREFIX",
     )  # fmt: skip
+
+
+def _as_asked(settings: Settings, store: Store, key: str) -> bool:
+    """Tell whether the object has what the settings ask for."""
+    asked = [name for name in refusals.VISIBLE if getattr(settings, name.lower())]
+    if not asked:
+        return True
+    try:
+        lacking = store.lacking(key)
+    except StoreError as exc:
+        _line("FAIL", "bucket", f"can't look at its encryption, class and tags: {exc}")
+        return False
+    for name, found in lacking.items():
+        if found:
+            _line("FAIL", "bucket", f"asked for {name}, found {found}; unset it, or use a "
+                  "store that does what it asks for")  # fmt: skip
+        else:
+            _line("warn", "bucket", f"the store does not tell of {name}; grant s3:GetObjectTagging "
+                  "to have this checked, nothing else needs it")  # fmt: skip
+    kept = [name for name in asked if name not in lacking]
+    if kept:
+        _line("ok", "bucket", f"it is as asked: {', '.join(kept)}")
+    return not any(lacking.values())
 
 
 def _try(what: str, action: Callable[[], None], hint: str) -> bool:

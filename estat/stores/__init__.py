@@ -6,8 +6,10 @@ that says what to do next, and may block its greenlet (never the event loop).
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
+from estat.bucket_values import NAMES
 from estat.config import Settings
 from estat.stores.directory import DirectoryStore
 
@@ -22,6 +24,9 @@ class Store(Protocol):
 
     def head(self, key: str) -> dict[str, str] | None:
         """Return an object's metadata; None if there is no such object."""
+
+    def lacking(self, key: str) -> dict[str, str]:
+        """Compare an object with what the settings ask for; return what is not so, by setting."""
 
     def get(self, key: str) -> bytes:
         """Return an object's content."""
@@ -56,4 +61,15 @@ class Stores:
         # boto3 takes 25 MB and a third of a second, which a local directory does not need
         from estat.stores.s3 import S3Store  # noqa: PLC0415
 
-        return S3Store(bucket, self._settings)
+        settings = self._settings
+        if bucket == settings.fallback_bucket:
+            # its region and account may be others, and it is there for when the role or the key
+            # fails
+            settings = without(settings, *NAMES)
+        return S3Store(bucket, settings)
+
+
+def without(settings: Settings, *names: str) -> Settings:
+    """Return the settings with some of those of the bucket (see ``bucket_values``) not set."""
+    unset: dict[str, Any] = dict.fromkeys((name.lower() for name in names), "")
+    return replace(settings, **unset)

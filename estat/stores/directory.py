@@ -32,6 +32,11 @@ class DirectoryStore:
         """Return what S3 would hold as metadata, read from the file's lines."""
         return self._threads.run(self._describe, key)
 
+    def lacking(self, key: str) -> dict[str, str]:
+        """Return nothing: a file is just a file, and no setting asks for more."""
+        del key
+        return {}
+
     def get(self, key: str) -> bytes:
         """Return the file's content."""
         return self._threads.run(self._read, key)

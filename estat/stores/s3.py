@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.handlers import add_expect_header
@@ -24,6 +25,8 @@ from estat.errors import (
     StoreError,
     StoreUnavailable,
 )
+from estat.stores import role
+from estat.stores.object_options import HEADERS, ObjectOptions
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +35,13 @@ log = logging.getLogger(__name__)
 _TRANSIENT = {
     "ConditionalRequestConflict", "ExpiredToken", "OperationAborted", "RequestTimeout",
     "RequestTimeTooSkewed", "SlowDown", "Throttling", "ThrottlingException",
-    "TooManyRequestsException",
+    "TooManyRequestsException", "KMS.ThrottlingException",
 }  # fmt: skip
-# Error codes with status 400 that speak of the bucket or the credentials, not of the object.
+# Error codes with status 400 that speak of the bucket, the credentials or the settings, not of
+# the object. So do all that begin with KMS.
 _DENIED = {
     "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "InvalidAccessKeyId",
-    "InvalidBucketName", "InvalidToken", "PermanentRedirect",
+    "InvalidBucketName", "InvalidStorageClass", "InvalidTag", "InvalidToken", "PermanentRedirect",
 }  # fmt: skip
 
 
@@ -47,6 +51,7 @@ class S3Store:
     def __init__(self, bucket: str, settings: Settings) -> None:
         self._bucket = bucket
         self._conditional = settings.s3_conditional_put
+        self._options = ObjectOptions(settings)
         try:
             self._client = _client(settings)
         except (BotoCoreError, ValueError) as exc:
@@ -63,6 +68,7 @@ class S3Store:
             "ContentType": content_type,
             "Metadata": metadata,
             "ChecksumCRC32": base64.b64encode(struct.pack(">I", crc32)).decode(),
+            **self._options.put,
         }
         if self._conditional:
             try:
@@ -82,6 +88,10 @@ class S3Store:
             return None
         metadata: dict[str, str] = answer["Metadata"]
         return metadata
+
+    def lacking(self, key: str) -> dict[str, str]:
+        """HEAD the object and compare it with what a PUT asks for."""
+        return self._options.lacking(self._call("head_object", Bucket=self._bucket, Key=key))
 
     def get(self, key: str) -> bytes:
         """GET the object."""
@@ -107,7 +117,7 @@ class S3Store:
 
     def _call(self, operation: str, **parameters: Any) -> Any:
         with _errors():
-            return getattr(self._client, operation)(**parameters)
+            return getattr(self._client, operation)(**parameters, **self._options.every)
 
 
 @contextlib.contextmanager
@@ -115,6 +125,8 @@ def _errors() -> Iterator[None]:
     """Turn whatever comes out of boto3 into the class that says what to do."""
     try:
         yield
+    except StoreError:
+        raise  # of the role
     except ClientError as exc:
         raise _classify(exc) from exc
     except ParamValidationError as exc:
@@ -133,7 +145,9 @@ class _NotImplementedByStore(StoreDenied):
 
 def _classify(exc: ClientError) -> StoreError:
     """Turn S3's answer into what to do."""
-    code = str(exc.response.get("Error", {}).get("Code", ""))
+    error = exc.response.get("Error", {})
+    code = str(error.get("Code", ""))
+    argument = str(error.get("ArgumentName", "")).lower()
     status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     text = f"{status} {exc}"
     kind: type[StoreError]
@@ -147,19 +161,31 @@ def _classify(exc: ClientError) -> StoreError:
         kind = _NotFound
     elif status == 400 and exc.operation_name == "HeadObject":
         kind = StoreUnavailable  # its answer has no body, so no code: an expired token, say
-    elif status == 400 and code not in _DENIED:
+    elif status >= 401 or code in _DENIED or code.startswith("KMS."):
+        kind = StoreDenied
+    elif status == 400 and not argument.startswith(HEADERS):
         kind = ObjectRefused
     else:
         kind = StoreDenied
-    return kind(text)
+    return kind(text, exc.operation_name, code)
 
 
 def _client(settings: Settings) -> Any:
-    session = boto3.Session()
-    if session.get_credentials() is None:
+    session = botocore.session.get_session()
+    if settings.s3_role_arn:
+        # not by get_credentials, which would keep them for the clients
+        source = session.get_component("credential_provider").load_credentials()
+    else:
+        source = session.get_credentials()
+    if source is None:
         # a client made now would never get any; there may be some at the next attempt
         raise StoreDenied("no credentials were found")
-    client = session.client(
+    if settings.s3_role_arn:
+        role.assume(
+            session, source, settings.s3_role_arn, settings.s3_role_external_id,
+            role.session_name(settings.instance_id), settings.aws_region or None,
+        )  # fmt: skip
+    client = boto3.Session(botocore_session=session).client(
         "s3",
         region_name=settings.aws_region or None,
         config=Config(

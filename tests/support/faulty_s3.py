@@ -43,6 +43,7 @@ class Attempt:
     body: bytes
     conditional: bool
     outcome: str  # a fault's name, or moto's status
+    headers: dict[str, str] = field(default_factory=dict)  # names in lower case
     at: float = field(default_factory=time.monotonic)
 
     @property
@@ -52,6 +53,10 @@ class Attempt:
     @property
     def lines(self) -> list[dict[str, Any]]:
         return gunzip_lines(self.body)
+
+
+#: What S3 says to a request with these header fields: status, code, message; None: nothing.
+Refuse = Callable[[dict[str, str]], tuple[int, str, str] | None]
 
 
 class Fault:
@@ -80,6 +85,8 @@ class FaultyS3:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._attempts: list[Attempt] = []
+        self._refuse: Refuse = lambda _: None
+        self._ignored: tuple[str, ...] = ()
         self._release = threading.Event()
         self._open: set[socket.socket] = set()
         self._server = _HTTPServer(self)
@@ -100,17 +107,32 @@ class FaultyS3:
             self._faults.append(fault)
         return fault
 
+    def refuse(self, rule: "Refuse") -> None:
+        """From now on refuse what a rule refuses, as S3 does where moto takes everything."""
+        with self._lock:
+            self._refuse = rule
+
+    def strip(self, *names: str) -> None:
+        """From now on drop header fields that begin so, as a store does that ignores them."""
+        with self._lock:
+            self._ignored = names
+
     def heal(self) -> None:
         """Forward everything again, and let go of whatever hangs."""
         with self._lock:
             self._faults.clear()
+            self._refuse = lambda _: None
+            self._ignored = ()
             self._release.set()
             self._release = threading.Event()
 
     def attempts(self, method: str = "PUT", prefix: str = "raw/") -> list[Attempt]:
-        """Return the attempts of one kind so far, in order."""
+        """Return the attempts of one kind so far, or with ``*`` of all, in order."""
         with self._lock:
-            return [a for a in self._attempts if a.method == method and a.key.startswith(prefix)]
+            return [
+                a for a in self._attempts
+                if method in ("*", a.method) and a.key.startswith(prefix)
+            ]  # fmt: skip
 
     def puts_by_key(self, prefix: str = "raw/") -> dict[str, list[Attempt]]:
         found: dict[str, list[Attempt]] = {}
@@ -151,6 +173,10 @@ class FaultyS3:
                 fault.hits += 1
             return (fault.kind if fault else None), self._release
 
+    def refusal(self, headers: dict[str, str]) -> tuple[int, str, str] | None:
+        with self._lock:
+            return self._refuse(headers)
+
     def record(self, attempt: Attempt) -> None:
         with self._lock:
             self._attempts.append(attempt)
@@ -162,7 +188,7 @@ class FaultyS3:
         try:
             upstream.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in headers:
-                if name.lower() != "connection":
+                if name.lower() != "connection" and not name.lower().startswith(self._ignored):
                     upstream.putheader(name, value)
             upstream.putheader("Connection", "close")
             upstream.endheaders(body or None)
@@ -207,11 +233,17 @@ class _Handler(BaseHTTPRequestHandler):
         key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")[2]
         kind, release = s3.decide(self.command, key)
         answer = None
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        refusal = s3.refusal(headers) if kind is None else None
+        if refusal:
+            s3.record(Attempt(self.command, key, body, False, refusal[1], headers))
+            self._error(key, *refusal)
+            return
         if kind is None or kind.startswith("lands"):
             answer = s3.forward(self.command, self.path, self.headers.items(), body)
         outcome = kind or str(answer and answer[0])
         conditional = "If-None-Match" in self.headers
-        s3.record(Attempt(self.command, key, body, conditional, outcome))
+        s3.record(Attempt(self.command, key, body, conditional, outcome, headers))
         if kind is None:
             assert answer is not None
             self._answer(*answer)

@@ -151,5 +151,14 @@ class Bucket:
         """Return every stored line."""
         return [line for found in self.objects(prefix) for line in found.lines]
 
+    def head(self, key: str) -> dict[str, Any]:
+        """Return what a HEAD tells."""
+        answer: dict[str, Any] = self._client.head_object(Bucket=self.name, Key=key)
+        return answer
+
+    def tags(self, key: str) -> dict[str, str]:
+        answer = self._client.get_object_tagging(Bucket=self.name, Key=key)
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
     def put(self, key: str, body: bytes) -> None:
         self._client.put_object(Bucket=self.name, Key=key, Body=body)

@@ -13,7 +13,7 @@ from estat.breaker import Breaker
 from estat.clientip import ClientAddress
 from estat.delivery import Delivery
 from estat.encoder import gzip
-from estat.errors import SettingsError, StoreUnavailable, Unreadable
+from estat.errors import ObjectRefused, SettingsError, StoreDenied, StoreUnavailable, Unreadable
 from estat.log import Seldom
 from estat.metrics import Metrics
 from estat.stores.s3 import _classify
@@ -102,6 +102,30 @@ def test_the_streams_own_prefix_is_not_for_unreadable_files():
 def test_a_head_answered_with_400_says_nothing_about_the_object():
     answer = {"Error": {"Code": "400"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
     assert isinstance(_classify(ClientError(answer, "HeadObject")), StoreUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"Code": "KMS.NotFoundException"}, StoreDenied),
+        ({"Code": "KMS.DisabledException"}, StoreDenied),
+        ({"Code": "KMS.KMSInvalidStateException"}, StoreDenied),
+        ({"Code": "KMS.ThrottlingException"}, StoreUnavailable),
+        ({"Code": "InvalidStorageClass"}, StoreDenied),
+        ({"Code": "InvalidTag"}, StoreDenied),
+        (
+            {
+                "Code": "InvalidArgument",
+                "ArgumentName": "x-amz-server-side-encryption-aws-kms-key-id",
+            },
+            StoreDenied,
+        ),
+        ({"Code": "InvalidArgument", "ArgumentName": "x-amz-meta-first-id"}, ObjectRefused),
+    ],
+)
+def test_a_400_about_key_class_or_tags_is_an_outage_and_not_one_objects_fault(error, kind):
+    answer = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    assert type(_classify(ClientError(answer, "PutObject"))) is kind
 
 
 def test_a_pause_between_attempts_ends_with_the_time_for_attempts(counts):

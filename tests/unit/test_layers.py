@@ -12,14 +12,16 @@ import estat
 ROWS = [
     (
         "errors shared backoff offload serial_executor address forwarded ip_mode values log "
-        "encoder identity mounts batcher audit journal_file cors write_keys excerpt"
+        "encoder identity mounts batcher audit journal_file cors write_keys excerpt "
+        "bucket_values"
     ),
     "schema",
     "config metrics files event leader clientip inflater form",
     (
-        "ledger breaker buffer intake origin front stream_lock stores.directory stores.s3 "
-        "audit_content"
+        "ledger breaker buffer intake origin front stream_lock stores.directory stores.role "
+        "stores.object_options audit_content"
     ),
+    "stores.s3",
     "journal stores reference server_directory raw_intake openapi request_body",
     "batch",
     "dlq_file salvage",
@@ -39,10 +41,10 @@ ROWS = [
     "demo.wsgi demo.gunicorn_conf",
     "cli.lock_table",
     (
-        "cli.combined_log cli.http_post cli.progress cli.serve cli.check cli.journal_area "
+        "cli.combined_log cli.http_post cli.progress cli.serve cli.refusals cli.journal_area "
         "cli.audit_target cli.audit_reader cli.health"
     ),
-    "cli.dlq_files cli.demo",
+    "cli.dlq_files cli.demo cli.check",
     (
         "cli.send_tally cli.dlq_dry_run cli.dlq_ls cli.dlq_show cli.dlq_verify cli.dlq_export "
         "cli.dlq_rm cli.audit_disk"
@@ -59,7 +61,7 @@ CONFINED = {
     "falcon": {"app", "collect", "request_body", "resources", "script", "demo.resources"},
     "rjsmin": {"script"},
     "boto3": {"stores.s3"},
-    "botocore": {"stores.s3"},
+    "botocore": {"stores.role", "stores.s3"},
     "prometheus_client": {"metrics"},
     "gunicorn": {"gunicorn_worker", "gunicorn_logger", "answers"},
     "isal": {"encoder", "inflater", "batch", "dlq_file", "journal_file"},

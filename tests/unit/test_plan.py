@@ -119,3 +119,9 @@ def test_the_numbers_in_the_text_are_the_models():
         f"{100 * 86_400 / SETTINGS.flush_interval:,.0f} objects a day",
     ):
         assert said in " ".join(PAGE.split())
+
+
+def test_the_service_that_grows_is_scaled_as_the_template_scales_it():
+    template = (ROOT / "conf/ecs/estat.yaml").read_text()
+    assert figure(r"TargetValue: (\d+)", template) == 100 * ASSUMED.cpu_share
+    assert figure(r"ScaleOutCooldown: (\d+)", template) == ASSUMED.cooldown_seconds

@@ -1,0 +1,115 @@
+"""What to do about an object that the bucket did not take, for ``estat check``.
+
+Where the store's answer names its reason, that decides. A plain "Access Denied" does
+not, so one setting at a time is left out: the one without which the bucket takes
+the object is the one to look at. The expected owner is never left out of a write.
+"""
+
+from estat.batch import crc32_of
+from estat.config import Settings
+from estat.errors import ASSUME_ROLE, StoreDenied, StoreError
+from estat.stores import Stores, without
+
+_GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
+_KMS_RIGHTS = (
+    "grant kms:GenerateDataKey and kms:Decrypt on the key S3_KMS_KEY_ID, in the policy of who "
+    "writes and in the key's own"
+)
+_TAG_RIGHT = "grant s3:PutObjectTagging, which S3_OBJECT_TAGS needs"
+
+#: By the code of S3's answer.
+_S3 = {
+    "KMS.NotFoundException": "check S3_KMS_KEY_ID: the key must be in the bucket's region, and one "
+    "of another account than the writer's must be given by its ARN",
+    "KMS.DisabledException": "enable the key S3_KMS_KEY_ID in KMS; until then nothing is stored",
+    "KMS.KMSInvalidStateException": "make the key S3_KMS_KEY_ID usable again in KMS: its deletion "
+    "is pending, or its key material is missing",
+    "InvalidStorageClass": "set S3_STORAGE_CLASS to a class that the bucket has",
+    "InvalidTag": "change S3_OBJECT_TAGS to what the message asks for",
+}
+
+#: By the right whose lack S3's message names.
+_RIGHTS = {"kms:": _KMS_RIGHTS, "s3:PutObjectTagging": _TAG_RIGHT}
+
+#: By the code of STS's answer.
+_STS = {
+    "AccessDenied": "name who asks in the trust policy of S3_ROLE_ARN, and grant it sts:AssumeRole "
+    "on that role; S3_ROLE_EXTERNAL_ID must be what the trust policy asks for",
+    "ValidationError": "check S3_ROLE_ARN and S3_ROLE_EXTERNAL_ID",
+    "RegionDisabledException": "enable STS for AWS_REGION in the role's account",
+    "InvalidClientTokenId": "check the credentials that are to assume the role",
+    "SignatureDoesNotMatch": "check the credentials that are to assume the role",
+    "ExpiredToken": "renew the credentials that are to assume the role",
+    "": "let the server reach STS over HTTPS, in a VPC without internet through an interface "
+    "endpoint; check AWS_REGION",
+}
+
+#: What may be left out of a try, and what to do when the bucket then takes the object.
+_OPTIONAL = {
+    "S3_OBJECT_TAGS": _TAG_RIGHT,
+    "S3_KMS_KEY_ID": _KMS_RIGHTS,
+    "S3_STORAGE_CLASS": "set S3_STORAGE_CLASS to a class that the bucket and its policy allow",
+}
+
+#: The settings whose effect an object shows.
+VISIBLE = tuple(_OPTIONAL)
+
+
+def subject(error: StoreError) -> str:
+    """Return what failed: the bucket, or the role on the way to it."""
+    return "role" if error.operation == ASSUME_ROLE else "bucket"
+
+
+def what_to_do(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
+    """Say what to do about a PUT that failed; may try it again in other ways."""
+    if error.operation == ASSUME_ROLE:
+        return _STS.get(error.code, _STS["ValidationError"])
+    if error.code in _S3:
+        return _S3[error.code]
+    if error.code.startswith("KMS."):
+        return "check the key S3_KMS_KEY_ID in KMS"
+    if not isinstance(error, StoreDenied):
+        return _GENERAL
+    named = (todo for right, todo in _RIGHTS.items() if right in str(error))
+    return next(named, "") or _by_elimination(settings, key, body)
+
+
+def _by_elimination(settings: Settings, key: str, body: bytes) -> str:
+    if _is_of_another(settings):
+        return (
+            "the bucket belongs to another account than S3_EXPECTED_BUCKET_OWNER="
+            f"{settings.s3_expected_bucket_owner}: check both before anything is sent there"
+        )
+    given = [name for name in _OPTIONAL if getattr(settings, name.lower())]
+    for name in given:
+        store = Stores(without(settings, name)).get(settings.raw_bucket)
+        try:
+            store.put(key, body, crc32_of(body), "text/plain", {})
+        except StoreError:
+            continue
+        try:
+            store.delete(key)
+        except StoreError:
+            return f"{_OPTIONAL[name]}; remove {key} by hand, which this check wrote without it"
+        return f"{_OPTIONAL[name]} (without {name} the bucket takes the object)"
+    if settings.s3_expected_bucket_owner:
+        given.append("S3_EXPECTED_BUCKET_OWNER")
+    return f"{_GENERAL}, also those that {', '.join(given)} want" if given else _GENERAL
+
+
+def _is_of_another(settings: Settings) -> bool:
+    """Tell whether the bucket can be listed only while nobody asks whose it is."""
+    owner = "S3_EXPECTED_BUCKET_OWNER"
+    return bool(
+        settings.s3_expected_bucket_owner
+        and not _lists(settings)
+        and _lists(without(settings, owner))
+    )
+
+
+def _lists(settings: Settings) -> bool:
+    try:
+        next(Stores(settings).get(settings.raw_bucket).list(f"{settings.dlq_prefix}/"), None)
+    except StoreError:
+        return False
+    return True

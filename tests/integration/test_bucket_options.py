@@ -1,0 +1,205 @@
+"""Key, class, tags, owner and role reach the store, and only where they are asked for."""
+
+import pytest
+
+from estat import config
+from estat.errors import ASSUME_ROLE, StoreDenied, StoreUnavailable
+from estat.stores import Stores, role
+from tests.conftest import every_s3
+from tests.support import iam
+from tests.support.eventually import eventually
+from tests.support.sts import Sts
+from tests.unit.batches import batch
+
+BATCH = batch()
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+OWNER = "123456789012"
+ROLE = "arn:aws:iam::123456789012:role/writer"
+OBJECTS = {
+    "S3_KMS_KEY_ID": KEY, "S3_STORAGE_CLASS": "STANDARD_IA",
+    "S3_OBJECT_TAGS": "team=web,path=a/b c",
+}  # fmt: skip
+FIELDS = (
+    "x-amz-server-side-encryption", "x-amz-storage-class", "x-amz-tagging",
+    "x-amz-expected-bucket-owner", "x-amz-security-token",
+)  # fmt: skip
+
+
+@pytest.fixture
+def through(endpoint, s3, monkeypatch):
+    """Have the environment of a store whose requests go through the S3 that sees them."""
+    for name, value in (endpoint.environ | {"AWS_ENDPOINT_URL_S3": s3.url}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return s3
+
+
+@pytest.fixture
+def sts(monkeypatch):
+    with Sts() as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", running.url)
+        yield running
+
+
+def opened(bucket, raw_bucket="", **settings):
+    environ = {"RAW_BUCKET": raw_bucket or bucket, "AWS_REGION": "us-east-1", "S3_TIMEOUT": "2s"}
+    return Stores(config.load(environ | settings, env_file="")).get(bucket)
+
+
+def put(store, key=BATCH.key):
+    store.put(key, BATCH.payload, BATCH.crc32, BATCH.content_type, BATCH.metadata)
+
+
+def use_all(store):
+    put(store)
+    store.head(BATCH.key)
+    store.get(BATCH.key)
+    assert list(store.list("raw/")) == [BATCH.key]
+    store.delete(BATCH.key)
+
+
+def fields(attempt):
+    return {name for name in attempt.headers if name.startswith(FIELDS)}
+
+
+def signer(attempt):
+    """Return the access key that a request was signed with."""
+    return attempt.headers["authorization"].partition("Credential=")[2].partition("/")[0]
+
+
+def test_an_object_has_the_key_the_class_and_the_tags(through, bucket):
+    store = opened(bucket.name, **OBJECTS)
+    put(store)
+    head = bucket.head(BATCH.key)
+    assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", KEY)
+    assert head["BucketKeyEnabled"] is True
+    assert head["StorageClass"] == "STANDARD_IA"
+    assert bucket.tags(BATCH.key) == {"team": "web", "path": "a/b c"}
+    assert store.lacking(BATCH.key) == {}
+
+
+def test_what_an_object_lacks_of_the_settings_is_told(through, bucket):
+    put(opened(bucket.name))
+    lacking = opened(bucket.name, **OBJECTS).lacking(BATCH.key)
+    assert lacking == {
+        "S3_KMS_KEY_ID": "no encryption, no key",
+        "S3_STORAGE_CLASS": "STANDARD",
+        "S3_OBJECT_TAGS": "",
+    }
+
+
+@pytest.mark.parametrize("asked", [KEY, KEY.rpartition("/")[2], "alias/events"])
+def test_a_key_is_known_again_by_its_id_its_arn_and_behind_an_alias(asked, through, bucket):
+    put(opened(bucket.name, S3_KMS_KEY_ID=KEY))
+    assert opened(bucket.name, S3_KMS_KEY_ID=asked).lacking(BATCH.key) == {}
+
+
+def test_another_key_than_the_one_that_was_asked_for_is_told(through, bucket):
+    put(opened(bucket.name, S3_KMS_KEY_ID=KEY))
+    asked = KEY.replace("1234abcd", "ffffffff")
+    lacking = opened(bucket.name, S3_KMS_KEY_ID=asked).lacking(BATCH.key)
+    assert lacking == {"S3_KMS_KEY_ID": f"aws:kms, {KEY}"}
+
+
+def test_the_owner_goes_with_every_request(through, bucket):
+    use_all(opened(bucket.name, S3_EXPECTED_BUCKET_OWNER=OWNER))
+    attempts = through.attempts("*", prefix="")
+    assert {attempt.method for attempt in attempts} == {"PUT", "HEAD", "GET", "DELETE"}
+    assert {a.headers.get("x-amz-expected-bucket-owner") for a in attempts} == {OWNER}
+
+
+@every_s3
+def test_settings_that_are_not_given_send_nothing(through, bucket):
+    use_all(opened(bucket.name))
+    attempts = through.attempts("*", prefix="")
+    assert len(attempts) == 5
+    assert set().union(*map(fields, attempts)) == set()
+
+
+def test_the_fallback_bucket_gets_none_of_it(through, bucket, sts):
+    store = opened(
+        bucket.name, raw_bucket="elsewhere", FALLBACK_BUCKET=bucket.name, S3_ROLE_ARN=ROLE,
+        S3_EXPECTED_BUCKET_OWNER=OWNER, **OBJECTS,
+    )  # fmt: skip
+    put(store)
+    (attempt,) = through.attempts("PUT")
+    assert fields(attempt) == set()
+    assert signer(attempt) == "test"
+    assert sts.calls == []
+
+
+def test_a_bucket_that_an_old_file_names_gets_what_the_settings_say_now(through, bucket, sts):
+    store = opened(bucket.name, raw_bucket="elsewhere", S3_ROLE_ARN=ROLE, **OBJECTS)
+    put(store)
+    assert bucket.head(BATCH.key)["SSEKMSKeyId"] == KEY
+    assert [signer(attempt) for attempt in through.attempts("PUT")] == sts.given
+
+
+def test_the_role_is_what_signs_and_is_asked_for_once(through, bucket, sts):
+    store = opened(
+        bucket.name, S3_ROLE_ARN=ROLE, S3_ROLE_EXTERNAL_ID="tenant/7", INSTANCE_ID="web-1"
+    )
+    assert sts.calls == [], "a start does not wait for STS"
+    use_all(store)
+    attempts = through.attempts("*", prefix="")
+    assert {signer(attempt) for attempt in attempts} == set(sts.given)
+    assert {a.headers["x-amz-security-token"] for a in attempts} == {f"token-{sts.given[0]}"}
+    (call,) = sts.calls
+    assert (call["RoleArn"], call["ExternalId"]) == (ROLE, "tenant/7")
+    assert call["RoleSessionName"] == "estat-web-1"
+
+
+def test_expired_credentials_are_renewed_before_the_next_request(through, bucket, sts, monkeypatch):
+    monkeypatch.setattr(role, "_MARGIN_SECONDS", 3600)  # an hour of them counts as expired
+    store = opened(bucket.name, S3_ROLE_ARN=ROLE)
+    sts.lifetime_seconds = 800
+    for number in range(3):
+        put(store, f"raw/{number}")
+    assert [signer(attempt) for attempt in through.attempts("PUT")] == sts.given
+    assert len(set(sts.given)) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [("refuse", StoreDenied), ("500", StoreUnavailable), ("throttle", StoreUnavailable),
+     ("reset", StoreUnavailable)],
+)  # fmt: skip
+def test_without_the_role_nothing_is_sent_and_later_it_goes_through(
+    fault, kind, through, bucket, sts
+):
+    sts.fault = fault
+    store = opened(bucket.name, S3_ROLE_ARN=ROLE)
+    with pytest.raises(kind, match="writer") as caught:
+        put(store)
+    assert caught.value.operation == ASSUME_ROLE
+    assert through.attempts("*", prefix="") == []
+    sts.heal()
+    put(store)
+    assert bucket.keys() == [BATCH.key]
+
+
+def test_an_sts_that_fails_near_the_end_of_credentials_stops_no_upload(through, bucket, sts):
+    store = opened(bucket.name, S3_ROLE_ARN=ROLE)
+    sts.lifetime_seconds = 300
+    put(store, "raw/0")
+    sts.fault = "500"
+    for number in range(1, 4):
+        put(store, f"raw/{number}")
+    assert {signer(attempt) for attempt in through.attempts("PUT")} == set(sts.given)
+    eventually(lambda: len(sts.calls) == 2, 20, "STS was asked again, once")
+
+
+def test_moto_lets_only_the_role_write_and_only_with_the_external_id(moto, monkeypatch):
+    bucket = moto.new_bucket()
+    identity = iam.user_and_role(moto, "tenant-7")
+    for name, value in (moto.environ | identity.environ).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", moto.url)
+    with iam.enforced(moto):
+        with pytest.raises(StoreDenied, match="AccessDenied"):
+            put(opened(bucket.name))
+        with pytest.raises(StoreDenied, match="AccessDenied") as caught:
+            put(opened(bucket.name, S3_ROLE_ARN=identity.role_arn, S3_ROLE_EXTERNAL_ID="no"))
+        assert caught.value.operation == ASSUME_ROLE
+        put(opened(bucket.name, S3_ROLE_ARN=identity.role_arn, S3_ROLE_EXTERNAL_ID="tenant-7"))
+    assert bucket.keys() == [BATCH.key]

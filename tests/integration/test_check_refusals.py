@@ -1,0 +1,218 @@
+"""``estat check`` tells what the bucket refuses, why, and what to do about it.
+
+What moto does not refuse, a proxy in front of it does, in the words of S3.
+"""
+
+import argparse
+
+import pytest
+
+from estat.cli import check
+from tests.support import iam
+from tests.support.server import DEFAULTS, free_port
+from tests.support.sts import Sts
+
+KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
+OWNER = "123456789012"
+ROLE = f"arn:aws:iam::{OWNER}:role/writer"
+DENIED = (403, "AccessDenied", "Access Denied")
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch, endpoint, bucket):
+    """Set what a process of ``estat check`` would find; more settings may follow."""
+    monkeypatch.chdir(tmp_path)
+
+    def put_into_environment(**settings):
+        given = DEFAULTS | endpoint.environ | {"RAW_BUCKET": bucket.name, "DLQ_DIR": "dlq"}
+        for name, value in (given | {"S3_TIMEOUT": "5s"} | settings).items():
+            monkeypatch.setenv(name, value)
+
+    return put_into_environment
+
+
+@pytest.fixture
+def checked(environment, capsys):
+    """Run the check with settings; return its exit status and its lines."""
+
+    def run(**settings):
+        environment(**settings)
+        code = check.run(argparse.Namespace())
+        return code, capsys.readouterr().out.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def sts():
+    with Sts() as running:
+        yield running
+
+
+def failures(lines):
+    return [line for line in lines if line.startswith("FAIL")]
+
+
+def header(name, answer):
+    """Return a rule that refuses requests with a header field."""
+    return lambda headers: answer if name in headers else None
+
+
+def test_all_that_was_asked_for_is_checked_to_be_there(checked, bucket, sts):
+    code, lines = checked(
+        S3_KMS_KEY_ID=KEY, S3_STORAGE_CLASS="GLACIER_IR", S3_OBJECT_TAGS="a=1,b=2",
+        S3_EXPECTED_BUCKET_OWNER=OWNER, S3_ROLE_ARN=ROLE, AWS_ENDPOINT_URL_STS=sts.url,
+    )  # fmt: skip
+    assert code == 0, lines
+    assert f"ok   role: assumed {ROLE}" in lines
+    assert "ok   bucket: it is as asked: S3_OBJECT_TAGS, S3_KMS_KEY_ID, S3_STORAGE_CLASS" in lines
+    assert bucket.keys() == []
+
+
+def test_without_these_settings_the_check_says_nothing_of_them(checked):
+    code, lines = checked()
+    assert code == 0
+    assert not any("as asked" in line or "role" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "answer", "told"),
+    [
+        (
+            {"S3_KMS_KEY_ID": KEY}, "x-amz-server-side-encryption",
+            (400, "KMS.NotFoundException", f"Key '{KEY}' does not exist"),
+            "the key must be in the bucket's region",
+        ),
+        (
+            {"S3_KMS_KEY_ID": KEY}, "x-amz-server-side-encryption",
+            (400, "KMS.DisabledException", f"{KEY} is disabled."), "enable the key S3_KMS_KEY_ID",
+        ),
+        (
+            {"S3_KMS_KEY_ID": KEY}, "x-amz-server-side-encryption",
+            (400, "KMS.KMSInvalidStateException", f"{KEY} is pending deletion."),
+            "its deletion is pending",
+        ),
+        (
+            {"S3_KMS_KEY_ID": KEY}, "x-amz-server-side-encryption",
+            (403, "AccessDenied", "User: me is not authorized to perform: kms:GenerateDataKey"),
+            "grant kms:GenerateDataKey and kms:Decrypt",
+        ),
+        (
+            {"S3_KMS_KEY_ID": KEY, "S3_OBJECT_TAGS": "a=1"}, "x-amz-server-side-encryption",
+            DENIED, "without S3_KMS_KEY_ID the bucket takes the object",
+        ),
+        (
+            {"S3_OBJECT_TAGS": "a=1", "S3_KMS_KEY_ID": KEY}, "x-amz-tagging", DENIED,
+            "grant s3:PutObjectTagging",
+        ),
+        (
+            {"S3_OBJECT_TAGS": "a=1"}, "x-amz-tagging",
+            (403, "AccessDenied", "User: me is not authorized to perform: s3:PutObjectTagging"),
+            "grant s3:PutObjectTagging",
+        ),
+        (
+            {"S3_OBJECT_TAGS": "a=1"}, "x-amz-tagging",
+            (400, "InvalidTag", "The TagValue you have provided is invalid"),
+            "change S3_OBJECT_TAGS",
+        ),
+        (
+            {"S3_STORAGE_CLASS": "ONEZONE_IA"}, "x-amz-storage-class",
+            (400, "InvalidStorageClass", "The storage class you specified is not valid"),
+            "set S3_STORAGE_CLASS to a class that the bucket has",
+        ),
+        (
+            {"S3_STORAGE_CLASS": "ONEZONE_IA", "S3_OBJECT_TAGS": "a=1"}, "authorization", DENIED,
+            "also those that S3_OBJECT_TAGS, S3_STORAGE_CLASS want",
+        ),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_told_with_what_to_do(settings, field, answer, told, checked, s3, bucket):
+    s3.refuse(header(field, answer))
+    code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url, **settings)
+    assert code == 1
+    (line,) = failures(lines)
+    assert answer[1] in line
+    assert told in line
+    assert bucket.keys() == [], "what was tried is removed again"
+
+
+def test_a_bucket_of_another_owner_is_told_and_nothing_is_written_there(checked, s3, bucket):
+    def owned_by_somebody_else(headers):
+        return DENIED if "x-amz-expected-bucket-owner" in headers else None
+
+    s3.refuse(owned_by_somebody_else)
+    code, lines = checked(
+        AWS_ENDPOINT_URL_S3=s3.url, S3_EXPECTED_BUCKET_OWNER="999999999999",
+        S3_OBJECT_TAGS="a=1", S3_KMS_KEY_ID=KEY,
+    )  # fmt: skip
+    assert code == 1
+    (line,) = failures(lines)
+    assert "belongs to another account than S3_EXPECTED_BUCKET_OWNER=999999999999" in line
+    puts = s3.attempts("PUT", prefix="")
+    assert puts
+    assert {attempt.outcome for attempt in puts} == {"AccessDenied"}
+
+
+def test_a_store_that_takes_a_key_and_does_not_use_it_fails_the_check(checked, s3):
+    s3.strip("x-amz-server-side-encryption", "x-amz-tagging")
+    code, lines = checked(
+        AWS_ENDPOINT_URL_S3=s3.url, S3_KMS_KEY_ID=KEY, S3_STORAGE_CLASS="STANDARD_IA",
+        S3_OBJECT_TAGS="a=1",
+    )  # fmt: skip
+    assert code == 1
+    (line,) = failures(lines)
+    assert "asked for S3_KMS_KEY_ID, found no encryption" in line
+    assert any(line.startswith("warn bucket: the store does not tell of S3_OB") for line in lines)
+    assert "ok   bucket: it is as asked: S3_STORAGE_CLASS" in lines
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("refuse", "name who asks in the trust policy of S3_ROLE_ARN"),
+        ("reset", "let the server reach STS over HTTPS"),
+    ],
+)
+def test_a_role_that_can_not_be_assumed_is_told_with_what_to_do(fault, told, checked, sts):
+    sts.fault = fault
+    code, lines = checked(S3_ROLE_ARN=ROLE, AWS_ENDPOINT_URL_STS=sts.url)
+    assert code == 1
+    (line,) = failures(lines)
+    assert line.startswith("FAIL role: ")
+    assert ROLE in line
+    assert told in line
+
+
+def test_an_sts_that_is_not_there_is_told(checked):
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    code, lines = checked(S3_ROLE_ARN=ROLE, AWS_ENDPOINT_URL_STS=nowhere)
+    assert code == 1
+    (line,) = failures(lines)
+    assert "let the server reach STS over HTTPS" in line
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_role_whose_trust_policy_names_somebody_else_is_refused_by_moto(
+    trusted, checked, moto, bucket
+):
+    identity = iam.user_and_role(moto, "tenant-7", trusted=trusted)
+    with iam.enforced(moto):
+        code, lines = checked(
+            **identity.environ, S3_ROLE_ARN=identity.role_arn, S3_ROLE_EXTERNAL_ID="tenant-7",
+            AWS_ENDPOINT_URL_STS=moto.url,
+        )  # fmt: skip
+    assert code == (0 if trusted else 1), lines
+    assert [line.startswith("FAIL role: ") for line in failures(lines)] == [True] * (not trusted)
+    assert bucket.keys() == []
+
+
+def test_a_role_that_may_not_write_is_refused_by_moto_and_told(checked, moto):
+    identity = iam.user_and_role(moto, "tenant-7", role_may="s3:GetObject")
+    with iam.enforced(moto):
+        code, lines = checked(
+            **identity.environ, S3_ROLE_ARN=identity.role_arn, S3_ROLE_EXTERNAL_ID="tenant-7",
+            AWS_ENDPOINT_URL_STS=moto.url,
+        )  # fmt: skip
+    assert code == 1
+    (line,) = failures(lines)
+    assert "the role's rights" in line

@@ -1,0 +1,122 @@
+"""A token service of the tests' own: STS's protocol, with lifetimes and faults that moto lacks.
+
+    sts.lifetime_seconds = 6      of the credentials that are given from now on
+    sts.fault = "hang"            "refuse" (AccessDenied), "500", "throttle", "hang", "reset"
+
+Each call gives other keys, so that a request tells whose it was: ``ASIATEST<n>…``.
+"""
+
+import socket
+import struct
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+from urllib.parse import parse_qs
+
+_ERRORS = {
+    "refuse": (403, "AccessDenied", "User: me is not authorized to perform: sts:AssumeRole"),
+    "500": (500, "InternalFailure", "We are sorry."),
+    "throttle": (400, "Throttling", "Rate exceeded"),
+}
+
+_ANSWER = """\
+<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult>
+<Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>
+<SessionToken>token-{key}</SessionToken><Expiration>{end}</Expiration></Credentials>
+<AssumedRoleUser><AssumedRoleId>AROATEST:{session}</AssumedRoleId>
+<Arn>arn:aws:sts::123456789012:assumed-role/test/{session}</Arn></AssumedRoleUser>
+</AssumeRoleResult><ResponseMetadata><RequestId>0</RequestId></ResponseMetadata>
+</AssumeRoleResponse>"""
+
+_ERROR = """\
+<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>
+<Code>{code}</Code><Message>{message}</Message></Error><RequestId>0</RequestId></ErrorResponse>"""
+
+
+class Sts:
+    """The service, in threads of the test's process."""
+
+    def __init__(self) -> None:
+        self.lifetime_seconds = 3600.0
+        self.fault = ""
+        self.calls: list[dict[str, str]] = []  # the parameters of each
+        self.given: list[str] = []  # access keys, in order
+        self.release = threading.Event()
+        self.lock = threading.Lock()
+        self._server = _HTTPServer(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def heal(self) -> None:
+        """Answer again, also those that hang."""
+        self.fault = ""
+        self.release.set()
+        self.release = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.heal()
+        self._server.shutdown()
+        self._thread.join(timeout=20)
+        self._server.server_close()
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = False
+
+    def __init__(self, sts: Sts) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.sts = sts
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is what these tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _HTTPServer  # HTTP/1.0: a connection for each call, so that none outlives a test
+
+    def do_POST(self) -> None:
+        sts = self.server.sts
+        asked = {k: v[0] for k, v in parse_qs(self._body().decode()).items()}
+        with sts.lock:
+            sts.calls.append(asked)
+            fault, release = sts.fault, sts.release
+        if fault == "reset":
+            linger = struct.pack("ii", 1, 0)  # closing now sends a reset
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+            return
+        if fault == "hang":
+            release.wait(timeout=120)
+        if fault in _ERRORS:
+            status, code, message = _ERRORS[fault]
+            self._answer(status, _ERROR.format(code=code, message=message))
+            return
+        end = datetime.now(UTC) + timedelta(seconds=sts.lifetime_seconds)
+        with sts.lock:
+            key = f"ASIATEST{len(sts.given) + 1:012}"
+            sts.given.append(key)
+        text = _ANSWER.format(
+            key=key, end=f"{end:%Y-%m-%dT%H:%M:%S.%f}Z", session=asked["RoleSessionName"]
+        )
+        self._answer(200, text)
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _answer(self, status: int, text: str) -> None:
+        self.send_response_only(status)
+        self.send_header("Content-Type", "text/xml")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""

@@ -5,12 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= estat-ingest:latest
+# docker, podman or buildah
+CONTAINER ?= docker
+# the registry in IMAGE, where that is one of ECR
+ECR = $(shell echo '$(IMAGE)' | sed -nE 's,^([0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?)/.+,\1,p')
 PORT ?= 8080
 # most tests wait for a server most of the time
 PARALLEL ?= --numprocesses=2 --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test lint check soak fuzz bench picture docs build push clean
+.PHONY: help run-local test lint check soak fuzz bench picture docs build push pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +54,7 @@ lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/cfn-lint conf/ecs/estat.yaml
+	$(BIN)/hadolint Dockerfile
 
 check: lint test ## what CI runs
 
@@ -71,11 +76,28 @@ docs: $(VENV)/.installed ## write the generated references, and the tables of do
 	$(BIN)/python conf/grafana/dashboard.py
 	$(BIN)/python -m bench.plan_page docs/scaling.md
 
-build: ## build the container image
-	docker build --tag $(IMAGE) .
+build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=…@sha256:…
+	$(CONTAINER) build $(if $(filter docker,$(notdir $(CONTAINER))),,--format docker) \
+	 --build-arg VERSION=$(shell sed -n 's/__version__ = "\(.*\)"/\1/p' estat/__init__.py) \
+	 --build-arg REVISION=$(or $(shell git rev-parse HEAD 2>/dev/null),unknown) \
+	 $(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE=$(BUILD_IMAGE)) \
+	 $(if $(RUNTIME_IMAGE),--build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE)) \
+	 $(BUILD_FLAGS) --tag $(IMAGE) .
 
-push: ## push the image; IMAGE=<account>.dkr.ecr.<region>.amazonaws.com/estat-ingest:<tag>
-	docker push $(IMAGE)
+push: ## push the image to ECR; IMAGE=<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>
+	@test -n "$(ECR)" || { echo "IMAGE=$(IMAGE) is not a name in ECR; it must be" \
+	 "<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>" >&2; exit 2; }
+	aws ecr get-login-password --region $(word 4,$(subst ., ,$(ECR))) \
+	 | $(CONTAINER) login --username AWS --password-stdin $(ECR)
+	$(CONTAINER) push $(IMAGE)
+
+pins: ## write the versions that the image is built with, the newest that setup.cfg allows
+	@$(PYTHON) -c 'import sys; sys.exit("the image has Python 3.11, so make it with PYTHON=python3.11" if sys.version_info[:2] != (3, 11) else 0)'
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet '.[schema]'
+	build/constraints/bin/python -m pip freeze --exclude estat-ingest > build/constraints/pins
+	{ sed '/^[^#]/,$$d' conf/image/constraints.txt; cat build/constraints/pins; } > build/constraints/new
+	mv build/constraints/new conf/image/constraints.txt && rm -rf build/constraints
 
 clean: ## remove what the other targets made, but not ./data
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -193,6 +193,10 @@ def when_ready(server: Any) -> None:
     )
     stop = _Stop(server)
     server.handle_term = server.handle_int = server.handle_quit = stop.begin
+    if signal.SIGTERM in signal.sigpending():  # it came before anybody could take it
+        on_exit(server)
+        sys.exit(0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _take_directory(current: Settings) -> Settings:

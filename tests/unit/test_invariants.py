@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"durability.md": "D", "dlq.md": "Q", "shutdown.md": "S"}
+PAGES = {"durability.md": "D", "dlq.md": "Q", "shutdown.md": "S", "image.md": "I"}
 
 _ITEM = re.compile(r"^- \*\*([A-Z]\d+)\*\* ", re.MULTILINE)
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")

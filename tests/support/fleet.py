@@ -17,7 +17,13 @@ from tests.support.server import BIN, STOCK, Server
 #: Several times what the balancer needs to find out that /ready is red: 2 checks.
 _CHECK_SECONDS, _DRAIN_DELAY_SECONDS = 0.1, 1.5
 assert _DRAIN_DELAY_SECONDS > 5 * FALL * _CHECK_SECONDS
-_DRAIN_DELAY = f"{_DRAIN_DELAY_SECONDS * 1000:.0f}ms"
+
+_DEFAULTS = {
+    "DRAIN_DELAY": f"{_DRAIN_DELAY_SECONDS * 1000:.0f}ms",
+    # a store that is slow because the machine is busy is not away
+    "S3_TIMEOUT": "20s",
+    "SHUTDOWN_TIMEOUT": "60s",
+}
 
 #: gunicorn's own worker waits for idle connections to end, so haproxy must keep none.
 _PURGE_DELAY = "0" if STOCK else "60s"
@@ -45,8 +51,7 @@ class Fleet:
         for name in (*NAMES, *spare):
             (directory / name).mkdir()
             self.servers[name] = Server(
-                directory / name,
-                {"DRAIN_DELAY": _DRAIN_DELAY} | settings | {"INSTANCE_ID": name},
+                directory / name, _DEFAULTS | settings | {"INSTANCE_ID": name}
             )
         ports = {name: server.port for name, server in self.servers.items()}
         self.balancer = Haproxy(directory, ports, check_seconds, _PURGE_DELAY)

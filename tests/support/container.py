@@ -98,12 +98,16 @@ class Container(Server):
         os.kill(self.first_pid(), number)
 
     def holds_back(self, number: int) -> bool:
-        """Tell whether process 1 has blocked a signal."""
+        """Tell whether the server, as process 1, has blocked a signal.
+
+        unshare's own child blocks SIGTERM too, until it becomes the command.
+        """
         for pid in super().worker_pids():
             status = dict(
                 line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
             )
-            return bool(int(status["SigBlk"], 16) & 1 << number - 1)
+            blocked = int(status["SigBlk"], 16) & 1 << number - 1
+            return bool(blocked) and status["Name"].strip().startswith("python")
         return False
 
     def _command(self, command: Any) -> list[str]:

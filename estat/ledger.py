@@ -56,9 +56,14 @@ class Ledger:
         self.correct(events, files, size_bytes)
 
     def disown(self, events: int, files: int, size_bytes: int) -> None:
-        """Take back what was adopted and then stored by the earlier life itself."""
+        """Take back what was adopted and then stored by the earlier life itself, if anything.
+
+        It is done once in the life of a server, and noted in the same change: a worker that
+        is killed here either leaves it to the next one, or has done it.
+        """
         self._change(
             {
+                metrics.LED: 1,
                 metrics.ADOPTED: -events,
                 metrics.DLQ_EVENTS: -events,
                 metrics.DLQ_FILES: -files,

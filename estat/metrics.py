@@ -167,6 +167,8 @@ IN_DOUBT = _counter(
 
 #: Pending events of dead processes, in signed changes; told as part of PENDING.
 ORPHANED = _hidden("events_orphaned")
+#: Whether this worker was the first of its server to lead, and has disowned what it had to.
+LED = _hidden("dlq_led")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.
 EXPOSED_BYTES = _internal("exposed_bytes")
 #: When the oldest batch in the DLQ was opened, in unix seconds; written by the retrier.

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _SETTLED_SECONDS = 10.0  # a writer enters its file into the books well within this
 _LOOK_SECONDS = 5.0  # how often a DLQ that the books call empty is looked at all the same
+_NOTHING = Totals(0, 0, 0)
 
 
 class Recount:
@@ -30,6 +31,7 @@ class Recount:
         self._ledger = ledger
         self._page = page
         self._threads = threads
+        self._led = False
         self._look_at = 0.0
         self._mismatch: tuple[Totals, Totals] | None = None
 
@@ -63,17 +65,25 @@ class Recount:
         that we lead, none does. Before a worker of ours first leads, only ``drop_oldest``
         removes files, so nothing else has taken what was there at the start and is not now.
         """
-        if self._page.led:
+        if self._led:
             return
-        at, adopted = self._page.adopted
-        left = self._threads.run(self._dlq.walk, time.time() - at)
-        gone = _difference(Totals(*adopted), left)
         rows = [row.read() for row in self._page.used_rows()]
-        dropped = sum(row[cell] for row in rows for cell in metrics.DROPPED.values())
-        if gone.files > 0 and not dropped:
+        if not any(row[metrics.LED] for row in rows):
+            dropped = sum(row[cell] for row in rows for cell in metrics.DROPPED.values())
+            gone = _NOTHING if dropped else self._gone()
             self._ledger.disown(gone.events, gone.files, gone.size_bytes)
-            log.info("dlq_disowned", extra={"files": gone.files, "events": gone.events})
-        self._page.led = True
+            if gone.files:
+                log.info("dlq_disowned", extra={"files": gone.files, "events": gone.events})
+        self._led = True
+
+    def _gone(self) -> Totals:
+        """Return what was counted at the start and is not there now."""
+        at, counted = self._page.adopted
+        adopted = Totals(*counted)
+        if not adopted.files:
+            return _NOTHING
+        gone = _difference(adopted, self._threads.run(self._dlq.walk, time.time() - at))
+        return gone if gone.files > 0 else _NOTHING
 
     def booked_empty(self, booked: Totals) -> None:
         """Look, now and then, for files that the books do not know."""

@@ -107,15 +107,6 @@ class SharedPage:
     def state(self, value: int) -> None:
         self._flag[0] = value
 
-    @property
-    def led(self) -> bool:
-        """Whether a worker of this server has led."""
-        return bool(self._flag[1])
-
-    @led.setter
-    def led(self, value: bool) -> None:
-        self._flag[1] = value
-
     def used_rows(self) -> list[Row]:
         """Return the rows that were ever written to."""
         return [row for row in self.rows if row.cells[0]]

@@ -9,6 +9,7 @@ from estat import ledger, metrics
 from estat.ledger import Ledger
 from estat.metrics import Metrics
 from estat.shared import Row
+from tests.unit.mortal_row import Cells, Killed
 
 CONTRACT = """
 http_requests_total http_requests_accepted_total http_requests_rejected_queue_full_total
@@ -47,25 +48,6 @@ def test_every_move_keeps_the_accounting_closed(page):
     assert ledger.terms(page) == ledger.Terms(
         accepted=100, adopted=7, stored=70, pending=0, in_dlq=6, handed_over=4, dropped=27
     )
-
-
-class Killed(Exception):
-    """The writer is gone."""
-
-
-class Cells(list):
-    """The cells of a row whose writer is killed after so many writes."""
-
-    writes_left = 0
-
-    def __setitem__(self, index, value):
-        if not self.writes_left:
-            raise Killed
-        self.writes_left -= 1
-        super().__setitem__(index, value)
-
-    def tolist(self):
-        return list(self)
 
 
 def test_a_move_that_a_kill_cuts_short_has_happened_whole_or_not_at_all(page):

@@ -1,5 +1,7 @@
 """The books are corrected by what surely lies in the DLQ."""
 
+import contextlib
+import itertools
 import os
 import time
 
@@ -11,7 +13,9 @@ from estat.ledger import Ledger
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.recount import Recount
+from estat.shared import Row
 from tests.unit.batches import batch
+from tests.unit.mortal_row import Cells, Killed
 
 
 class Books:
@@ -86,6 +90,29 @@ def test_what_an_earlier_life_stored_after_it_was_counted_is_not_adopted(books):
     assert books.terms.lost == 0
     assert books.terms.adopted == books.terms.in_dlq == second.events
     assert books.recount.booked() == books.dlq.walk()
+
+
+def test_a_leader_that_is_killed_while_it_disowns_leaves_it_to_the_next_or_has_done_it(tmp_path):
+    left = set()
+    for writes in itertools.count():
+        books = Books(tmp_path / str(writes))
+        first, second = counted_at_the_start(books, 2)
+        os.unlink(first.path)
+        books.page.rows[2] = row = Row(cells := Cells(books.page.rows[2].cells.tolist()))
+        leader = Recount(books.dlq, Ledger(Metrics(row)), books.page, Offload(1))
+        cells.writes_left = writes
+        with contextlib.suppress(Killed):
+            leader.first_led()
+        done = cells.writes_left > 0
+        cells.writes_left = 100
+        Ledger(Metrics(row)).orphan()  # as the arbiter does when a worker has died
+        left.add(books.terms.in_dlq)
+        books.recount.first_led()
+        assert books.terms.lost == 0
+        assert books.terms.adopted == books.terms.in_dlq == second.events
+        if done:
+            break
+    assert left == {first.events + second.events, second.events}, "killed before and after"
 
 
 def test_a_file_that_vanishes_once_we_lead_stays_visible_as_lost(books):

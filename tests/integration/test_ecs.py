@@ -161,6 +161,7 @@ def full(cloud: Cloud) -> Stack:
         SettingsFileArn="arn:aws:s3:::acme-conf/estat/prod.env", AlarmEmail="ops@example.com",
         WriteKeysSecretArn=f"arn:aws:secretsmanager:{REGION}:123456789012:secret:keys",
         MetricsSecurityGroup=groups[0]["GroupId"],
+        TaskPolicyArn="arn:aws:iam::123456789012:policy/tagging",
     )  # fmt: skip
 
 
@@ -535,6 +536,13 @@ def test_the_tasks_role_may_do_what_the_server_does_and_nothing_else(cloud, tmp_
         (right, place) for right, place in granted_rights(stack)
         if not any(right == each and key.startswith(place) for each, key in used)
     ] == []  # fmt: skip
+
+
+def test_the_tasks_role_gets_the_operators_own_policy_if_there_is_one(ephemeral, full):
+    # in the template: moto's CloudFormation attaches none
+    assert "ManagedPolicyArns" not in ephemeral.resources["TaskRole"]
+    given = full.template.given["TaskPolicyArn"]
+    assert full.resources["TaskRole"]["ManagedPolicyArns"] == [given]
 
 
 def test_a_replay_goes_on_where_s3_answers_403_for_a_key_that_is_not_there(serve, s3, bucket):

@@ -1,6 +1,6 @@
 """The upper bound of a worker's memory: the one line of docs/tuning.md, in bytes."""
 
-from estat.config import Settings
+from estat.settings import Settings
 
 
 def worker_bytes(

@@ -17,13 +17,13 @@ from estat.batch import OpenBatch
 from estat.batcher import Batcher
 from estat.buffer import Buffer, Submission
 from estat.capacity import Capacity
-from estat.config import Settings
 from estat.errors import DiskError
 from estat.journal import Journals
 from estat.journal_file import Header
 from estat.ledger import Ledger
 from estat.offload import Offload
 from estat.sealer import Sealer
+from estat.settings import Settings
 
 #: A partition can only change on a quarter of an hour: no time zone is offset by less.
 _PARTITION_SECONDS = 900

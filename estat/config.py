@@ -1,416 +1,18 @@
-"""Settings: each is declared once here, with its default, its bounds and one sentence.
+"""Reads the settings from the environment and a ``.env`` file, and checks them.
 
-``load`` reads the environment and a ``.env`` file in the working directory (the
-environment wins), checks everything, and tells all problems together. The
-reference page and the example file are generated from the declarations (see
-``reference``). ``os.environ`` is read in this module alone.
+The file lies in the working directory; the environment wins. All problems are
+told together. ``os.environ`` is read in this module alone.
 """
 
 import os
-import re
-import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
-from typing import Literal as L  # noqa: N817 - the declarations read better short
-from zoneinfo import ZoneInfo
+from collections.abc import Mapping
+from typing import Any
 
 from dotenv import dotenv_values
 
-from estat import bucket_values, cors, values, write_keys
+from estat import contradictions
 from estat.errors import SettingsError
-from estat.schema import Schema
-from estat.write_keys import WriteKey
-
-
-class Declaration(NamedTuple):
-    """What is known of a setting besides its type."""
-
-    parse: Callable[[str], Any]
-    default: str | None  # None: required
-    valid: str
-    doc: str
-    group: str
-    secret: bool
-    computed: Callable[[], str]  # the default where that depends on the host
-
-
-def _default_instance() -> str:
-    cleaned = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:48]
-    return cleaned or "instance"
-
-
-def _setting(
-    parse: Callable[[str], Any],
-    default: str | None,
-    valid: str,
-    doc: str,
-    group: str,
-    *,
-    secret: bool = False,
-    computed: Callable[[], str] = str,
-) -> Any:
-    declaration = Declaration(parse, default, valid, doc, group, secret, computed)
-    return field(metadata={"declaration": declaration})
-
-
-def _seconds(default: str, low: str, high: str, doc: str, group: str) -> Any:
-    parse = values.between(values.duration, values.duration(low), values.duration(high))
-    return _setting(
-        parse, default, f"a duration from {low} to {high}, as 120s, 24h or 500ms", doc, group
-    )
-
-
-def _bytes(default: str, low: str, high: str, doc: str, group: str) -> Any:
-    parse = values.between(values.size, values.size(low), values.size(high))
-    return _setting(
-        parse, default, f"a size from {low} to {high}, as 16384, 8MiB or 18GB", doc, group
-    )
-
-
-def _count(default: str, low: int, high: int, doc: str, group: str) -> Any:
-    parse = values.between(values.whole, low, high)
-    return _setting(parse, default, f"a whole number from {low} to {high}", doc, group)
-
-
-def _schema(text: str) -> Schema:
-    """Read a schema's file now: a worker that starts later must not find another."""
-    path = os.path.abspath(text)
-    try:
-        return Schema(path)
-    except ValueError as exc:
-        problem = f"EVENT_SCHEMA={text!r} is not valid: {exc}"
-        raise SettingsError([problem]) from exc
-
-
-STORE, HTTP, QUEUE, UPLOAD, DLQ, STOP, CLIENT, LOG = (
-    "Where events go",
-    "HTTP",
-    "Queue and batches",
-    "Uploads",
-    "Dead letter queue",
-    "Shutdown",
-    "Clients and privacy",
-    "Logs and identity",
-)
-
-#: Header fields in which proxies tell addresses.
-_WITH_ADDRESSES = {
-    "x-forwarded-for", "forwarded", "cloudfront-viewer-address", "x-real-ip", "x-client-ip",
-    "x-original-forwarded-for", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip",
-    "cf-connecting-ipv6", "fastly-client-ip", "x-envoy-external-address", "x-azure-clientip",
-    "x-appengine-user-ip",
-}  # fmt: skip
-
-Durability = L["memory", "journal", "fsync"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All settings, parsed: durations in seconds, sizes in bytes."""
-
-    raw_bucket: str = _setting(
-        values.bucket,
-        None,
-        "an S3 bucket's name, or file:DIR for a local directory",
-        "The bucket that events are stored in; `file:DIR` stores the same keys under DIR.",
-        STORE,
-    )
-    raw_prefix: str = _setting(
-        values.prefix,
-        "raw",
-        "letters, digits and -_.=!*'() in parts joined by /",
-        "What every object's key begins with.",
-        STORE,
-    )
-    dlq_prefix: str = _setting(
-        values.prefix,
-        "raw_dlq",
-        "letters, digits and -_.=!*'() in parts joined by /",
-        "Where files that can't be read go, for a person to look at; never RAW_PREFIX.",
-        STORE,
-    )
-    aws_region: str = _setting(
-        values.pattern(re.compile(r"[a-z0-9-]*")),
-        "",
-        "a region's name, as eu-central-1",
-        "The bucket's region; empty: as boto3 finds it.",
-        STORE,
-    )
-    s3_kms_key_id: str = _setting(
-        bucket_values.kms_key,
-        "",
-        "a key id, alias/NAME, or the ARN of a key or an alias",
-        "The KMS key that objects are encrypted with (SSE-KMS, with a bucket key); empty: as the "
-        "bucket does by default.",
-        STORE,
-    )
-    s3_storage_class: str = _setting(
-        bucket_values.storage_class,
-        "",
-        f"{', '.join(bucket_values.STORAGE_CLASSES[:-1])} or {bucket_values.STORAGE_CLASSES[-1]}; "
-        "objects of other classes can't be read at once",
-        "The storage class of objects; empty: STANDARD.",
-        STORE,
-    )
-    s3_object_tags: tuple[str, ...] = _setting(
-        bucket_values.tags,
-        "",
-        "at most 10 tags as key=value,key2=value2; keys of 128 and values of 256 characters at "
-        "most, of letters, digits, spaces and +-=._:/@; each key once, none that begins with aws:",
-        "Tags of every object, as `team=web,retention=1y`.",
-        STORE,
-    )
-    s3_expected_bucket_owner: str = _setting(
-        values.pattern(bucket_values.OWNER),
-        "",
-        "the 12 digits of an AWS account",
-        "The account that the bucket must belong to, or every request is refused; empty: any.",
-        STORE,
-    )
-    s3_role_arn: str = _setting(
-        values.pattern(bucket_values.ROLE),
-        "",
-        "a role's ARN, as arn:aws:iam::123456789012:role/NAME",
-        "A role to assume for the bucket; empty: the credentials as boto3 finds them.",
-        STORE,
-    )
-    s3_role_external_id: str = _setting(
-        values.pattern(bucket_values.EXTERNAL_ID),
-        "",
-        "2 to 1,224 letters, digits and _+=,.@:/-",
-        "The external id that the role's trust policy asks for.",
-        STORE,
-    )
-    partition_tz: ZoneInfo = _setting(  # noqa: RUF009 - a field, made by a helper
-        values.zone,
-        "UTC",
-        "a name from the tz database, as UTC or Asia/Seoul",
-        "The time zone of the dt= and hr= partitions.",
-        STORE,
-    )
-
-    http_addr: str = _setting(
-        values.address,
-        ":8080",
-        "HOST:PORT or :PORT",
-        "The address to listen on.",
-        HTTP,
-    )
-    web_concurrency: int = _count("1", 1, 64, "Worker processes.", HTTP)
-    max_body_size: int = _bytes("16384", "64", "16MiB", "The largest single event.", HTTP)
-    max_batch_body_size: int = _bytes("1MiB", "64", "64MiB", "The largest request body.", HTTP)
-    max_batch_events: int = _count("1000", 1, 100_000, "Events in one request, at most.", HTTP)
-    read_timeout: float = _seconds(
-        "8s",
-        "100ms",
-        "10m",
-        "How long a request's head may take to arrive, and each 64 KiB of its body.",
-        HTTP,
-    )
-    keepalive: float = _seconds(
-        "75s",
-        "1s",
-        "1h",
-        "How long an idle connection stays open; above the idle timeout of the balancer in front.",
-        HTTP,
-    )
-
-    durability: str = _setting(
-        values.choice(Durability),
-        "journal",
-        "memory, journal or fsync",
-        "What an acknowledgement survives: `memory` a failing store and a stop, `journal` also "
-        "the death of any process, `fsync` also a power failure.",
-        QUEUE,
-    )
-    channel_size: int = _count("4000", 1, 10_000_000, "Events that may wait in the queue.", QUEUE)
-    queue_bytes: int = _bytes("16MiB", "1KiB", "4GiB", "Bytes that may wait in the queue.", QUEUE)
-    batch_size: int = _count("5000", 1, 1_000_000, "Events in a batch, at most.", QUEUE)
-    batch_bytes: int = _bytes(
-        "8MiB", "1KiB", "256MiB", "Uncompressed bytes in a batch, at most.", QUEUE
-    )
-    flush_interval: float = _seconds(
-        "120s", "10ms", "1h", "The age at which a batch is closed.", QUEUE
-    )
-
-    upload_queue: int = _count(
-        "4", 1, 1000, "Closed batches that may wait for an uploader.", UPLOAD
-    )
-    upload_concurrency: int = _count("4", 1, 64, "Uploads at a time.", UPLOAD)
-    s3_timeout: float = _seconds("3s", "10ms", "5m", "The deadline of one attempt.", UPLOAD)
-    s3_app_retries: int = _count(
-        "2", 0, 20, "Attempts after the first, before a batch goes to the DLQ.", UPLOAD
-    )
-    s3_conditional_put: bool = _setting(
-        values.flag,
-        "true",
-        "true or false",
-        "Send `If-None-Match: *`, so that no object is ever replaced.",
-        UPLOAD,
-    )
-
-    dlq_dir: str = _setting(
-        os.path.abspath,
-        "/tmp/dlq",  # noqa: S108 - the established default
-        "a directory",
-        "The directory of the dead letter queue.",
-        DLQ,
-    )
-    dlq_max_age: float = _seconds(
-        "24h", "1s", "3650d", "The age from which a file is retried last and rarely.", DLQ
-    )
-    dlq_max_size_bytes: int = _bytes(
-        "18GB", "4KiB", "1000TiB", "The largest size of the dead letter queue.", DLQ
-    )
-    dlq_overflow: str = _setting(
-        values.choice(L["reject", "drop_oldest"]),
-        "reject",
-        "reject or drop_oldest",
-        "When the DLQ is full: refuse new events, or delete the oldest files.",
-        DLQ,
-    )
-    dlq_shared: bool = _setting(
-        values.flag,
-        "false",
-        "true or false",
-        "Whether several hosts share DLQ_DIR: each then keeps to a directory of its own in it, "
-        "and takes over those of dead ones.",
-        DLQ,
-    )
-    fallback_bucket: str = _setting(
-        values.bucket,
-        "",
-        "an S3 bucket's name, or file:DIR for a local directory",
-        "Where a stop hands over what it could not store; empty: it stays in DLQ_DIR.",
-        STOP,
-    )
-
-    shutdown_timeout: float = _seconds(
-        "25s", "1s", "1h", "How long a stop may take in all, DRAIN_DELAY included.", STOP
-    )
-    drain_delay: float = _seconds(
-        "0s", "0s", "10m", "How long to go on serving with /ready red before a stop begins.", STOP
-    )
-
-    trusted_proxies: int | tuple[values.Network, ...] = _setting(
-        values.proxies,
-        "1",
-        "a number of proxies, or networks such as 10.0.0.0/8,fd00::/8",
-        "The proxies in front: how many of them, or their networks.",
-        CLIENT,
-    )
-    client_ip_header: str = _setting(
-        values.choice(L["auto", "x-forwarded-for", "forwarded", "cloudfront-viewer-address"]),
-        "auto",
-        "auto, x-forwarded-for, forwarded or cloudfront-viewer-address",
-        "The header field in which the proxies in front tell the client's address, no other "
-        "counts; auto: X-Forwarded-For, or without it Forwarded.",
-        CLIENT,
-    )
-    ip_mode: str = _setting(
-        values.choice(L["full", "truncate", "hash", "drop"]),
-        "full",
-        "full, truncate, hash or drop",
-        "What is stored of the client's address: all of it, its /24 or /48, 32 hexadecimal "
-        "digits that depend on IP_HASH_KEY, or nothing.",
-        CLIENT,
-    )
-    ip_hash_key: str = _setting(
-        values.hash_key,
-        "",
-        "at least 16 characters",
-        "The key of IP_MODE=hash: the same key gives the same digits for an address.",
-        CLIENT,
-        secret=True,
-    )
-    capture_headers: tuple[str, ...] = _setting(
-        values.header_names,
-        "",
-        "at most 20 names of header fields (letters, digits, hyphens) with commas between; none "
-        "of a credential, which is never stored (authorization, proxy-authorization, x-write-key), "
-        "and none that is a name in the record (id, ts, ip, body)",
-        "Header fields to store with each event, as `referer,cookie`; each under its name in lower "
-        "case with `_` for `-`.",
-        CLIENT,
-    )
-    allowed_origins: tuple[str, ...] = _setting(
-        cors.parse,
-        "*",
-        "*, or origins separated by commas, as https://example.com,http://localhost:3000: "
-        "scheme://host or scheme://host:port, without a path or a slash at the end",
-        "The origins whose pages may read answers, with credentials too; `*`: every page may, "
-        "without credentials.",
-        CLIENT,
-    )
-    write_keys: tuple[WriteKey, ...] = _setting(
-        write_keys.parse,
-        "",
-        f"up to {write_keys.MAX_KEYS} different keys separated by commas, each key or name:key; "
-        "a key has letters, digits and ._~+/- with = only at its end, a name letters, digits and "
-        "_.-; an unnamed key is called key and its place, as key1",
-        "The keys with which events are taken; empty: everyone may send.",
-        CLIENT,
-        secret=True,
-    )
-    capture_write_key_name: bool = _setting(
-        values.flag,
-        "false",
-        "true or false",
-        "Whether the name of the write key is stored with each event, as `write_key`.",
-        CLIENT,
-    )
-    event_schema: Schema | L[""] = _setting(  # noqa: RUF009 - a field, made by a helper
-        _schema,
-        "",
-        "a file with a JSON Schema",
-        "A JSON Schema that every event must match; empty: any JSON object is an event.",
-        CLIENT,
-    )
-    event_format: str = _setting(
-        values.choice(L["json", "raw"]),
-        "json",
-        "json or raw",
-        "What an event is: a JSON object; or any text, one event a request, stored as a string "
-        "with whole seconds and the cookies, as older downstream jobs read it.",
-        CLIENT,
-    )
-    metrics_addr: str = _setting(
-        values.address,
-        "",
-        "HOST:PORT or :PORT",
-        "A second address to listen on, for /metrics and /openapi.json, which are then there only; "
-        "empty: they are at HTTP_ADDR.",
-        CLIENT,
-    )
-
-    instance_id: str = _setting(
-        values.pattern(values.INSTANCE),
-        "",
-        "letters, digits, . and -, 48 at most",
-        "This server's name in object keys; empty: the host's name.",
-        LOG,
-        computed=_default_instance,
-    )
-    log_level: str = _setting(
-        values.choice(L["debug", "info", "warning", "error"]),
-        "info",
-        "debug, info, warning or error",
-        "The least severe lines to log.",
-        LOG,
-    )
-    log_format: str = _setting(
-        values.choice(L["json", "console"]),
-        "json",
-        "json or console",
-        "One JSON object a line, or lines for people.",
-        LOG,
-    )
-
-
-def declarations() -> dict[str, Declaration]:
-    """Return every setting's declaration by the name of its variable, in order."""
-    return {f.name.upper(): f.metadata["declaration"] for f in fields(Settings)}
+from estat.settings import Declaration, Settings, declarations
 
 
 def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Settings:
@@ -420,10 +22,7 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
     environment, where boto3 looks for them. Raises SettingsError with every
     problem found.
     """
-    try:
-        from_file = {n: value for n, value in dotenv_values(env_file).items() if value is not None}
-    except (OSError, UnicodeError) as exc:
-        raise SettingsError([f"{env_file} can't be read: {exc}"]) from exc
+    from_file = _read(env_file)
     if environ is None:
         for name, value in from_file.items():
             if name.startswith("AWS_"):
@@ -434,12 +33,12 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
     problems: list[str] = []
     for name, declared in declarations().items():
         try:
-            parsed[name.lower()] = _value(name, declared, given.get(name, "").strip())
+            parsed[name.lower()] = _value(name, declared, given)
         except SettingsError as exc:
             problems += exc.problems
     if not problems:
         settings = Settings(**parsed)
-        problems = _contradictions(settings)
+        problems = contradictions.find(settings)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -451,11 +50,8 @@ def http_addr(env_file: str = ".env") -> str:
     Raises SettingsError.
     """
     name = "HTTP_ADDR"
-    try:
-        given = os.environ.get(name, dotenv_values(env_file).get(name)) or ""
-    except (OSError, UnicodeError) as exc:
-        raise SettingsError([f"{env_file} can't be read: {exc}"]) from exc
-    address: str = _value(name, declarations()[name], given.strip())
+    given = {**_read(env_file), **os.environ}
+    address: str = _value(name, declarations()[name], given)
     return address
 
 
@@ -465,7 +61,25 @@ def replace_environment(given: Mapping[str, str]) -> None:
     os.environ.update({**dict.fromkeys(declarations(), ""), **given})
 
 
-def _value(name: str, declared: Declaration, text: str) -> Any:
+def effective(settings: Settings) -> dict[str, str]:
+    """Return every setting's value as text, secrets hidden, for the log line at start."""
+    return {
+        name: "(hidden)"
+        if declared.secret and getattr(settings, name.lower())
+        else settings.text(name)
+        for name, declared in declarations().items()
+    }
+
+
+def _read(env_file: str) -> dict[str, str]:
+    try:
+        return {n: value for n, value in dotenv_values(env_file).items() if value is not None}
+    except (OSError, UnicodeError) as exc:
+        raise SettingsError([f"{env_file} can't be read: {exc}"]) from exc
+
+
+def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:
+    text = given.get(name, "").strip()
     if not text:
         if declared.default is None:
             raise SettingsError([f"{name} is not set; it must be {declared.valid}"])
@@ -478,68 +92,3 @@ def _value(name: str, declared: Declaration, text: str) -> Any:
         shown = "(hidden)" if declared.secret else repr(text)
         problem = f"{name}={shown} is not valid; it must be {declared.valid}"
         raise SettingsError([problem]) from exc
-
-
-def _contradictions(s: Settings) -> list[str]:
-    """Find settings that are valid each by itself but not together."""
-    problems = []
-    if s.max_body_size > s.max_batch_body_size:
-        problems.append(
-            f"MAX_BODY_SIZE={s.max_body_size} is above MAX_BATCH_BODY_SIZE="
-            f"{s.max_batch_body_size}; no such event could be sent"
-        )
-    problems += [
-        f"DLQ_PREFIX={s.dlq_prefix!r} lies within {taken!r}, which RAW_PREFIX names; "
-        "unreadable files would mix with what readers expect there"
-        for taken in (s.raw_prefix, f"{s.raw_prefix}_streams")
-        if f"{s.dlq_prefix}/".startswith(f"{taken}/")
-    ]
-    if s.fallback_bucket == s.raw_bucket:
-        problems.append(
-            f"FALLBACK_BUCKET={s.fallback_bucket!r} is RAW_BUCKET; it must be another one"
-        )
-    problems += bucket_values.contradictions(
-        s.raw_bucket, s.aws_region, lambda name: _text(getattr(s, name.lower()))
-    )
-    if s.trusted_proxies == 0 and s.client_ip_header != "auto":
-        problems.append(
-            f"CLIENT_IP_HEADER={s.client_ip_header!r} counts only from a trusted proxy, and "
-            "TRUSTED_PROXIES=0 trusts none"
-        )
-    if s.ip_mode == "hash" and not s.ip_hash_key:
-        problems.append("IP_MODE='hash' needs IP_HASH_KEY; it must be at least 16 characters")
-    problems += [
-        f"CAPTURE_HEADERS={name!r} has client addresses in full, which IP_MODE={s.ip_mode!r} "
-        "is to keep out of what is stored"
-        for name in s.capture_headers
-        if s.ip_mode != "full" and name in _WITH_ADDRESSES
-    ]
-    private_port = s.metrics_addr.rpartition(":")[2]
-    if private_port in ("0", s.http_addr.rpartition(":")[2]):
-        problems.append(
-            f"METRICS_ADDR={s.metrics_addr!r} needs a port of its own, other than that of "
-            f"HTTP_ADDR={s.http_addr!r} and not 0: listeners are told apart by their ports"
-        )
-    if s.event_schema and s.event_format == "raw":
-        problems.append("EVENT_SCHEMA says what JSON is taken; EVENT_FORMAT='raw' takes any text")
-    if s.capture_write_key_name and not s.write_keys:
-        problems.append("CAPTURE_WRITE_KEY_NAME=true needs WRITE_KEYS; without, no key has a name")
-    if s.shutdown_timeout - s.drain_delay < 1:
-        problems.append(
-            f"DRAIN_DELAY={s.drain_delay:g}s leaves less than 1s of SHUTDOWN_TIMEOUT="
-            f"{s.shutdown_timeout:g}s to drain in"
-        )
-    return problems
-
-
-def effective(settings: Settings) -> dict[str, str]:
-    """Return every setting's value as text, secrets hidden, for the log line at start."""
-    shown = {}
-    for name, declared in declarations().items():
-        value = getattr(settings, name.lower())
-        shown[name] = "(hidden)" if declared.secret and value else _text(value)
-    return shown
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from estat import write_keys
-from estat.config import Settings
 from estat.cors import Cors, Fields
+from estat.settings import Settings
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

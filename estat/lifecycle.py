@@ -27,12 +27,12 @@ from typing import Any
 import gevent
 
 from estat import config, journal, ledger, log, metrics, mounts, recovery, stream_lock
-from estat.config import Settings
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, SettingsError
 from estat.ledger import Ledger
 from estat.metrics import Metrics
 from estat.server_directory import ServerDirectory
+from estat.settings import Settings
 from estat.shared import ARBITER, DRAINING, HURRYING, SharedPage
 
 logger = logging.getLogger(__name__)

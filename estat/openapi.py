@@ -8,10 +8,10 @@ answers; requests that gunicorn's parser refuses get gunicorn's pages.
 from itertools import groupby
 from typing import Any
 
-from estat.config import Settings
 from estat.errors import REFUSALS
 from estat.intake import MAX_ERRORS
 from estat.metrics import CONTENT_TYPE
+from estat.settings import Settings
 
 TITLE = "Estat Ingest"
 

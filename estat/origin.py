@@ -5,7 +5,7 @@ from typing import Any
 
 from estat import event, ip_mode
 from estat.clientip import ClientAddress
-from estat.config import Settings
+from estat.settings import Settings
 
 _ALWAYS = "user-agent"
 

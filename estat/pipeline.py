@@ -25,7 +25,6 @@ from estat.breaker import Breaker
 from estat.buffer import Buffer, Submission
 from estat.capacity import Capacity, DiskWatch
 from estat.collector import Collector, Stream
-from estat.config import Settings
 from estat.delivery import Delivery
 from estat.dlq import DeadLetterQueue
 from estat.encoder import gzip
@@ -40,6 +39,7 @@ from estat.recovery import Recovery
 from estat.retrier import Retrier
 from estat.sealer import Sealer
 from estat.server_directory import Lease
+from estat.settings import Settings
 from estat.shared import SERVING, SharedPage
 from estat.spool import Spool
 from estat.stores import Stores

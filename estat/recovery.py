@@ -17,7 +17,6 @@ from gevent.event import Event
 
 from estat import files, identity, journal, metrics, stream_lock
 from estat.capacity import Capacity
-from estat.config import Settings
 from estat.dlq import DeadLetterQueue, Totals
 from estat.dlq_file import pack
 from estat.errors import DiskError
@@ -28,6 +27,7 @@ from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.recount import Recount
 from estat.salvage import events_in, salvage
+from estat.settings import Settings
 from estat.shared import SharedPage
 from estat.stream_lock import StreamLock
 

@@ -22,7 +22,6 @@ from estat.backoff import full_jitter
 from estat.batch import crc32_of
 from estat.breaker import Breaker
 from estat.capacity import Capacity
-from estat.config import Settings
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
 from estat.errors import DiskError, ObjectRefused, StoreDenied, StoreError, Unreadable
@@ -32,6 +31,7 @@ from estat.log import Seldom
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.recount import Recount
+from estat.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from estat import identity, journal_file
 from estat.batch import Batch, crc32_of
-from estat.config import Settings
 from estat.encoder import gzip
 from estat.journal_file import Content, Header
+from estat.settings import Settings
 
 
 class Damage(NamedTuple):

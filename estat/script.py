@@ -13,7 +13,7 @@ from typing import NamedTuple
 import falcon
 import rjsmin
 
-from estat.config import Settings
+from estat.settings import Settings
 
 _CONTENT_TYPE = "text/javascript; charset=utf-8"
 _CACHE_CONTROL = "public, max-age=3600"

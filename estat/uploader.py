@@ -22,7 +22,6 @@ from estat.backoff import full_jitter
 from estat.batch import Batch
 from estat.breaker import Breaker
 from estat.capacity import Capacity
-from estat.config import Settings
 from estat.delivery import Delivery
 from estat.errors import DiskError, StoreError, StoreUnavailable
 from estat.journal import Journal, Journals
@@ -31,6 +30,7 @@ from estat.log import Seldom
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.salvage import salvage
+from estat.settings import Settings
 from estat.spool import Spool
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from estat.cli.audit_reader import Reader
 from estat.cli.audit_report import Report
 from estat.cli.audit_target import Target, TargetError
 from estat.cli.progress import ProgressBar
-from estat.config import Settings
 from estat.errors import DiskError, SettingsError, StoreError
+from estat.settings import Settings
 from estat.stores import Stores
 
 #: Requests at a time, at most: each is a thread and a connection.

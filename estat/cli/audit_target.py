@@ -10,7 +10,7 @@ import os
 from typing import NamedTuple
 
 from estat import identity
-from estat.config import Settings
+from estat.settings import Settings
 
 _S3, _FILE = "s3://", "file:"
 _PARTITION = "dt="

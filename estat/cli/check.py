@@ -15,10 +15,10 @@ from typing import Any
 from estat import config, identity, mounts
 from estat.batch import crc32_of
 from estat.cli import refusals
-from estat.config import Settings
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, ObjectExists, SettingsError, StoreDenied, StoreError
 from estat.server_directory import ServerDirectory
+from estat.settings import Settings
 from estat.stores import Store, Stores
 
 _BODY = b"written by estat check\n"

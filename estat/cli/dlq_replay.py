@@ -32,7 +32,6 @@ from estat.cli.dlq_files import (
     select_files,
 )
 from estat.cli.progress import ProgressBar
-from estat.config import Settings
 from estat.delivery import Delivery
 from estat.dlq import QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import (
@@ -44,6 +43,7 @@ from estat.errors import (
     Unreadable,
 )
 from estat.metrics import Metrics
+from estat.settings import Settings
 from estat.stores import Stores
 
 _CONCURRENCY = 4  # as the server's own replay

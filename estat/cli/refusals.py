@@ -6,8 +6,8 @@ the object is the one to look at. The expected owner is never left out of a writ
 """
 
 from estat.batch import crc32_of
-from estat.config import Settings
 from estat.errors import ASSUME_ROLE, StoreDenied, StoreError
+from estat.settings import Settings
 from estat.stores import Stores, without
 
 _GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"

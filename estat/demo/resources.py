@@ -7,8 +7,8 @@ from typing import Any
 import falcon
 
 from estat import ledger
-from estat.config import Settings
 from estat.encoder import gunzip
+from estat.settings import Settings
 from estat.shared import SharedPage
 from estat.stores.directory import DirectoryStore
 

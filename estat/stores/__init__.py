@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from estat.bucket_values import NAMES
-from estat.config import Settings
+from estat.settings import Settings
 from estat.stores.directory import DirectoryStore
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from estat.config import Settings
+from estat.settings import Settings
 
 #: Header fields that only these options send: an error that names one is about the settings.
 HEADERS = (

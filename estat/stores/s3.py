@@ -17,7 +17,6 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.handlers import add_expect_header
 
-from estat.config import Settings
 from estat.errors import (
     ObjectExists,
     ObjectRefused,
@@ -25,6 +24,7 @@ from estat.errors import (
     StoreError,
     StoreUnavailable,
 )
+from estat.settings import Settings
 from estat.stores import role
 from estat.stores.object_options import HEADERS, ObjectOptions
 

@@ -22,6 +22,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from estat import config
+from estat.settings import Settings
 from tests.conftest import need
 from tests.support.cloudformation import REGION, Template
 from tests.support.dlq_dir import dlq_files, dlq_paths
@@ -113,7 +114,7 @@ class Stack:
         return {each["name"]: each["value"] for each in self.container["environment"] if each}
 
     @property
-    def settings(self) -> config.Settings:
+    def settings(self) -> Settings:
         return config.load(self.environ, env_file="")
 
     def role_credentials(self) -> dict[str, str]:

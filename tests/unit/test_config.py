@@ -5,6 +5,7 @@ import pytest
 from estat import config, reference
 from estat.errors import SettingsError
 from estat.schema import Mismatch
+from estat.settings import Settings, declarations
 
 MINIMAL = {"RAW_BUCKET": "events"}
 
@@ -15,7 +16,7 @@ def problems(**given: str) -> list[str]:
     return caught.value.problems
 
 
-def load(**given: str) -> config.Settings:
+def load(**given: str) -> Settings:
     return config.load({**MINIMAL, **given}, env_file="")
 
 
@@ -177,7 +178,7 @@ def test_the_example_file_sets_what_the_defaults_are(tmp_path):
         if "=" in line and not line.startswith("# ")
     }
     uncommented = {name.lstrip("#"): value for name, value in given.items()}
-    assert set(uncommented) == set(config.declarations())
+    assert set(uncommented) == set(declarations())
     uncommented["RAW_BUCKET"] = "events"
     assert config.load(uncommented, env_file="") == load()
 

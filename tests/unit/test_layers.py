@@ -16,12 +16,12 @@ ROWS = [
         "bucket_values"
     ),
     "schema",
-    "config metrics files event leader clientip inflater form",
+    "settings metrics files event leader clientip inflater form",
     (
         "ledger breaker buffer intake origin front stream_lock stores.directory stores.role "
-        "stores.object_options audit_content"
+        "stores.object_options audit_content contradictions"
     ),
-    "stores.s3",
+    "stores.s3 config",
     "journal stores reference server_directory raw_intake openapi request_body",
     "batch",
     "dlq_file salvage",

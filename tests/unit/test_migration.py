@@ -2,7 +2,8 @@
 
 import re
 
-from estat import config, metrics
+from estat import metrics
+from estat.settings import declarations
 from tests.support.document import rows, sections
 
 #: What a Go server's environment and dashboards name: these must stay as they are.
@@ -27,7 +28,7 @@ ESTABLISHED = {row[0].strip("`") for row in rows(PAGE["Settings"]) if len(row) =
 
 DEFAULTS = {
     name: "required" if declared.default is None else declared.default
-    for name, declared in config.declarations().items()
+    for name, declared in declarations().items()
 }
 
 

@@ -9,6 +9,7 @@ from estat import config, intake, metrics, openapi
 from estat.app import create_app, create_private_app
 from estat.errors import REFUSALS, Refused
 from estat.pipeline import Pipeline
+from estat.settings import Settings
 
 VARIANTS = [
     {},
@@ -17,7 +18,7 @@ VARIANTS = [
 ]
 
 
-def load(tmp_path, **given: str) -> config.Settings:
+def load(tmp_path, **given: str) -> Settings:
     needed = {"RAW_BUCKET": f"file:{tmp_path}", "DLQ_DIR": str(tmp_path / "dlq")}
     return config.load(needed | given, env_file="")
 

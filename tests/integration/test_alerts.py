@@ -3,14 +3,13 @@
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from estat import metrics
 from tests.conftest import need
+from tests.support.server import ROOT
 
-ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf" / "prometheus"
 RULES = (CONF / "alerts.yml").read_text()
 

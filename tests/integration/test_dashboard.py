@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -15,8 +14,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from estat import config, metrics
 from tests.support import dashboard
 from tests.support.dashboard import DASHBOARD
+from tests.support.server import ROOT
 
-ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf" / "grafana"
 
 #: Metrics that the dashboard does without, and why.

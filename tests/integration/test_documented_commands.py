@@ -17,13 +17,13 @@ import pytest
 
 from tests.support.dlq_dir import dlq_paths
 from tests.support.hits import combined_log_lines
-from tests.support.page import ROOT, Section, sections
+from tests.support.page import Commands, commands
 from tests.support.reader import Reader
 from tests.support.s3 import Bucket, Moto
-from tests.support.server import BIN, free_port
+from tests.support.server import BIN, ROOT, free_port
 
 PAGES = ("README.md", "docs/ops.md")
-SECTIONS = [section for page in PAGES for section in sections(page)]
+SECTIONS = [section for page in PAGES for section in commands(page)]
 
 #: What runs this suite, takes long, changes nothing here or needs an engine for containers:
 #: make is asked only what it would do.
@@ -37,7 +37,7 @@ POST = "curl -sf -d '{\"n\":1}' -H 'Content-Type: application/json' http://127.0
 
 
 @pytest.fixture
-def reader(tmp_path: Path, moto: Moto, bucket: Bucket, section: Section) -> Iterator[Reader]:
+def reader(tmp_path: Path, moto: Moto, bucket: Bucket, section: Commands) -> Iterator[Reader]:
     """Somebody with a copy of the repository and a bucket; an operator has settings as well."""
     shutil.copytree(ROOT, tmp_path / "estat", ignore=_UNTRACKED)
     port = free_port()
@@ -146,7 +146,7 @@ AFTER: dict[str, Callable[[Reader, Bucket], None]] = {
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda s: f"{s.page}-{s.heading}")
 def test_the_commands_work_in_the_order_of_the_page(
-    reader: Reader, bucket: Bucket, section: Section
+    reader: Reader, bucket: Bucket, section: Commands
 ) -> None:
     BEFORE.get(section.heading, lambda *_: None)(reader, bucket)
     reader.printed.clear()

@@ -21,11 +21,12 @@ import sqlglot
 
 from tests.support import hits
 from tests.support.athena import Table, statement
-from tests.support.document import blocks
 from tests.support.lines import gunzip_lines
+from tests.support.page import blocks
 from tests.support.server import BIN, ROOT, Server
 
-BLOCKS = blocks("reading.md")
+BLOCKS = blocks("docs/reading.md")
+TITLE = "Reading what is stored"
 
 #: Batches of the real size: some readers fail only with objects of over a megabyte of lines.
 BATCH_SIZE = "5000"
@@ -145,7 +146,7 @@ def as_hours(rows):
 
 def test_these_are_all_the_examples_of_the_page():
     assert Counter((block.section, block.language) for block in BLOCKS) == {
-        ("", "sh"): 1,
+        (TITLE, "sh"): 1,
         ("Athena", "sh"): 1,
         ("Athena", "sql"): 2,
         ("DuckDB", "sql"): 4,
@@ -155,7 +156,7 @@ def test_these_are_all_the_examples_of_the_page():
 
 
 def test_zcat_shows_lines(place, lines):
-    shown = shell(code("", "sh"), place).splitlines()
+    shown = shell(code(TITLE, "sh"), place).splitlines()
     assert len(shown) == 3
     assert all(json.loads(line) in lines for line in shown)
 

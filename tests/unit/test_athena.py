@@ -10,7 +10,7 @@ import sqlglot
 from estat import config, event, identity
 from estat.origin import Origins
 from tests.support.athena import Table, statement
-from tests.support.document import blocks, sections
+from tests.support.page import blocks, sections
 
 TABLES = {"json": "events.sql", "raw": "events_raw.sql"}
 
@@ -42,12 +42,12 @@ def test_a_captured_field_is_a_column_more_with_the_name_that_the_page_tells(eve
     )  # fmt: skip
     further = [name for name in names if name not in Table(statement(TABLES[event_format])).columns]
     assert further == ["referer", "x_request_id", "write_key"]
-    told = " ".join(sections("reading.md")["Athena"].split())
+    told = " ".join(sections("docs/reading.md")["Athena"].split())
     assert all(f"`{name} string`" in told for name in further)
 
 
 def test_the_schema_for_spark_is_the_fields_of_the_record():
-    (block,) = (block for block in blocks("reading.md") if block.language == "pyspark")
+    (block,) = (block for block in blocks("docs/reading.md") if block.language == "pyspark")
     schema = next(line for line in block.code.splitlines() if line.startswith("schema = "))
     columns = sqlglot.parse_one(f"CREATE TABLE t ({schema.split(chr(34))[1]})", dialect="spark")
     declared = {

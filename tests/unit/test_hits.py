@@ -14,8 +14,8 @@ import pytest
 
 from estat.cli import combined_log
 from tests.support import hits
+from tests.support.server import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 REAL_LOG = ROOT.parent / "shared" / "data" / "access.log.gz"
 
 DOCUMENTATION = [

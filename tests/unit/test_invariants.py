@@ -3,11 +3,11 @@
 import ast
 import re
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.server import ROOT
+
 PAGES = {"durability.md": "D", "dlq.md": "Q", "shutdown.md": "S", "image.md": "I"}
 
 _ITEM = re.compile(r"^- \*\*([A-Z]\d+)\*\* ", re.MULTILINE)

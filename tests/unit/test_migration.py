@@ -4,7 +4,7 @@ import re
 
 from estat import metrics
 from estat.settings import declarations
-from tests.support.document import rows, sections
+from tests.support.page import rows, sections
 
 #: What a Go server's environment and dashboards name: these must stay as they are.
 ESTABLISHED_SETTINGS = {
@@ -20,7 +20,7 @@ ESTABLISHED_METRICS = {
     "dlq_files_current",
 }  # fmt: skip
 
-PAGE = sections("migration.md")
+PAGE = sections("docs/migration.md")
 
 #: The established settings have a third cell, what to know.
 SETTINGS = {row[0].strip("`"): row[1].strip("`") for row in rows(PAGE["Settings"])}

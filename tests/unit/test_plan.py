@@ -7,13 +7,13 @@ import pytest
 from bench import plan, plan_page, plan_simulation
 from bench.plan import ASSUMED, MEASURED, NDJSON, PLAIN, SETTINGS, TASKS
 from estat import config
-from tests.support.document import rows, sections
+from tests.support.page import rows, sections
 from tests.support.server import ROOT
 
 PAGE = (ROOT / "docs" / "scaling.md").read_text()
 PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 #: The rows of all tables; of those with the same name the first.
-LAST_RUN = {row[0]: row[1:] for row in reversed(rows(sections("performance.md")["Last run"]))}
+LAST_RUN = {row[0]: row[1:] for row in reversed(rows(sections("docs/performance.md")["Last run"]))}
 TUNING = (ROOT / "docs" / "tuning.md").read_text()
 
 

@@ -13,9 +13,9 @@ import pytest
 from tests.support import hits
 from tests.support.counterpart import Counterpart, hang_up, hold, refuse
 from tests.support.eventually import eventually
+from tests.support.server import ROOT
 from tests.unit.sending import Send, lines, run
 
-ROOT = Path(__file__).resolve().parents[2]
 _DEADLINE_SECONDS = 20
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import Serve, every_s3, need
 from tests.support import accounting
 from tests.support.client import Client
+from tests.support.disks import fill, tmpfs
 from tests.support.dlq_dir import dlq_files, dlq_paths, events_on_disk
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
@@ -279,29 +280,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, so small that it can be filled."""
     need(Path("/bin/mount").exists() or Path("/usr/bin/mount").exists(), "mount")
     directory = tmp_path / "small-disk"
-    directory.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", directory],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if mounted.returncode:
-        pytest.skip(f"can't mount here: {mounted.stderr.decode().strip()}")
-    yield directory
-    # lazily: the server's directory is in use until its own fixture ends
-    subprocess.run(["umount", "-l", directory], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Take every byte that is left on a disk."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue
-    return ballast
+    with tmpfs(directory, TMPFS_BYTES):
+        yield directory
 
 
 def test_a_full_disk_refuses_events_keeps_what_it_has_and_recovers_without_a_restart(

@@ -3,10 +3,9 @@
 import http.client
 import itertools
 import json
-import threading
-from typing import Self
 
 from tests.support.server import Answer, Server, ask
+from tests.support.threads import Clients
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -57,17 +56,14 @@ class Client:
             connection.close()
 
 
-class Load:
+class Load(Clients):
     """Clients in threads that send all the time, each on keep-alive connections."""
 
     def __init__(self, server: Server, clients: int = 3, per_request: int = 5) -> None:
+        super().__init__(clients)
         self.clients = [Client(f"load{i}") for i in range(clients)]
         self._server = server
         self._per_request = per_request
-        self._end = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(client,)) for client in self.clients
-        ]
 
     @property
     def accepted(self) -> list[str]:
@@ -81,26 +77,16 @@ class Load:
     def refused(self) -> list[str]:
         return [name for client in self.clients for name in client.refused]
 
-    def _run(self, client: Client) -> None:
+    def run(self, number: int) -> None:
+        client = self.clients[number]
         connection = self._server.connection()
-        while not self._end.is_set():
+        while not self.end.is_set():
             try:
                 answer = client.send(self._server, self._per_request, on=connection)
             except (OSError, http.client.HTTPException):
                 connection.close()  # the next request connects again
-                self._end.wait(0.02)
+                self.end.wait(0.02)
             else:
                 if answer.status != 202:
-                    self._end.wait(0.02)
+                    self.end.wait(0.02)
         connection.close()
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
-            assert not thread.is_alive(), "a client hangs"

@@ -18,10 +18,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.support.lines import gunzip_lines
+from tests.support.threads import Serving
 
 _ERRORS = {
     "500": (500, "InternalError", "We encountered an internal error. Please try again."),
@@ -77,7 +78,7 @@ class Fault:
         return self._method in ("*", method) and self._key(key)
 
 
-class FaultyS3:
+class FaultyS3(Serving):
     """The proxy, in threads of the test's process."""
 
     def __init__(self, upstream_port: int) -> None:
@@ -89,12 +90,7 @@ class FaultyS3:
         self._ignored: tuple[str, ...] = ()
         self._release = threading.Event()
         self._open: set[socket.socket] = set()
-        self._server = _HTTPServer(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_HTTPServer(self))
 
     def fail(
         self, kind: str, *, method: str = "PUT", key: Callable[[str], bool] = lambda _: True,
@@ -140,21 +136,14 @@ class FaultyS3:
             found.setdefault(attempt.key, []).append(attempt)
         return found
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def hang_up(self) -> None:
         self.heal()
-        self._server.shutdown()
-        self._thread.join(timeout=20)
         with self._lock:
             for connection in self._open:
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue  # gone already
-        self._server.server_close()  # joins the threads
 
     # --- in the handlers' threads
 

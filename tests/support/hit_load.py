@@ -6,13 +6,13 @@ import itertools
 import json
 import random
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from tests.support.hits import access_log
 from tests.support.server import Answer, ask
+from tests.support.threads import Clients
 
 _HITS = 5000
 
@@ -35,7 +35,7 @@ class Sent(NamedTuple):
         return self.answer is not None and self.answer.status == 202
 
 
-class HitLoad:
+class HitLoad(Clients):
     """Clients in threads, each with a keep-alive connection; they never send anything again.
 
     Each hit is one event with a name, ``n``, as accounting wants it; the request carries the hit's
@@ -49,17 +49,14 @@ class HitLoad:
         self, directory: Path, connect: Connect, *, keep_alive: bool = True, clients: int = 8,
         pause_seconds: float = 0.015,
     ) -> None:  # fmt: skip
+        super().__init__(clients)
         self._connect = connect
         self._keep_alive = keep_alive
         self._pause_seconds = pause_seconds
         self._sent: list[list[Sent]] = [[] for _ in range(clients)]
-        self._end = threading.Event()
         with gzip.open(access_log(directory), "rt", encoding="utf-8") as log:
             lines = itertools.islice(log, _HITS)
             self._hits = [match.groupdict() for match in map(_HIT.match, lines) if match]
-        self._threads = [
-            threading.Thread(target=self._run, args=(number,)) for number in range(clients)
-        ]
 
     @property
     def sent(self) -> list[Sent]:
@@ -85,11 +82,11 @@ class HitLoad:
         both = zip(self._sent, mark, strict=True)
         return [sent for client, before in both for sent in client[before + 1 :]]
 
-    def _run(self, number: int) -> None:
+    def run(self, number: int) -> None:
         chance = random.Random(number)
         connection = self._connect()
         for turn in itertools.count(1):
-            if self._end.wait(chance.uniform(0, 2 * self._pause_seconds)):
+            if self.end.wait(chance.uniform(0, 2 * self._pause_seconds)):
                 break
             name = f"{number}-{turn}"
             event = dict(chance.choice(self._hits))
@@ -110,14 +107,3 @@ class HitLoad:
             if not self._keep_alive:
                 connection.close()
         connection.close()
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(timeout=60)
-            assert not thread.is_alive(), "a client hangs"

@@ -1,10 +1,11 @@
 """A proxy in front of the server that refuses POST requests as it is told, and notes all it saw."""
 
 import http.client
-import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple, Self
+from typing import NamedTuple
+
+from tests.support.threads import Serving
 
 _ANSWER_SECONDS = 20
 
@@ -19,7 +20,7 @@ class Seen(NamedTuple):
     status: int
 
 
-class Interposed:
+class Interposed(Serving):
     """The proxy, in threads of the test."""
 
     def __init__(self, upstream_port: int) -> None:
@@ -52,9 +53,9 @@ class Interposed:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        super().__init__(server)
 
     @property
     def posts(self) -> list[Seen]:
@@ -83,16 +84,6 @@ class Interposed:
         hop = ("connection", "content-length", "date", "server", "transfer-encoding")
         kept = {k: v for k, v in answer.headers.items() if k.lower() not in hop}
         return answer.status, kept, data
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def _fields(retry_after: str) -> dict[str, str]:

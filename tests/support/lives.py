@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket, Endpoint
 from tests.support.server import BIN, CONFIG, Server
+from tests.support.threads import Clients
 
 FAILPOINTS = Path(__file__).with_name("failpoints.py")
 
@@ -243,18 +243,15 @@ def _has_members(server: Server) -> bool:
     return True
 
 
-class Traffic:
+class Traffic(Clients):
     """Clients in threads that send to whatever life is the present one."""
 
     def __init__(self, lives: Lives, seed: str, *, clients: int = 3, pause_seconds: float) -> None:
+        super().__init__(clients)
         self.clients = [Client(f"c{i}") for i in range(clients)]
         self._lives = lives
         self._pause_seconds = pause_seconds
-        self._end = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(client, random.Random(f"{seed}-{i}")))
-            for i, client in enumerate(self.clients)
-        ]
+        self._seed = seed
 
     @property
     def accepted(self) -> list[str]:
@@ -266,12 +263,13 @@ class Traffic:
 
     def pause(self, seconds: float) -> None:
         """Let the traffic flow for a while."""
-        self._end.wait(seconds)
+        self.end.wait(seconds)
 
-    def _run(self, client: Client, rng: random.Random) -> None:
+    def run(self, number: int) -> None:
+        client, rng = self.clients[number], random.Random(f"{self._seed}-{number}")
         server = self._lives.server
         connection = server.connection()
-        while not self._end.is_set():
+        while not self.end.is_set():
             if server is not self._lives.server:
                 connection.close()
                 server = self._lives.server
@@ -280,21 +278,10 @@ class Traffic:
                 answer = client.send(server, rng.randint(1, 20), on=connection)
             except (OSError, http.client.HTTPException):
                 connection.close()  # the next request connects again
-                self._end.wait(0.03)
+                self.end.wait(0.03)
             else:
                 # which worker is asked next is chance
                 if answer.status != 202 or rng.random() < 0.05:
                     connection.close()
-                self._end.wait(rng.uniform(0, self._pause_seconds))
+                self.end.wait(rng.uniform(0, self._pause_seconds))
         connection.close()
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
-            assert not thread.is_alive(), "a client hangs"

@@ -11,8 +11,9 @@ import struct
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
 from urllib.parse import parse_qs
+
+from tests.support.threads import Serving
 
 _ERRORS = {
     "refuse": (403, "AccessDenied", "User: me is not authorized to perform: sts:AssumeRole"),
@@ -34,7 +35,7 @@ _ERROR = """\
 <Code>{code}</Code><Message>{message}</Message></Error><RequestId>0</RequestId></ErrorResponse>"""
 
 
-class Sts:
+class Sts(Serving):
     """The service, in threads of the test's process."""
 
     def __init__(self) -> None:
@@ -44,12 +45,7 @@ class Sts:
         self.given: list[str] = []  # access keys, in order
         self.release = threading.Event()
         self.lock = threading.Lock()
-        self._server = _HTTPServer(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_HTTPServer(self))
 
     def heal(self) -> None:
         """Answer again, also those that hang."""
@@ -57,15 +53,8 @@ class Sts:
         self.release.set()
         self.release = threading.Event()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def hang_up(self) -> None:
         self.heal()
-        self._server.shutdown()
-        self._thread.join(timeout=20)
-        self._server.server_close()
 
 
 class _HTTPServer(ThreadingHTTPServer):

@@ -42,7 +42,7 @@ from estat import lifecycle
 from estat.answers import Answers
 from estat.connection import Connection, Exchange
 from estat.plain_request import PlainRequests
-from estat.shared import SERVING
+from estat.shared import DRAINING, SERVING
 
 _HEARTBEAT_SECONDS = 1.0
 _SWEEP_SECONDS = 0.5
@@ -144,13 +144,15 @@ class EstatWorker(GeventWorker):
         A balancer still sends to this server then. A request that meets a connection's end gets
         no answer, so that a connection in use must end with an answer that says so.
         """
-        deadline = min(deadline, time.monotonic() + _LEAVE_SECONDS)
-        while self._connections and time.monotonic() < deadline and self._server_goes_on():
+        now = time.monotonic()
+        # what is in flight then has as long
+        until = min(now + _LEAVE_SECONDS, (now + deadline) / 2)
+        while self._connections and time.monotonic() < until and self._server_goes_on():
             gevent.sleep(0.02)
 
     def _server_goes_on(self) -> bool:
         return (
-            lifecycle.page().state == SERVING
+            lifecycle.page().state in (SERVING, DRAINING)
             and self.ppid == os.getppid()
             and not self.wsgi.pipeline.broken
         )

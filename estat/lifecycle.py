@@ -33,7 +33,7 @@ from estat.ledger import Ledger
 from estat.metrics import Metrics
 from estat.server_directory import ServerDirectory
 from estat.settings import Settings
-from estat.shared import ARBITER, DRAINING, HURRYING, SharedPage
+from estat.shared import ARBITER, DRAINING, HURRYING, STOPPING, SharedPage
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ _REAP_SECONDS = 1.0
 
 #: A worker whose stage died waits so long before it ends: what killed it may do so again.
 _BROKEN_SECONDS = 1.0
+
+_HEED_SECONDS = 0.5  # how often a worker looks whether the server stops
 
 # What the arbiter hands to its workers by fork. A worker class, hooks and the
 # WSGI module are only named to gunicorn, so there is no constructor to pass it to.
@@ -215,6 +217,7 @@ class _Stop:
 
     def __init__(self, server: Any) -> None:
         self._server = server
+        self._hurried = False
 
     def begin(self) -> None:
         """Turn /ready red, go on serving for DRAIN_DELAY, then let gunicorn stop the workers."""
@@ -224,15 +227,21 @@ class _Stop:
         drain_delay = settings().drain_delay
         logger.info("drain_started", extra={"drain_delay_seconds": drain_delay})
         until = time.monotonic() + drain_delay
-        while time.monotonic() < until and page().state != HURRYING:
+        while time.monotonic() < until and not self._hurried:
             self._server.reap_workers()
             self._server.murder_workers()
             self._server.manage_workers()
             time.sleep(0.05)
+        page().state = STOPPING
+        if self._hurried:  # also by a signal that came a moment ago
+            page().state = HURRYING
         raise StopIteration  # how gunicorn's own handler ends its main loop
 
     def _hurry(self, number: int, frame: FrameType | None) -> None:
         del number, frame
+        if os.getpid() != self._server.pid:
+            return  # a new worker, which has the arbiter's handlers until it has its own
+        self._hurried = True
         page().state = HURRYING
         self._server.kill_workers(signal.SIGTERM)
 
@@ -317,11 +326,23 @@ def post_worker_init(worker: Any) -> None:
     )
     worker.wsgi.pipeline.on_taken_over = lambda: os.kill(worker.ppid, signal.SIGTERM)
     worker.wsgi.pipeline.start()
+    gevent.spawn(_heed_stop, worker)
     # what lives as long as the process is no business of the garbage collector; and it runs
     # less often, for a request leaves no cycles behind: it took a fifth of the CPU
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def _heed_stop(worker: Any) -> None:
+    """End a worker with the server, also one that was too young to understand the SIGTERM.
+
+    Until a new worker has its own handlers a signal ends in its copy of the arbiter's queue.
+    """
+    while page().state not in (STOPPING, HURRYING):
+        gevent.sleep(_HEED_SECONDS)
+    if worker.alive:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
@@ -375,7 +396,7 @@ class Drain:
         self._finished = True
         watch = gevent.spawn(self._watch_hurry)
         left = self._pipeline.drain(
-            self._upload_until, self._deadline, last=page().state == DRAINING
+            self._upload_until, self._deadline, last=page().state == STOPPING
         )
         watch.kill(block=False)
         logger.log(logging.ERROR if left else logging.INFO, "worker_drained", extra={"left": left})

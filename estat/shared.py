@@ -24,7 +24,9 @@ from collections.abc import Mapping, MutableSequence
 SLOTS = 140
 ARBITER = 0
 
-SERVING, DRAINING, HURRYING = 0, 1, 2
+#: What the whole server does: it serves; it serves for DRAIN_DELAY more, with /ready red; its
+#: workers stop; and they do so without a further upload.
+SERVING, DRAINING, STOPPING, HURRYING = range(4)
 
 # A change takes microseconds. A reader that meets a dead writer gives up after some 50 ms.
 _READ_ATTEMPTS, _SPINS, _PAUSE_SECONDS = 100, 50, 0.001
@@ -100,7 +102,7 @@ class SharedPage:
 
     @property
     def state(self) -> int:
-        """SERVING, DRAINING or HURRYING."""
+        """SERVING, DRAINING, STOPPING or HURRYING."""
         return self._flag[0]
 
     @state.setter

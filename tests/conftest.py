@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket, Endpoint, Moto, moto_server_path
-from tests.support.server import STOCK, Server
+from tests.support.server import CONFIG, STOCK, Server
 from tests.support.swift import Swift, memcached_path, swift_path, with_extended_attributes
 
 Serve = Callable[..., Server]
@@ -85,12 +85,15 @@ def serve(tmp_path: Path, endpoint: Endpoint, bucket: Bucket) -> Iterator[Serve]
     with ExitStack() as running:
 
         def start(
-            *, via: FaultyS3 | None = None, workers: int = 1, gunicorn: str = "", **settings: str
-        ) -> Server:
+            *, via: FaultyS3 | None = None, workers: int = 1, gunicorn: str = "",
+            config: Path = CONFIG, **settings: str,
+        ) -> Server:  # fmt: skip
             defaults = endpoint.environ | {"RAW_BUCKET": bucket.name}
             if via:
                 defaults["AWS_ENDPOINT_URL_S3"] = via.url
-            server = Server(tmp_path, defaults | settings, workers=workers, gunicorn=gunicorn)
+            server = Server(
+                tmp_path, defaults | settings, workers=workers, gunicorn=gunicorn, config=config
+            )
             return running.enter_context(server)
 
         yield start

@@ -1,5 +1,6 @@
 """FALLBACK_BUCKET takes what a stop could not store."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -74,3 +75,27 @@ def test_a_reload_hands_nothing_over_because_the_server_goes_on(
     s3.heal()
     eventually(server.settled, 40, "all is stored", last_words=server.log_text)
     accounting.check(client.accepted, bucket.stored())
+
+
+def test_a_worker_that_ends_in_the_drain_delay_hands_nothing_over(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+) -> None:
+    fallback = tmp_path / "fallback"
+    server = serve(
+        via=s3, BATCH_SIZE="10", FALLBACK_BUCKET=f"file:{fallback}", DRAIN_DELAY="10m",
+        SHUTDOWN_TIMEOUT="20m",
+    )  # fmt: skip
+    client = Client()
+    s3.fail("503")
+    client.must_send(server, count=10, requests=5)
+    server.send_signal(signal.SIGTERM)
+    eventually(lambda: server.get("/ready").status == 503, 20, "the delay has begun")
+    (worker,) = server.worker_pids()
+    os.kill(worker, signal.SIGTERM)
+    eventually(lambda: len(server.events("worker_started")) == 2, 40, "another one takes its place")
+    assert server.events("worker_drained")
+    assert not fallback.exists()
+    s3.heal()
+    eventually(server.settled, 40, "all is stored", last_words=server.log_text)
+    accounting.check(client.accepted, bucket.stored())
+    assert server.stop() == 0  # the second signal, which ends the delay

@@ -253,6 +253,51 @@ def test_an_idle_connection_has_one_more_request_when_its_worker_is_replaced(
 
 
 @own_worker
+def test_a_worker_that_is_replaced_during_the_drain_delay_takes_leave_too(
+    serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(
+        gunicorn=f"--max-requests {MAX_REQUESTS}", FLUSH_INTERVAL="60s", DRAIN_DELAY="10m",
+        SHUTDOWN_TIMEOUT="20m",
+    )  # fmt: skip
+    client = Client()
+    connection = server.connection()
+    client.send(server, on=connection)
+    server.send_signal(signal.SIGTERM)
+    use_up(server)
+    eventually(bucket.stored, 20, "the worker drains: it has ended its open batch")
+    answer = client.send(server, on=connection)
+    assert answer.status == 202
+    assert answer.headers["Connection"] == "close"
+    connection.close()
+    assert server.stop() == 0  # the second signal, which ends the delay
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+
+
+@own_worker
+def test_a_request_that_is_in_flight_at_the_end_of_a_short_leave_is_answered(
+    serve: Serve, bucket: Bucket
+) -> None:
+    # 2 s for requests in flight, as long as a leave may be at most
+    server = serve(SHUTDOWN_TIMEOUT="7s")
+    body = json.dumps({"n": "late"}).encode()
+    idle = server.connection()
+    assert ask(idle, "GET", "/health").status == 200
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(
+            b"POST /collect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(body) + body[:5]
+        )
+        server.send_signal(signal.SIGHUP)
+        assert idle.sock.recv(1) == b"", "the leave is over: what is idle is closed"
+        connection.sendall(body[5:])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 202 ")
+    idle.close()
+    assert server.stop() == 0
+    accounting.check(["late"], bucket.stored())
+
+
+@own_worker
 def test_an_idle_connection_is_closed_at_the_stop(serve: Serve) -> None:
     server = serve(SHUTDOWN_TIMEOUT="120s", KEEPALIVE="120s")
     idle = server.connection()

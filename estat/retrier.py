@@ -19,12 +19,19 @@ from gevent.pool import Pool
 
 from estat import metrics
 from estat.backoff import full_jitter
-from estat.batch import crc32_of
+from estat.batch import Batch, crc32_of
 from estat.breaker import Breaker
 from estat.capacity import Capacity
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
-from estat.errors import DiskError, ObjectRefused, StoreDenied, StoreError, Unreadable
+from estat.errors import (
+    ASSUME_ROLE,
+    DiskError,
+    ObjectRefused,
+    StoreDenied,
+    StoreError,
+    Unreadable,
+)
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.log import Seldom
@@ -229,8 +236,7 @@ class Retrier:
         try:
             self._delivery.attempt(batch, recovered=True)
         except StoreError as exc:
-            elsewhere = batch.bucket != self._settings.raw_bucket
-            if isinstance(exc, ObjectRefused) or (elsewhere and isinstance(exc, StoreDenied)):
+            if isinstance(exc, ObjectRefused) or self._is_elsewhere(batch, exc):
                 self._threads.run(self._dlq.defer, claim, time.time())
                 self._strikes.pop(name, None)
                 log.warning("dlq_file_refused", extra={"file": name, "error": str(exc)})
@@ -243,6 +249,11 @@ class Retrier:
         self._strikes.pop(name, None)
         self._expired_at = 0.0
         return _STORED
+
+    def _is_elsewhere(self, batch: Batch, error: StoreError) -> bool:
+        """Tell whether the file is at fault: another bucket than that of today refused it."""
+        refused = isinstance(error, StoreDenied) and error.operation != ASSUME_ROLE
+        return refused and batch.bucket != self._settings.raw_bucket
 
     def _quarantined(self) -> None:
         """Hand unreadable files over to DLQ_PREFIX; what can't be sent now waits."""

@@ -7,7 +7,7 @@
 So no upload waits for STS while there are credentials that work, and an outage of
 STS of up to a quarter of an hour goes by unnoticed but for a line in the log. After
 that it is an outage like any other: StoreUnavailable, or StoreDenied where STS says
-no. One question is asked at a time, whoever waits for it; it has deadlines of its
+no. One question is asked at a time, whoever waits for it; it has a deadline of its
 own, and goes on when the attempt that waits for it is cut off, so that a slow answer
 serves the next attempt.
 """
@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import gevent
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
@@ -40,6 +41,7 @@ _seldom = Seldom(log)
 Values = Mapping[str, Any]
 
 _STS_SECONDS = 5.0  # to connect, and again for the answer
+_ANSWER_SECONDS = 15.0  # in all, with what the credentials that assume the role may need first
 _RENEW_SECONDS = 900.0  # ahead of the end; botocore asks for fresh ones from then on, too
 _MARGIN_SECONDS = 5.0  # a request that is signed now should arrive before the end
 _AGAIN_SECONDS = 30.0  # between questions in the background that failed
@@ -82,13 +84,16 @@ class RoleCredentials:
         return asking
 
     def _run(self, asking: "_Question") -> None:
+        # the plain form: botocore's own handlers let a BaseException through
+        timeout = gevent.Timeout.start_new(_ANSWER_SECONDS)
         try:
             asking.values = self._held = self._fetch()
-        except Exception as exc:  # noqa: BLE001 - handed to whoever waits
+        except (Exception, gevent.Timeout) as exc:  # noqa: BLE001 - handed to whoever waits
             asking.error = _failure(self._role_arn, exc)
             self._again_at = time.monotonic() + _AGAIN_SECONDS
             _seldom.warning("role_not_assumed", "sts", error=str(asking.error))
         finally:
+            timeout.close()
             self._asking = None
             asking.done.set()
 
@@ -164,7 +169,7 @@ def _seconds_left(values: Values) -> float:
     return (end - datetime.now(UTC)).total_seconds()
 
 
-def _failure(role_arn: str, exc: Exception) -> StoreError:
+def _failure(role_arn: str, exc: BaseException) -> StoreError:
     """Turn what came of asking STS into what to do."""
     code = ""
     kind: type[StoreError] = StoreUnavailable

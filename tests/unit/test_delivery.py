@@ -6,7 +6,7 @@ import pytest
 from estat import encoder, identity, metrics
 from estat.breaker import Breaker
 from estat.delivery import Delivery
-from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
+from estat.errors import ASSUME_ROLE, ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
 from estat.metrics import Metrics
 from tests.unit.batches import batch, lines
 
@@ -18,6 +18,7 @@ class FakeStore:
         self.objects = {}
         self.conditional = conditional
         self.fault = None
+        self.unasked = None
         self.puts = 0
 
     def put(self, key, body, crc32, content_type, metadata):
@@ -29,6 +30,8 @@ class FakeStore:
         self.objects[key] = (body, metadata)
 
     def head(self, key):
+        if self.unasked:
+            raise self.unasked
         return self.objects[key][1] if key in self.objects else None
 
     def get(self, key):
@@ -113,6 +116,24 @@ def test_a_recovered_batch_is_looked_up_first_where_the_store_replaces_objects(r
     delivery.attempt(batch(range(1, 11)), recovered=True)
     assert stored(store) == split(range(1, 20))
     assert store.puts == 0
+
+
+def test_a_key_is_not_taken_for_free_when_the_role_was_refused_for_the_question(row):
+    store = FakeStore(conditional=False)
+    keep(store, range(1, 20))
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
+    store.unasked = StoreDenied("STS says no", ASSUME_ROLE)
+    with pytest.raises(StoreDenied, match="STS says no"):
+        delivery.attempt(batch(range(1, 11)), recovered=True)
+    assert stored(store) == split(range(1, 20))
+
+
+def test_a_key_may_be_free_when_the_store_itself_refuses_to_tell(row):
+    store = FakeStore()
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
+    store.unasked = StoreDenied("403", "HeadObject")
+    delivery.attempt(batch(range(1, 11)), recovered=True)
+    assert stored(store) == split(range(1, 11))
 
 
 def test_objects_of_others_under_our_key_are_neither_replaced_nor_taken_for_ours(delivery, store):

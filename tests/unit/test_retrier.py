@@ -1,6 +1,7 @@
 """What a replay leaves in the books when it dies."""
 
 import os
+import time
 
 import pytest
 from gevent import GreenletExit
@@ -10,6 +11,7 @@ from estat.breaker import Breaker
 from estat.capacity import Capacity
 from estat.delivery import Delivery
 from estat.dlq import PENDING, DeadLetterQueue
+from estat.errors import ASSUME_ROLE, StoreDenied
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.metrics import Metrics
@@ -29,7 +31,7 @@ class Died(GreenletExit):
 class Worker:
     """A worker that replays, and its DLQ and store."""
 
-    def __init__(self, path, page, slot):
+    def __init__(self, path, page, slot, stores=None):
         bucket = f"file:{path}/store"
         settings = config.load({"RAW_BUCKET": bucket, "DLQ_DIR": f"{path}/dlq"}, env_file="")
         counts, threads = Metrics(page.rows[slot]), Offload(1)
@@ -41,7 +43,7 @@ class Worker:
         breaker = Breaker(counts)
         self._retrier = Retrier(
             self.dlq, Leader(settings.dlq_dir), self.recount,
-            Delivery(Stores(settings), bucket, 5, counts, breaker), breaker, self.books,
+            Delivery(stores or Stores(settings), bucket, 5, counts, breaker), breaker, self.books,
             Capacity(self.dlq, page, counts, threads, 10**9, False), counts, threads, settings,
         )  # fmt: skip
 
@@ -81,3 +83,24 @@ def test_a_replay_that_dies_at_its_last_step_leaves_books_that_close(tmp_path, m
     next_worker.find_nothing()
     terms = ledger.terms(page)
     assert (terms.in_dlq, terms.lost) == (0, 0)
+
+
+class Denied:
+    """Stores that are refused."""
+
+    def __init__(self, operation):
+        self._operation = operation
+
+    def get(self, bucket):
+        raise StoreDenied("no", self._operation)
+
+
+@pytest.mark.parametrize(("operation", "is_due"), [(ASSUME_ROLE, True), ("PutObject", False)])
+def test_a_file_of_another_bucket_is_put_off_only_if_that_bucket_refused_it(
+    tmp_path, operation, is_due
+):
+    worker = Worker(tmp_path, metrics.page(), 1, Denied(operation))
+    kept = batch(bucket="earlier")
+    worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
+    worker.replay()
+    assert bool(worker.dlq.scan(PENDING, time.time()).due) == is_due

@@ -1,5 +1,7 @@
 """A role's credentials: one question at a time, ahead of their end, in no upload's way."""
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -127,3 +129,36 @@ def test_a_role_that_can_not_be_assumed_is_an_outage_and_never_one_objects_fault
     with pytest.raises(kind, match=ARN) as caught:
         credentials.get()
     assert caught.value.operation == ASSUME_ROLE
+
+
+HANGS = """
+from gevent import monkey
+monkey.patch_all()
+import time
+from estat.errors import StoreUnavailable
+from estat.stores import role
+
+role._ANSWER_SECONDS = 0.2
+asked = []
+
+def fetch():
+    asked.append(1)
+    if len(asked) == 1:
+        time.sleep(3600)
+    return {"access_key": "2", "expiry_time": "2999-01-01T00:00:00+00:00"}
+
+credentials = role.RoleCredentials("arn", fetch)
+try:
+    credentials.get()
+except StoreUnavailable as exc:
+    print(exc)
+print(credentials.get()["access_key"])
+"""
+
+
+def test_a_question_that_hangs_ends_and_the_next_one_is_asked():
+    # what renews the credentials that assume the role may have no limit of its own
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ["assuming arn: Timeout: 0.2 seconds", "2"], done.stderr

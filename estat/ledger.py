@@ -163,6 +163,8 @@ class Ledger:
             {
                 metrics.DLQ_EVENTS: -events,
                 metrics.DROPPED[reason]: events,
+                metrics.DROPPED_FILES: 1,
+                metrics.DROPPED_BYTES: size_bytes,
                 metrics.DLQ_FILES: -1,
                 metrics.DLQ_BYTES: -size_bytes,
             }

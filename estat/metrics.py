@@ -167,6 +167,8 @@ IN_DOUBT = _counter(
 
 #: Pending events of dead processes, in signed changes; told as part of PENDING.
 ORPHANED = _hidden("events_orphaned")
+#: Files that ``DROPPED`` counts the events of, and their bytes.
+DROPPED_FILES, DROPPED_BYTES = _hidden("dlq_files_dropped"), _hidden("dlq_bytes_dropped")
 #: Whether this worker was the first of its server to lead, and has disowned what it had to.
 LED = _hidden("dlq_led")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.

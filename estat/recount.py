@@ -63,26 +63,29 @@ class Recount:
 
         Workers outlive a killed arbiter for a moment, and one of them may still replay; now
         that we lead, none does. Before a worker of ours first leads, only ``drop_oldest``
-        removes files, so nothing else has taken what was there at the start and is not now.
+        removes files, the oldest first, so nothing else has taken what was there at the start
+        and is not now.
         """
         if self._led:
             return
         rows = [row.read() for row in self._page.used_rows()]
         if not any(row[metrics.LED] for row in rows):
-            dropped = sum(row[cell] for row in rows for cell in metrics.DROPPED.values())
-            gone = _NOTHING if dropped else self._gone()
+            gone = self._gone(rows)
             self._ledger.disown(gone.events, gone.files, gone.size_bytes)
             if gone.files:
                 log.info("dlq_disowned", extra={"files": gone.files, "events": gone.events})
         self._led = True
 
-    def _gone(self) -> Totals:
-        """Return what was counted at the start and is not there now."""
+    def _gone(self, rows: list[list[int]]) -> Totals:
+        """Return what was counted at the start, is not there now and was not dropped."""
         at, counted = self._page.adopted
         adopted = Totals(*counted)
         if not adopted.files:
             return _NOTHING
-        gone = _difference(adopted, self._threads.run(self._dlq.walk, time.time() - at))
+        left = self._threads.run(self._dlq.walk, time.time() - at)
+        cells = ([metrics.DROPPED_FILES], metrics.DROPPED.values(), [metrics.DROPPED_BYTES])
+        dropped = Totals(*(sum(row[cell] for row in rows for cell in term) for term in cells))
+        gone = _difference(_difference(adopted, left), dropped)
         return gone if gone.files > 0 else _NOTHING
 
     def booked_empty(self, booked: Totals) -> None:

@@ -136,9 +136,13 @@ def test_a_file_that_was_written_after_the_start_is_none_of_the_adopted(books):
     assert books.terms == before
 
 
-def test_what_was_dropped_before_anybody_led_is_counted_once(books):
-    (file,) = counted_at_the_start(books, 1)
-    os.unlink(file.path)
-    books.ledger.drop(file.events, books.recount.booked().size_bytes, "overflow")
+def test_what_was_dropped_before_anybody_led_is_not_disowned(books):
+    dropped, stored, left = counted_at_the_start(books, 3)
+    size = os.stat(dropped.path).st_size
+    os.unlink(dropped.path)
+    books.ledger.drop(dropped.events, size, "overflow")
+    os.unlink(stored.path)  # by a worker that outlived its arbiter
     books.recount.first_led()
     assert books.terms.lost == 0
+    assert books.terms.adopted == dropped.events + left.events
+    assert books.recount.booked() == books.dlq.walk()

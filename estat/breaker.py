@@ -33,6 +33,7 @@ class Breaker:
         self._counts = counts
         self._clock = clock
         self._failures = 0
+        self._kind: type[StoreError] | None = None  # of the failure that was told
         self._worked_at = float("-inf")
         self._since = 0.0
         self._probe_at = 0.0
@@ -56,7 +57,10 @@ class Breaker:
 
     def failed(self, error: StoreError) -> None:
         """Take note of a failed attempt; one refused object says nothing about the store."""
-        if isinstance(error, ObjectRefused) or self.open:
+        if isinstance(error, ObjectRefused):
+            return
+        if self.open:
+            self._tell(error)
             return
         self._failures += 1
         if self._failures < _FAILURES and not isinstance(error, StoreDenied):
@@ -65,7 +69,14 @@ class Breaker:
         self._since = self._clock()
         self._interval = _FIRST_SECONDS
         self._probe_at = self._since + self._interval
-        log.error("store_down", extra={"error": str(error), "kind": type(error).__name__})
+        self._kind = None
+        self._tell(error)
+
+    def _tell(self, error: StoreError) -> None:
+        """Log why the store is down, and again when that has become somebody else's matter."""
+        if type(error) is not self._kind:
+            self._kind = type(error)
+            log.error("store_down", extra={"error": str(error), "kind": self._kind.__name__})
 
     def worked(self) -> None:
         """Take note of a successful attempt."""

@@ -96,3 +96,17 @@ def test_the_next_outage_begins_with_short_intervals_again(breaker, clock):
     fail(breaker)
     clock.now += 1
     assert breaker.allows()
+
+
+def test_an_outage_is_told_again_when_its_kind_changes(breaker, caplog):
+    fail(breaker, 10)
+    fail(breaker, 10, StoreDenied)
+    assert [record.kind for record in caplog.records] == ["StoreUnavailable", "StoreDenied"]
+
+
+def test_each_outage_is_told(breaker, caplog):
+    for _ in range(2):
+        fail(breaker)
+        breaker.worked()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["store_down", "store_recovered"] * 2

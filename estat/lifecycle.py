@@ -19,6 +19,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from types import FrameType
@@ -26,12 +27,13 @@ from typing import Any
 
 import gevent
 
-from estat import config, journal, ledger, log, metrics, mounts, recovery, stream_lock
+from estat import config, files, journal, ledger, log, metrics, mounts, recovery, stream_lock
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, SettingsError
+from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.metrics import Metrics
-from estat.server_directory import ServerDirectory
+from estat.server_directory import SERVERS, ServerDirectory
 from estat.settings import Settings
 from estat.shared import ARBITER, DRAINING, HURRYING, STOPPING, SharedPage
 
@@ -140,6 +142,7 @@ def gunicorn_config() -> dict[str, Any]:
         # the heartbeat's file must not wait for a disk
         "worker_tmp_dir": _SHM if os.path.isdir(_SHM) else None,
         "preload_app": False,
+        "on_starting": on_starting,
         "when_ready": when_ready,
         "pre_fork": pre_fork,
         "post_fork": post_fork,
@@ -164,21 +167,47 @@ def _connections() -> int:
 # --- in the arbiter
 
 
+def on_starting(server: Any) -> None:
+    """Refuse a DLQ_DIR that can't be used, before anybody is told that the server is there."""
+    del server
+    current = settings()
+    with _usable(current.dlq_dir):
+        if current.dlq_shared:
+            servers = os.path.join(current.dlq_dir, SERVERS)
+            with files.disk_errors("create", servers):
+                files.make_directories(servers)
+            DeadLetterQueue(servers).probe()
+        else:
+            DeadLetterQueue(current.dlq_dir).create()
+
+
+@contextlib.contextmanager
+def _usable(dlq_dir: str) -> Iterator[None]:
+    """Exit with the reason if the directory can't be used."""
+    try:
+        yield
+    except DiskError as exc:
+        print(f"estat: DLQ_DIR={dlq_dir!r} can't be used: {exc}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
 def when_ready(server: Any) -> None:
     """Take over what earlier lives left in the DLQ, and the signals that stop the server."""
     current = settings()
     given = current.dlq_dir
-    try:
+    with _usable(given):
         if current.dlq_shared:
             current = _take_directory(current)
         dlq = DeadLetterQueue(current.dlq_dir)
         dlq.create()
+        leader = Leader(current.dlq_dir)
+        alone = leader.lead()
+        leader.release()
         stream_lock.remove_stale(os.path.join(current.dlq_dir, journal.DIRECTORY))
         counted_at = time.time()
         totals = dlq.walk()
-    except DiskError as exc:
-        print(f"estat: DLQ_DIR={given!r} can't be used: {exc}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+    if not alone:
+        logger.warning("dlq_dir_in_use", extra={"directory": current.dlq_dir})
     row = page().rows[ARBITER]
     metrics.forget_process(row)
     Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)

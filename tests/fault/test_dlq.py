@@ -1,5 +1,6 @@
 """The DLQ directory with damaged, old, poisoned files, and without room."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -268,6 +269,24 @@ def test_a_file_that_no_counter_knows_is_replayed_too(
     found = server.metrics()
     assert found["dlq_files_current"] == found["dlq_events_current"] == 0
     accounting.check_equation(found)
+
+
+def test_a_second_server_on_the_same_directory_says_so(serve: Serve) -> None:
+    first = serve()
+
+    def is_led() -> bool:
+        with (first.dlq_dir / "leader.lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    eventually(is_led, 20, "a worker leads")
+    second = serve()
+    assert first.events("dlq_dir_in_use") == []
+    (told,) = second.events("dlq_dir_in_use")
+    assert told["directory"] == str(first.dlq_dir)
 
 
 # --- a disk without room

@@ -86,6 +86,22 @@ def test_the_process_that_systemd_starts_says_that_it_is_ready(tmp_path):
     assert process.returncode == 0
 
 
+def test_a_server_that_can_not_use_its_directory_never_says_that_it_is_ready(tmp_path):
+    (tmp_path / "dlq").touch()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(tmp_path / "notify"))
+        server = served(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        ended = subprocess.run(
+            [BIN / "estat", "serve"], env=server.environ, cwd=tmp_path, capture_output=True,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 2
+        assert f"DLQ_DIR='{server.dlq_dir}' can't be used" in ended.stderr
+        notified.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            notified.recv(4096)
+
+
 def test_the_server_makes_no_system_call_that_the_unit_forbids(tmp_path):
     need(strace_path(), "strace")
     allowed = allowed_calls()

@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.dlq_dir import dlq_paths
+from tests.support.dlq_dir import dlq_files, dlq_paths
 from tests.support.hits import combined_log_lines
-from tests.support.page import Commands, commands
+from tests.support.page import Commands, commands, read
 from tests.support.reader import Reader
 from tests.support.s3 import Bucket, Moto
 from tests.support.server import BIN, ROOT, free_port
@@ -73,12 +74,18 @@ def has_stored_events(reader: Reader, bucket: Bucket) -> None:
     reader.press_ctrl_c()
 
 
-def has_events_in_the_dlq(reader: Reader, _: Bucket) -> None:
+@contextmanager
+def without_s3(reader: Reader) -> Iterator[None]:
     endpoint = reader.environ["AWS_ENDPOINT_URL_S3"]
     reader.environ["AWS_ENDPOINT_URL_S3"] = f"http://127.0.0.1:{free_port()}"  # nobody there
-    reader.type(["estat serve", POST])
+    yield
     reader.press_ctrl_c()
     reader.environ["AWS_ENDPOINT_URL_S3"] = endpoint
+
+
+def has_events_in_the_dlq(reader: Reader, _: Bucket) -> None:
+    with without_s3(reader):
+        reader.type(["estat serve", POST])
 
 
 def has_rescued_a_dlq(reader: Reader, bucket: Bucket) -> None:
@@ -91,7 +98,17 @@ def has_a_file_in_quarantine(reader: Reader, bucket: Bucket) -> None:
     subprocess.run([sys.executable, "-m", "venv", reader.directory / "aws"], check=True)
     subprocess.run([reader.directory / "aws/bin/pip", "-q", "install", "awscli>=1.36"], check=True)
     reader.environ["PATH"] += f":{reader.directory}/aws/bin"
-    bucket.put("raw_dlq/1a2b3c4d-1795406104_web-1.jsonl.gz", gzip.compress(b'{"events":1}\n{}\n'))
+    with without_s3(reader):
+        has_files_to_send(reader, bucket)
+        url = "http://127.0.0.1:8080/collect"
+        reader.type([f"estat send access.log.gz --url {url} --combined-log"])
+    (file,) = (file for file in dlq_files(Path(reader.environ["DLQ_DIR"])) if file.lines)
+    (reader.directory / "as-it-was.jsonl").write_bytes(gzip.decompress(file.path.read_bytes()))
+    damaged = bytearray(file.path.read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 512] = bytes(512)  # a sector
+    (name,) = re.findall(r"FILE=(\S+)", read("docs/ops.md"))
+    bucket.put(f"raw_dlq/{name}", bytes(damaged))
 
 
 #: By the heading of a section; the others need nothing.
@@ -122,8 +139,12 @@ def stored_the_rescued(reader: Reader, bucket: Bucket) -> None:
     assert dlq_paths(reader.directory.parent / "rescue" / "dlq") == []
 
 
-def showed_the_file(reader: Reader, _: Bucket) -> None:
-    assert '{"events":1}' in "".join(reader.printed.values())
+def stored_what_came_before_the_damage(reader: Reader, bucket: Bucket) -> None:
+    (stored,) = bucket.objects("raw/")
+    saved = gzip.decompress(stored.body)
+    _, _, events = (reader.directory / "as-it-was.jsonl").read_bytes().partition(b"\n")
+    assert events.startswith(saved)
+    assert 100 < len(stored.lines) < 400
 
 
 def listed_the_reason(reader: Reader, _: Bucket) -> None:
@@ -140,7 +161,7 @@ AFTER: dict[str, Callable[[Reader, Bucket], None]] = {
     "DLQ growing": listed_the_reason,
     "DLQ full": stored_the_rescued,
     "Accounting mismatch": found_it_complete,
-    "Quarantine": showed_the_file,
+    "Quarantine": stored_what_came_before_the_damage,
 }
 
 

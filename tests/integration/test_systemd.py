@@ -15,6 +15,7 @@ import pytest
 from estat import config
 from tests.conftest import need
 from tests.support.eventually import eventually
+from tests.support.page import read
 from tests.support.server import BIN, ROOT, Server
 from tests.support.strace import strace_path
 
@@ -53,6 +54,18 @@ def test_systemd_finds_no_fault(unit):
 def test_the_service_is_little_exposed(unit):
     done = analyze("security", "--offline=true", f"--threshold={_EXPOSURE}", unit)
     assert done.returncode == 0, done.stdout[-200:]
+
+
+def test_the_function_for_commands_names_what_the_service_names():
+    (told,) = re.findall(r"(?s)( systemd-run .*?) \"\$@\"", read("docs/deploy.md"))
+    (user,), (group,), (directory,), (environment,) = map(
+        values, ("User", "Group", "WorkingDirectory", "EnvironmentFile")
+    )
+    assert told.replace("\\\n", " ").split() == [
+        "systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={user}",
+        f"--gid={group}", "-p", f"WorkingDirectory={directory}", "-p",
+        f"EnvironmentFile={environment}", INSTALLED,
+    ]  # fmt: skip
 
 
 def test_systemds_patience_is_longer_than_a_stop():

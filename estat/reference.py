@@ -17,7 +17,9 @@ with status 2. Durations are written `500ms`, `120s`, `24h`; sizes `16384`, `8Mi
 SIGHUP reads the settings again; if they are bad, the old ones stay.
 
 Credentials, endpoint and region are found as boto3 finds them: `AWS_ACCESS_KEY_ID` and its
-companions, `AWS_ENDPOINT_URL_S3`, a profile, the task's or the instance's role.
+companions, `AWS_ENDPOINT_URL_S3`, a profile, the task's or the instance's role. Variables that
+begin with `AWS_` may stand in `.env` too. MinIO and other stores that speak S3, and the rights that
+the server needs, are in [bucket.md](bucket.md).
 `conf/estat.env.example` lists every setting with its default.
 """
 

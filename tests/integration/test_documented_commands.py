@@ -1,4 +1,4 @@
-"""Every command that README.md and docs/ops.md tell a reader to type works as it stands there.
+"""Every command that the README and some pages tell a reader to type works as it stands there.
 
 ``tests.support.page`` finds the commands, ``tests.support.reader`` types them. What is below is
 what a reader has before the first one, and what must be true after the last.
@@ -18,12 +18,12 @@ import pytest
 
 from tests.support.dlq_dir import dlq_files, dlq_paths
 from tests.support.hits import combined_log_lines
-from tests.support.page import Commands, commands, read
+from tests.support.page import Commands, blocks, commands, read
 from tests.support.reader import Reader
-from tests.support.s3 import Bucket, Moto
+from tests.support.s3 import Bucket, Endpoint, Moto
 from tests.support.server import BIN, ROOT, free_port
 
-PAGES = ("README.md", "docs/ops.md")
+PAGES = ("README.md", "docs/ops.md", "docs/bucket.md")
 SECTIONS = [section for page in PAGES for section in commands(page)]
 
 #: What runs this suite, takes long, changes nothing here or needs an engine for containers:
@@ -56,6 +56,16 @@ def reader(tmp_path: Path, moto: Moto, bucket: Bucket, section: Commands) -> Ite
     }  # fmt: skip
     with Reader(tmp_path / "estat", port, environ, instead) as reading:
         yield reading
+
+
+def has_nothing_but_an_env_file(reader: Reader, bucket: Bucket) -> None:
+    # what says where S3 is must come from the file
+    url = reader.environ["AWS_ENDPOINT_URL_S3"]
+    for name in [*Endpoint().environ, "AWS_REGION", "RAW_BUCKET"]:
+        del reader.environ[name]
+    (example,) = (b.code for b in blocks("docs/bucket.md") if b.language == "text")
+    example = example.replace("http://minio.example.com:9000", url)
+    (reader.directory / ".env").write_text(example.replace("my-bucket", bucket.name))
 
 
 def has_files_to_send(reader: Reader, _: Bucket) -> None:
@@ -113,6 +123,7 @@ def has_a_file_in_quarantine(reader: Reader, bucket: Bucket) -> None:
 
 #: By the heading of a section; the others need nothing.
 BEFORE: dict[str, Callable[[Reader, Bucket], None]] = {
+    "Stores that speak S3": has_nothing_but_an_env_file,
     "estat send": has_files_to_send,
     "Health and readiness": has_a_server,
     "S3 down": has_a_server,
@@ -151,11 +162,16 @@ def listed_the_reason(reader: Reader, _: Bucket) -> None:
     assert "EndpointConnectionError" in "".join(reader.printed.values())
 
 
+def wrote_to_the_bucket(reader: Reader, bucket: Bucket) -> None:
+    assert f"to {bucket.name}" in "".join(reader.printed.values())
+
+
 def found_it_complete(reader: Reader, _: Bucket) -> None:
     assert "complete" in "".join(reader.printed.values())
 
 
 AFTER: dict[str, Callable[[Reader, Bucket], None]] = {
+    "Stores that speak S3": wrote_to_the_bucket,
     "Run it": stored_hello,
     "estat send": stored_all_that_was_sent,
     "DLQ growing": listed_the_reason,

@@ -27,6 +27,7 @@ from tests.conftest import need
 from tests.support.cloudformation import REGION, Template
 from tests.support.dlq_dir import dlq_files, dlq_paths
 from tests.support.eventually import eventually
+from tests.support.page import blocks
 from tests.support.s3 import Bucket, Moto, moto_server_path
 from tests.support.server import ROOT, Server, free_port
 
@@ -476,9 +477,14 @@ def used_rights(log: str, bucket: str) -> set[tuple[str, str]]:
 
 def granted_rights(stack: Stack) -> set[tuple[str, str]]:
     (policy,) = stack.resources["TaskRole"]["Policies"]
-    prefix = f"arn:aws:s3:::{stack.made['Bucket']}/"
+    return rights_of(policy["PolicyDocument"], stack.made["Bucket"])
+
+
+def rights_of(policy: dict[str, Any], bucket: str) -> set[tuple[str, str]]:
+    """Return the actions that a policy allows, each with the beginning of the keys."""
+    prefix = f"arn:aws:s3:::{bucket}/"
     found = set()
-    for statement in policy["PolicyDocument"]["Statement"]:
+    for statement in policy["Statement"]:
         actions, resources = (
             value if isinstance(value, list) else [value]
             for value in (statement["Action"], statement["Resource"])
@@ -488,6 +494,15 @@ def granted_rights(stack: Stack) -> set[tuple[str, str]]:
             for action in actions for resource in resources
         }  # fmt: skip
     return found
+
+
+def test_the_policy_that_the_page_shows_allows_all_that_the_tasks_role_may(ephemeral):
+    shown = next(block for block in blocks("docs/bucket.md") if block.section == "Rights")
+    allowed = rights_of(json.loads(shown.code), "my-bucket")
+    assert [
+        (action, key) for action, key in granted_rights(ephemeral)
+        if not any(action == a and key.startswith(begin) for a, begin in allowed)
+    ] == []  # fmt: skip
 
 
 def test_the_tasks_role_may_do_what_the_server_does_and_nothing_else(cloud, tmp_path):

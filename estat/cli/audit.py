@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from estat import audit, audit_content, config
@@ -68,10 +68,8 @@ def run(args: argparse.Namespace) -> int:
     bar = ProgressBar(sys.stderr, None)
     try:
         settings = _settings(args.target)
-        target = audit_target.parse(args.target, settings)
-        report = _audited(target, settings, args, bar)
-        if report.is_empty:
-            raise TargetError(f"{target} holds no events and no stream has a record: wrong prefix?")
+        targets = audit_target.parse(args.target, settings, with_disk=bool(args.dlq))
+        report = _first_found(_audited(target, settings, args, bar) for target in targets)
     except SettingsError as exc:
         return _complain(*exc.problems)
     except (TargetError, StoreError, DiskError) as exc:
@@ -83,6 +81,23 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.write(json.dumps(report.as_json()) + "\n" if args.json else report.as_text())
     sys.stdout.flush()
     return report.exit_code
+
+
+def _first_found(reports: Iterable[Report]) -> Report:
+    """Return the first report that has streams. Raises TargetError if there is nothing at all."""
+    seen = []
+    for report in reports:
+        if report.verdicts:
+            return report
+        seen.append(report)
+    likeliest = seen[0]
+    if likeliest.is_empty:
+        elsewhere = likeliest.disk.left_out if likeliest.disk else 0
+        others = f" (--dlq has {elsewhere:,} files for other ranges)" if elsewhere else ""
+        raise TargetError(
+            f"{likeliest.target} holds no events and no stream has a record: wrong prefix?{others}"
+        )
+    return likeliest
 
 
 def _settings(text: str | None) -> Settings:

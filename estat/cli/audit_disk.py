@@ -15,7 +15,7 @@ from estat.audit import Span
 from estat.audit_content import Fault, Record
 from estat.batch import Batch
 from estat.cli import journal_area
-from estat.cli.audit_target import Target, TargetError
+from estat.cli.audit_target import Target, TargetError, is_same_bucket
 from estat.cli.dlq_files import DAMAGED_RANGE, content, is_range
 from estat.cli.journal_area import ReadJournal
 from estat.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue, Entry
@@ -105,7 +105,7 @@ def _add_journal(disk: Disk, read: ReadJournal, target: Target, path: str, *, de
         disk.left_out += 1
         return
     # where its events will go is lost with its first line
-    same = header is not None and header.bucket == target.bucket
+    same = header is not None and is_same_bucket(header.bucket, target.bucket)
     for bad in read.damages:
         disk.faults.append(Fault(path, None, journal_area.damage(bad)))
         _count_unreadable(disk, read.stream, bad.events)
@@ -125,7 +125,7 @@ def _add(disk: Disk, batch: Batch, target: Target, path: str, *, deep: bool) -> 
     if not (is_record or batch.key.startswith(target.keys)):
         disk.left_out += 1
         return
-    same = batch.bucket == target.bucket
+    same = is_same_bucket(batch.bucket, target.bucket)
     if is_record:
         try:
             record = audit_content.record(batch.key, encoder.gunzip(batch.payload))

@@ -3,10 +3,12 @@
 ``s3://bucket/raw/dt=2025-11-13`` is the range ``dt=2025-11-13`` of the prefix
 ``raw``; the streams' records are beside the prefix, in ``raw_streams``. A range
 is a beginning of keys: ``dt=2025-11`` is a month. A path may name a bucket's
-directory, its prefix, or a range in it.
+directory, its prefix, or a range in it. Which of them, what is stored there tells;
+while nothing is, only what waits on disk can, so then a path has several readings.
 """
 
 import os
+from functools import cache
 from typing import NamedTuple
 
 from estat import identity
@@ -53,15 +55,31 @@ class Target(NamedTuple):
         return f"{_S3}{self.bucket}/{self.keys}"
 
 
-def parse(text: str | None, settings: Settings) -> Target:
-    """Read a target; without one the settings tell. Raises TargetError."""
+def parse(text: str | None, settings: Settings, *, with_disk: bool) -> list[Target]:
+    """Read a target; without one the settings tell. Raises TargetError.
+
+    Returns all that it may mean, the likeliest first. That is one target, unless it is a
+    path where nothing is stored yet and what waits on disk is looked at too.
+    """
     if not text:
-        return Target(settings.raw_bucket, settings.raw_prefix)
+        return [Target(settings.raw_bucket, settings.raw_prefix)]
     if text.startswith(_S3):
-        return _in_s3(text, settings)
+        return [_in_s3(text, settings)]
     if "://" in text:
         raise TargetError(f"{text}: not s3://bucket/prefix and not a directory")
-    return _in_directory(text.removeprefix(_FILE), settings)
+    return _in_directory(text.removeprefix(_FILE), settings, with_disk=with_disk)
+
+
+def is_same_bucket(one: str, other: str) -> bool:
+    """Compare two buckets, a directory with all its names."""
+    return _resolved(one) == _resolved(other)
+
+
+@cache
+def _resolved(bucket: str) -> str:
+    if not bucket.startswith(_FILE):
+        return bucket
+    return _FILE + os.path.realpath(bucket.removeprefix(_FILE))
 
 
 def bucket_of(text: str | None) -> str | None:
@@ -79,16 +97,26 @@ def _in_s3(text: str, settings: Settings) -> Target:
     return Target(bucket, raw_prefix or settings.raw_prefix, part)
 
 
-def _in_directory(text: str, settings: Settings) -> Target:
+def _in_directory(text: str, settings: Settings, *, with_disk: bool) -> list[Target]:
     path = os.path.abspath(text)
     prefix, part = _divided(path + "/" if text.endswith("/") else path)
+    name = os.path.basename(prefix)
+    if prefix.endswith(f"/{settings.raw_prefix}"):
+        name = settings.raw_prefix  # which may have several parts
+    root = prefix.removesuffix(name)
+    as_prefix = Target(_FILE + os.path.realpath(root), name, part)
+    as_bucket = Target(_FILE + os.path.realpath(prefix), settings.raw_prefix)
     if not os.path.isdir(prefix):
-        raise TargetError(f"{text}: no such directory")
-    if not part and not _is_prefix(prefix) and _is_bucket(prefix, settings.raw_prefix):
-        return Target(_FILE + os.path.realpath(prefix), settings.raw_prefix)
-    root, name = os.path.split(prefix)
-    # resolved, so that it is the same directory as in the files of the DLQ
-    return Target(_FILE + os.path.realpath(root), name, part)
+        if not with_disk:
+            raise TargetError(f"{text}: no such directory")
+    elif part or _is_prefix(prefix):
+        return [as_prefix]
+    elif _is_bucket(prefix, settings.raw_prefix):
+        return [as_bucket]
+    if not with_disk or part:
+        return [as_prefix]
+    # the bucket first: as a prefix it would have DLQ files below it for objects
+    return [as_bucket, as_prefix]
 
 
 def _divided(path: str) -> tuple[str, str]:

@@ -481,6 +481,58 @@ def test_a_stream_that_is_on_disk_alone_is_waiting_and_open(directory, dlq):
     assert (code, report["states"]) == (3, {"waiting": 1, "open": 1})
 
 
+@pytest.mark.parametrize("target", ["data", "data/raw", "data/raw/dt=2025-11-13"])
+@pytest.mark.parametrize("write", ["spill", "journal"])
+def test_a_path_where_nothing_is_stored_yet_is_what_the_dlq_says(tmp_path, target, write):
+    directory = Directory(tmp_path / "data")
+    # in the data's directory, as in a first trial, or elsewhere: then the data's is not there
+    dlq = DeadLetterQueue(str(tmp_path / {"spill": "data/dlq", "journal": "dlq"}[write]))
+    dlq.create()
+    if write == "spill":
+        spill(dlq, batch(range(1, 6)), directory)
+    else:
+        kept(directory, range(1, 6)).write(dlq.root)
+    result = run(target, "--json", "--dlq", dlq.root, cwd=tmp_path)
+    assert result.returncode == 3, result.stderr
+    report = json.loads(result.stdout)
+    assert report["waiting_events"] == 5
+    assert report["target"].startswith(f"{tmp_path}/data/raw/")
+
+
+def test_what_is_on_disk_alone_is_found_by_the_settings_and_in_s3_too(s3, dlq):
+    spill(dlq, batch(range(1, 6)), s3)
+    settings = {"RAW_BUCKET": s3.bucket.name, "RAW_PREFIX": "raw"}
+    for target in ([], [s3.target], [s3.part("dt=2025-11-13")]):
+        result = run(*target, "--dlq", dlq.root, **s3.environ, **settings)
+        assert result.returncode == 3, result.stderr
+
+
+def test_a_prefix_of_several_parts_is_known_by_the_settings(tmp_path, dlq):
+    one = batch(range(1, 6))
+    spill(dlq, replace(one, key=f"web/{one.key}"), Directory(tmp_path / "data"))
+    settings = {"RAW_BUCKET": "events", "RAW_PREFIX": "web/raw"}
+    for target in ("data", "data/web/raw"):
+        result = run(target, "--dlq", dlq.root, cwd=tmp_path, **settings)
+        assert result.returncode == 3, result.stderr
+
+
+def test_a_directory_is_the_same_under_another_name(tmp_path, dlq):
+    directory = Directory(tmp_path / "data")
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    spill(dlq, batch(range(1, 6)), Directory(tmp_path / "link"))
+    code, report = audit(directory, "--dlq", dlq.root)
+    assert (code, report["waiting_events"]) == (3, 5)
+
+
+def test_a_prefix_of_which_nothing_is_on_disk_either_is_exit_2(directory, dlq):
+    directory.root.mkdir()
+    spill(dlq, batch(range(1, 6)), directory)
+    result = run(f"{directory.target}/web", "--dlq", dlq.root)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "wrong prefix? (--dlq has 1 files for other ranges)" in result.stderr
+
+
 def test_files_for_other_buckets_and_ranges_are_left_out(directory, dlq):
     put(directory, batch(range(1, 6)))
     end(directory, 5)

@@ -19,6 +19,8 @@ MAX_LINES_TOLD = 100
 _ID = re.compile(r"([0-9a-f]{28})-([1-9]\d{0,17})")
 _NAME = re.compile(r"(?:^|/)\d+_([A-Za-z0-9.-]+)-([0-9a-f]{28})_\d+(?:-(?:r|bad)\d+)?\.[^/]*$")
 
+_ON_DISK = re.compile(r"-[0-9a-f]{28}_\d+(?:-bad\d+)?\.\d+" + re.escape(identity.SUFFIX) + "$")
+
 
 class Fault(NamedTuple):
     """A line, or with ``line`` None a whole object, that can't be read."""
@@ -124,8 +126,8 @@ def instance_of(name: str) -> str:
 
 
 def is_object(key: str) -> bool:
-    """Tell whether an object's name is that of a batch."""
-    return key.endswith(identity.SUFFIX)
+    """Tell whether an object's name is that of a batch; one of the DLQ has a count behind it."""
+    return key.endswith(identity.SUFFIX) and not _ON_DISK.search(key)
 
 
 def _identified(line: bytes) -> tuple[str, int]:

@@ -507,6 +507,15 @@ def test_what_is_on_disk_alone_is_found_by_the_settings_and_in_s3_too(s3, dlq):
         assert result.returncode == 3, result.stderr
 
 
+def test_a_file_of_a_dlq_below_the_directory_is_not_stored(tmp_path):
+    dlq = DeadLetterQueue(str(tmp_path / "data" / "dlq"))
+    dlq.create()
+    spill(dlq, batch(range(1, 6)), Directory(tmp_path / "data"))
+    result = run("data", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "wrong prefix?" in result.stderr
+
+
 def test_a_prefix_of_several_parts_is_known_by_the_settings(tmp_path, dlq):
     one = batch(range(1, 6))
     spill(dlq, replace(one, key=f"web/{one.key}"), Directory(tmp_path / "data"))

@@ -8,7 +8,6 @@ neither touches a journal.
 
 import argparse
 import math
-import os
 import sys
 from typing import Any
 
@@ -100,15 +99,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand; return the exit code."""
     try:
         code: int = args.command(open_queue(args.dlq), args)
-        sys.stdout.flush()
     except (CommandError, DiskError) as exc:
         for line in str(exc).splitlines():
             print(f"estat dlq: {line}", file=sys.stderr)
         return exc.code if isinstance(exc, CommandError) else 2
-    except BrokenPipeError:
-        # whoever read our output has gone, as head does; nothing may be written any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt:
         return 130
     return code

@@ -65,7 +65,8 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     # main thread runs yet.
     monkey.patch_all()
     hub = gevent.get_hub()
-    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt)  # Ctrl-C is no fault to print
+    # neither Ctrl-C nor a reader that went away is a fault to print
+    hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt, BrokenPipeError)
     try:
         settings = config.load()
     except SettingsError as exc:

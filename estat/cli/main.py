@@ -1,14 +1,34 @@
 """The ``estat`` command: parses arguments and runs a subcommand."""
 
 import argparse
+import os
+import signal
 import sys
 
 from estat import __version__
 from estat.cli import audit, check, demo, dlq, health, send, serve
 
+#: What a shell shows for a program that SIGPIPE has ended.
+_READER_GONE = 128 + signal.SIGPIPE
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()  # here, where its failure can still be handled
+    except BrokenPipeError:
+        # Whoever read our output has gone, as head does. What is still buffered has nowhere to
+        # go, and Python would try once more at the end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        return _READER_GONE
+
+
+def _run(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="estat", description="Takes events over HTTP and puts every accepted one into S3."
     )

@@ -1,11 +1,15 @@
 """``estat check`` and ``estat serve`` as a person runs them."""
 
 import os
+import signal
 import subprocess
 
 import pytest
 
+from estat import dlq_file
+from estat.dlq import DeadLetterQueue
 from tests.support.server import BIN, DEFAULTS, free_port
+from tests.unit.batches import batch
 
 
 def estat(*arguments, cwd, **settings):
@@ -64,6 +68,33 @@ def test_what_does_not_answer_is_not_healthy_and_the_reason_is_told(tmp_path, ad
     result = estat("health", cwd=tmp_path, HTTP_ADDR=address.format(free_port()))
     assert result.returncode == 1
     assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "check", "demo --dir data", "dlq ls", "dlq show x", "dlq verify", "dlq replay",
+     "send lines --retries 0", "audit data --dlq dlq", "audit data --dlq dlq --json"],
+)  # fmt: skip
+def test_a_command_whose_reader_went_away_ends_as_others_do(tmp_path, command):
+    queue = DeadLetterQueue(str(tmp_path / "dlq"))
+    queue.create()
+    waiting = batch(bucket=f"file:{tmp_path}/data")
+    queue.write(waiting, dlq_file.pack(waiting, "put_failed", "x"))
+    (tmp_path / "lines").write_text('{"n":1}\n')
+    arguments = [dlq_file.file_name(waiting) if one == "x" else one for one in command.split()]
+    if arguments[0] == "demo":
+        arguments += ["--port", str(free_port())]
+    if arguments[0] == "send":
+        arguments += ["--url", f"http://127.0.0.1:{free_port()}/collect"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as out:
+        result = subprocess.run(
+            [BIN / "estat", *arguments], cwd=tmp_path, stdout=out, stderr=subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], "RAW_BUCKET": "file:data", "DLQ_DIR": "dlq"},
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])

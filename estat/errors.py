@@ -72,8 +72,8 @@ ASSUME_ROLE = "AssumeRole"
 class StoreError(EstatError):
     """An object was not stored by this attempt.
 
-    ``operation`` is what the store was asked, ``code`` its own name of the reason;
-    empty where it gave none.
+    ``operation`` is what the store was asked, ``code`` its own name of the reason, or
+    the class of what the S3 client raised without an answer; empty where neither is known.
     """
 
     def __init__(self, text: str, operation: str = "", code: str = "") -> None:

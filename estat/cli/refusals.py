@@ -6,11 +6,16 @@ the object is the one to look at. The expected owner is never left out of a writ
 """
 
 from estat.batch import crc32_of
-from estat.errors import ASSUME_ROLE, StoreDenied, StoreError
+from estat.errors import ASSUME_ROLE, StoreDenied, StoreError, StoreUnavailable
 from estat.settings import Settings
 from estat.stores import Stores, without
 
 _GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
+_UNREACHABLE = (
+    "the store can't be reached, or not within S3_TIMEOUT: check the network, "
+    "AWS_ENDPOINT_URL_S3 and the proxy (HTTPS_PROXY, NO_PROXY)"
+)
+_STS_BUSY = "STS is busy or away: try again"
 _KMS_RIGHTS = (
     "grant kms:GenerateDataKey and kms:Decrypt on the key S3_KMS_KEY_ID, in the policy of who "
     "writes and in the key's own"
@@ -40,9 +45,33 @@ _STS = {
     "InvalidClientTokenId": "check the credentials that are to assume the role",
     "SignatureDoesNotMatch": "check the credentials that are to assume the role",
     "ExpiredToken": "renew the credentials that are to assume the role",
-    "": "let the server reach STS over HTTPS, in a VPC without internet through an interface "
-    "endpoint; check AWS_REGION",
 }
+_STS_UNREACHABLE = (
+    "let the server reach STS over HTTPS, in a VPC without internet through an interface "
+    "endpoint; check AWS_REGION"
+)
+
+#: What botocore raises when there was no answer: no name, no connection, no TLS, no time left.
+_NO_ANSWER = frozenset({
+    "ConnectTimeoutError", "ConnectionClosedError", "ConnectionError", "EndpointConnectionError",
+    "HTTPClientError", "ProxyConnectionError", "ReadTimeoutError", "ResponseStreamingError",
+    "SSLError",
+})  # fmt: skip
+
+#: What it raises when it can't have the credentials that the server itself is to use.
+_NO_CREDENTIALS = frozenset({
+    "CredentialRetrievalError", "InvalidConfigError", "MetadataRetrievalError",
+    "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "SSOTokenLoadError",
+    "TokenRetrievalError", "UnauthorizedSSOTokenError",
+})  # fmt: skip
+
+#: What it asks for such credentials, by the service's name of it.
+_FOR_CREDENTIALS = frozenset({"AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"})
+
+#: Codes of STS that speak of the token in AWS_WEB_IDENTITY_TOKEN_FILE.
+_BAD_TOKEN = frozenset({
+    "ExpiredTokenException", "IDPRejectedClaim", "InvalidIdentityToken", "ExpiredToken",
+})  # fmt: skip
 
 #: What may be left out of a try, and what to do when the bucket then takes the object.
 _OPTIONAL = {
@@ -56,14 +85,22 @@ VISIBLE = tuple(_OPTIONAL)
 
 
 def subject(error: StoreError) -> str:
-    """Return what failed: the bucket, or the role on the way to it."""
+    """Return what failed: the bucket, or the credentials or the role on the way to it."""
+    if _is_about_credentials(error):
+        return "credentials"
     return "role" if error.operation == ASSUME_ROLE else "bucket"
 
 
 def what_to_do(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
     """Say what to do about a PUT that failed; may try it again in other ways."""
+    if _is_about_credentials(error):
+        return _of_credentials(settings, error)
     if error.operation == ASSUME_ROLE:
-        return _STS.get(error.code, _STS["ValidationError"])
+        return _of_role(error)
+    return _UNREACHABLE if error.code in _NO_ANSWER else _of_bucket(settings, key, body, error)
+
+
+def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
     if error.code in _S3:
         return _S3[error.code]
     if error.code.startswith("KMS."):
@@ -72,6 +109,36 @@ def what_to_do(settings: Settings, key: str, body: bytes, error: StoreError) -> 
         return _GENERAL
     named = (todo for right, todo in _RIGHTS.items() if right in str(error))
     return next(named, "") or _by_elimination(settings, key, body)
+
+
+def _is_about_credentials(error: StoreError) -> bool:
+    """Tell whether those are lacking that the server itself is to use, also to assume a role."""
+    return error.operation in _FOR_CREDENTIALS or error.code in _NO_CREDENTIALS
+
+
+def _of_credentials(settings: Settings, error: StoreError) -> str:
+    if settings.s3_role_arn:
+        whose = "the credentials that are to assume S3_ROLE_ARN are at fault, not that role: "
+    else:
+        whose = "the server has no credentials: "
+    if error.code in _BAD_TOKEN:
+        return f"{whose}renew the token in AWS_WEB_IDENTITY_TOKEN_FILE, check its issuer"
+    if error.operation in _FOR_CREDENTIALS and isinstance(error, StoreUnavailable):
+        return whose + _STS_BUSY
+    if error.operation == "AssumeRoleWithWebIdentity":
+        return f"{whose}let the trust policy of AWS_ROLE_ARN name the issuer and who has its token"
+    return (
+        f"{whose}check where they come from: the environment, a profile, or the endpoint that "
+        "gives the task's, the pod's or the instance's role"
+    )
+
+
+def _of_role(error: StoreError) -> str:
+    if error.code in _STS:
+        return _STS[error.code]
+    if error.code in _NO_ANSWER:
+        return _STS_UNREACHABLE
+    return _STS_BUSY if isinstance(error, StoreUnavailable) else _STS["ValidationError"]
 
 
 def _by_elimination(settings: Settings, key: str, body: bytes) -> str:

@@ -42,9 +42,9 @@ class ObjectOptions:
         """Compare an object's HEAD with the settings; return what was found, by setting."""
         found = {}
         encryption = str(head.get("ServerSideEncryption", "no encryption"))
-        key = str(head.get("SSEKMSKeyId", "no key"))
+        key = str(head.get("SSEKMSKeyId", ""))
         if self._key and not (encryption == "aws:kms" and _is_same_key(self._key, key)):
-            found["S3_KMS_KEY_ID"] = f"{encryption}, {key}"
+            found["S3_KMS_KEY_ID"] = f"{encryption}, {key or 'no key'}"
         storage_class = str(head.get("StorageClass", "STANDARD"))  # the field is left out then
         if self._storage_class not in ("", storage_class):
             found["S3_STORAGE_CLASS"] = storage_class

@@ -170,12 +170,17 @@ def _seconds_left(values: Values) -> float:
 
 
 def _failure(role_arn: str, exc: BaseException) -> StoreError:
-    """Turn what came of asking STS into what to do."""
-    code = ""
+    """Turn what came of asking STS into what to do.
+
+    Who asks needs credentials too: where these can't be had or renewed, the error names
+    that operation, or has its exception for a code.
+    """
+    operation, code = ASSUME_ROLE, type(exc).__name__
     kind: type[StoreError] = StoreUnavailable
     if isinstance(exc, ClientError):
+        operation = exc.operation_name
         code = str(exc.response.get("Error", {}).get("Code", ""))
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         if 400 <= status < 500 and status != 429 and code not in _TRANSIENT:
             kind = StoreDenied
-    return kind(f"assuming {role_arn}: {type(exc).__name__}: {exc}", ASSUME_ROLE, code)
+    return kind(f"assuming {role_arn}: {type(exc).__name__}: {exc}", operation, code)

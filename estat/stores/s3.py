@@ -55,7 +55,7 @@ class S3Store:
         try:
             self._client = _client(settings)
         except (BotoCoreError, ValueError) as exc:
-            raise StoreDenied(f"S3 client: {exc}") from exc
+            raise StoreDenied(f"S3 client: {exc}", code=type(exc).__name__) from exc
 
     def put(
         self, key: str, body: bytes, crc32: int, content_type: str, metadata: dict[str, str]
@@ -132,7 +132,8 @@ def _errors() -> Iterator[None]:
     except ParamValidationError as exc:
         raise ObjectRefused(str(exc)) from exc
     except Exception as exc:  # the layers below boto3 raise classes without a common base
-        raise StoreUnavailable(f"{type(exc).__name__}: {exc}") from exc
+        name = type(exc).__name__
+        raise StoreUnavailable(f"{name}: {exc}", code=name) from exc
 
 
 class _NotFound(StoreDenied):
@@ -179,7 +180,7 @@ def _client(settings: Settings) -> Any:
         source = session.get_credentials()
     if source is None:
         # a client made now would never get any; there may be some at the next attempt
-        raise StoreDenied("no credentials were found")
+        raise StoreDenied("no credentials were found", code="NoCredentialsError")
     if settings.s3_role_arn:
         role.assume(
             session, source, settings.s3_role_arn, settings.s3_role_external_id,

@@ -101,6 +101,18 @@ def test_another_key_than_the_one_that_was_asked_for_is_told(through, bucket):
     assert lacking == {"S3_KMS_KEY_ID": f"aws:kms, {KEY}"}
 
 
+@pytest.mark.parametrize("asked", [KEY, "alias/events"])
+def test_an_object_without_a_key_is_told_also_where_an_alias_was_asked_for(asked, through, bucket):
+    through.strip(
+        "x-amz-server-side-encryption-aws-kms-key-id",
+        "x-amz-server-side-encryption-bucket-key-enabled",
+    )
+    store = opened(bucket.name, S3_KMS_KEY_ID=asked)
+    put(store)
+    assert "SSEKMSKeyId" not in bucket.head(BATCH.key)
+    assert store.lacking(BATCH.key) == {"S3_KMS_KEY_ID": "aws:kms, no key"}
+
+
 def test_the_owner_goes_with_every_request(through, bucket):
     use_all(opened(bucket.name, S3_EXPECTED_BUCKET_OWNER=OWNER))
     attempts = through.attempts("*", prefix="")

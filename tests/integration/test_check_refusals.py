@@ -170,6 +170,8 @@ def test_a_store_that_takes_a_key_and_does_not_use_it_fails_the_check(checked, s
     ("fault", "told"),
     [
         ("refuse", "name who asks in the trust policy of S3_ROLE_ARN"),
+        ("throttle", "STS is busy or away: try again"),
+        ("503", "STS is busy or away: try again"),
         ("reset", "let the server reach STS over HTTPS"),
     ],
 )
@@ -181,6 +183,62 @@ def test_a_role_that_can_not_be_assumed_is_told_with_what_to_do(fault, told, che
     assert line.startswith("FAIL role: ")
     assert ROLE in line
     assert told in line
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("refuse", "let the trust policy of AWS_ROLE_ARN name"),
+        ("token", "renew the token in AWS_WEB_IDENTITY_TOKEN_FILE"),
+        ("503", "STS is busy or away: try again"),
+    ],
+)
+@pytest.mark.parametrize("role", [ROLE, ""])
+def test_who_gets_no_credentials_by_web_identity_is_told_so(
+    fault, told, role, checked, sts, tmp_path
+):
+    sts.web_fault = fault
+    (tmp_path / "token").write_text("a.b.c")
+    code, lines = checked(
+        S3_ROLE_ARN=role, AWS_ENDPOINT_URL_STS=sts.url, AWS_ACCESS_KEY_ID="",
+        AWS_WEB_IDENTITY_TOKEN_FILE=str(tmp_path / "token"), AWS_ROLE_ARN=f"{ROLE}-of-the-pod",
+    )  # fmt: skip
+    assert code == 1
+    (line,) = failures(lines)
+    assert line.startswith("FAIL credentials: ")
+    assert told in line
+    assert ("that are to assume S3_ROLE_ARN are at fault, not that role" in line) == bool(role)
+
+
+def test_an_endpoint_for_credentials_that_is_out_of_order_is_told(checked, sts):
+    code, lines = checked(
+        S3_ROLE_ARN=ROLE, AWS_ENDPOINT_URL_STS=sts.url, AWS_ACCESS_KEY_ID="",
+        AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{sts.url}/credentials",
+    )  # fmt: skip
+    assert code == 1
+    (line,) = failures(lines)
+    assert line.startswith("FAIL credentials: ")
+    assert "are at fault, not that role: check where they come from" in line
+    assert sts.calls == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:{port}", "https://127.0.0.1:{moto}", "http://store.invalid:{port}"]
+)
+def test_a_store_that_can_not_be_reached_is_told(url, checked, moto):
+    code, lines = checked(AWS_ENDPOINT_URL_S3=url.format(port=free_port(), moto=moto.port))
+    assert code == 1
+    (line,) = failures(lines)
+    assert "the store can't be reached" in line
+    assert "AWS_ENDPOINT_URL_S3" in line
+
+
+def test_a_store_that_does_not_answer_in_time_is_told(checked, s3):
+    s3.fail("hang")
+    code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url, S3_TIMEOUT="200ms")
+    assert code == 1
+    (line,) = failures(lines)
+    assert "or not within S3_TIMEOUT" in line
 
 
 def test_an_sts_that_is_not_there_is_told(checked):

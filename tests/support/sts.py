@@ -1,7 +1,9 @@
 """A token service of the tests' own: STS's protocol, with lifetimes and faults that moto lacks.
 
     sts.lifetime_seconds = 6      of the credentials that are given from now on
-    sts.fault = "hang"            "refuse" (AccessDenied), "500", "throttle", "hang", "reset"
+    sts.fault = "hang"            "refuse" (AccessDenied), "500", "503", "throttle", "token",
+                                  "hang", "reset"
+    sts.web_fault = "refuse"      the same for AssumeRoleWithWebIdentity alone
 
 Each call gives other keys, so that a request tells whose it was: ``ASIATEST<n>…``.
 """
@@ -18,6 +20,8 @@ from tests.support.threads import Serving
 _ERRORS = {
     "refuse": (403, "AccessDenied", "User: me is not authorized to perform: sts:AssumeRole"),
     "500": (500, "InternalFailure", "We are sorry."),
+    "503": (503, "ServiceUnavailable", "Service Unavailable"),
+    "token": (400, "InvalidIdentityToken", "No OpenIDConnect provider found in your account"),
     "throttle": (400, "Throttling", "Rate exceeded"),
 }
 
@@ -40,7 +44,7 @@ class Sts(Serving):
 
     def __init__(self) -> None:
         self.lifetime_seconds = 3600.0
-        self.fault = ""
+        self.fault = self.web_fault = ""
         self.calls: list[dict[str, str]] = []  # the parameters of each
         self.given: list[str] = []  # access keys, in order
         self.release = threading.Event()
@@ -49,7 +53,7 @@ class Sts(Serving):
 
     def heal(self) -> None:
         """Answer again, also those that hang."""
-        self.fault = ""
+        self.fault = self.web_fault = ""
         self.release.set()
         self.release = threading.Event()
 
@@ -76,7 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = {k: v[0] for k, v in parse_qs(self._body().decode()).items()}
         with sts.lock:
             sts.calls.append(asked)
-            fault, release = sts.fault, sts.release
+            is_web = asked["Action"] == "AssumeRoleWithWebIdentity"
+            fault, release = sts.web_fault if is_web else sts.fault, sts.release
         if fault == "reset":
             linger = struct.pack("ii", 1, 0)  # closing now sends a reset
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -96,6 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
             key=key, end=f"{end:%Y-%m-%dT%H:%M:%S.%f}Z", session=asked["RoleSessionName"]
         )
         self._answer(200, text)
+
+    def do_GET(self) -> None:
+        """Answer as a container's endpoint for credentials that is out of order."""
+        self._answer(503, "out of order")
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))

@@ -10,8 +10,9 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from estat import contradictions
+from estat import contradictions, misspelt
 from estat.errors import SettingsError
+from estat.misspelt import Misspelt
 from estat.settings import Declaration, Settings, declarations
 
 
@@ -55,6 +56,20 @@ def http_addr(env_file: str = ".env") -> str:
     return address
 
 
+def misspelt_names(
+    environ: Mapping[str, str] | None = None, env_file: str = ".env"
+) -> list[Misspelt]:
+    """Return the names in the file, and in the environment, that seem to be meant for settings."""
+    environ = os.environ if environ is None else environ
+    settings = declarations().keys()
+    if settings <= environ.keys():
+        return []  # so nothing else counts (see replace_environment)
+    try:
+        return misspelt.find(_read(env_file, interpolate=False), environ, settings)
+    except SettingsError:
+        return []  # told by load
+
+
 def replace_environment(given: Mapping[str, str]) -> None:
     """Put settings into the environment for what this process becomes; all others to default."""
     # an empty one counts as not set, and wins over one of the .env file
@@ -71,9 +86,10 @@ def effective(settings: Settings) -> dict[str, str]:
     }
 
 
-def _read(env_file: str) -> dict[str, str]:
+def _read(env_file: str, *, interpolate: bool = True) -> dict[str, str]:
     try:
-        return {n: value for n, value in dotenv_values(env_file).items() if value is not None}
+        found = dotenv_values(env_file, interpolate=interpolate)
+        return {name: value for name, value in found.items() if value is not None}
     except (OSError, UnicodeError) as exc:
         raise SettingsError([f"{env_file} can't be read: {exc}"]) from exc
 

@@ -214,6 +214,8 @@ def when_ready(server: Any) -> None:
     page().adopted = (counted_at, totals)
     for warning in mounts.warnings(given, shared=current.dlq_shared):
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
+    for name in config.misspelt_names():
+        logger.warning("setting_unknown", extra=name._asdict())
     logger.info(
         "server_started",
         extra={

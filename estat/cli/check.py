@@ -40,10 +40,17 @@ def run(args: argparse.Namespace) -> int:
     except SettingsError as exc:
         for problem in exc.problems:
             _line("FAIL", "setting", problem)
+        _misspelt()
         return 2
     _line("ok", "settings", "all valid")
+    _misspelt()
     failed = [not check(settings) for check in (_dlq, _bucket)]
     return 1 if any(failed) else 0
+
+
+def _misspelt() -> None:
+    for name in config.misspelt_names():
+        _line("warn", "settings", str(name))
 
 
 def _dlq(settings: Settings) -> bool:

@@ -39,6 +39,29 @@ def test_a_good_s3_bucket_passes_the_check_and_keeps_no_probe(tmp_path, moto):
     assert bucket.keys() == []
 
 
+def test_a_misspelt_setting_is_a_warning_that_does_not_show_its_value(tmp_path):
+    (tmp_path / ".env").write_text("RAW_BUKET=hunter2\nRAW_BUCKET=file:data\nDLQ_DIR=dlq\n")
+    result = estat("check", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    lines = result.stdout.splitlines()
+    assert "warn settings: RAW_BUKET is no setting; did you mean RAW_BUCKET?" in lines
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_a_misspelt_setting_is_told_beside_what_is_missing_for_it(tmp_path):
+    result = estat("check", cwd=tmp_path, RAW_BUKET="data")
+    assert result.returncode == 2
+    assert statuses(result) == ["FAIL", "warn"]
+
+
+def test_a_server_starts_with_a_misspelt_setting_and_says_so_once(serve, tmp_path):
+    (tmp_path / ".env").write_text("DURABILTY=hunter2\n")
+    server = serve(workers=2)
+    (line,) = server.events("setting_unknown")
+    assert (line["variable"], line["nearest"]) == ("DURABILTY", "DURABILITY")
+    assert "hunter2" not in server.log_text()
+
+
 def test_a_missing_bucket_fails_the_check_with_what_to_do(tmp_path, moto):
     result = estat("check", cwd=tmp_path, RAW_BUCKET="no-such-bucket-here",
                    DLQ_DIR=str(tmp_path / "dlq"), AWS_ENDPOINT_URL_S3=moto.url)  # fmt: skip

@@ -56,7 +56,7 @@ def find(s: Settings) -> list[str]:
         problems.append("CAPTURE_WRITE_KEY_NAME=true needs WRITE_KEYS; without, no key has a name")
     if s.shutdown_timeout - s.drain_delay < 1:
         problems.append(
-            f"DRAIN_DELAY={s.drain_delay:g}s leaves less than 1s of SHUTDOWN_TIMEOUT="
-            f"{s.shutdown_timeout:g}s to drain in"
+            f"DRAIN_DELAY={s.text('DRAIN_DELAY')} leaves less than 1s of SHUTDOWN_TIMEOUT="
+            f"{s.text('SHUTDOWN_TIMEOUT')} to drain in"
         )
     return problems

@@ -396,9 +396,16 @@ class Settings:
     )
 
     def text(self, name: str) -> str:
-        """Return a setting's value as text, by the name of its variable."""
-        value = getattr(self, name.lower())
-        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        """Return a setting's value as its variable may be set to, by the variable's name."""
+        match getattr(self, name.lower()):
+            case bool(value):
+                return str(value).lower()
+            case float(value):
+                return values.duration_text(value)  # there are no other fractions
+            case tuple(several):
+                return ",".join(map(str, several))
+            case other:
+                return str(other)
 
 
 def declarations() -> dict[str, Declaration]:

@@ -44,6 +44,16 @@ def duration(text: str) -> float:
     return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
+def duration_text(seconds: float) -> str:
+    """Write a duration so that ``duration`` gives the same number again."""
+    if seconds and seconds % 3600 == 0:
+        return f"{seconds / 3600:.0f}h"
+    milliseconds = f"{seconds * 1000:.0f}ms"
+    if seconds < 1 and seconds == duration(milliseconds) != 0:
+        return milliseconds
+    return f"{seconds!r}".removesuffix(".0") + "s"  # not :g, which has six digits
+
+
 def size(text: str) -> int:
     """Parse ``16384``, ``8MiB``, ``18GB`` into bytes."""
     match = _SIZE.fullmatch(text)

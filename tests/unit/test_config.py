@@ -2,7 +2,7 @@
 
 import pytest
 
-from estat import config, reference
+from estat import config, reference, values
 from estat.errors import SettingsError
 from estat.schema import Mismatch
 from estat.settings import Settings, declarations
@@ -18,6 +18,46 @@ def problems(**given: str) -> list[str]:
 
 def load(**given: str) -> Settings:
     return config.load({**MINIMAL, **given}, env_file="")
+
+
+def fed_back(settings: Settings) -> Settings:
+    return config.load(config.effective(settings), env_file="")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"READ_TIMEOUT": "8s", "KEEPALIVE": "1h", "DLQ_MAX_AGE": "3650d", "DRAIN_DELAY": "0s"},
+        {"READ_TIMEOUT": "333ms", "S3_TIMEOUT": "0.1s", "KEEPALIVE": "1.0000001m"},
+        {"DLQ_MAX_AGE": "12345678.125s", "SHUTDOWN_TIMEOUT": "59m", "FLUSH_INTERVAL": "10ms"},
+        {"S3_CONDITIONAL_PUT": "0", "DLQ_SHARED": "TRUE", "DURABILITY": "FSYNC"},
+        {"DLQ_MAX_SIZE_BYTES": "1000TiB", "QUEUE_BYTES": "1KiB", "RAW_PREFIX": "/a/b=c/"},
+        {"RAW_BUCKET": "file:data, and more", "DLQ_DIR": "../dlq", "PARTITION_TZ": "Asia/Seoul"},
+        {"S3_OBJECT_TAGS": "team = web, path=a/b=c,empty=", "S3_STORAGE_CLASS": "glacier_ir"},
+        {"CAPTURE_HEADERS": "Referer, cookie", "ALLOWED_ORIGINS": "https://a.example, http://b:81"},
+        {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8", "CLIENT_IP_HEADER": "Forwarded"},
+        {"TRUSTED_PROXIES": "0", "HTTP_ADDR": ":0", "METRICS_ADDR": "[::1]:9"},
+    ],
+)
+def test_the_settings_as_they_are_logged_can_be_given_again(given):
+    settings = load(**given)
+    assert fed_back(settings) == settings
+
+
+def test_every_duration_as_it_is_logged_can_be_given_again():
+    for milliseconds in range(10, 4000):
+        settings = load(FLUSH_INTERVAL=f"{milliseconds}ms")
+        assert values.duration(settings.text("FLUSH_INTERVAL")) == settings.flush_interval
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("READ_TIMEOUT", "8s"), ("DLQ_MAX_AGE", "24h"), ("FLUSH_INTERVAL", "500ms"),
+     ("DRAIN_DELAY", "0s"), ("S3_CONDITIONAL_PUT", "true"), ("KEEPALIVE", "1.5s")],
+)  # fmt: skip
+def test_a_setting_is_logged_as_people_write_it(name, text):
+    assert config.effective(load(**{name: text}))[name] == text
 
 
 def test_the_established_defaults_hold():
@@ -196,6 +236,8 @@ def test_a_schema_is_read_at_start_and_told_by_its_file(tmp_path):
     with pytest.raises(Mismatch):
         settings.event_schema.check({}, b"{}")
     assert config.effective(settings)["EVENT_SCHEMA"] == str(file)
+    file.write_text("{}")
+    assert str(fed_back(settings).event_schema) == str(file)
 
 
 def test_a_schema_that_can_not_be_used_is_told_with_all_other_problems(tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 
 from estat import config, identity, mounts
 from estat.batch import crc32_of
-from estat.cli import refusals
+from estat.cli import headroom, refusals
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, ObjectExists, SettingsError, StoreDenied, StoreError
 from estat.server_directory import ServerDirectory
@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         return 2
     _line("ok", "settings", "all valid")
     _misspelt()
+    for warning in headroom.warnings(settings):
+        _line("warn", "settings", warning)
     failed = [not check(settings) for check in (_dlq, _bucket)]
     return 1 if any(failed) else 0
 

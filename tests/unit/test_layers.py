@@ -42,7 +42,7 @@ ROWS = [
     "cli.lock_table",
     (
         "cli.combined_log cli.http_post cli.progress cli.serve cli.refusals cli.journal_area "
-        "cli.audit_target cli.audit_reader cli.health"
+        "cli.audit_target cli.audit_reader cli.health cli.headroom"
     ),
     "cli.dlq_files cli.demo cli.check",
     (

@@ -19,7 +19,7 @@ from greenlet import greenlet
 from estat import encoder, identity, metrics
 from estat.batch import Batch, crc32_of
 from estat.breaker import Breaker
-from estat.errors import ASSUME_ROLE, ObjectExists, StoreDenied, StoreError, StoreUnavailable
+from estat.errors import ObjectExists, StoreDenied, StoreError, StoreUnavailable
 from estat.metrics import Metrics
 from estat.stores import Store, Stores
 
@@ -153,8 +153,8 @@ class Delivery:
         try:
             return self._bounded(lambda: store.head(key)) is not None
         except StoreDenied as exc:
-            if exc.operation == ASSUME_ROLE:
-                raise  # the store itself was not asked
+            if not exc.is_answer:
+                raise
             # without s3:ListBucket, HEAD of a missing key is answered with 403:
             # If-None-Match alone has to tell
             return False

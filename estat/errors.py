@@ -68,6 +68,9 @@ class Refused(EstatError):
 #: The operation of a StoreError that comes of assuming S3_ROLE_ARN.
 ASSUME_ROLE = "AssumeRole"
 
+#: What the store itself is asked.
+_OF_OBJECTS = {"HeadObject", "GetObject", "PutObject"}
+
 
 class StoreError(EstatError):
     """An object was not stored by this attempt.
@@ -80,6 +83,11 @@ class StoreError(EstatError):
         super().__init__(text)
         self.operation = operation
         self.code = code
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the store said so; else it was not asked: STS gave no credentials, say."""
+        return self.operation in _OF_OBJECTS
 
 
 class StoreUnavailable(StoreError):

@@ -25,7 +25,6 @@ from estat.capacity import Capacity
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
 from estat.errors import (
-    ASSUME_ROLE,
     DiskError,
     ObjectRefused,
     StoreDenied,
@@ -252,7 +251,7 @@ class Retrier:
 
     def _is_elsewhere(self, batch: Batch, error: StoreError) -> bool:
         """Tell whether the file is at fault: another bucket than that of today refused it."""
-        refused = isinstance(error, StoreDenied) and error.operation != ASSUME_ROLE
+        refused = isinstance(error, StoreDenied) and error.is_answer
         return refused and batch.bucket != self._settings.raw_bucket
 
     def _quarantined(self) -> None:

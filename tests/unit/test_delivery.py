@@ -6,7 +6,7 @@ import pytest
 from estat import encoder, identity, metrics
 from estat.breaker import Breaker
 from estat.delivery import Delivery
-from estat.errors import ASSUME_ROLE, ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
+from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
 from estat.metrics import Metrics
 from tests.unit.batches import batch, lines
 
@@ -118,11 +118,12 @@ def test_a_recovered_batch_is_looked_up_first_where_the_store_replaces_objects(r
     assert store.puts == 0
 
 
-def test_a_key_is_not_taken_for_free_when_the_role_was_refused_for_the_question(row):
+@pytest.mark.parametrize("operation", ["AssumeRole", "AssumeRoleWithWebIdentity", ""])
+def test_a_key_is_not_taken_for_free_when_credentials_for_the_question_were_refused(row, operation):
     store = FakeStore(conditional=False)
     keep(store, range(1, 20))
     delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
-    store.unasked = StoreDenied("STS says no", ASSUME_ROLE)
+    store.unasked = StoreDenied("STS says no", operation)
     with pytest.raises(StoreDenied, match="STS says no"):
         delivery.attempt(batch(range(1, 11)), recovered=True)
     assert stored(store) == split(range(1, 20))

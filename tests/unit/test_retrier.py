@@ -11,7 +11,7 @@ from estat.breaker import Breaker
 from estat.capacity import Capacity
 from estat.delivery import Delivery
 from estat.dlq import PENDING, DeadLetterQueue
-from estat.errors import ASSUME_ROLE, StoreDenied
+from estat.errors import StoreDenied
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.metrics import Metrics
@@ -95,7 +95,10 @@ class Denied:
         raise StoreDenied("no", self._operation)
 
 
-@pytest.mark.parametrize(("operation", "is_due"), [(ASSUME_ROLE, True), ("PutObject", False)])
+@pytest.mark.parametrize(
+    ("operation", "is_due"),
+    [("AssumeRole", True), ("AssumeRoleWithWebIdentity", True), ("PutObject", False)],
+)
 def test_a_file_of_another_bucket_is_put_off_only_if_that_bucket_refused_it(
     tmp_path, operation, is_due
 ):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -64,6 +65,19 @@ def free_port() -> int:
         return port
 
 
+def hold_port(owner: object) -> int:
+    """Return a port that goes to nobody who asks for any free one, as long as ``owner`` lives.
+
+    Who asks for this very port can listen on it, as gunicorn does.
+    """
+    holder = socket.socket()
+    weakref.finalize(owner, holder.close)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port: int = holder.getsockname()[1]
+    return port
+
+
 class Server:
     """One start of the server, in ``directory``; a context manager that leaves nothing running."""
 
@@ -73,7 +87,8 @@ class Server:
     ) -> None:  # fmt: skip
         if STOCK and "--worker-class" not in gunicorn:
             gunicorn += " --worker-class gevent"
-        self.port = free_port()
+        # held also while it is down: clients that go on must not meet another server there
+        self.port = hold_port(self)
         self.workers = workers
         self.dlq_dir = directory / "dlq"
         self._directory = directory

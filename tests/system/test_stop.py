@@ -34,6 +34,13 @@ def refuses_connections(server: Server) -> bool:
     return False
 
 
+def head_of(body: bytes) -> bytes:
+    return (
+        b"POST /collect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_stop_under_load_stores_what_was_accepted_and_exits_with_0(
     number: signal.Signals, serve: Serve, bucket: Bucket
@@ -180,11 +187,7 @@ def test_a_request_in_flight_at_the_stop_is_served_and_its_connection_closed(
     server = serve(SHUTDOWN_TIMEOUT="60s")
     body = json.dumps({"n": "in-flight"}).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
-        head = (
-            b"POST /collect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n" % len(body)
-        )
-        connection.sendall(head + body[:5])
+        connection.sendall(head_of(body) + body[:5])
         eventually(
             lambda: server.metrics()["http_requests_total"] == 1, 10, "the request is being read"
         )
@@ -209,10 +212,7 @@ def test_a_body_that_is_late_at_the_stop_is_waited_for(serve: Serve, bucket: Buc
     body = json.dumps({"n": "late"}).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         assert server.get("/health").status == 200  # by then the worker has accepted the other
-        connection.sendall(
-            b"POST /collect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n" % len(body) + body[:5]
-        )
+        connection.sendall(head_of(body) + body[:5])
         server.send_signal(signal.SIGTERM)
         eventually(lambda: refuses_connections(server), 20, "the stop has begun")
         answered_or_ended, _, _ = select.select([connection], [], [], 1.5)
@@ -284,10 +284,7 @@ def test_a_request_that_is_in_flight_at_the_end_of_a_short_leave_is_answered(
     idle = server.connection()
     assert ask(idle, "GET", "/health").status == 200
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
-        connection.sendall(
-            b"POST /collect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n" % len(body) + body[:5]
-        )
+        connection.sendall(head_of(body) + body[:5])
         server.send_signal(signal.SIGHUP)
         assert idle.sock.recv(1) == b"", "the leave is over: what is idle is closed"
         connection.sendall(body[5:])

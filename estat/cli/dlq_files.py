@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from estat import config, files, identity
+from estat import config, files, identity, stream_lock
 from estat.cli import journal_area
 from estat.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import EstatError, SettingsError
@@ -51,10 +51,12 @@ def open_queue(directory: str | None) -> DeadLetterQueue:
         raise CommandError(f"{root} is not a directory")
     shared = os.path.join(root, SERVERS)
     if os.path.isdir(shared) and not os.path.isdir(os.path.join(root, PENDING)):
-        raise CommandError(
+        servers = [os.path.join(shared, name) for name in stream_lock.streams(shared)]
+        problem = (
             f"{root} is shared: each server has a directory of its own in {shared}; "
             "name one of them with --dlq"
         )
+        raise CommandError("\n".join([problem, *servers]))
     return DeadLetterQueue(root)
 
 

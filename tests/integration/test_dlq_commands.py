@@ -120,11 +120,14 @@ def test_a_directory_that_is_not_there_is_exit_2(tmp_path, command):
     assert "is not a directory" in result.stderr
 
 
-def test_of_a_shared_directory_one_servers_must_be_named(tmp_path):
-    (tmp_path / "servers").mkdir()
+def test_of_a_shared_directory_one_of_the_servers_must_be_named(tmp_path):
+    servers = [tmp_path / "servers" / name for name in ("0199a", "0199b")]
+    for server in servers:
+        server.mkdir(parents=True)
     result = estat("ls", "--dlq", str(tmp_path), cwd=tmp_path)
     assert (result.returncode, result.stdout) == (2, "")
     assert "is shared: each server has a directory of its own" in result.stderr
+    assert result.stderr.splitlines()[1:] == [f"estat dlq: {server}" for server in servers]
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "rm", "replay"])

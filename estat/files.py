@@ -73,8 +73,9 @@ def remove(path: str) -> None:
 def write_whole(path: str, parts: Iterable[bytes], *, replace: bool = True) -> None:
     """Write a file so that it is there whole and durable, or not at all.
 
-    With ``replace=False`` an existing file is kept and FileExistsError raised.
-    Raises DiskError for any other failure.
+    With ``replace=False`` an existing file is kept and FileExistsError raised, and a new one
+    whose name could not be synced is left: somebody may have found it there, and relied on it
+    after a sync of his own. Raises DiskError for any other failure.
     """
     directory = os.path.dirname(path)
     unique = f"{os.getpid()}-{next(_serial)}{TEMPORARY}"
@@ -102,8 +103,8 @@ def write_whole(path: str, parts: Iterable[bytes], *, replace: bool = True) -> N
             try:
                 sync_directory(directory)
             except OSError:
-                # not durable, so not there: whoever called keeps the content
-                os.unlink(path)
+                if replace:  # not durable, so not there: whoever called keeps the content
+                    os.unlink(path)
                 raise
     except DiskError as exc:
         if isinstance(exc.__cause__, FileExistsError):

@@ -68,6 +68,7 @@ class DirectoryStore:
         try:
             files.write_whole(self._path(key), [body], replace=False)
         except FileExistsError as exc:
+            self._make_durable(key)
             raise ObjectExists(key) from exc
         except DiskError as exc:
             raise StoreUnavailable(str(exc)) from exc
@@ -82,6 +83,7 @@ class DirectoryStore:
     def _describe(self, key: str) -> dict[str, str] | None:
         if not os.path.exists(self._path(key)):
             return None
+        self._make_durable(key)
         body = self._read(key)
         try:
             lines = gunzip(body).splitlines() if key.endswith(".gz") else []
@@ -93,6 +95,13 @@ class DirectoryStore:
             "first-id": ids[0] if ids else "",
             "last-id": ids[-1] if ids else "",
         }
+
+    def _make_durable(self, key: str) -> None:
+        """Sync the name of a file that is there: its writer may be about to, or have failed to."""
+        try:
+            files.sync_directory(os.path.dirname(self._path(key)))
+        except OSError as exc:
+            raise StoreUnavailable(f"sync {key}: {exc.strerror}") from exc
 
     def _remove(self, key: str) -> None:
         try:

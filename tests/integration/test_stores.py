@@ -1,11 +1,12 @@
 """Both stores keep the same promises: on a real directory, and on two S3s, one that verifies."""
 
+import errno
 import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from estat import config
+from estat import config, files
 from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
 from estat.stores import Stores
 from estat.stores.directory import DirectoryStore
@@ -144,6 +145,29 @@ def test_a_directory_that_can_not_be_written_is_worth_another_attempt(tmp_path):
     (tmp_path / "bucket").touch()
     with pytest.raises(StoreUnavailable):
         put(DirectoryStore(str(tmp_path / "bucket")))
+
+
+def test_an_object_that_another_attempt_may_have_found_stays_and_is_synced_before_it_counts(
+    tmp_path, monkeypatch
+):
+    store = DirectoryStore(str(tmp_path))
+    path = tmp_path / BATCH.key
+
+    def fail(directory):
+        if path.exists() and directory == str(path.parent):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(directory)
+
+    sync = files.sync_directory
+    monkeypatch.setattr(files, "sync_directory", fail)
+    for ask in (put, put, lambda store: store.head(BATCH.key)):
+        with pytest.raises(StoreUnavailable):
+            ask(store)
+        assert path.exists()
+    monkeypatch.undo()
+    with pytest.raises(ObjectExists):
+        put(store)
+    assert store.head(BATCH.key)["events"] == str(BATCH.events)
 
 
 def test_a_directory_store_leaves_no_temporary_files(directory, tmp_path):

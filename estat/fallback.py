@@ -13,9 +13,10 @@ import gevent
 
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
-from estat.errors import DiskError, StoreError, Unreadable
+from estat.errors import DiskError, ObjectRefused, StoreError, Unreadable
 from estat.leader import Leader
 from estat.ledger import Ledger
+from estat.log import Seldom
 from estat.offload import Offload
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,11 @@ class Fallback:
         self._leader = leader
         self._threads = threads
         self._bucket = bucket
+        self._skipped: set[str] = set()
+        self._seldom = Seldom(log)
 
     def run(self, deadline: float) -> None:
-        """Hand over until nothing is left, something fails, or ``deadline`` has come."""
+        """Hand over until nothing is left, the bucket fails, or ``deadline`` has come."""
         try:
             while time.monotonic() < deadline:
                 entries = self._entries()
@@ -55,13 +58,14 @@ class Fallback:
                     continue
                 if not self._hand_over(entries):
                     return
-        except (DiskError, StoreError, Unreadable) as exc:
+        except (DiskError, StoreError) as exc:
             # what is left stays on disk, where the next start finds it
             log.error("hand_over_ended", extra={"error": str(exc)})
 
     def _entries(self) -> list[Entry]:
         # a slot in the future is no reason to leave a file behind
-        return [e for area in (PENDING, EXPIRED) for e in self._threads.run(self._scan, area)]
+        entries = [e for area in (PENDING, EXPIRED) for e in self._threads.run(self._scan, area)]
+        return [entry for entry in entries if entry.name not in self._skipped]
 
     def _scan(self, area: str) -> list[Entry]:
         return self._dlq.scan(area, time.time() + 86400).due
@@ -69,10 +73,16 @@ class Fallback:
     def _hand_over(self, entries: list[Entry]) -> int:
         done = 0
         for entry in entries:
-            claim = self._threads.run(self._dlq.claim, entry)
-            if claim:
-                with claim:
-                    self._hand_over_claimed(claim)
+            try:
+                claim = self._threads.run(self._dlq.claim, entry)
+                if claim:
+                    with claim:
+                        self._hand_over_claimed(claim)
+                    done += 1
+            except (DiskError, ObjectRefused, Unreadable) as exc:
+                # one bad file stays one file
+                self._seldom.warning("hand_over_skipped", "bad", file=entry.name, error=str(exc))
+                self._skipped.add(entry.name)
                 done += 1
         return done
 

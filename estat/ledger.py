@@ -61,15 +61,11 @@ class Ledger:
         It is done once in the life of a server, and noted in the same change: a worker that
         is killed here either leaves it to the next one, or has done it.
         """
-        self._change(
-            {
-                metrics.LED: 1,
-                metrics.ADOPTED: -events,
-                metrics.DLQ_EVENTS: -events,
-                metrics.DLQ_FILES: -files,
-                metrics.DLQ_BYTES: -size_bytes,
-            }
-        )
+        self._change({metrics.LED: 1, **_unadopted(events, files, size_bytes)})
+
+    def retract(self, events: int, size_bytes: int) -> None:
+        """Take a file out that ``removal`` had entered again: it is about to go after all."""
+        self._change(_unadopted(events, 1, size_bytes))
 
     def store(self, events: int) -> None:
         """Count pending events as stored."""
@@ -185,6 +181,15 @@ class Ledger:
                 metrics.DLQ_BYTES: size_bytes,
             }
         )
+
+
+def _unadopted(events: int, files: int, size_bytes: int) -> dict[int, int]:
+    return {
+        metrics.ADOPTED: -events,
+        metrics.DLQ_EVENTS: -events,
+        metrics.DLQ_FILES: -files,
+        metrics.DLQ_BYTES: -size_bytes,
+    }
 
 
 def terms(page: SharedPage) -> Terms:

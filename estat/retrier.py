@@ -73,6 +73,7 @@ class Retrier:
         self._ending = False
         self._failures = 0  # passes in a row in which nothing succeeded
         self._strikes: dict[str, int] = {}  # files that failed, the least recently tried first
+        self._unremoved: set[str] = set()  # files that are stored, and could not be removed
         self._expired_at = 0.0
         self._oldest = 0
 
@@ -194,6 +195,8 @@ class Retrier:
         if claim is None:
             return _SKIPPED
         with claim:
+            if entry.name in self._unremoved:
+                return self._remove(claim)
             try:
                 return self._replay_claimed(claim)
             except DiskError as exc:
@@ -203,6 +206,18 @@ class Retrier:
                 self._seldom.exception("replay_failed_unexpectedly")
                 self._threads.run(self._dlq.defer, claim, time.time())
                 return _AT_FAULT
+
+    def _remove(self, claim: Claim) -> str:
+        """Try again to remove a file that is stored: it is not sent, nor counted, once more."""
+        self._ledger.retract(claim.entry.events, claim.size_bytes)
+        try:
+            with self._ledger.removal(claim.entry.events, claim.size_bytes):
+                self._threads.run(claim.remove)
+        except DiskError as exc:
+            self._not_read(claim.entry, exc)
+            return _SKIPPED
+        self._unremoved.discard(claim.entry.name)
+        return _STORED
 
     def _claimed(self, entry: Entry) -> Claim | None:
         try:
@@ -243,8 +258,12 @@ class Retrier:
             self._last_in_turn(name)
             return _FAILED
         self._ledger.replay(claim.entry.events, claim.size_bytes)
-        with self._ledger.removal(claim.entry.events, claim.size_bytes):
-            self._threads.run(claim.remove)
+        try:
+            with self._ledger.removal(claim.entry.events, claim.size_bytes):
+                self._threads.run(claim.remove)
+        except DiskError:
+            self._unremoved.add(name)
+            raise
         self._strikes.pop(name, None)
         self._expired_at = 0.0
         return _STORED

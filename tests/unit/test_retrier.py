@@ -1,5 +1,6 @@
 """What a replay leaves in the books when it dies."""
 
+import errno
 import os
 import time
 
@@ -107,3 +108,29 @@ def test_a_file_of_another_bucket_is_put_off_only_if_that_bucket_refused_it(
     worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
     worker.replay()
     assert bool(worker.dlq.scan(PENDING, time.time()).due) == is_due
+
+
+def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, monkeypatch):
+    page = metrics.page()
+    worker = Worker(tmp_path, page, 1)
+    kept = batch(bucket=worker.bucket)
+    worker.books.accept(kept.events)
+    worker.books.spill(kept.events, worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", "")))
+
+    def refuse(path):
+        if path == entry.path:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        unlink(path)
+
+    (entry,) = worker.dlq.scan(PENDING, LATER).due
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", refuse)
+    for _ in range(3):
+        worker.replay()
+    terms = ledger.terms(page)
+    assert (terms.stored, terms.adopted, terms.in_dlq) == (kept.events,) * 3
+    monkeypatch.undo()
+    worker.replay()
+    terms = ledger.terms(page)
+    assert (terms.stored, terms.adopted, terms.in_dlq, terms.lost) == (kept.events, 0, 0, 0)
+    assert worker.recount.booked() == worker.dlq.walk() == (0, 0, 0)

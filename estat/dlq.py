@@ -14,6 +14,7 @@ them through ``Offload``. They raise DiskError.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -39,6 +40,14 @@ _STALE_SECONDS = 600  # a temporary file this old belongs to no living writer
 def slot_of(unix_seconds: float) -> str:
     """Return the slot of an instant; slots sort by time."""
     return time.strftime("%Y-%m-%dT%H", time.gmtime(unix_seconds))
+
+
+def is_due(slot: str, unix_seconds: float) -> bool:
+    """Tell whether a slot's files are to be retried by then.
+
+    One beyond the next hour is: nothing is put off for longer, so the clock was ahead once.
+    """
+    return not slot_of(unix_seconds) < slot <= slot_of(unix_seconds + _SLOT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +172,8 @@ class DeadLetterQueue:
         try:
             files.write_whole(path, [content], replace=False)
         except FileExistsError:
+            with files.disk_errors("sync", path):  # its writer may have died before it could
+                files.sync_directory(os.path.dirname(path))
             return None
         return len(content)
 
@@ -179,9 +190,10 @@ class DeadLetterQueue:
                 ]
                 limit -= len(found)
                 opened += [entry.opened for entry in found if entry.opened]
-                if slot <= current:
+                due_now = is_due(slot, now)
+                if due_now:
                     due += found
-                if slot < current and not found:
+                if due_now and slot != current and not found:
                     _remove_empty(self._area(area, slot))
                 if limit <= 0:
                     break
@@ -206,7 +218,7 @@ class DeadLetterQueue:
     def claim(self, entry: Entry) -> Claim | None:
         """Take a file for oneself; None if another process has it, or it is gone."""
         try:
-            descriptor = os.open(entry.path, os.O_RDONLY)
+            descriptor = _open_to_lock(entry.path)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -280,6 +292,16 @@ class DeadLetterQueue:
     def _entry(self, area: str, slot: str, name: str) -> Entry:
         parsed = dlq_file.parse_name(name)
         return Entry(slot, name, self._area(area, slot, name), parsed.events, parsed.opened)
+
+
+def _open_to_lock(path: str) -> int:
+    """Open for writing where that is allowed: NFS locks only then exclusively (flock(2))."""
+    try:
+        return os.open(path, os.O_RDWR)
+    except OSError as exc:
+        if exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return os.open(path, os.O_RDONLY)
 
 
 def _files(directory: str) -> Iterator[str]:

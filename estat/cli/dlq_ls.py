@@ -28,7 +28,7 @@ from estat.cli.dlq_files import (
     printable,
     size,
 )
-from estat.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals, slot_of
+from estat.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals, is_due
 from estat.errors import DiskError, Unreadable
 
 #: The last column is cut at the terminal's edge, but not to fewer characters than these.
@@ -122,7 +122,7 @@ def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] 
     return {
         "area": entry.area,
         "slot": slot,
-        "due": slot is not None and slot <= slot_of(now),
+        "due": slot is not None and is_due(slot, now),
         "opened": found.opened,
         "age_seconds": round(max(0.0, now - found.opened), 3),
         "events": entry.events,

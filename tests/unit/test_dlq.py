@@ -1,5 +1,7 @@
 """The DLQ on a real directory."""
 
+import errno
+import fcntl
 import gzip
 import json
 import os
@@ -186,3 +188,34 @@ def test_what_is_not_a_file_in_a_slot_is_left_alone(dlq):
 def test_a_file_younger_than_asked_for_is_not_counted_yet(dlq):
     write(dlq)
     assert dlq.walk(settled_seconds=60) == (0, 0, 0)
+
+
+def test_a_file_is_claimed_also_where_locks_need_a_descriptor_for_writing(dlq, monkeypatch):
+    # NFS's rule, flock(2); there is none to try it on
+
+    def of_nfs(descriptor, operation):
+        mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        if operation & fcntl.LOCK_EX and mode == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    write(dlq)
+    with dlq.claim(only(due(dlq))) as claim:
+        assert claim.read().events == batch().events
+
+
+@pytest.mark.parametrize(("hours", "is_due"), [(0, True), (1, False), (2, True), (9600, True)])
+def test_a_file_further_ahead_than_any_is_put_off_is_due(dlq, monkeypatch, hours, is_due):
+    # the clock was ahead when it was written
+    write(dlq, NOW + hours * HOUR, monkeypatch)
+    assert bool(due(dlq, now=NOW)) == is_due
+
+
+def test_what_lies_in_quarantine_is_durable_before_it_counts_as_there(dlq, monkeypatch):
+    synced = []
+    assert dlq.put_aside("damage", 3, b"x") is not None
+    monkeypatch.setattr(files, "sync_directory", synced.append)
+    assert dlq.put_aside("damage", 3, b"x") is None
+    assert f"{dlq.root}/quarantine" in synced

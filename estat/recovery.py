@@ -170,7 +170,9 @@ class Recovery:
         unknown = self._recount.unknown() if orphaned > 0 else None
         same, looks = self._quiet
         now = (orphaned, unknown)
-        self._quiet = (now, looks + 1 if now == same and not found else 0)
+        # while the books change nobody can tell what of the orphans lies in the DLQ
+        seen = orphaned <= 0 or unknown is not None
+        self._quiet = (now, looks + 1 if now == same and seen and not found else 0)
         if self._quiet[1] < _QUIET_LOOKS:
             return
         if unknown and unknown.events > 0:

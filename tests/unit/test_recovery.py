@@ -110,6 +110,26 @@ class Server:
         found = batch(*args, **kwargs)
         return self.dlq.write(found, dlq_file.pack(found, "put_failed", ""))
 
+    def while_it_is_counted(self, happens):
+        """Let something happen each time that the files of the DLQ are counted."""
+        walk = self.dlq.walk
+
+        def walk_meanwhile(*args):
+            found = walk(*args)
+            happens()
+            return found
+
+        self.dlq.walk = walk_meanwhile
+
+    def replay(self, stream, books):
+        """Do with one file of a stream what another worker's replay does, if one is left."""
+        for entry in self.dlq.scan(PENDING, 10**11).due:
+            with self.dlq.claim(entry) as claim:
+                if claim.read().stream == stream:
+                    books.replay(entry.events, claim.size_bytes)
+                    claim.remove()
+                    return
+
     def expire(self):
         (entry,) = self.dlq.scan(PENDING, 10**11).due
         with self.dlq.claim(entry) as claim:
@@ -229,6 +249,20 @@ def test_a_dead_process_that_had_booked_its_dlq_file_does_not_get_it_booked_agai
     server.look(QUIET_LOOKS)
     assert server.booked() == server.dlq.walk()
     assert (server.terms.adopted, server.terms.lost) == (0, 0)
+
+
+def test_a_dlq_file_without_an_entry_is_not_told_as_lost_while_replays_change_the_books(server):
+    server.orphans(3)
+    server.in_dlq(range(1, 4), stream=server.stream)
+    books = Ledger(Metrics(server.page.rows[LEADER + 1]))
+    for seq in range(1, QUIET_LOOKS + 1):
+        books.adopt(1, 1, server.in_dlq(range(1, 2), stream=EARLIER, seq=seq))
+    server.while_it_is_counted(lambda: server.replay(EARLIER, books))
+    server.look(QUIET_LOOKS)
+    assert (server.terms.pending, server.terms.lost) == (3, 0)
+    server.look(QUIET_LOOKS)
+    assert server.booked() == server.dlq.walk()
+    assert (server.terms.pending, server.terms.in_dlq, server.terms.lost) == (0, 3, 0)
 
 
 def test_a_bad_range_goes_to_the_quarantine_and_what_is_good_around_it_to_the_dlq(server):

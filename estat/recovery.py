@@ -17,8 +17,8 @@ from gevent.event import Event
 
 from estat import files, identity, journal, metrics, stream_lock
 from estat.capacity import Capacity
-from estat.dlq import DeadLetterQueue, Totals
-from estat.dlq_file import pack
+from estat.dlq import QUARANTINE, DeadLetterQueue, Totals
+from estat.dlq_file import name_for, pack
 from estat.errors import DiskError
 from estat.leader import Leader
 from estat.ledger import Ledger
@@ -26,7 +26,7 @@ from estat.log import Seldom
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.recount import Recount
-from estat.salvage import events_in, salvage
+from estat.salvage import Damage, events_in, salvage
 from estat.settings import Settings
 from estat.shared import SharedPage
 from estat.stream_lock import StreamLock
@@ -100,9 +100,11 @@ class Recovery:
     def recover_from(self, dlq_dir: str, *, own: bool) -> bool:
         """Recover the dead streams in a DLQ directory; tell whether there were any.
 
-        In this server's ``own`` directory, some may be of its present life. Raises DiskError.
+        In this server's ``own`` directory, some may be of its present life. What the files of
+        another one hold already is left to whoever moves them. Raises DiskError.
         """
         root = os.path.join(dlq_dir, journal.DIRECTORY)
+        theirs = None if own else DeadLetterQueue(dlq_dir)
         found = False
         for stream in self._threads.run(stream_lock.streams, root):
             started = identity.started_at(stream)
@@ -118,7 +120,7 @@ class Recovery:
             if lock:
                 found = True
                 try:
-                    self._recover(stream, lock, own and started >= self._page.started)
+                    self._recover(stream, lock, theirs, own and started >= self._page.started)
                 finally:
                     self._threads.run(lock.release)
         return found
@@ -126,7 +128,9 @@ class Recovery:
     def _look(self) -> None:
         self._settle(self.recover_from(self._settings.dlq_dir, own=True))
 
-    def _recover(self, stream: str, lock: StreamLock, orphans: bool) -> None:
+    def _recover(
+        self, stream: str, lock: StreamLock, theirs: DeadLetterQueue | None, orphans: bool
+    ) -> None:
         events = batches = 0
         for path in self._threads.run(lock.journals):
             if self._ending:
@@ -137,18 +141,22 @@ class Recovery:
                 # one bad file is no failing disk, and must not hide the others
                 self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
                 continue
-            events += self._keep(stream, path, content, orphans)
+            events += self._keep(stream, path, content, theirs, orphans)
             batches += 1
             self._threads.run(files.remove, path)
         if batches:
             facts = {"stream": stream, "batches": batches, "events": events}
             log.warning("journals_recovered", extra=facts)
 
-    def _keep(self, stream: str, path: str, content: bytes, orphans: bool) -> int:
+    def _keep(
+        self, stream: str, path: str, content: bytes, theirs: DeadLetterQueue | None, orphans: bool
+    ) -> int:
         """Bring what a journal holds to the DLQ; return the number of events."""
         seq = int(os.path.basename(path).partition(".")[0])
         batch, damages = self._threads.run(salvage, content, stream, seq, self._settings)
         for damage in damages:
+            if theirs and self._threads.run(_has_aside, theirs, damage):
+                continue
             size = self._threads.run(self._dlq.put_aside, *damage)
             if size is None:
                 continue
@@ -160,6 +168,8 @@ class Recovery:
         parts = pack(batch, "recovered", "")
         if self._threads.run(self._dlq.holds, batch):
             return 0  # its writer may or may not have entered it into the books: _settle will tell
+        if theirs and self._threads.run(theirs.holds, batch):
+            return 0  # the file comes to us by itself, and into the books then
         size = self._threads.run(self._dlq.write, batch, parts)
         self._ledger.recover(batch.events, size, orphans=orphans)
         return batch.events
@@ -183,3 +193,8 @@ class Recovery:
             # a journal that held more than the books knew of is no loss
             level = logging.ERROR if orphaned > 0 else logging.INFO
             log.log(level, "orphans_settled", extra={"events_lost": max(0, orphaned)})
+
+
+def _has_aside(dlq: DeadLetterQueue, damage: Damage) -> bool:
+    """Tell whether a range that can't be trusted is in a quarantine already."""
+    return os.path.exists(os.path.join(dlq.root, QUARANTINE, name_for(damage.name, damage.events)))

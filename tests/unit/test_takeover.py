@@ -1,20 +1,24 @@
 """When a server on a shared volume counts as dead."""
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from estat import config, dlq_file, metrics
+from estat import config, dlq_file, journal, journal_file, metrics
+from estat.batch import Batch
 from estat.capacity import Capacity
-from estat.dlq import DeadLetterQueue
+from estat.dlq import PENDING, QUARANTINE, DeadLetterQueue, slot_of
+from estat.journal_file import Header
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.recount import Recount
 from estat.recovery import Recovery
+from estat.salvage import salvage
 from estat.server_directory import HEARTBEAT, SERVERS, ServerDirectory, boot_id
 from estat.takeover import SILENCE_SECONDS, Takeover
 from tests.unit import batches
@@ -30,6 +34,7 @@ class Living:
         settings = replace(
             config.load({"RAW_BUCKET": "events"}, env_file="/nowhere"), dlq_dir=own.path
         )
+        self.settings = settings
         self.page = metrics.page()
         counts = Metrics(self.page.rows[1])
         dlq, leader, threads = DeadLetterQueue(own.path), Leader(own.path), Offload(1)
@@ -48,6 +53,7 @@ class Living:
             settings,
         )
         self.dlq = dlq
+        self.recount = Recount(dlq, ledger, self.page, threads)
         self.takeover = Takeover(own.path, leader, recovery, ledger, capacity, threads)
 
     def has_adopted(self) -> int:
@@ -60,13 +66,26 @@ class Dead:
     def __init__(self, shared: Path, boot: str) -> None:
         directory = ServerDirectory(str(shared))
         self.path = Path(directory.path)
-        dlq = DeadLetterQueue(directory.path)
-        dlq.create()
-        batch = batches.batch(range(1, 4))
-        dlq.write(batch, dlq_file.pack(batch, "put_failed", ""))
+        self.dlq = DeadLetterQueue(directory.path)
+        self.dlq.create()
+        self.batch = batches.batch(range(1, 4))
+        self.dlq.write(self.batch, dlq_file.pack(self.batch, "put_failed", ""))
         self.heartbeat = self.path / HEARTBEAT
         self.heartbeat.write_text(boot)
         directory.release()
+
+    def leave_journal(self, data: bytes) -> None:
+        """Leave the journal of the batch that is in its DLQ."""
+        path = self.path / journal.DIRECTORY / self.batch.stream / "000001.journal"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+
+
+def journal_of(batch: Batch) -> bytes:
+    header = Header(batch.bucket, batch.key, batch.name, batch.stream, batch.first, batch.opened)
+    lines = batches.lines(range(batch.first, batch.last + 1), batch.stream)
+    group = journal_file.pack_group(lines.splitlines(keepends=True))
+    return journal_file.pack_header(header) + group
 
 
 @pytest.fixture
@@ -115,3 +134,33 @@ def test_a_lock_that_is_held_is_respected_however_silent_its_owner(
     assert sorted(os.listdir(tmp_path / SERVERS)) == sorted(
         [os.path.basename(other.path), os.path.basename(living.dlq.root)]
     )
+
+
+@pytest.mark.parametrize("hours", [0, 1000])
+def test_a_batch_that_is_in_the_journal_and_in_the_dlq_of_a_dead_server_is_adopted_once(
+    living: Living, tmp_path: Path, hours: int
+) -> None:
+    dead = Dead(tmp_path, boot_id())
+    dead.leave_journal(journal_of(dead.batch))
+    (slot,) = (dead.path / PENDING).iterdir()
+    slot.rename(slot.with_name(slot_of(time.time() - 3600 * hours)))
+    living.takeover.look(0)
+    assert not dead.path.exists()
+    assert living.recount.booked() == living.dlq.walk()
+    assert (living.dlq.walk().files, living.has_adopted()) == (1, 3)
+
+
+def test_a_bad_range_that_a_dead_server_has_put_aside_is_adopted_once(
+    living: Living, tmp_path: Path
+) -> None:
+    dead = Dead(tmp_path, boot_id())
+    data = bytearray(journal_of(dead.batch))
+    (group,) = journal_file.parse(bytes(data)).groups
+    data[group.start + 40] ^= 1
+    dead.leave_journal(bytes(data))
+    (damage,) = salvage(bytes(data), dead.batch.stream, 1, living.settings).damages
+    dead.dlq.put_aside(*damage)
+    living.takeover.look(0)
+    assert not dead.path.exists()
+    assert living.recount.booked() == living.dlq.walk()
+    assert len(os.listdir(Path(living.dlq.root, QUARANTINE))) == 1

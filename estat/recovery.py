@@ -77,6 +77,8 @@ class Recovery:
         self._wakeup = Event()
         self._ending = False
         self._seldom = Seldom(log)
+        #: Journals that could not be deleted: what they hold is in the DLQ, or was.
+        self._left: set[str] = set()
         #: Orphans and files without an entry, and for how many looks they have been the same.
         self._quiet: tuple[tuple[int, Totals | None], int] = ((0, None), 0)
 
@@ -135,18 +137,28 @@ class Recovery:
         for path in self._threads.run(lock.journals):
             if self._ending:
                 return
-            try:
-                content = self._threads.run(files.read_whole, path)
-            except DiskError as exc:
-                # one bad file is no failing disk, and must not hide the others
-                self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
-                continue
-            events += self._keep(stream, path, content, theirs, orphans)
-            batches += 1
-            self._threads.run(files.remove, path)
+            if path not in self._left:
+                try:
+                    content = self._threads.run(files.read_whole, path)
+                except DiskError as exc:
+                    # one bad file is no failing disk, and must not hide the others
+                    self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
+                    continue
+                events += self._keep(stream, path, content, theirs, orphans)
+                batches += 1
+            self._delete(path)
         if batches:
             facts = {"stream": stream, "batches": batches, "events": events}
             log.warning("journals_recovered", extra=facts)
+
+    def _delete(self, path: str) -> None:
+        """Delete a journal whose batch is in the DLQ; what can't be deleted hides no other."""
+        try:
+            self._threads.run(files.remove, path)
+            self._left.discard(path)
+        except DiskError as exc:
+            self._left.add(path)
+            self._seldom.warning("journal_not_deleted", "kept", error=str(exc))
 
     def _keep(
         self, stream: str, path: str, content: bytes, theirs: DeadLetterQueue | None, orphans: bool

@@ -73,12 +73,24 @@ class Takeover:
         for name in self._threads.run(streams, self._servers):
             if name == self._name or self._ending or not self._silent(name, now):
                 continue
-            lock = self._threads.run(StreamLock.adopt, self._servers, name)
-            if lock:
-                try:
-                    self._take(lock.path)
-                finally:
-                    lock.close()
+            try:
+                self._adopt(name)
+            except DiskError as exc:
+                if self._is_own(exc.path):
+                    raise
+                # one bad directory is no failing disk, and must not hide the others
+                self._seldom.warning("server_not_taken_over", name, error=str(exc))
+
+    def _is_own(self, path: str) -> bool:
+        return os.path.join(path, "").startswith(os.path.join(self._root, ""))
+
+    def _adopt(self, name: str) -> None:
+        lock = self._threads.run(StreamLock.adopt, self._servers, name)
+        if lock:
+            try:
+                self._take(lock.path)
+            finally:
+                lock.close()
 
     def _silent(self, name: str, now: float) -> bool:
         boot, beat = self._threads.run(_sign_of_life, os.path.join(self._servers, name))
@@ -95,17 +107,28 @@ class Takeover:
         self._recovery.recover_from(path, own=False)
         theirs = DeadLetterQueue(path)
         files_taken = 0
+        whole = True
         for entry in self._threads.run(_entries, theirs):
-            claim = self._threads.run(theirs.claim, entry)
-            if claim is None or self._ending:
-                return  # the rest later
+            if self._ending:
+                return
+            try:
+                claim = self._threads.run(theirs.claim, entry)
+            except DiskError as exc:
+                # one bad file must not hide the others either
+                self._seldom.warning(
+                    "server_not_taken_over", os.path.basename(path), error=str(exc)
+                )
+                claim = None
+            if claim is None:
+                whole = False
+                continue
             with claim:
                 target = os.path.join(self._root, entry.area, entry.slot)
                 self._threads.run(claim.move, target)
             self._ledger.adopt(entry.events, 1, claim.size_bytes)
             files_taken += 1
-        if self._threads.run(_has_journals, path):
-            return  # one that can't be read: another look may
+        if not whole or self._threads.run(_has_journals, path):
+            return  # what can't be read stays: another look may
         self._threads.run(_remove, path)
         log.warning("server_taken_over", extra={"directory": path, "files": files_taken})
 

@@ -1,5 +1,6 @@
 """What dead processes left in their journals becomes DLQ files, and the books close on them."""
 
+import errno
 import gzip
 import os
 import time
@@ -365,6 +366,31 @@ def test_a_journal_that_can_not_be_read_does_not_hide_those_behind_it(server):
     server.look()
     assert sorted(b.events for b in server.pending()) == [1, 2]
     assert not server.capacity.failing
+
+
+def test_a_journal_that_can_not_be_deleted_is_recovered_once_and_hides_none_behind_it(
+    server, monkeypatch
+):
+    server.orphans(4)
+    path = str(server.leave(server.stream, range(1, 4)))
+    server.leave(f"f{server.stream[1:]}", range(1, 2))
+
+    def refuse(target, **kwargs):
+        if target == path:
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        unlink(target, **kwargs)
+
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", refuse)
+    server.look()
+    assert sorted(b.events for b in server.pending()) == [1, 3]
+    server.replay(server.stream, Ledger(server.counts))
+    server.look(QUIET_LOOKS)
+    assert [b.events for b in server.pending()] == [1]
+    monkeypatch.undo()
+    server.look()
+    assert server.journals() == []
+    assert (server.terms.stored, server.terms.in_dlq, server.terms.lost) == (3, 1, 0)
 
 
 def test_a_stream_that_can_not_be_opened_does_not_hide_those_behind_it(server):

@@ -1,9 +1,12 @@
 """When a server on a shared volume counts as dead."""
 
+import errno
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ from estat import config, dlq_file, journal, journal_file, metrics
 from estat.batch import Batch
 from estat.capacity import Capacity
 from estat.dlq import PENDING, QUARANTINE, DeadLetterQueue, slot_of
+from estat.errors import DiskError
 from estat.journal_file import Header
 from estat.leader import Leader
 from estat.ledger import Ledger
@@ -20,9 +24,11 @@ from estat.recount import Recount
 from estat.recovery import Recovery
 from estat.salvage import salvage
 from estat.server_directory import HEARTBEAT, SERVERS, ServerDirectory, boot_id
+from estat.stream_lock import LOCK
 from estat.takeover import SILENCE_SECONDS, Takeover
 from tests.unit import batches
 
+OTHER = "0199c1b2f3a5" + "cd" * 8
 SOON, LATER = SILENCE_SECONDS - 1, SILENCE_SECONDS + 1
 
 
@@ -164,3 +170,61 @@ def test_a_bad_range_that_a_dead_server_has_put_aside_is_adopted_once(
     assert not dead.path.exists()
     assert living.recount.booked() == living.dlq.walk()
     assert len(os.listdir(Path(living.dlq.root, QUARANTINE))) == 1
+
+
+def test_a_server_whose_lock_can_not_be_opened_hides_none_behind_it(
+    living: Living, tmp_path: Path
+) -> None:
+    bad, good = sorted((Dead(tmp_path, boot_id()) for _ in range(2)), key=lambda dead: dead.path)
+    (bad.path / LOCK).unlink()
+    (bad.path / LOCK).mkdir()  # which opening for writing refuses
+    living.takeover.look(0)
+    assert bad.path.exists()
+    assert not good.path.exists()
+
+
+def test_a_file_that_can_not_be_opened_stays_and_hides_none_behind_it(
+    living: Living, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = Dead(tmp_path, boot_id())
+    more = [batches.batch(range(1, 2), seq=seq) for seq in range(2, 6)]
+    for batch in more:
+        dead.dlq.write(batch, dlq_file.pack(batch, "put_failed", ""))
+    name = dlq_file.file_name(dead.batch)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refusing(name))
+        living.takeover.look(0)
+    assert [entry.name for entry in dead.dlq.every()] == [name]
+    assert living.has_adopted() == len(more)
+    living.takeover.look(LATER)
+    living.takeover.look(2 * LATER)
+    assert not dead.path.exists()
+    assert living.recount.booked() == living.dlq.walk()
+    assert living.has_adopted() == len(more) + 3
+
+
+def refusing(name: str) -> Callable[..., int]:
+    """Return an ``os.open`` to which a file of this name is closed."""
+    original = os.open
+
+    def opened(path: str, *args: Any, **kwargs: Any) -> int:
+        if os.path.basename(path) == name:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return original(path, *args, **kwargs)
+
+    return opened
+
+
+def test_a_dlq_of_our_own_that_can_not_be_written_ends_the_look(
+    living: Living, tmp_path: Path
+) -> None:
+    dead = Dead(tmp_path, boot_id())
+    other = batches.batch(range(1, 3), stream=OTHER)
+    dead.batch = other
+    dead.leave_journal(journal_of(other))
+    pending = Path(living.dlq.root, PENDING)
+    pending.rmdir()
+    pending.write_bytes(b"")
+    with pytest.raises(DiskError, match="scan"):
+        living.takeover.look(0)
+    assert dead.path.exists()

@@ -13,7 +13,6 @@ others wait for much longer before they take its directory over (``takeover``).
 import contextlib
 import errno
 import os
-import shutil
 import time
 
 from estat import files, identity
@@ -56,7 +55,8 @@ class ServerDirectory:
         """
         owned = os.path.exists(os.path.join(self.path, HEARTBEAT))
         if owned and is_empty(self.path):
-            shutil.rmtree(self.path, ignore_errors=True)
+            with contextlib.suppress(DiskError):  # the next server takes it over
+                self._lock.destroy()
         self._lock.close()
         return owned
 

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import time
 from typing import Self
 
@@ -68,8 +69,8 @@ class StreamLock:
                 return None
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # whoever had it may have removed it since it was opened
-                if os.fstat(descriptor).st_nlink and os.path.exists(os.path.join(path, LOCK)):
+                # whoever had it may have removed it since it was opened, and another made it anew
+                if _is_lock(path, descriptor):
                     return cls(path, descriptor)
             except BlockingIOError:
                 pass
@@ -85,17 +86,38 @@ class StreamLock:
 
     def close(self) -> None:
         """Give up the right, and leave the directory as it is."""
-        with contextlib.suppress(OSError):  # a lock has nothing to write
-            os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):  # a lock has nothing to write
+                os.close(descriptor)
 
     def release(self) -> None:
         """Give up the right; the directory goes if no journal is left in it."""
         try:
-            with files.disk_errors("remove", self.path):
-                if not self.journals():
-                    _remove(self.path)
+            if self.journals():
+                return
+            self._unlink()
         finally:
             self.close()
+        _remove_empty(self.path)
+
+    def destroy(self) -> None:
+        """Give up the right; the directory goes with all that is in it."""
+        try:
+            with files.disk_errors("remove", self.path):
+                for name in os.listdir(self.path):
+                    if name != LOCK:
+                        _remove_whole(os.path.join(self.path, name))
+            self._unlink()
+        finally:
+            self.close()
+        _remove_empty(self.path)
+
+    def _unlink(self) -> None:
+        # Before it is closed, or another could get it and have it taken away. But NFS keeps a
+        # removed file in its directory until it is closed, so the directory goes after that.
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self.path, LOCK))
 
 
 def streams(root: str) -> list[str]:
@@ -132,9 +154,28 @@ def _open(path: str) -> int:
     return os.open(os.path.join(path, LOCK), flags, 0o644)
 
 
+def _is_lock(path: str, descriptor: int) -> bool:
+    """Tell whether an open file is the lock of a directory, and not one that was removed."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(os.path.join(path, LOCK)))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_whole(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
 def _remove(path: str) -> None:
     """Remove a directory that holds nothing but its lock; the lock goes last but one."""
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(path, LOCK))
-    with contextlib.suppress(OSError):
+    _remove_empty(path)
+
+
+def _remove_empty(path: str) -> None:
+    with contextlib.suppress(OSError):  # whoever has come meanwhile removes it, or the next look
         os.rmdir(path)

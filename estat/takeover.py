@@ -8,7 +8,6 @@ and into its books, as adopted.
 
 import logging
 import os
-import shutil
 import time
 
 from gevent.event import Event
@@ -88,7 +87,7 @@ class Takeover:
         lock = self._threads.run(StreamLock.adopt, self._servers, name)
         if lock:
             try:
-                self._take(lock.path)
+                self._take(lock)
             finally:
                 lock.close()
 
@@ -101,7 +100,8 @@ class Takeover:
             self._heard[name] = (beat, now)
         return now - self._heard[name][1] >= SILENCE_SECONDS
 
-    def _take(self, path: str) -> None:
+    def _take(self, lock: StreamLock) -> None:
+        path = lock.path
         # whoever wakes up there after all sees by this that it is not its own any more
         self._threads.run(files.remove, os.path.join(path, HEARTBEAT))
         self._recovery.recover_from(path, own=False)
@@ -129,7 +129,7 @@ class Takeover:
             files_taken += 1
         if not whole or self._threads.run(_has_journals, path):
             return  # what can't be read stays: another look may
-        self._threads.run(_remove, path)
+        self._threads.run(lock.destroy)
         log.warning("server_taken_over", extra={"directory": path, "files": files_taken})
 
 
@@ -151,8 +151,3 @@ def _sign_of_life(path: str) -> tuple[str, int]:
 def _has_journals(path: str) -> bool:
     root = os.path.join(path, journal.DIRECTORY)
     return any(journals(os.path.join(root, stream)) for stream in streams(root))
-
-
-def _remove(path: str) -> None:
-    with files.disk_errors("remove", path):
-        shutil.rmtree(path)

@@ -185,6 +185,16 @@ def test_a_dead_streams_journals_become_dlq_files_with_keys_of_their_own_and_go(
     assert os.listdir(server.root / DIRECTORY) == []
 
 
+def test_where_removed_files_stay_while_they_are_open_the_books_are_closed_too(
+    server, silly_renames
+):
+    server.orphans(5)
+    server.leave(server.stream, range(1, 4))
+    server.look(1 + QUIET_LOOKS)
+    assert os.listdir(server.root / DIRECTORY) == []
+    assert (server.terms.pending, server.terms.in_dlq, server.terms.lost) == (0, 3, 2)
+
+
 def test_the_streams_of_living_processes_are_left_alone(server):
     journals = Journals(str(server.root), "journal", Metrics(server.page.rows[3]))
     journal = journals.open(header_of(server.stream, [1]), 1)

@@ -164,6 +164,58 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_worth_nothing(root, monkeypa
     assert StreamLock.adopt(root, STREAM) is None
 
 
+def test_a_lock_whose_file_was_removed_and_made_anew_is_worth_nothing(root, monkeypatch):
+    lock = StreamLock.create(root, STREAM)
+    add_journal(lock)
+
+    def make_anew_first(descriptor, operation):
+        os.rename(os.path.join(lock.path, stream_lock.LOCK), os.path.join(lock.path, ".nfs1"))
+        lock.close()
+        Path(lock.path, stream_lock.LOCK).touch()
+        flock(descriptor, operation)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", make_anew_first)
+    assert StreamLock.adopt(root, STREAM) is None
+
+
+def test_a_directory_goes_where_an_open_file_stays_in_it_until_it_is_closed(root, silly_renames):
+    StreamLock.create(root, STREAM).release()
+    assert os.listdir(root) == []
+
+
+def test_a_directory_is_destroyed_with_all_that_is_in_it(root, silly_renames):
+    lock = StreamLock.create(root, STREAM)
+    add_journal(lock)
+    Path(lock.path, "pending", "slot").mkdir(parents=True)
+    lock.destroy()
+    assert os.listdir(root) == []
+
+
+def test_what_comes_while_a_directory_goes_keeps_its_lock(root, monkeypatch):
+    came = []
+    lock = StreamLock.create(root, STREAM)
+
+    def come_first(path, *args, **kwargs):
+        monkeypatch.undo()
+        came.append(StreamLock.adopt(root, STREAM))
+        os.rmdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "rmdir", come_first)
+    lock.release()
+    assert StreamLock.adopt(root, STREAM) is None
+    came[0].release()
+    assert os.listdir(root) == []
+
+
+def test_a_lock_closes_its_descriptor_once(root):
+    lock = StreamLock.create(root, STREAM)
+    lock.destroy()
+    with open(os.devnull, "rb") as other:  # gets the number that was the lock's
+        lock.close()
+        assert other.read() == b""
+
+
 def test_a_stream_has_no_name_before_it_is_locked(root, monkeypatch):
     seen = []
 

@@ -131,6 +131,21 @@ def test_under_the_same_kernel_a_free_lock_is_enough(living: Living, tmp_path: P
     assert not dead.path.exists()
 
 
+def test_a_dead_server_goes_where_removed_files_stay_while_they_are_open(
+    living: Living, tmp_path: Path, silly_renames: None
+) -> None:
+    dead = Dead(tmp_path, boot_id())
+    living.takeover.look(0)
+    assert not dead.path.exists()
+
+
+def test_an_empty_server_goes_where_removed_files_stay_while_they_are_open(
+    tmp_path: Path, silly_renames: None
+) -> None:
+    assert ServerDirectory(str(tmp_path)).release()
+    assert os.listdir(tmp_path / SERVERS) == []
+
+
 def test_a_lock_that_is_held_is_respected_however_silent_its_owner(
     living: Living, tmp_path: Path
 ) -> None:

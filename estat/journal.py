@@ -8,6 +8,10 @@ An append that fails ends its journal: the group is cut off again, so that what
 was refused leaves nothing behind, and the file is never written or synced
 after that, for a failed sync says nothing about a later one. Its batch goes on
 to the store with what was acknowledged.
+
+So does the batch of a journal whose stream's lock somebody deleted, alone or with
+the directory: a reader could not find the journal any more, or takes it for a dead
+process's.
 """
 
 import contextlib
@@ -42,6 +46,8 @@ class Journal:
         self.size_bytes = 0  # acknowledged
         #: Whether a group that was refused may come back after a crash: it could not be cut off.
         self.in_doubt = False
+        #: Whether it takes no more groups: its stream's lock is gone, and perhaps its file.
+        self.lost = False
         self._path = path
         self._synced = synced
         self._descriptor = -1
@@ -66,6 +72,8 @@ class Journal:
 
     def append(self, lines: list[bytes]) -> None:
         """Append a group. Raises DiskError; the group is then gone, unless ``in_doubt``."""
+        if self.lost:
+            raise DiskError("append", self._path, FileNotFoundError(errno.ENOENT, "lock deleted"))
         data = journal_file.pack_group(lines)
         try:
             with files.disk_errors("append", self._path):
@@ -132,6 +140,8 @@ class Journals:
         self, dlq_dir: str, durability: str, counts: Metrics,
         may_write: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
+        #: Called when the open batch should be sealed at once, for its journal is lost.
+        self.on_lost: Callable[[], object] = lambda: None
         self._root = os.path.join(dlq_dir, DIRECTORY)
         self._may_write = may_write  # raises DiskError if not
         self._synced = durability == "fsync"
@@ -142,6 +152,7 @@ class Journals:
         self._locks: dict[str, StreamLock] = {}
         self._held: Counter[str] = Counter()  # journals by stream
         self._newest = ""
+        self._last: Journal | None = None  # opened last; no other one takes groups
         self._doubtful: list[Journal] = []
         self._finished: deque[Journal] = deque()  # to be deleted
 
@@ -154,6 +165,7 @@ class Journals:
             self._thread.run(self._create, journal)
         self._held[header.stream] += 1
         self._newest = header.stream
+        self._last = journal
         self._grow(journal.size_bytes)
         return journal
 
@@ -189,18 +201,21 @@ class Journals:
     def trusted(self, journal: Journal) -> bool:
         """Tell whether a failed group is surely gone, so that its numbers may be used again.
 
-        A cut that was not synced may be undone by a power failure.
+        A cut that was not synced may be undone by a power failure. A lost journal's stream may
+        have been taken over: a new one keeps out of the way.
         """
-        return not (journal.in_doubt or self._synced)
+        return not (journal.in_doubt or journal.lost or self._synced)
 
     def seal(self, journal: Journal, events: int) -> None:
         """Note in a journal that its batch is complete. Raises DiskError."""
         before = journal.size_bytes
+        self._takes_no_more(journal)
         self._housekeeping.run(journal.seal, events)
         self._grow(journal.size_bytes - before)
 
     def finish(self, journal: Journal) -> None:
         """Delete a journal whose batch is stored or in the DLQ, now or as soon as possible."""
+        self._takes_no_more(journal)
         self._finished.append(journal)
         try:
             self._delete()
@@ -209,11 +224,12 @@ class Journals:
 
     def mend(self) -> None:
         """Try again what the disk refused before, and tidy up after it. Raises DiskError."""
+        self._look_for_lock()
         self._delete()
         ended = [s for s in self._locks if s < self._newest and not self._held[s]]
         for stream in ended:
             # it ended with a failed append, and nothing of it is left
-            self._housekeeping.run(self._locks.pop(stream).release)
+            self._housekeeping.run(_give_up, self._locks.pop(stream))
         for journal in list(self._doubtful):
             self._housekeeping.run(journal.cut)
             with contextlib.suppress(ValueError):  # deleted meanwhile
@@ -223,7 +239,7 @@ class Journals:
         """Give the streams up; what journals they still have is for the next life to recover."""
         for lock in self._locks.values():
             try:
-                self._housekeeping.run(lock.release)
+                self._housekeeping.run(_give_up, lock)
             except DiskError as exc:
                 log.warning("journal_directory_left", extra={"error": str(exc)})
         self._locks.clear()
@@ -238,9 +254,32 @@ class Journals:
 
     def _create(self, journal: Journal) -> None:
         stream = journal.header.stream
-        if stream not in self._locks:
+        lock = self._locks.get(stream)
+        if lock is None:
             self._locks[stream] = StreamLock.create(self._root, stream)
+        elif not lock.held:
+            # whoever has taken the stream over has it until its directory is empty
+            again = StreamLock.adopt(self._root, stream) or StreamLock.create(self._root, stream)
+            self._locks[stream] = again
+            lock.close()
         journal.create()
+
+    def _takes_no_more(self, journal: Journal) -> None:
+        if journal is self._last:
+            self._last = None
+
+    def _look_for_lock(self) -> None:
+        """Find out whether the open journal's stream still is this process's."""
+        journal = self._last
+        lock = self._locks.get(journal.header.stream) if journal else None
+        if journal is None or journal.lost or lock is None:
+            return
+        # in the thread that may replace it
+        if self._thread.run(lambda: lock.held) or journal is not self._last:
+            return
+        journal.lost = True
+        log.error("journal_lost", extra={"stream": journal.header.stream, "directory": lock.path})
+        self.on_lost()
 
     def _delete(self) -> None:
         while self._finished:
@@ -257,3 +296,11 @@ class Journals:
 
     def _grow(self, change_bytes: int) -> None:
         self._counts.count(metrics.JOURNAL_BYTES, change_bytes)
+
+
+def _give_up(lock: StreamLock) -> None:
+    """Release a stream's lock. Blocks; raises DiskError."""
+    if lock.held:
+        lock.release()
+    else:
+        lock.close()  # a directory of this name is another's

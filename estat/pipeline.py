@@ -94,6 +94,7 @@ class Pipeline:
             Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval),
             self._journals, self._sealer, self._ledger, self._capacity, encoder, settings,
         )  # fmt: skip
+        self._journals.on_lost = self._collector.flush
         self._leader = Leader(settings.dlq_dir)
         recount = Recount(dlq, self._ledger, page, disk)
         self._retrier = Retrier(

@@ -10,6 +10,7 @@ that has one. All calls block: use them through ``Offload``. They raise DiskErro
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -43,20 +44,33 @@ class StreamLock:
             files.make_directories(root)
             with contextlib.suppress(FileExistsError):  # an attempt that the disk refused
                 os.mkdir(hidden)
-            descriptor = -1
+            descriptor, named = -1, False
             try:
                 descriptor = _open(hidden)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.rename(hidden, path)
+                named = True
                 files.sync_directory(path)
                 files.sync_directory(root)
             except OSError:
+                # still locked, or it would be adopted; what has the name already may be another's
+                _remove(path if named else hidden)
                 if descriptor >= 0:
                     os.close(descriptor)
-                _remove(hidden)
-                _remove(path)
                 raise
         return cls(path, descriptor)
+
+    @property
+    def held(self) -> bool:
+        """Whether the directory is still there with the lock that was taken, as far as one knows.
+
+        False if somebody cleaned up: the stream then looks dead to others. Blocks.
+        """
+        try:
+            there = os.stat(os.path.join(self.path, LOCK))
+        except OSError as exc:
+            return exc.errno not in (errno.ENOENT, errno.ENOTDIR)
+        return os.path.samestat(there, os.fstat(self._descriptor))
 
     @classmethod
     def adopt(cls, root: str, stream: str) -> Self | None:

@@ -6,6 +6,7 @@ refused is stored; once the disk works the server goes on without a restart.
 """
 
 import resource
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -269,3 +270,28 @@ def test_with_fsync_a_file_system_that_breaks_down_has_kept_what_was_accepted(
     s3.heal()
     with ext4(disk, image, make=False):
         goes_on(client, serve(via=s3, **settings), bucket, recovers=True)
+
+
+# --- deleted
+
+
+@pytest.mark.parametrize("deleted", ["the lock", "all"])
+@every_durability
+def test_a_living_stream_that_somebody_deletes_loses_nothing_and_the_server_goes_on(
+    durability: str, deleted: str, serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(DURABILITY=durability, BATCH_SIZE="10000", FLUSH_INTERVAL="60s")
+    client = Client()
+    assert accepts(client, server)
+    (stream,) = (server.dlq_dir / "journal").iterdir()
+    if deleted == "all":
+        shutil.rmtree(stream)
+    else:
+        (stream / "lock").unlink()
+    eventually(lambda: server.events("journal_lost"), 20, "the worker notices",
+               last_words=server.log_text)  # fmt: skip
+    eventually(bucket.stored, 20, "what was accepted is stored at once",
+               last_words=server.log_text)  # fmt: skip
+    eventually(lambda: accepts(client, server), 20, "events are accepted again",
+               last_words=server.log_text)  # fmt: skip
+    goes_on(client, server, bucket)

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -353,3 +354,75 @@ def test_streams_that_hold_nothing_leave_no_directory(tmp_path, row):
     journals.finish(journals.open(HEADER, 1))
     journals.close()
     assert os.listdir(tmp_path / DIRECTORY) == []
+
+
+# --- where somebody deletes what belongs to a living process
+
+
+def lock_of(tmp_path):
+    return path_of(tmp_path).with_name("lock")
+
+
+def cleaned_up(tmp_path, how):
+    """Delete what a careless cleaner would; tell the leader's part too."""
+    if how == "directory":
+        shutil.rmtree(tmp_path / DIRECTORY)
+        return
+    lock_of(tmp_path).unlink()
+    if how == "recovered":  # as the leader does
+        lock = StreamLock.adopt(str(tmp_path / DIRECTORY), STREAM)
+        for path in lock.journals():
+            os.unlink(path)
+        lock.release()
+
+
+HOWEVER = pytest.mark.parametrize("how", ["directory", "lock", "recovered"])
+
+
+@HOWEVER
+@EITHER
+def test_a_stream_that_was_deleted_gets_its_directory_and_lock_again(journals, tmp_path, how):
+    journals.seal(journals.open(HEADER, 1), 0)
+    cleaned_up(tmp_path, how)
+    journal = journals.open(HEADER, 2)
+    journals.append(journal, split(range(1, 4)))
+    assert kept(path_of(tmp_path, 2)) == lines(range(1, 4))
+    assert lock_of(tmp_path).exists()
+    assert StreamLock.adopt(str(tmp_path / DIRECTORY), STREAM) is None
+
+
+@HOWEVER
+@EITHER
+def test_a_journal_whose_lock_was_deleted_takes_no_more_and_its_batch_is_to_be_sealed(
+    journals, tmp_path, how
+):
+    told = []
+    journals.on_lost = lambda: told.append("lost")
+    journal = journals.open(HEADER, 1)
+    journals.append(journal, split(range(1, 4)))
+    journals.mend()
+    assert told == []
+    cleaned_up(tmp_path, how)
+    for _ in range(2):
+        journals.mend()
+        assert told == ["lost"]
+    with pytest.raises(DiskError, match="lock deleted"):
+        journals.append(journal, split(range(4, 6)))
+    assert not journals.trusted(journal)
+    journals.seal(journal, 3)
+    journals.finish(journal)
+    assert not path_of(tmp_path).exists()
+
+
+def test_a_stream_that_another_has_taken_over_is_left_to_it(journals, tmp_path):
+    root = str(tmp_path / DIRECTORY)
+    journal = journals.open(HEADER, 1)
+    lock_of(tmp_path).unlink()
+    taken = StreamLock.adopt(root, STREAM)
+    with pytest.raises(DiskError, match="create"):
+        journals.open(HEADER, 2)
+    journals.finish(journal)
+    journals.close()
+    assert StreamLock.adopt(root, STREAM) is None
+    taken.release()
+    assert os.listdir(root) == []

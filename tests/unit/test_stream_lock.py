@@ -1,5 +1,6 @@
 """Who may touch a stream's journals: one process, and nobody while its owner lives."""
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -11,7 +12,7 @@ from threading import Timer
 import pytest
 
 import estat
-from estat import stream_lock
+from estat import files, stream_lock
 from estat.errors import DiskError
 from estat.stream_lock import StreamLock
 from tests.unit.batches import STREAM
@@ -280,6 +281,47 @@ def test_a_stream_that_can_not_be_made_leaves_nothing_and_can_be_made_later(root
     taken.rmdir()
     lock = StreamLock.create(root, STREAM)
     assert StreamLock.adopt(root, STREAM) is None
+    lock.release()
+
+
+def test_a_stream_that_could_not_be_made_durable_is_removed_before_it_is_free(root, monkeypatch):
+    seen = []
+
+    def fail(path):
+        raise OSError(errno.EIO, "gone")
+
+    def look(descriptor):
+        if os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}").split(" ")[0]) == "lock":
+            seen.append(os.listdir(root))
+        close(descriptor)
+
+    close = os.close
+    os.makedirs(root)
+    monkeypatch.setattr(files, "make_directories", lambda path: None)
+    monkeypatch.setattr(files, "sync_directory", fail)
+    monkeypatch.setattr(os, "close", look)
+    with pytest.raises(DiskError, match="create"):
+        StreamLock.create(root, STREAM)
+    assert seen == [[]]
+
+
+def test_an_attempt_to_make_a_stream_that_is_there_leaves_its_lock(root):
+    lock = StreamLock.create(root, STREAM)
+    with pytest.raises(DiskError, match="create"):
+        StreamLock.create(root, STREAM)
+    assert lock.held
+    assert os.listdir(root) == [STREAM]
+    lock.release()
+
+
+def test_a_lock_is_held_until_its_file_is_gone_or_another_one(root):
+    lock = StreamLock.create(root, STREAM)
+    path = os.path.join(lock.path, stream_lock.LOCK)
+    assert lock.held
+    os.unlink(path)
+    assert not lock.held
+    Path(path).write_bytes(b"")
+    assert not lock.held
     lock.release()
 
 

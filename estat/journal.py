@@ -151,7 +151,7 @@ class Journals:
         self._housekeeping = Offload(1)
         self._locks: dict[str, StreamLock] = {}
         self._held: Counter[str] = Counter()  # journals by stream
-        self._newest = ""
+        self._newest = ""  # the stream that is in use
         self._last: Journal | None = None  # opened last; no other one takes groups
         self._doubtful: list[Journal] = []
         self._finished: deque[Journal] = deque()  # to be deleted
@@ -160,11 +160,16 @@ class Journals:
         """Make the journal of a new batch. Raises DiskError."""
         path = os.path.join(self._root, header.stream, f"{seq:06d}{journal_file.SUFFIX}")
         journal = Journal(path, header, synced=self._synced)
-        with self._waiting():
-            self._may_write()
-            self._thread.run(self._create, journal)
-        self._held[header.stream] += 1
+        # first of all, for mend() may run meanwhile
         self._newest = header.stream
+        self._held[header.stream] += 1
+        try:
+            with self._waiting():
+                self._may_write()
+                self._thread.run(self._create, journal)
+        except DiskError:
+            self._held[header.stream] -= 1
+            raise
         self._last = journal
         self._grow(journal.size_bytes)
         return journal
@@ -226,7 +231,8 @@ class Journals:
         """Try again what the disk refused before, and tidy up after it. Raises DiskError."""
         self._look_for_lock()
         self._delete()
-        ended = [s for s in self._locks if s < self._newest and not self._held[s]]
+        # a name says nothing: the clock may have been set back
+        ended = [s for s in list(self._locks) if s != self._newest and not self._held[s]]
         for stream in ended:
             # it ended with a failed append, and nothing of it is left
             self._housekeeping.run(_give_up, self._locks.pop(stream))

@@ -4,7 +4,9 @@ import errno
 import os
 import resource
 import shutil
+import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import gevent
@@ -12,7 +14,7 @@ import pytest
 
 from estat import identity, journal_file, metrics
 from estat.errors import DiskError
-from estat.journal import DIRECTORY, Journals
+from estat.journal import DIRECTORY, Journal, Journals
 from estat.journal_file import Header
 from estat.metrics import Metrics
 from estat.stream_lock import StreamLock
@@ -426,3 +428,43 @@ def test_a_stream_that_another_has_taken_over_is_left_to_it(journals, tmp_path):
     assert StreamLock.adopt(root, STREAM) is None
     taken.release()
     assert os.listdir(root) == []
+
+
+def test_a_stream_is_kept_whose_name_sorts_before_the_last_ones_also_while_it_is_being_made(
+    journals, tmp_path, monkeypatch
+):
+    journals.finish(journals.open(HEADER, 1))
+    earlier = "0199c1b2e000" + STREAM[12:]  # the clock was set back
+    making, mended = threading.Event(), threading.Event()
+
+    def create_slowly(journal):
+        create(journal)
+        making.set()
+        assert mended.wait(20)
+
+    create = Journal.create
+    monkeypatch.setattr(Journal, "create", create_slowly)
+    opening = gevent.spawn(journals.open, replace(HEADER, stream=earlier), 1)
+    gevent.sleep(0)
+    assert making.wait(20)
+    journals.mend()
+    mended.set()
+    journal = opening.get(timeout=20)
+    root = tmp_path / DIRECTORY
+    assert StreamLock.adopt(str(root), earlier) is None
+    assert os.listdir(root) == [earlier]
+    journals.mend()
+    journals.append(journal, split(range(1, 4)))
+    assert kept(root / earlier / "000001.journal") == lines(range(1, 4))
+
+
+def test_a_stream_that_has_ended_goes_once_its_last_journal_does(journals, tmp_path):
+    root = tmp_path / DIRECTORY
+    newer = "0199c1b2f3a5" + STREAM[12:]
+    old = journals.open(HEADER, 1)
+    journals.open(replace(HEADER, stream=newer), 1)
+    journals.mend()
+    assert sorted(os.listdir(root)) == [STREAM, newer]
+    journals.finish(old)
+    journals.mend()
+    assert os.listdir(root) == [newer]

@@ -280,6 +280,8 @@ class Journals:
         lock = self._locks.get(journal.header.stream) if journal else None
         if journal is None or journal.lost or lock is None:
             return
+        if self._waiting_since is not None:
+            return  # behind a disk that hangs whoever renews the lease would wait, too
         # in the thread that may replace it
         if self._thread.run(lambda: lock.held) or journal is not self._last:
             return

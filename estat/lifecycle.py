@@ -203,7 +203,9 @@ def when_ready(server: Any) -> None:
         leader = Leader(current.dlq_dir)
         alone = leader.lead()
         leader.release()
-        stream_lock.remove_stale(os.path.join(current.dlq_dir, journal.DIRECTORY))
+        journals = os.path.join(current.dlq_dir, journal.DIRECTORY)
+        stream_lock.remove_stale(journals)
+        page().earlier = frozenset(stream_lock.streams(journals))
         counted_at = time.time()
         totals = dlq.walk()
     if not alone:
@@ -322,7 +324,7 @@ def _settle() -> None:
     """Find out what of the pending events lies in journals: nothing else is left to hold them."""
     in_journals = 0
     try:
-        in_journals = recovery.pending_events(settings().dlq_dir, page().started)
+        in_journals = recovery.pending_events(settings().dlq_dir, page().earlier)
     except DiskError as exc:
         logger.error("journals_not_read", extra={"error": str(exc)})
     gone = ledger.terms(page()).pending - in_journals

@@ -12,6 +12,7 @@ file, durable, then the books, then the journal goes.
 
 import logging
 import os
+from collections.abc import Set as AbstractSet
 
 from gevent.event import Event
 
@@ -40,15 +41,15 @@ _LOOK_SECONDS = 1.0
 _QUIET_LOOKS = 3
 
 
-def pending_events(dlq_dir: str, since: float) -> int:
-    """Count the events in the journals of streams that began after ``since`` (unix seconds).
+def pending_events(dlq_dir: str, earlier: AbstractSet[str]) -> int:
+    """Count the events in the journals of all streams but the ``earlier`` ones.
 
     A journal that can't be read is logged and counts for nothing. Blocks. Raises DiskError.
     """
     root = os.path.join(dlq_dir, journal.DIRECTORY)
     events = 0
     for stream in stream_lock.streams(root):
-        if (identity.started_at(stream) or 0.0) >= since:
+        if stream not in earlier and identity.started_at(stream) is not None:
             for path in stream_lock.journals(os.path.join(root, stream)):
                 try:
                     events += events_in(files.read_whole(path))
@@ -109,8 +110,7 @@ class Recovery:
         theirs = None if own else DeadLetterQueue(dlq_dir)
         found = False
         for stream in self._threads.run(stream_lock.streams, root):
-            started = identity.started_at(stream)
-            if started is None or self._ending:
+            if identity.started_at(stream) is None or self._ending:
                 continue
             try:
                 lock = self._threads.run(StreamLock.adopt, root, stream)
@@ -122,7 +122,7 @@ class Recovery:
             if lock:
                 found = True
                 try:
-                    self._recover(stream, lock, theirs, own and started >= self._page.started)
+                    self._recover(stream, lock, theirs, own and stream not in self._page.earlier)
                 finally:
                     self._threads.run(lock.release)
         return found

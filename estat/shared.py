@@ -91,7 +91,9 @@ class SharedPage:
     """The drain flag and ``SLOTS`` rows of ``columns`` cells, all zero at first."""
 
     def __init__(self, columns: int) -> None:
-        self.started = time.time()  # of the server
+        #: The streams that earlier lives of the server left: all others are of this one, whatever
+        #: the clock said when they began.
+        self.earlier: frozenset[str] = frozenset()
         #: When the server counted its DLQ at its start, and the files, events and bytes it found.
         self.adopted: tuple[float, tuple[int, int, int]] = (0.0, (0, 0, 0))
         self._flag = mmap.mmap(-1, mmap.PAGESIZE)

@@ -95,7 +95,9 @@ class JournalMachine(RuleBasedStateMachine):
         if whole:
             self.now += 1
             self.page = metrics.page()
-            self.page.started = self.now
+            self.page.earlier = frozenset(
+                stream_lock.streams(os.path.join(self.dlq_root, DIRECTORY))
+            )
             self.accepted_before = len(self.accepted)
             found = DeadLetterQueue(self.dlq_root).walk()
             books = Ledger(Metrics(self.page.rows[ARBITER]))

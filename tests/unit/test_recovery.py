@@ -39,7 +39,8 @@ class Server:
         )
         self.root = path
         self.page = metrics.page()
-        self.stream = f"{int(self.page.started * 1000) + 50:012x}" + "cd" * 8  # of this life
+        self.page.earlier = frozenset([EARLIER])
+        self.stream = f"{int(time.time() * 1000) + 50:012x}" + "cd" * 8  # of this life
         self.dlq = DeadLetterQueue(str(path))
         self.dlq.create()
         self.threads = Offload(1)
@@ -320,6 +321,15 @@ def test_what_was_pending_in_this_life_moves_from_orphans_to_the_dlq(server):
     assert server.booked() == server.dlq.walk()
 
 
+def test_a_stream_that_began_when_the_clock_was_set_back_is_of_this_life(server):
+    stream = f"{int((time.time() - 3600) * 1000):012x}" + "cd" * 8
+    server.orphans(5)
+    server.leave(stream, range(1, 6))
+    assert pending_events(str(server.root), server.page.earlier) == 5
+    server.look(QUIET_LOOKS)
+    assert (server.terms.adopted, server.terms.in_dlq, server.terms.lost) == (0, 5, 0)
+
+
 def test_what_an_earlier_life_left_is_adopted(server):
     server.leave(EARLIER, range(1, 6))
     server.look()
@@ -476,11 +486,11 @@ def test_events_in_the_journals_of_this_life_are_counted_without_touching_them(s
     server.leave(EARLIER, range(1, 10))
     server.leave(server.stream, range(1, 4), range(4, 6))
     server.leave(server.stream, range(6, 7), seq=2)
-    assert pending_events(str(server.root), server.page.started) == 6
-    assert pending_events(str(server.root), 0.0) == 15
+    assert pending_events(str(server.root), {EARLIER}) == 6
+    assert pending_events(str(server.root), set()) == 15
     assert len(server.journals()) == 3
     assert stream_lock.streams(str(server.root / DIRECTORY)) == [EARLIER, server.stream]
 
 
 def test_nothing_is_pending_where_no_journal_was_ever_made(tmp_path):
-    assert pending_events(str(tmp_path), 0.0) == 0
+    assert pending_events(str(tmp_path), set()) == 0

@@ -38,6 +38,7 @@ from estat.settings import Settings
 from estat.shared import ARBITER, DRAINING, HURRYING, STOPPING, SharedPage
 
 logger = logging.getLogger(__name__)
+_seldom = log.Seldom(logger)
 
 _SHM = "/dev/shm"  # noqa: S108
 
@@ -51,6 +52,9 @@ _REAP_SECONDS = 1.0
 
 #: A worker whose stage died waits so long before it ends: what killed it may do so again.
 _BROKEN_SECONDS = 1.0
+
+#: A worker that found no free slot ends after so long; the arbiter then forks another one.
+_NO_SLOT_SECONDS = 1.0
 
 _HEED_SECONDS = 0.5  # how often a worker looks whether the server stops
 
@@ -280,13 +284,19 @@ class _Stop:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the new worker the lowest free slot."""
+    """Give the new worker the lowest free slot; None if all are taken.
+
+    gunicorn knows no way to refuse a fork: an exception here ends the server.
+    """
     del server
     taken = set(_slots_taken.values())
-    number = next(i for i in range(ARBITER + 1, len(page().rows)) if i not in taken)
+    number = next((i for i in range(ARBITER + 1, len(page().rows)) if i not in taken), None)
+    worker.estat_slot = number
+    if number is None:
+        _seldom.warning("worker_refused", "no_free_slot", workers=len(taken))
+        return
     _slots_taken[worker.age] = number
     metrics.forget_process(page().rows[number])
-    worker.estat_slot = number
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -347,8 +357,11 @@ def _reap_killed(server: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Remember the slot for the WSGI module, which is imported later."""
+    """Remember the slot for the WSGI module, which is imported later; end without one."""
     del server
+    if worker.estat_slot is None:
+        time.sleep(_NO_SLOT_SECONDS)
+        sys.exit(0)
     _inherited["slot"] = worker.estat_slot
 
 

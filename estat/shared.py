@@ -19,9 +19,10 @@ import mmap
 import time
 from collections.abc import Mapping, MutableSequence
 
-#: Slot 0 is the arbiter's; a worker gets the lowest free one. A reload runs old
-#: and new workers side by side, hence twice the largest WEB_CONCURRENCY and some.
-SLOTS = 140
+#: Slot 0 is the arbiter's; a worker gets the lowest free one. A reload runs old and new
+#: workers side by side, and the next one may come before the old ones are gone: four times
+#: the largest WEB_CONCURRENCY, and some. A slot that was never used costs next to nothing.
+SLOTS = 270
 ARBITER = 0
 
 #: What the whole server does: it serves; it serves for DRAIN_DELAY more, with /ready red; its

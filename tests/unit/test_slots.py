@@ -1,0 +1,51 @@
+"""Which row of the shared page a new worker gets, and what it does if none is free."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from estat import lifecycle
+from estat.shared import ARBITER, SLOTS
+
+MOST_WORKERS = 64  # WEB_CONCURRENCY
+
+
+@pytest.fixture
+def fork(monkeypatch):
+    """Return what the arbiter does for a new worker, up to its fork."""
+    monkeypatch.setattr(lifecycle, "_slots_taken", {})
+
+    def fork(age):
+        worker = SimpleNamespace(age=age, pid=1000 + age)
+        lifecycle.pre_fork(None, worker)
+        return worker
+
+    return fork
+
+
+def test_two_reloads_while_the_first_workers_still_drain_find_slots_for_all(fork):
+    slots = [fork(age).estat_slot for age in range(3 * MOST_WORKERS)]
+    assert slots == list(range(ARBITER + 1, ARBITER + 1 + len(slots)))
+
+
+def test_a_worker_gets_the_lowest_slot_that_is_free(fork):
+    workers = [fork(age) for age in range(3)]
+    lifecycle.child_exit(None, workers[1])
+    assert fork(3).estat_slot == workers[1].estat_slot
+    assert fork(4).estat_slot == workers[2].estat_slot + 1
+
+
+def test_a_worker_without_a_slot_ends_at_once_and_a_later_one_gets_what_was_freed(
+    fork, monkeypatch
+):
+    monkeypatch.setattr(lifecycle, "_NO_SLOT_SECONDS", 0)
+    monkeypatch.setattr(lifecycle, "_inherited", {})
+    workers = [fork(age) for age in range(SLOTS - 1)]
+    refused = fork(SLOTS)
+    with pytest.raises(SystemExit) as ended:
+        lifecycle.post_fork(None, refused)
+    assert not ended.value.code
+    lifecycle.child_exit(None, refused)
+    assert lifecycle.slot() == ARBITER + 1, "it has taken nobody's"
+    lifecycle.child_exit(None, workers[7])
+    assert fork(SLOTS + 1).estat_slot == workers[7].estat_slot

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from estat import files, journal_file, metrics
 from estat.errors import DiskError
 from estat.journal_file import Header
+from estat.log import Seldom
 from estat.metrics import Metrics
 from estat.offload import Offload
 from estat.serial_executor import SerialExecutor
@@ -48,6 +49,8 @@ class Journal:
         self.in_doubt = False
         #: Whether it takes no more groups: its stream's lock is gone, and perhaps its file.
         self.lost = False
+        #: Whether the disk has refused to read or delete it before: it may be this file alone.
+        self.refused = False
         self._path = path
         self._synced = synced
         self._descriptor = -1
@@ -155,6 +158,7 @@ class Journals:
         self._last: Journal | None = None  # opened last; no other one takes groups
         self._doubtful: list[Journal] = []
         self._finished: deque[Journal] = deque()  # to be deleted
+        self._seldom = Seldom(log)
 
     def open(self, header: Header, seq: int) -> Journal:
         """Make the journal of a new batch. Raises DiskError."""
@@ -228,9 +232,20 @@ class Journals:
             log.debug("journal_not_deleted", extra={"error": str(exc)})  # mend() will tell
 
     def mend(self) -> None:
-        """Try again what the disk refused before, and tidy up after it. Raises DiskError."""
+        """Try again what the disk refused before, and tidy up after it. Raises DiskError.
+
+        A journal that can't be deleted is an error once: whether the disk works is then up to
+        the probe, and one bad file must not close admission again and again.
+        """
         self._look_for_lock()
-        self._delete()
+        try:
+            self._delete()
+        except DiskError as exc:
+            self._seldom.warning("journal_not_deleted", "undeletable", error=str(exc))
+            journal = self._finished[-1]
+            before, journal.refused = journal.refused, True
+            if not before:
+                raise
         # a name says nothing: the clock may have been set back
         ended = [s for s in list(self._locks) if s != self._newest and not self._held[s]]
         for stream in ended:

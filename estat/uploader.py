@@ -83,17 +83,22 @@ class Uploader:
     def rescue(self) -> None:
         """Take up again what was left to its journal, as far as the queue has room.
 
-        Raises DiskError.
+        Raises DiskError for a journal that can't be read, but only once for each: it may be a
+        bad file, which must neither close admission again and again nor hide the others.
         """
+        failure: DiskError | None = None
         for _ in range(len(self._stranded)):
             if self._queue.full() or (self._capacity.failing and self._breaker.open):
-                return
+                break
             journal = self._stranded.popleft()
             try:
                 content = self._threads.run(journal.content)
-            except DiskError:
+            except DiskError as exc:
                 self._stranded.append(journal)
-                raise
+                self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
+                if not journal.refused:
+                    journal.refused, failure = True, exc
+                continue
             stream = journal.header.stream
             batch, damages = self._threads.run(salvage, content, stream, 0, self._settings)
             if batch is None or damages:
@@ -102,6 +107,8 @@ class Uploader:
                 continue
             self._capacity.expose(len(batch.payload), files=1)
             self.submit(replace(batch, journal=journal))
+        if failure:
+            raise failure
 
     def _upload(self, batch: Batch) -> None:
         probing = self._breaker.open

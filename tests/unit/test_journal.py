@@ -267,11 +267,28 @@ def test_one_journal_that_can_not_be_deleted_does_not_keep_the_others(journals, 
     path_of(tmp_path, 1).mkdir()
     journals.finish(stuck)
     journals.finish(other)
-    for _ in range(2):
-        with pytest.raises(DiskError, match="unlink"):
-            journals.mend()
+    with pytest.raises(DiskError, match="unlink"):
+        journals.mend()
+    journals.mend()
     assert not path_of(tmp_path, 2).exists()
     path_of(tmp_path, 1).rmdir()
+
+
+def test_each_journal_that_can_not_be_deleted_is_an_error_once(journals, tmp_path):
+    for seq in (1, 2):
+        journal = journals.open(HEADER, seq)
+        path_of(tmp_path, seq).unlink()
+        path_of(tmp_path, seq).mkdir()
+        journals.finish(journal)
+        with pytest.raises(DiskError, match="unlink"):
+            journals.mend()
+        for _ in range(4):
+            journals.mend()
+    for seq in (1, 2):
+        path_of(tmp_path, seq).rmdir()
+    for _ in range(2):
+        journals.mend()
+    assert os.listdir(path_of(tmp_path).parent) == ["lock"]
 
 
 @EITHER

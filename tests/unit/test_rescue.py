@@ -1,0 +1,79 @@
+"""Batches that were left to their journals are taken up again, whatever lies beside them."""
+
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+
+from estat import config, identity, metrics
+from estat.breaker import Breaker
+from estat.capacity import Capacity
+from estat.delivery import Delivery
+from estat.dlq import DeadLetterQueue
+from estat.errors import DiskError
+from estat.journal import DIRECTORY, Journals
+from estat.journal_file import Header
+from estat.ledger import Ledger
+from estat.metrics import Metrics
+from estat.offload import Offload
+from estat.spool import Spool
+from estat.uploader import Uploader
+from tests.unit.batches import STREAM, batch, lines
+
+
+class Stranded:
+    """An uploader, and journals whose batches could go neither to the store nor to the DLQ."""
+
+    def __init__(self, root):
+        page = metrics.page()
+        self.counts, disk = Metrics(page.rows[1]), Offload(1)
+        settings = config.load({"RAW_BUCKET": "events", "DLQ_DIR": str(root)}, env_file="")
+        self.directory = root / DIRECTORY / STREAM
+        self.journals = Journals(str(root), "journal", self.counts)
+        dlq, breaker, ledger = DeadLetterQueue(str(root)), Breaker(self.counts), Ledger(self.counts)
+        capacity = Capacity(dlq, page, self.counts, disk, 10**12, drop_oldest=False)
+        delivery = Delivery(SimpleNamespace(), "events", 1, self.counts, breaker)
+        spool = Spool(dlq, self.journals, capacity, ledger, disk)
+        self.uploader = Uploader(
+            delivery, breaker, spool, self.journals, ledger, capacity, disk, self.counts, settings
+        )
+
+    def leave(self, seq):
+        """Leave a batch of ten events to its journal."""
+        key, first = batch(seq=seq).key, 10 * seq - 9
+        header = Header("events", key, identity.stem(key), STREAM, first, 1763017800.0)
+        journal = self.journals.open(header, seq)
+        self.journals.append(journal, lines(range(first, first + 10)).splitlines(keepends=True))
+        self.uploader._stranded.append(journal)
+
+    def taken_up(self):
+        """Return the batches that wait for an upload now, by their first event."""
+        queue, found = self.uploader._queue, deque()
+        while not queue.empty():
+            found.append(queue.get().first)
+        return list(found)
+
+
+@pytest.fixture
+def stranded(tmp_path):
+    made = Stranded(tmp_path)
+    yield made
+    made.journals.close()
+
+
+def test_a_journal_that_can_not_be_read_is_an_error_once_and_hides_no_other(stranded):
+    for seq in (1, 2, 3):
+        stranded.leave(seq)
+    bad = stranded.directory / "000002.journal"
+    good = bad.rename(bad.with_name("away"))
+    bad.mkdir()
+    with pytest.raises(DiskError, match="read"):
+        stranded.uploader.rescue()
+    assert stranded.taken_up() == [1, 21]
+    for _ in range(2):
+        stranded.uploader.rescue()
+        assert stranded.taken_up() == []
+    bad.rmdir()
+    good.rename(bad)
+    stranded.uploader.rescue()
+    assert stranded.taken_up() == [11]

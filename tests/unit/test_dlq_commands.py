@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from estat.cli import dlq_files, main
 from estat.cli.dlq_files import CommandError, select
 from estat.cli.dlq_replay import paced
 from estat.cli.dlq_verify import RECOVERED, examine
-from estat.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.dlq import EXPIRED, PENDING, DeadLetterQueue, slot_of
 from estat.encoder import gzip
 from estat.errors import Unreadable
 from estat.stream_lock import StreamLock
@@ -102,15 +103,17 @@ def test_half_written_files_and_strays_outside_of_slots_are_no_files_of_the_dlq(
 def test_ls_tells_area_slot_age_events_size_object_and_reason(dlq, capsys):
     name = write(dlq)
     (entry,) = dlq.every()
+    now = time.time()
     with claimed(dlq, name) as claim:
-        dlq.defer(claim, time.time())
+        dlq.defer(claim, now)
+    slot = slot_of(now + 3600)
     (told,) = listed(dlq, capsys)["files"]
     assert told.pop("age_seconds") > 0
     assert told == {
-        "area": "pending", "slot": "2057-07-22T09", "due": False, "opened": NOW, "events": 10,
-        "size_bytes": os.path.getsize(f"{dlq.root}/pending/2057-07-22T09/{name}"),
+        "area": "pending", "slot": slot, "due": False, "opened": NOW, "events": 10,
+        "size_bytes": os.path.getsize(f"{dlq.root}/pending/{slot}/{name}"),
         "bucket": "events", "key": batch().key, "stream": STREAM, "owner_alive": None, "file": name,
-        "path": f"pending/2057-07-22T09/{name}", "reason": "put_failed", "error": "503 SlowDown",
+        "path": f"pending/{slot}/{name}", "reason": "put_failed", "error": "503 SlowDown",
     }  # fmt: skip
     assert entry.area == PENDING
 

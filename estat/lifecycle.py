@@ -203,7 +203,6 @@ def when_ready(server: Any) -> None:
         if current.dlq_shared:
             current = _take_directory(current)
         dlq = DeadLetterQueue(current.dlq_dir)
-        dlq.create()
         leader = Leader(current.dlq_dir)
         alone = leader.lead()
         leader.release()
@@ -246,6 +245,7 @@ def _take_directory(current: Settings) -> Settings:
     _inherited["dlq_dir"] = current.dlq_dir
     _inherited["directory"] = directory = ServerDirectory(current.dlq_dir)
     _inherited["settings"] = current = replace(current, dlq_dir=directory.path)
+    DeadLetterQueue(directory.path).create()
     return current
 
 

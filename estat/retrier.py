@@ -24,13 +24,7 @@ from estat.breaker import Breaker
 from estat.capacity import Capacity
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
-from estat.errors import (
-    DiskError,
-    ObjectRefused,
-    StoreDenied,
-    StoreError,
-    Unreadable,
-)
+from estat.errors import DiskError, ObjectRefused, StoreDenied, StoreError, Unreadable
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.log import Seldom

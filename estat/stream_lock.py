@@ -10,7 +10,6 @@ that has one. All calls block: use them through ``Offload``. They raise DiskErro
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
@@ -67,10 +66,9 @@ class StreamLock:
         False if somebody cleaned up: the stream then looks dead to others. Blocks.
         """
         try:
-            there = os.stat(os.path.join(self.path, LOCK))
-        except OSError as exc:
-            return exc.errno not in (errno.ENOENT, errno.ENOTDIR)
-        return os.path.samestat(there, os.fstat(self._descriptor))
+            return _is_lock(self.path, self._descriptor)
+        except OSError:
+            return True
 
     @classmethod
     def adopt(cls, root: str, stream: str) -> Self | None:
@@ -172,7 +170,7 @@ def _is_lock(path: str, descriptor: int) -> bool:
     """Tell whether an open file is the lock of a directory, and not one that was removed."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(os.path.join(path, LOCK)))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -130,6 +130,11 @@ class Delivery:
             if exc is not timeout:
                 raise
             raise StoreUnavailable(f"no answer within {seconds:.3g}s") from exc
+        except StoreError:
+            raise
+        except Exception as exc:  # a store that is at fault is away, whatever it raised
+            name = type(exc).__name__
+            raise StoreUnavailable(f"{name}: {exc}", code=name) from exc
         finally:
             del self._running[timeout]
             timeout.close()

@@ -13,7 +13,7 @@ import gevent
 
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
-from estat.errors import DiskError, ObjectRefused, StoreError, Unreadable
+from estat.errors import DiskError, ObjectRefused, StoreError
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.log import Seldom
@@ -79,12 +79,20 @@ class Fallback:
                     with claim:
                         self._hand_over_claimed(claim)
                     done += 1
-            except (DiskError, ObjectRefused, Unreadable) as exc:
-                # one bad file stays one file
-                self._seldom.warning("hand_over_skipped", "bad", file=entry.name, error=str(exc))
-                self._skipped.add(entry.name)
+            except ObjectRefused as exc:
+                self._skip(entry, exc)
+                done += 1
+            except StoreError:
+                raise
+            except Exception as exc:  # noqa: BLE001 - one bad file stays one file, whatever is wrong
+                self._skip(entry, exc)
                 done += 1
         return done
+
+    def _skip(self, entry: Entry, error: Exception) -> None:
+        error_text = f"{type(error).__name__}: {error}"
+        self._seldom.warning("hand_over_skipped", "bad", file=entry.name, error=error_text)
+        self._skipped.add(entry.name)
 
     def _hand_over_claimed(self, claim: Claim) -> None:
         batch = self._threads.run(claim.read)

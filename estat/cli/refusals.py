@@ -58,11 +58,13 @@ _NO_ANSWER = frozenset({
     "SSLError",
 })  # fmt: skip
 
-#: What it raises when it can't have the credentials that the server itself is to use.
+#: What it raises, or lets through, when it can't have the credentials that the server itself is
+#: to use: of a token file, a helper, a configuration file.
 _NO_CREDENTIALS = frozenset({
-    "CredentialRetrievalError", "InvalidConfigError", "MetadataRetrievalError",
-    "NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "SSOTokenLoadError",
-    "TokenRetrievalError", "UnauthorizedSSOTokenError",
+    "ConfigParseError", "CredentialRetrievalError", "FileNotFoundError", "InvalidConfigError",
+    "IsADirectoryError", "JSONDecodeError", "MetadataRetrievalError", "NoCredentialsError",
+    "NotADirectoryError", "PartialCredentialsError", "PermissionError", "ProfileNotFound",
+    "SSOTokenLoadError", "TokenRetrievalError", "UnauthorizedSSOTokenError",
 })  # fmt: skip
 
 #: What it asks for such credentials, by the service's name of it.
@@ -149,8 +151,8 @@ def _by_elimination(settings: Settings, key: str, body: bytes) -> str:
         )
     given = [name for name in _OPTIONAL if getattr(settings, name.lower())]
     for name in given:
-        store = Stores(without(settings, name)).get(settings.raw_bucket)
         try:
+            store = Stores(without(settings, name)).get(settings.raw_bucket)
             store.put(key, body, crc32_of(body), "text/plain", {})
         except StoreError:
             continue

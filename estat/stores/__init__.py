@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from estat.bucket_values import NAMES
+from estat.errors import StoreError, StoreUnavailable
 from estat.settings import Settings
 from estat.stores.directory import DirectoryStore
 
@@ -49,10 +50,19 @@ class Stores:
         self._open: dict[str, Store] = {}
 
     def get(self, bucket: str) -> Store:
-        """Return the store of a bucket. Raises StoreError when it can't be opened."""
+        """Return the store of a bucket. Raises StoreError when it can't be opened.
+
+        A failure is not kept: the next call tries again.
+        """
         store = self._open.get(bucket)
         if store is None:
-            store = self._open[bucket] = self._opened(bucket)
+            try:
+                store = self._open[bucket] = self._opened(bucket)
+            except StoreError:
+                raise
+            except Exception as exc:  # boto3 raises what files, helpers and parsers below it do
+                name = type(exc).__name__
+                raise StoreUnavailable(f"can't open {bucket}: {name}: {exc}", code=name) from exc
         return store
 
     def _opened(self, bucket: str) -> Store:

@@ -210,6 +210,32 @@ def test_who_gets_no_credentials_by_web_identity_is_told_so(
     assert ("that are to assume S3_ROLE_ARN are at fault, not that role" in line) == bool(role)
 
 
+@pytest.mark.parametrize("role", [ROLE, ""])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("token", {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "token"}),
+        ("token", {"AWS_WEB_IDENTITY_TOKEN_FILE": "token", "AWS_ROLE_ARN": ROLE}),
+        ("helper", {"AWS_CONFIG_FILE": "config"}),
+        ("broken", {"AWS_CONFIG_FILE": "broken"}),
+    ],
+)
+def test_a_file_that_is_missing_or_wrong_on_the_way_to_credentials_is_named(
+    name, given, role, checked, sts, tmp_path
+):
+    (tmp_path / "config").write_text("[default]\ncredential_process = ./helper\n")
+    (tmp_path / "broken").write_text("no section\n")
+    code, lines = checked(
+        S3_ROLE_ARN=role, AWS_ENDPOINT_URL_STS=sts.url, AWS_ACCESS_KEY_ID="",
+        AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{sts.url}/credentials", **given,
+    )  # fmt: skip
+    assert code == 1
+    (line,) = failures(lines)
+    assert line.startswith("FAIL credentials: ")
+    assert name in line
+    assert "check where they come from" in line
+
+
 def test_an_endpoint_for_credentials_that_is_out_of_order_is_told(checked, sts):
     code, lines = checked(
         S3_ROLE_ARN=ROLE, AWS_ENDPOINT_URL_STS=sts.url, AWS_ACCESS_KEY_ID="",

@@ -291,6 +291,19 @@ def test_a_store_that_hangs_costs_its_deadline_and_no_file(dlq, s3, moto):
     assert os.path.exists(path)
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_replay_without_credentials_keeps_the_file_and_says_what_is_missing(dlq, moto, options):
+    _, path = write(dlq, moto.new_bucket().name)
+    result = replay(
+        dlq, "today", *options, AWS_ENDPOINT_URL_S3=moto.url, AWS_ACCESS_KEY_ID="",
+        AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{moto.url}/credentials",
+        AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=f"{dlq.root}/no-token",
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "no-token" in result.stdout
+    assert os.path.exists(path)
+
+
 def test_an_interrupted_replay_keeps_the_file_and_says_so(dlq, s3, moto):
     bucket = moto.new_bucket()
     _, path = write(dlq, bucket.name)

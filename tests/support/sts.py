@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = _ANSWER.format(
             key=key, end=f"{end:%Y-%m-%dT%H:%M:%S.%f}Z", session=asked["RoleSessionName"]
         )
-        self._answer(200, text)
+        self._answer(200, text.replace("AssumeRole", asked["Action"]))
 
     def do_GET(self) -> None:
         """Answer as a container's endpoint for credentials that is out of order."""

@@ -151,6 +151,21 @@ def test_an_attempt_that_hangs_ends_at_its_deadline_and_is_counted(delivery, sto
     assert row.cells[metrics.PUT_ERRORS] == 1
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError("token"), KeyError("x"), MemoryError()])
+def test_whatever_a_store_raises_is_an_outage_and_the_breaker_hears_of_it(store, row, error):
+    def fail(key):
+        raise error
+
+    store.fault = fail
+    breaker = Breaker(Metrics(row))
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), breaker)
+    for failures in (1, 2, 3):
+        with pytest.raises(StoreUnavailable, match=type(error).__name__):
+            delivery.attempt(batch())
+        assert row.cells[metrics.PUT_ERRORS] == failures
+    assert breaker.open
+
+
 def test_attempts_end_when_the_drain_says_so(store, row):
     delivery = Delivery(FakeStores(store), "events", 60, Metrics(row), Breaker(Metrics(row)))
     started = gevent.event.Event()

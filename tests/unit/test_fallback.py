@@ -3,10 +3,12 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from estat import config, dlq_file, ledger, metrics
 from estat.breaker import Breaker
 from estat.delivery import Delivery
-from estat.dlq import PENDING, DeadLetterQueue
+from estat.dlq import PENDING, Claim, DeadLetterQueue
 from estat.fallback import Fallback
 from estat.leader import Leader
 from estat.ledger import Ledger
@@ -16,7 +18,9 @@ from estat.stores import Stores
 from tests.unit.batches import batch
 
 
-def test_a_damaged_file_does_not_keep_the_others_from_being_handed_over(tmp_path):
+@pytest.fixture
+def left(tmp_path):
+    """Three batches in the DLQ, in the books of a page of their own."""
     page = metrics.page()
     counts = Metrics(page.rows[1])
     books, dlq = Ledger(counts), DeadLetterQueue(f"{tmp_path}/dlq")
@@ -25,11 +29,12 @@ def test_a_damaged_file_does_not_keep_the_others_from_being_handed_over(tmp_path
         kept = batch(seq=seq)
         books.accept(kept.events)
         books.spill(kept.events, dlq.write(kept, dlq_file.pack(kept, "put_failed", "")))
-    first, *_ = dlq.scan(PENDING, time.time()).due
-    content = bytearray(Path(first.path).read_bytes())
-    content[-10] ^= 1
-    Path(first.path).write_bytes(content)
+    return page, counts, books, dlq
 
+
+def check_the_others_are_handed_over(left, tmp_path):
+    page, counts, books, dlq = left
+    first, *_ = dlq.scan(PENDING, time.time()).due
     bucket = f"file:{tmp_path}/fallback"
     stores = Stores(config.load({"RAW_BUCKET": "events"}, env_file=""))
     delivery = Delivery(stores, "events", 5, counts, Breaker(counts))
@@ -37,3 +42,26 @@ def test_a_damaged_file_does_not_keep_the_others_from_being_handed_over(tmp_path
     terms = ledger.terms(page)
     assert (terms.handed_over, terms.in_dlq) == (2 * first.events, first.events)
     assert len(list((tmp_path / "fallback").rglob("*.jsonl.gz"))) == 2
+
+
+def test_a_damaged_file_does_not_keep_the_others_from_being_handed_over(left, tmp_path):
+    *_, dlq = left
+    first, *_ = dlq.scan(PENDING, time.time()).due
+    content = bytearray(Path(first.path).read_bytes())
+    content[-10] ^= 1
+    Path(first.path).write_bytes(content)
+    check_the_others_are_handed_over(left, tmp_path)
+
+
+def test_nor_does_one_that_raises_what_nobody_expects(left, tmp_path, monkeypatch):
+    *_, dlq = left
+    first, *_ = dlq.scan(PENDING, time.time()).due
+    read = Claim.read
+
+    def fail(claim):
+        if claim.entry.name == first.name:
+            raise KeyError("whatever")
+        return read(claim)
+
+    monkeypatch.setattr(Claim, "read", fail)
+    check_the_others_are_handed_over(left, tmp_path)

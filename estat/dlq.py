@@ -18,7 +18,8 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, Self
@@ -34,7 +35,9 @@ PENDING, EXPIRED, QUARANTINE = "pending", "expired", "quarantine"
 SCAN_LIMIT = 1000
 
 _SLOT_SECONDS = 3600
-_STALE_SECONDS = 600  # a temporary file this old belongs to no living writer
+
+#: An instant by which every file is due, also one that was put off.
+EVER = 1e11
 
 
 def slot_of(unix_seconds: float) -> str:
@@ -85,6 +88,14 @@ class Totals(NamedTuple):
     files: int
     events: int
     size_bytes: int
+
+
+class Inventory(NamedTuple):
+    """What lay in the DLQ at one moment."""
+
+    totals: Totals
+    #: Hashes of the files' names, for there may be many. They hold in processes of one fork.
+    names: "array[int]"
 
 
 class Claim:
@@ -178,12 +189,14 @@ class DeadLetterQueue:
         return len(content)
 
     def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:
-        """Read at most ``limit`` names, from the oldest slot on."""
+        """Read at most ``limit`` names, from the oldest slot on; first of slots that are due."""
         current = slot_of(now)
         due: list[Entry] = []
         opened: list[int] = []
         with files.disk_errors("scan", self._area(area)):
-            for slot in _directories(self._area(area)):
+            slots = _directories(self._area(area))
+            # a clock that was ahead must not hide files behind those that are put off
+            for slot in sorted(slots, key=lambda slot: not is_due(slot, now)):
                 found = [
                     self._entry(area, slot, name)
                     for name in _visible(self._area(area, slot), limit)
@@ -250,8 +263,7 @@ class DeadLetterQueue:
 
     def oldest(self) -> Claim | None:
         """Claim the oldest file that nobody is working on."""
-        now = time.time() + 10 * _SLOT_SECONDS  # those that were put off as well
-        entries = [e for area in (EXPIRED, PENDING) for e in self.scan(area, now).due]
+        entries = [e for area in (EXPIRED, PENDING) for e in self.scan(area, EVER).due]
         for entry in sorted(entries, key=lambda e: e.age_key):
             with contextlib.suppress(DiskError):  # the next file will do as well
                 claim = self.claim(entry)
@@ -259,24 +271,35 @@ class DeadLetterQueue:
                     return claim
         return None
 
-    def walk(self, settled_seconds: float = 0) -> Totals:
-        """Count all files once, and remove what killed writers left half done.
+    def walk(self) -> Totals:
+        """Count all files once, and remove what killed writers left half done."""
+        return _total(self._sized())
 
-        Files younger than ``settled_seconds`` are left out: their writers may be about
-        to enter them into the books.
-        """
-        before = time.time() - settled_seconds
-        count = events = size = 0
+    def inventory(self) -> Inventory:
+        """Do the same, and remember which files there were."""
+        names = array("q")
+
+        def noted() -> Iterator[tuple[Entry, int]]:
+            for entry, size_bytes in self._sized():
+                names.append(hash(entry.name))
+                yield entry, size_bytes
+
+        return Inventory(_total(noted()), names)
+
+    def left_of(self, inventory: Inventory) -> Totals:
+        """Count the files of an inventory that are still there, in whatever slot and area."""
+        names = frozenset(inventory.names)
+        return _total(found for found in self._sized() if hash(found[0].name) in names)
+
+    def _sized(self) -> Iterator[tuple[Entry, int]]:
+        """Read all files with their sizes; remove half-written ones that nobody writes any more."""
         for entry in self._walked():
             with files.disk_errors("stat", entry.path), contextlib.suppress(FileNotFoundError):
                 status = os.stat(entry.path)
-                if entry.name.endswith(files.TEMPORARY):
-                    _remove_stale(entry.path, status.st_mtime)
-                elif not entry.name.startswith(".") and status.st_mtime <= before:
-                    count += 1
-                    events += entry.events
-                    size += status.st_size
-        return Totals(count, events, size)
+                if not entry.name.startswith("."):
+                    yield entry, status.st_size
+                elif entry.name.endswith(files.TEMPORARY) and files.is_stale(status.st_mtime):
+                    os.unlink(entry.path)
 
     def _walked(self) -> Iterator[Entry]:
         """Read all files of all areas, hidden ones too."""
@@ -292,6 +315,15 @@ class DeadLetterQueue:
     def _entry(self, area: str, slot: str, name: str) -> Entry:
         parsed = dlq_file.parse_name(name)
         return Entry(slot, name, self._area(area, slot, name), parsed.events, parsed.opened)
+
+
+def _total(found: Iterable[tuple[Entry, int]]) -> Totals:
+    count = events = size = 0
+    for entry, size_bytes in found:
+        count += 1
+        events += entry.events
+        size += size_bytes
+    return Totals(count, events, size)
 
 
 def _open_to_lock(path: str) -> int:
@@ -334,8 +366,3 @@ def _growing(directory: str) -> Iterator[str]:
 def _remove_empty(directory: str) -> None:
     with contextlib.suppress(OSError):  # not empty any more, or gone: both are fine
         os.rmdir(directory)
-
-
-def _remove_stale(path: str, modified: float) -> None:
-    if time.time() - modified > _STALE_SECONDS:
-        os.unlink(path)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import gevent
 
 from estat.delivery import Delivery
-from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
+from estat.dlq import EVER, EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
 from estat.errors import DiskError, ObjectRefused, StoreError
 from estat.leader import Leader
 from estat.ledger import Ledger
@@ -68,7 +68,7 @@ class Fallback:
         return [entry for entry in entries if entry.name not in self._skipped]
 
     def _scan(self, area: str) -> list[Entry]:
-        return self._dlq.scan(area, time.time() + 86400).due
+        return self._dlq.scan(area, EVER).due
 
     def _hand_over(self, entries: list[Entry]) -> int:
         done = 0

@@ -8,12 +8,15 @@ through ``Offload``. OSErrors come out as DiskError with operation and path.
 import contextlib
 import itertools
 import os
+import time
 from collections.abc import Iterable, Iterator
 
 from estat.errors import DiskError
 
 #: Temporary files end so; a scan skips them, and a start removes stale ones.
 TEMPORARY = ".tmp"
+
+_STALE_SECONDS = 600  # what is unfinished for so long belongs to no living process
 
 # two threads may write the same path: an attempt that was given up, and the next
 _serial = itertools.count()
@@ -26,6 +29,14 @@ def disk_errors(operation: str, path: str) -> Iterator[None]:
         yield
     except OSError as exc:
         raise DiskError(operation, path, exc) from exc
+
+
+def is_stale(modified: float) -> bool:
+    """Tell whether something unfinished was given up, by its time of modification.
+
+    A time in the future counts as one in the past: the clock was ahead.
+    """
+    return abs(time.time() - modified) > _STALE_SECONDS
 
 
 def sync_directory(path: str) -> None:

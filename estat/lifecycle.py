@@ -209,14 +209,13 @@ def when_ready(server: Any) -> None:
         journals = os.path.join(current.dlq_dir, journal.DIRECTORY)
         stream_lock.remove_stale(journals)
         page().earlier = frozenset(stream_lock.streams(journals))
-        counted_at = time.time()
-        totals = dlq.walk()
+        page().adopted = inventory = dlq.inventory()
     if not alone:
         logger.warning("dlq_dir_in_use", extra={"directory": current.dlq_dir})
+    totals = inventory.totals
     row = page().rows[ARBITER]
     metrics.forget_process(row)
     Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
-    page().adopted = (counted_at, totals)
     for warning in mounts.warnings(given, shared=current.dlq_shared):
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
     for name in config.misspelt_names():

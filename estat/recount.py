@@ -2,14 +2,16 @@
 
 They differ after a worker was killed between a rename or an unlink and its
 entry. Seen once, a file may belong to a worker that is about to enter it; so
-only what two looks in a row have found is corrected.
+only a difference that stands is corrected. No time of a file tells how long it
+does: clocks step, and files may come from a time when the clock was ahead.
 """
 
 import logging
 import time
+from collections.abc import Callable
 
 from estat import metrics
-from estat.dlq import DeadLetterQueue, Totals
+from estat.dlq import DeadLetterQueue, Inventory, Totals
 from estat.ledger import Ledger
 from estat.offload import Offload
 from estat.shared import SharedPage
@@ -25,15 +27,18 @@ class Recount:
     """Compares books and directory where that is cheap: when either seems empty."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, ledger: Ledger, page: SharedPage, threads: Offload
-    ) -> None:
+        self, dlq: DeadLetterQueue, ledger: Ledger, page: SharedPage, threads: Offload,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._dlq = dlq
         self._ledger = ledger
         self._page = page
         self._threads = threads
+        self._clock = clock
         self._led = False
-        self._look_at = 0.0
+        self._look_at = float("-inf")
         self._mismatch: tuple[Totals, Totals] | None = None
+        self._mismatch_since = 0.0
 
     def booked(self) -> Totals:
         """Return what the books say lies in the DLQ."""
@@ -78,11 +83,11 @@ class Recount:
 
     def _gone(self, rows: list[list[int]]) -> Totals:
         """Return what was counted at the start, is not there now and was not dropped."""
-        at, counted = self._page.adopted
+        counted, names = self._page.adopted
         adopted = Totals(*counted)
         if not adopted.files:
             return _NOTHING
-        left = self._threads.run(self._dlq.walk, time.time() - at)
+        left = self._threads.run(self._dlq.left_of, Inventory(adopted, names))
         cells = ([metrics.DROPPED_FILES], metrics.DROPPED.values(), [metrics.DROPPED_BYTES])
         dropped = Totals(*(sum(row[cell] for row in rows for cell in term) for term in cells))
         gone = _difference(_difference(adopted, left), dropped)
@@ -90,23 +95,24 @@ class Recount:
 
     def booked_empty(self, booked: Totals) -> None:
         """Look, now and then, for files that the books do not know."""
-        if self._mismatch or time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK_SECONDS
-            found = self._threads.run(self._dlq.walk)
-            # a difference counts only where no file is young
-            if found == booked or found == self._threads.run(self._dlq.walk, _SETTLED_SECONDS):
-                self._compare(booked, found)
+        if self._clock() >= self._look_at:
+            self._look_at = self._clock() + _LOOK_SECONDS
+            self._compare(booked)
 
     def found_empty(self, booked: Totals) -> None:
         """Look for files that the books name and a scan did not find."""
-        self._compare(booked, self._threads.run(self._dlq.walk))
+        self._compare(booked)
 
-    def _compare(self, booked: Totals, found: Totals) -> None:
+    def _compare(self, booked: Totals) -> None:
+        """Correct a difference that all looks have found for long enough."""
+        found = self._threads.run(self._dlq.walk)
+        now = self._clock()
         if found == booked or self.booked() != booked:
             self._mismatch = None
         elif self._mismatch != (booked, found):
             self._mismatch = (booked, found)
-        else:
+            self._mismatch_since = now
+        elif now - self._mismatch_since >= _SETTLED_SECONDS:
             self._mismatch = None
             self.enter(_difference(found, booked))
             events = found.events - booked.events

@@ -17,6 +17,7 @@ again: from that point on it happens as a whole, before it not at all.
 
 import mmap
 import time
+from array import array
 from collections.abc import Mapping, MutableSequence
 
 #: Slot 0 is the arbiter's; a worker gets the lowest free one. A reload runs old and new
@@ -95,8 +96,9 @@ class SharedPage:
         #: The streams that earlier lives of the server left: all others are of this one, whatever
         #: the clock said when they began.
         self.earlier: frozenset[str] = frozenset()
-        #: When the server counted its DLQ at its start, and the files, events and bytes it found.
-        self.adopted: tuple[float, tuple[int, int, int]] = (0.0, (0, 0, 0))
+        #: The files, events and bytes that the server found in its DLQ at its start, and hashes
+        #: of the files' names.
+        self.adopted: tuple[tuple[int, int, int], array[int]] = ((0, 0, 0), array("q"))
         self._flag = mmap.mmap(-1, mmap.PAGESIZE)
         columns += _PLAN_CELLS
         memory = mmap.mmap(-1, SLOTS * columns * _CELL_BYTES)

@@ -14,7 +14,6 @@ import fcntl
 import os
 import re
 import shutil
-import time
 from typing import Self
 
 from estat import files, journal_file
@@ -24,7 +23,6 @@ LOCK = "lock"
 _JOURNAL = re.compile(r"\d{6,}" + re.escape(journal_file.SUFFIX))
 
 _HIDDEN = "."
-_STALE_SECONDS = 600  # a directory that never got its name belongs to no living process
 
 
 class StreamLock:
@@ -157,7 +155,7 @@ def remove_stale(root: str) -> None:
     with files.disk_errors("scan", root), contextlib.suppress(FileNotFoundError):
         for name in os.listdir(root):
             path = os.path.join(root, name)
-            if name.startswith(_HIDDEN) and time.time() - os.stat(path).st_mtime > _STALE_SECONDS:
+            if name.startswith(_HIDDEN) and files.is_stale(os.stat(path).st_mtime):
                 _remove(path)
 
 

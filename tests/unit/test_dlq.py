@@ -15,6 +15,7 @@ from tests.unit.batches import batch, lines
 
 NOW = 1763017800.0
 HOUR = 3600
+LATER = 10**11
 
 
 @pytest.fixture
@@ -156,13 +157,14 @@ def test_a_walk_counts_all_areas_from_names_alone_and_clears_stale_temporaries(d
     with dlq.claim(due(dlq)[0]) as claim:
         dlq.quarantine(claim)
     slot = os.path.dirname(only(due(dlq)).path)
-    stale, fresh = (os.path.join(slot, f".{n}{files.TEMPORARY}") for n in "ab")
-    for path in (stale, fresh):
+    stale, ahead, fresh = (os.path.join(slot, f".{n}{files.TEMPORARY}") for n in "abc")
+    for path in (stale, ahead, fresh):
         with open(path, "w"):
             pass
     os.utime(stale, (0, 0))
+    os.utime(ahead, (LATER, LATER))
     assert dlq.walk() == (2, 20, size)
-    assert (os.path.exists(stale), os.path.exists(fresh)) == (False, True)
+    assert [os.path.exists(path) for path in (stale, ahead, fresh)] == [False, False, True]
 
 
 def test_a_write_that_fails_leaves_nothing_and_tells_where(dlq):
@@ -185,9 +187,42 @@ def test_what_is_not_a_file_in_a_slot_is_left_alone(dlq):
     assert dlq.walk() == (1, 10, size)
 
 
-def test_a_file_younger_than_asked_for_is_not_counted_yet(dlq):
-    write(dlq)
-    assert dlq.walk(settled_seconds=60) == (0, 0, 0)
+@pytest.mark.parametrize("modified", [0, LATER])
+def test_a_walk_counts_a_file_whatever_its_time(dlq, modified):
+    size = write(dlq)
+    os.utime(only(due(dlq)).path, (modified, modified))
+    assert dlq.walk() == (1, 10, size)
+
+
+def test_an_inventory_knows_its_files_wherever_they_move_and_no_others(dlq):
+    size = write(dlq, seq=1) + write(dlq, seq=2) + write(dlq, seq=3)
+    inventory = dlq.inventory()
+    assert inventory.totals == (3, 30, size)
+    write(dlq, seq=4)
+    first, second, third, _ = due(dlq)
+    os.unlink(first.path)
+    with dlq.claim(second) as claim:
+        dlq.quarantine(claim)
+    with dlq.claim(third) as claim:
+        dlq.defer(claim, NOW)
+    assert dlq.left_of(inventory)[:2] == (2, 20)
+
+
+def test_files_of_a_clock_that_was_ahead_are_not_hidden_behind_those_that_are_put_off(
+    dlq, monkeypatch
+):
+    for seq in (1, 2, 3):
+        write(dlq, NOW + HOUR, monkeypatch, seq=seq)  # put off to the next hour
+    write(dlq, NOW + 24 * HOUR, monkeypatch, seq=4)
+    assert len(dlq.scan(PENDING, NOW, limit=2).due) == 1
+
+
+@pytest.mark.parametrize("hours", [1, 11, 25, 9600])
+def test_the_oldest_file_is_found_however_far_ahead_its_slot_is(dlq, monkeypatch, hours):
+    write(dlq, NOW + hours * HOUR, monkeypatch)
+    monkeypatch.setattr("estat.dlq.time.time", lambda: NOW)
+    with dlq.oldest() as claim:
+        assert claim.entry.events == 10
 
 
 def test_a_file_is_claimed_also_where_locks_need_a_descriptor_for_writing(dlq, monkeypatch):

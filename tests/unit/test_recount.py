@@ -26,13 +26,24 @@ class Books:
         self.ledger = Ledger(Metrics(self.page.rows[1]))
         self.dlq = DeadLetterQueue(str(path))
         self.dlq.create()
-        self.recount = Recount(self.dlq, self.ledger, self.page, Offload(1))
+        self.now = 0.0
+        self.recount = Recount(self.dlq, self.ledger, self.page, Offload(1), lambda: self.now)
 
-    def look(self, monkeypatch):
-        """Look twice; each time is due."""
-        for _ in range(2):
-            monkeypatch.setattr(self.recount, "_look_at", 0.0)
+    def write(self, seq=1, ahead_seconds=0.0):
+        """Write a file that nobody enters, by a clock that is ahead; return its size."""
+        kept = batch(seq=seq)
+        size = self.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
+        (entry,) = [e for e in self.dlq.every() if e.name == dlq_file.file_name(kept)]
+        modified = time.time() + ahead_seconds
+        os.utime(entry.path, (modified, modified))
+        return size
+
+    def look(self, seconds):
+        """Look at once, and again and again for so long."""
+        until = self.now + seconds
+        while self.now <= until:
             self.recount.booked_empty(self.recount.booked())
+            self.now += 1
 
     @property
     def terms(self):
@@ -44,47 +55,50 @@ def books(tmp_path):
     return Books(tmp_path)
 
 
-def test_a_young_file_takes_nothing_out_of_books_that_name_no_files(books, monkeypatch):
+def test_a_file_seen_a_moment_ago_takes_nothing_out_of_books_that_name_no_files(books):
     kept = batch()
-    size = books.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
+    size = books.write()
     # a file that was replayed and never entered has taken another one's place
     books.ledger.adopt(kept.events + 5, 1, size)
     books.ledger.replay(5, size)
     assert books.recount.booked() == (0, kept.events, 0)
-    books.look(monkeypatch)
+    books.look(8)
     assert books.terms.lost == 0, "it is there, and its events must not vanish"
-
-    (entry,) = books.dlq.scan(PENDING, 10**11).due
-    os.utime(entry.path, (1, 1))
-    books.look(monkeypatch)
+    books.look(8)
     assert books.recount.booked() == (1, kept.events, size)
     assert books.terms.lost == 0
 
 
-def test_an_old_file_that_nobody_entered_is_adopted(books, monkeypatch):
-    kept = batch()
-    size = books.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
-    books.look(monkeypatch)
+@pytest.mark.parametrize("ahead_seconds", [-1e6, -1, 5, 3 * 3600, 1e6])
+def test_a_file_that_nobody_enters_is_adopted_whatever_its_time(books, ahead_seconds):
+    size = books.write(ahead_seconds=ahead_seconds)
+    books.look(8)
     assert books.recount.booked() == (0, 0, 0), "its writer may be about to enter it"
-    (entry,) = books.dlq.scan(PENDING, 10**11).due
-    os.utime(entry.path, (1, 1))
-    books.look(monkeypatch)
-    assert books.recount.booked() == (1, kept.events, size)
-    assert (books.terms.adopted, books.terms.lost) == (kept.events, 0)
+    books.look(8)
+    assert books.recount.booked() == (1, batch().events, size)
+    assert (books.terms.adopted, books.terms.lost) == (batch().events, 0)
 
 
-def counted_at_the_start(books, count):
+def test_files_that_come_and_go_are_not_adopted(books):
+    for seq in range(1, 20):
+        books.write(seq=seq)
+        books.look(4)
+    assert books.recount.booked() == (0, 0, 0)
+    books.look(16)
+    assert books.recount.booked() == books.dlq.walk()
+
+
+def counted_at_the_start(books, count, ahead_seconds=0.0):
     for number in range(count):
-        kept = batch(seq=number + 1)
-        books.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
-    books.page.adopted = (time.time(), books.dlq.walk())
-    _, totals = books.page.adopted
+        books.write(seq=number + 1, ahead_seconds=ahead_seconds)
+    books.page.adopted = totals, _ = books.dlq.inventory()
     books.ledger.adopt(totals.events, totals.files, totals.size_bytes)
     return books.dlq.scan(PENDING, 10**11).due
 
 
-def test_what_an_earlier_life_stored_after_it_was_counted_is_not_adopted(books):
-    first, second = counted_at_the_start(books, 2)
+@pytest.mark.parametrize("ahead_seconds", [0, 3 * 3600])
+def test_what_an_earlier_life_stored_after_it_was_counted_is_not_adopted(books, ahead_seconds):
+    first, second = counted_at_the_start(books, 2, ahead_seconds)
     os.unlink(first.path)  # by a worker that outlived its arbiter
     books.recount.first_led()
     assert books.terms.lost == 0
@@ -120,18 +134,31 @@ def test_a_file_that_vanishes_once_we_lead_stays_visible_as_lost(books):
     books.recount.first_led()
     os.unlink(file.path)
     books.recount.first_led()
-    for _ in range(2):
+    for books.now in (0, 60):
         books.recount.found_empty(books.recount.booked())
     assert books.terms.lost == file.events
 
 
-def test_a_file_that_was_written_after_the_start_is_none_of_the_adopted(books):
-    counted_at_the_start(books, 1)
-    kept = batch(seq=2)
-    size = books.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
-    books.ledger.accept(kept.events)
-    books.ledger.spill(kept.events, size)
+@pytest.mark.parametrize("ahead_seconds", [0, 3 * 3600, -3 * 3600])
+def test_a_file_that_was_written_after_the_start_is_none_of_the_adopted(books, ahead_seconds):
+    gone, _ = counted_at_the_start(books, 2)
+    # the clock may have stepped meanwhile
+    size = books.write(seq=3, ahead_seconds=ahead_seconds)
+    books.ledger.accept(gone.events)
+    books.ledger.spill(gone.events, size)
     before = books.terms
+    os.unlink(gone.path)  # by a worker that outlived its arbiter
+    books.recount.first_led()
+    assert before.adopted - books.terms.adopted == gone.events
+    assert books.terms.lost == 0
+    assert books.recount.booked() == books.dlq.walk()
+
+
+def test_a_file_that_was_moved_meanwhile_is_still_one_of_the_adopted(books):
+    (file,) = counted_at_the_start(books, 1)
+    before = books.terms
+    with books.dlq.claim(file) as claim:
+        books.dlq.expire(claim, 1.0)
     books.recount.first_led()
     assert books.terms == before
 

@@ -40,7 +40,8 @@ class Worker:
         self.books = Ledger(counts)
         self.dlq = DeadLetterQueue(settings.dlq_dir)
         self.dlq.create()
-        self.recount = Recount(self.dlq, self.books, page, threads)
+        self.now = 0.0
+        self.recount = Recount(self.dlq, self.books, page, threads, lambda: self.now)
         breaker = Breaker(counts)
         self._retrier = Retrier(
             self.dlq, Leader(settings.dlq_dir), self.recount,
@@ -53,7 +54,7 @@ class Worker:
             self._retrier._replay(entry)
 
     def find_nothing(self):
-        for _ in range(2):
+        for self.now in (0, 60):
             self.recount.found_empty(self.recount.booked())
 
 

@@ -327,10 +327,10 @@ def test_a_lock_is_held_until_its_file_is_gone_or_another_one(root):
 
 def test_what_died_before_it_had_a_name_is_removed_after_ten_minutes(root):
     named = StreamLock.create(root, STREAM)
-    for name in (".old", ".young"):
+    for name in (".old", ".young", ".ahead"):
         os.mkdir(os.path.join(root, name))
         Path(root, name, stream_lock.LOCK).write_bytes(b"")
-    for name, age_seconds in ((".old", 601), (".young", 590), (STREAM, 601)):
+    for name, age_seconds in ((".old", 601), (".young", 590), (".ahead", -9999), (STREAM, 601)):
         path = os.path.join(root, name)
         then = os.stat(path).st_mtime - age_seconds
         os.utime(path, (then, then))

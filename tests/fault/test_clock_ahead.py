@@ -1,0 +1,150 @@
+"""DLQ files from a time when the clock was ahead: counted, kept, and replayed once."""
+
+import gzip
+import json
+import os
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support import accounting
+from tests.support.client import Client
+from tests.support.dlq_dir import dlq_files, dlq_paths, events_on_disk
+from tests.support.eventually import eventually
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.s3 import Bucket
+from tests.support.server import Server
+
+HOUR = 3600
+
+
+def slot(unix_seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H", time.gmtime(unix_seconds))
+
+
+def put_ahead(path: Path, seconds: int) -> None:
+    """Make a DLQ file what it would be if the clock had been ahead when it was written."""
+    header, end, events = gzip.decompress(path.read_bytes()).partition(b"\n")
+    about = json.loads(header)
+    member = gzip.compress(events)
+    old = path.name.partition("_")[0]
+    new = str(int(old) + seconds)
+    about["name"] = about["name"].replace(old, new)
+    if "/dt=" in about["key"]:
+        about["key"] = about["key"].replace(old, new)
+    about |= {"opened": about["opened"] + seconds, "bytes": len(member)}
+    about["crc32"] = zlib.crc32(member)
+    then = time.time() + seconds
+    directory = path.parents[1] / slot(then)
+    directory.mkdir(exist_ok=True)
+    target = directory / path.name.replace(old, new)
+    target.write_bytes(gzip.compress(json.dumps(about).encode() + end) + member)
+    os.utime(target, (then, then))
+    path.unlink()
+
+
+def left_behind(serve: Serve, s3: FaultyS3, client: Client) -> Server:
+    """Return a stopped server that left five batches of ten events, and S3 down."""
+    server = serve(via=s3, BATCH_SIZE="10", UPLOAD_QUEUE="1000")
+    s3.fail("503")
+    client.must_send(server, count=10, requests=5)
+    assert server.stop() == 0
+    assert len(dlq_files(server.dlq_dir)) == 6  # and the stream's record
+    return server
+
+
+def modify_ahead(paths: list[Path], seconds: int) -> None:
+    then = time.time() + seconds
+    for path in paths:
+        os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize("hours", [3, 72, 24 * 365])
+def test_files_of_a_clock_that_was_ahead_are_counted_at_a_start_and_replayed_once(
+    hours: int, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    client = Client()
+    first = left_behind(serve, s3, client)
+    for path in dlq_paths(first.dlq_dir):
+        put_ahead(path, hours * HOUR)
+
+    second = serve(via=s3)
+    (started,) = second.events("server_started")
+    assert (started["dlq_files"], started["dlq_events"]) == (6, 50)
+    assert second.metrics()["dlq_events_current"] == 50
+    assert second.stop() == 0
+    stopped = accounting.check_stopped(second.logs())
+    assert (stopped["adopted"], stopped["in_dlq"]) == (50, 50)
+    accounting.check(client.accepted, [], events_on_disk(first.dlq_dir))
+
+    s3.heal()
+    third = serve(via=s3, workers=2)
+    client.must_send(third, count=10)
+    eventually(third.settled, 30, "all is stored", last_words=third.log_text)
+    accounting.check_equation(third.metrics())
+    assert third.metrics()["events_adopted_total"] == 50
+    assert third.stop() == 0
+    stopped = accounting.check_stopped(third.logs())
+    assert (stopped["adopted"], stopped["stored"], stopped["in_dlq"]) == (50, 60, 0)
+    assert third.events("dlq_recounted") == third.events("dlq_disowned") == []
+    accounting.check(client.accepted, bucket.stored())
+
+
+def test_times_of_modification_alone_say_nothing(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    client = Client()
+    first = left_behind(serve, s3, client)
+    modify_ahead(dlq_paths(first.dlq_dir), 3 * HOUR)
+    second = serve(via=s3)
+    assert second.metrics()["dlq_events_current"] == 50
+    s3.heal()
+    eventually(second.settled, 40, "all is stored", last_words=second.log_text)
+    accounting.check_equation(second.metrics())
+    accounting.check(client.accepted, bucket.stored())
+
+
+def test_a_stop_hands_over_what_is_ahead_by_a_day(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+) -> None:
+    client = Client()
+    first = left_behind(serve, s3, client)
+    for path in dlq_paths(first.dlq_dir):
+        put_ahead(path, 25 * HOUR)
+    fallback = tmp_path / "fallback"
+    second = serve(via=s3, FALLBACK_BUCKET=f"file:{fallback}")
+    assert second.stop() == 0
+    stopped = accounting.check_stopped(second.logs())
+    assert (stopped["handed_over"], stopped["in_dlq"]) == (50, 0)
+    lines = [
+        json.loads(line)
+        for path in fallback.rglob("*.jsonl.gz")
+        for line in gzip.decompress(path.read_bytes()).splitlines()
+    ]
+    accounting.check(client.accepted, bucket.stored(), lines)
+
+
+def test_files_that_come_from_elsewhere_while_the_server_runs_are_found_whatever_their_time(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+) -> None:
+    client = Client()
+    first = left_behind(serve, s3, client)
+    aside = tmp_path / "aside"
+    (first.dlq_dir / "pending").rename(aside)
+    s3.heal()
+    second = serve(via=s3)
+    for path in dlq_paths(tmp_path, "aside"):
+        target = first.dlq_dir / "pending" / path.parent.name
+        target.mkdir(exist_ok=True, parents=True)
+        modify_ahead([path], 3 * HOUR)
+        path.rename(target / path.name)
+    eventually(
+        lambda: second.metrics()["events_adopted_total"] == 50, 40, "they are found",
+        last_words=second.log_text,
+    )  # fmt: skip
+    eventually(second.settled, 30, "all is stored", last_words=second.log_text)
+    accounting.check_equation(second.metrics())
+    accounting.check(client.accepted, bucket.stored())

@@ -30,6 +30,7 @@ import gevent
 from estat import config, files, journal, ledger, log, metrics, mounts, recovery, stream_lock
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, SettingsError
+from estat.launch import check_worker_class, refuse_early_load, refuse_without_configuration
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.metrics import Metrics
@@ -71,18 +72,18 @@ def page() -> SharedPage:
 
 
 def settings() -> Settings:
-    """Return the settings that are in force. Raises SettingsError if none were loaded and bad."""
+    """Return the settings that are in force; end a process that the configuration did not start."""
     if "settings" not in _inherited:
-        _inherited["settings"] = config.load()
-        if _inherited["settings"].dlq_shared:
-            raise SettingsError(["DLQ_SHARED=true works with gunicorn and its configuration only"])
+        refuse_without_configuration()
     loaded: Settings = _inherited["settings"]
     return loaded
 
 
 def slot() -> int:
-    """Return this worker's row of the page; outside of gunicorn, the first."""
-    number: int = _inherited.get("slot", ARBITER + 1)
+    """Return this worker's row of the page; end a process that is no worker."""
+    if "slot" not in _inherited:
+        refuse_early_load()
+    number: int = _inherited["slot"]
     return number
 
 
@@ -172,8 +173,8 @@ def _connections() -> int:
 
 
 def on_starting(server: Any) -> None:
-    """Refuse a DLQ_DIR that can't be used, before anybody is told that the server is there."""
-    del server
+    """Refuse a wrong start and a DLQ_DIR that can't be used, before the server listens."""
+    check_worker_class(server.cfg.worker_class_str, server.cfg.worker_class)
     current = settings()
     with _usable(current.dlq_dir):
         if current.dlq_shared:

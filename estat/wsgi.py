@@ -1,7 +1,8 @@
 """What gunicorn serves: ``estat.wsgi:app``. Imported by each worker after its fork.
 
 The pipeline starts in gunicorn's post_worker_init hook (see ``lifecycle``), which
-conf/gunicorn.conf.py sets; until then every event is refused with 503.
+conf/gunicorn.conf.py sets; until then every event is refused with 503. Loaded in any
+other way, it ends the process (see ``launch``).
 """
 
 from collections.abc import Callable, Iterable

@@ -13,7 +13,7 @@ ROWS = [
     (
         "errors shared backoff offload serial_executor address forwarded ip_mode values log "
         "encoder identity mounts batcher audit journal_file cors write_keys excerpt "
-        "bucket_values misspelt"
+        "bucket_values misspelt launch"
     ),
     "schema",
     "settings metrics files event leader clientip inflater form",
@@ -63,7 +63,7 @@ CONFINED = {
     "boto3": {"stores.s3"},
     "botocore": {"stores.role", "stores.s3"},
     "prometheus_client": {"metrics"},
-    "gunicorn": {"gunicorn_worker", "gunicorn_logger", "answers"},
+    "gunicorn": {"gunicorn_worker", "gunicorn_logger", "answers", "launch"},
     "isal": {"encoder", "inflater", "batch", "dlq_file", "journal_file"},
     "jsonschema_rs": {"schema"},
     "structlog": {"log"},

@@ -1,0 +1,45 @@
+"""Refuses to start where the server would look alive and not work.
+
+Without the configuration file no hook runs, so no pipeline starts. Loaded before the
+fork, all workers would have one stream. In a worker class that does not run on gevent
+one request at a time would be served, and the stages behind it not at all.
+"""
+
+import sys
+from typing import NoReturn
+
+from gunicorn.workers.ggevent import GeventWorker
+
+_RUN = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
+
+#: With this status of a worker gunicorn ends, instead of forking another one for ever
+#: (WORKER_BOOT_ERROR of its Arbiter).
+_STATUS = 3
+
+
+def refuse_without_configuration() -> NoReturn:
+    """End a process that has loaded the application, but not the configuration file."""
+    _refuse(f"gunicorn was started without the server's configuration file; run: {_RUN}")
+
+
+def refuse_early_load() -> NoReturn:
+    """End a process that has loaded the application, and is no worker."""
+    _refuse(
+        "estat.wsgi:app was loaded before the workers were forked, which can't share it; "
+        f"leave out --preload (preload_app) and --check-config, and run: {_RUN}"
+    )
+
+
+def check_worker_class(name: str, worker_class: type) -> None:
+    """End the process unless its workers run on gevent."""
+    if not issubclass(worker_class, GeventWorker):
+        _refuse(
+            f"the worker class {name} does not run on gevent; "
+            f"leave out --worker-class (worker_class), and run: {_RUN}"
+        )
+
+
+def _refuse(problem: str) -> NoReturn:
+    sys.stderr.write(f"estat: {problem}\n")
+    sys.stderr.flush()
+    sys.exit(_STATUS)

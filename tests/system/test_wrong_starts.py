@@ -1,0 +1,80 @@
+"""A way to start that would look alive and not work ends at once, and says what to run."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import BIN, CONFIG, DEFAULTS, free_port
+
+RIGHT = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
+
+#: Far more than any of these takes, far less than a loop of forks.
+_END_SECONDS = 60
+
+
+def start(
+    directory: Path, *argv: str | Path, arguments: str = "", **settings: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command until it ends by itself."""
+    environ = DEFAULTS | {
+        "PATH": f"{BIN}:/usr/bin:/bin", "RAW_BUCKET": "file:data", "DLQ_DIR": "dlq",
+        "HTTP_ADDR": f"127.0.0.1:{free_port()}", "GUNICORN_CMD_ARGS": arguments,
+    }  # fmt: skip
+    return subprocess.run(
+        argv, cwd=directory, env=environ | settings, capture_output=True, text=True,
+        timeout=_END_SECONDS, check=False,
+    )  # fmt: skip
+
+
+def check_refused(result: "subprocess.CompletedProcess[str]", why: str, directory: Path) -> None:
+    assert result.returncode == 3
+    told = [line for line in result.stderr.splitlines() if line.startswith("estat: ")]
+    assert len(told) == 1, result.stderr
+    assert why in told[0]
+    assert told[0].endswith(RIGHT)
+    assert "Traceback" not in result.stderr
+    assert list(directory.iterdir()) == [], "nothing was made"
+
+
+@pytest.mark.parametrize("application", ["estat.wsgi:app", "estat.demo.wsgi:app"])
+@pytest.mark.parametrize("options", [[], ["--preload"], ["-k", "gevent"], ["-k", "gthread"]])
+def test_without_the_configuration_file(
+    application: str, options: list[str], tmp_path: Path
+) -> None:
+    bind = f"127.0.0.1:{free_port()}"
+    argv = [BIN / "gunicorn", "-b", bind, "--no-control-socket", *options, application]
+    check_refused(start(tmp_path, *argv), "without the server's configuration file", tmp_path)
+
+
+def test_without_it_and_with_the_servers_own_worker_class(tmp_path: Path) -> None:
+    argv = [BIN / "gunicorn", "-b", f"127.0.0.1:{free_port()}", "--no-control-socket",
+            "-k", "estat.gunicorn_worker.EstatWorker", "estat.wsgi:app"]  # fmt: skip
+    check_refused(start(tmp_path, *argv), "without the server's configuration file", tmp_path)
+
+
+@pytest.mark.parametrize("option", ["--preload", "--check-config"])
+def test_with_the_application_loaded_before_the_fork(option: str, tmp_path: Path) -> None:
+    argv = [BIN / "gunicorn", "-c", CONFIG, "estat.wsgi:app"]
+    result = start(tmp_path, *argv, arguments=option, WEB_CONCURRENCY="2")
+    check_refused(result, "before the workers were forked", tmp_path)
+    check_refused(start(tmp_path, *argv, option), "before the workers were forked", tmp_path)
+
+
+@pytest.mark.parametrize("worker_class", ["sync", "gthread", "gunicorn.workers.base.Worker"])
+def test_with_a_worker_class_that_does_not_run_on_gevent(worker_class: str, tmp_path: Path) -> None:
+    argv = [BIN / "gunicorn", "-c", CONFIG, "--worker-class", worker_class, "estat.wsgi:app"]
+    check_refused(start(tmp_path, *argv), f"worker class {worker_class} ", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [("--preload", "before the workers were forked"), ("-k sync", "worker class sync ")],
+)
+@pytest.mark.parametrize("command", [["serve"], ["demo", "--port", "{port}", "--dir", "."]])
+def test_a_command_with_arguments_of_gunicorns_that_do_not_go_with_it(
+    arguments: str, why: str, command: list[str], tmp_path: Path
+) -> None:
+    argv = [word.format(port=free_port()) for word in command]
+    result = start(tmp_path, BIN / "estat", *argv, arguments=arguments)
+    check_refused(result, why, tmp_path)

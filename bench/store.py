@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 OUTAGES = ("refused", "hang", "503")
 
 _META = "x-amz-meta-"
+_CHECKSUM = "x-amz-checksum-crc32"
 _POLL_SECONDS = 0.05
 _SLOW_DOWN = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -158,7 +159,11 @@ class _Handler(BaseHTTPRequestHandler):
         }
         time.sleep(store.put_seconds)
         # there is no If-None-Match but "*", and the server sends no other PUTs
-        self._answer(200 if store.put(self._key, metadata) else 412)
+        if store.put(self._key, metadata):
+            # what proves to the server that the object is stored
+            self._answer(200, {_CHECKSUM: self.headers[_CHECKSUM] or ""})
+        else:
+            self._answer(412)
 
     def do_HEAD(self) -> None:
         if self._down():
@@ -167,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
         if metadata is None:
             self._answer(404)
         else:
-            self._answer(200, {_META + name: value for name, value in metadata.items()})
+            described = {_META + name: value for name, value in metadata.items()}
+            self._answer(200, described | {"Content-Length": metadata["bytes"]})
 
     @property
     def _key(self) -> str:
@@ -187,9 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
         self, status: int, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> None:
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

@@ -1,12 +1,12 @@
 """Brings one batch to its store exactly once: the rule that every upload goes through.
 
-A batch has one key for ever, and ``put`` never replaces an object. A taken key
-means that an earlier attempt landed after all, or that part of the batch was
-stored in an earlier life. The object's ids tell: what it has is stored; what it
-lacks goes up beside it as ``…-r1``, ``…-r2``. Ids are compared, never gzip bytes.
+A batch has one key for ever. A taken key means that an earlier attempt landed after
+all, whole or in part, or that part of the batch was stored in an earlier life. The
+object's ids tell: what it has is stored; what it lacks goes up beside it as ``…-r1``,
+``…-r2``. Only an object that was cut off is replaced, by one that has its lines too
+(see ``found``). Ids are compared, never gzip bytes.
 """
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,16 +16,23 @@ import gevent
 from gevent.event import Event
 from greenlet import greenlet
 
-from estat import encoder, identity, metrics
+from estat import encoder, found, identity, metrics
 from estat.batch import Batch, crc32_of
 from estat.breaker import Breaker
-from estat.errors import ObjectExists, StoreDenied, StoreError, StoreUnavailable
+from estat.errors import (
+    ObjectDamaged,
+    ObjectExists,
+    ObjectRefused,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from estat.metrics import Metrics
+from estat.offload import Offload
 from estat.stores import Store, Stores
+from estat.stores.head import Head
 
 T = TypeVar("T")
-
-_ID = re.compile(rb'^\{"id":"[0-9a-f]+-(\d+)"')
 
 #: A batch in more pieces than this is not ours: give up instead of asking for ever.
 _MAX_RESTS = 100
@@ -51,12 +58,14 @@ class Delivery:
         self._cutter: Any = None
         self._ended = Event()  # set when attempts may last no longer
         self._running: dict[gevent.Timeout, greenlet] = {}
+        self._threads = Offload(1)  # compares lines
+        self._doubted: set[str] = set()  # keys whose objects' metadata proves nothing
 
     def attempt(self, batch: Batch, *, recovered: bool = False) -> None:
-        """Make one attempt. It returns when every event of the batch is stored.
+        """Make one attempt. It returns when every event of the batch is proven to be stored.
 
         ``recovered`` says that the batch was read from disk: an earlier life may
-        have stored it, and not every store honours If-None-Match, so the object
+        have stored it, and not every store honours If-None-Match, so each object
         is looked up first. Raises StoreError.
         """
         try:
@@ -75,13 +84,22 @@ class Delivery:
 
     def put_file(self, bucket: str, key: str, body: bytes) -> None:
         """Store a file as it is, for a person to look at. Raises StoreError."""
+        crc32 = crc32_of(body)
+
+        def put(replaces: str | None) -> None:
+            self._proven(
+                key,
+                lambda: store.put(key, body, crc32, "application/octet-stream", {}, replaces),
+            )
+
         try:
             store = self._bounded(lambda: self._stores.get(bucket))
-            self._bounded(
-                lambda: store.put(key, body, crc32_of(body), "application/octet-stream", {})
-            )
-        except ObjectExists:
-            return  # an earlier attempt landed
+            try:
+                put(None)
+            except ObjectExists:  # an earlier attempt landed, or a part of it did
+                cut_off = self._cut_off(store, key, body)
+                if cut_off:
+                    put(cut_off.etag)
         except StoreError:
             self._counts.count(metrics.PUT_ERRORS)
             raise
@@ -143,91 +161,83 @@ class Delivery:
         store = self._bounded(lambda: self._stores.get(batch.bucket))
         key = batch.key
         for number in range(1, _MAX_RESTS):
-            if not (recovered and self._is_there(store, key)):
+            head = self._look(store, key) if recovered else None
+            if head is None:
                 try:
                     return self._put(store, replace(batch, key=key))
                 except ObjectExists:
-                    recovered = False  # what follows is looked up only when its key is taken
-            missing = self._missing(store, key, batch)
-            if missing is None:
+                    head = self._found(store, key)
+            rest = self._settle(store, key, head, batch)
+            if rest is None:
                 return None
-            batch, key = missing, identity.rest_key(missing.key, number)
+            batch, key = rest, identity.rest_key(rest.key, number)
         raise StoreDenied(f"{batch.key} is taken by other events")
 
-    def _is_there(self, store: Store, key: str) -> bool:
+    def _look(self, store: Store, key: str) -> Head | None:
+        """Return what is at ``key``; None if nothing is, or if that can't be told."""
         try:
-            return self._bounded(lambda: store.head(key)) is not None
+            return self._bounded(lambda: store.head(key))
         except StoreDenied as exc:
             if not exc.is_answer:
                 raise
             # without s3:ListBucket, HEAD of a missing key is answered with 403:
             # If-None-Match alone has to tell
-            return False
+            return None
 
-    def _put(self, store: Store, batch: Batch) -> None:
+    def _found(self, store: Store, key: str) -> Head:
+        """Return what is at a key that is taken."""
+        head = self._bounded(lambda: store.head(key))
+        if head is None:
+            raise StoreUnavailable(f"{key} is taken and then not there")
+        return head
+
+    def _put(self, store: Store, batch: Batch, replaces: str | None = None) -> None:
         body, crc32 = batch.payload, batch.crc32
         if not batch.key.endswith(identity.SUFFIX):
             body = encoder.gunzip(batch.payload)
             crc32 = crc32_of(body)
         started = time.perf_counter()
         try:
-            self._bounded(
-                lambda: store.put(batch.key, body, crc32, batch.content_type, batch.metadata)
+            self._proven(
+                batch.key,
+                lambda: store.put(
+                    batch.key, body, crc32, batch.content_type, batch.metadata, replaces
+                ),
             )
         finally:
             self._counts.observe(metrics.PUT_SECONDS, time.perf_counter() - started)
 
-    def _missing(self, store: Store, key: str, batch: Batch) -> Batch | None:
-        """Return what of a batch the object at ``key`` lacks; None if it has all."""
-        if not batch.events:
-            return None  # a stream's record: whoever wrote it wrote the same
-        described = self._bounded(lambda: store.head(key))
-        if described is None:
-            raise StoreUnavailable(f"{key} is taken and then not there")
-        if _covers(described, batch):
-            return None
+    def _proven(self, key: str, put: Callable[[], object]) -> None:
+        """PUT within the deadline; remember a key of which the store says that it is damaged."""
         try:
-            there = set(_numbers(encoder.gunzip(self._bounded(lambda: store.get(key)))))
-        except ValueError as exc:
-            raise StoreDenied(f"the object at {key} can't be read: {exc}") from exc
-        lines = encoder.gunzip(batch.payload).splitlines(keepends=True)
-        rest = [line for line in lines if _number(line) not in there]
-        if not rest:
+            self._bounded(put)
+        except ObjectDamaged:
+            self._doubted.add(key)
+            raise
+        self._doubted.discard(key)
+
+    def _cut_off(self, store: Store, key: str, body: bytes) -> Head | None:
+        """Return what is at the key of a file if that is not all of it."""
+        head = self._found(store, key)
+        if head.whole and head.size_bytes == len(body) and key not in self._doubted:
             return None
-        numbers = _numbers(b"".join(rest))
-        payload = encoder.gzip(b"".join(rest))
-        return replace(
-            batch,
-            first=numbers[0],
-            last=numbers[-1],
-            events=len(rest),
-            payload=payload,
-            crc32=crc32_of(payload),
-        )
+        there = self._bounded(lambda: store.get(key))
+        if there == body:
+            return None
+        if not found.is_cut_off(there, body):
+            raise ObjectRefused(f"{key} is taken by something else")
+        return head
 
+    def _settle(self, store: Store, key: str, head: Head, batch: Batch) -> Batch | None:
+        """Return what of a batch is still to be stored beside the object at ``key``, if anything.
 
-def _covers(described: dict[str, str], batch: Batch) -> bool:
-    """Tell from its metadata alone whether an object surely has all of a batch's ids."""
-    try:
-        events = int(described["events"])
-        first_stream, _, first = described["first-id"].rpartition("-")
-        last_stream, _, last = described["last-id"].rpartition("-")
-        return (
-            first_stream == last_stream == batch.stream
-            and events == int(last) - int(first) + 1  # without gaps
-            and int(first) <= batch.first
-            and batch.last <= int(last)
-        )
-    except (KeyError, ValueError):
-        return False
-
-
-def _number(line: bytes) -> int:
-    match = _ID.match(line)
-    if not match:
-        raise StoreDenied("an object under our key holds lines that are not ours")
-    return int(match[1])
-
-
-def _numbers(lines: bytes) -> list[int]:
-    return [_number(line) for line in lines.splitlines()]
+        An object that was cut off is replaced, and has everything then.
+        """
+        if found.covers(head, batch) and key not in self._doubted:
+            return None
+        body = self._bounded(lambda: store.get(key))
+        finding = self._threads.run(found.compare, body, batch)
+        if finding.union:
+            self._put(store, replace(finding.union, key=key), head.etag)
+        self._doubted.discard(key)
+        return finding.rest

@@ -68,6 +68,9 @@ class Refused(EstatError):
 #: The operation of a StoreError that comes of assuming S3_ROLE_ARN.
 ASSUME_ROLE = "AssumeRole"
 
+#: The code of a StoreError that says: the store answered a PUT with 2xx, and did not store.
+UNPROVEN = "Unproven"
+
 #: What the store itself is asked.
 _OF_OBJECTS = {"HeadObject", "GetObject", "PutObject"}
 
@@ -92,6 +95,13 @@ class StoreError(EstatError):
 
 class StoreUnavailable(StoreError):
     """The store did not answer, or asked for patience: worth another attempt soon."""
+
+
+class ObjectDamaged(StoreUnavailable):
+    """The store says that it holds other bytes than those that it was sent.
+
+    What its metadata says proves nothing then: it has to be read.
+    """
 
 
 class StoreDenied(StoreError):

@@ -15,6 +15,7 @@ from estat.audit_content import Content, Fault, Record
 from estat.backoff import full_jitter
 from estat.errors import StoreUnavailable
 from estat.stores import Store
+from estat.stores.head import BYTES
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,15 +55,12 @@ class Reader:
 
     def _look(self, key: str) -> Content:
         def look() -> Content:
-            try:
-                metadata = self._store.head(key)
-            except StoreUnavailable:
-                # a directory describes a file by its lines, which a damaged one
-                # has not: reading it tells, or fails for the same reason
-                return self._content(key)
-            if metadata is None:
+            head = self._store.head(key)
+            if head is None:
                 return audit_content.damaged(key, "gone while the audit ran")
-            return audit_content.from_metadata(key, metadata) or self._content(key)
+            if BYTES in head.metadata and not head.whole:
+                return self._content(key)  # cut off, or something else altogether
+            return audit_content.from_metadata(key, head.metadata) or self._content(key)
 
         return _attempt(look)
 

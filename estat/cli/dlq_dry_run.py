@@ -6,7 +6,7 @@ One HEAD for each file, and nothing else: no lock is taken, nothing is written.
 from collections import Counter
 from collections.abc import Iterable
 
-from estat import dlq_file
+from estat import dlq_file, found
 from estat.cli.dlq_files import content, counted, place, printable, relative
 from estat.dlq import QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import DiskError, StoreError, Unreadable
@@ -35,7 +35,10 @@ def tell(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> int:
         if file_count[verdict] or verdict == TO_BE_STORED:
             print(f"{verdict}: {counted(file_count[verdict], events[verdict])}")
     if file_count[COMPARED]:
-        print(f'"{COMPARED}": another object has the key; the ids that it lacks go up beside it')
+        print(
+            f'"{COMPARED}": another object has the key; the ids that it lacks go up beside it, '
+            "and one that was cut off is replaced"
+        )
     print("dry run: nothing was sent or deleted")
     return 1 if file_count[_CAN_NOT] else 0
 
@@ -50,7 +53,4 @@ def _look(stores: Stores, entry: Entry, data: bytes) -> tuple[str, str]:
     there = stores.get(batch.bucket).head(batch.key)
     if there is None:
         return TO_BE_STORED, target
-    # a batch never changes, so the same description means the same ids; a record has none
-    if there == batch.metadata or not batch.events:
-        return ALREADY, target
-    return COMPARED, target
+    return (ALREADY if found.covers(there, batch) else COMPARED), target

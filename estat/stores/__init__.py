@@ -1,8 +1,9 @@
 """Where objects go: S3 or a local directory, behind one narrow interface.
 
-An object is never replaced: ``put`` of a taken key raises ObjectExists, and
-``delivery`` then compares ids. Every method raises StoreError of the class
-that says what to do next, and may block its greenlet (never the event loop).
+``put`` of a taken key raises ObjectExists, and ``delivery`` then compares ids; only
+an object that turned out to be cut off is replaced, and only as it was read. Every
+method raises StoreError of the class that says what to do next, and may block its
+greenlet (never the event loop).
 """
 
 from collections.abc import Iterator
@@ -13,18 +14,34 @@ from estat.bucket_values import NAMES
 from estat.errors import StoreError, StoreUnavailable
 from estat.settings import Settings
 from estat.stores.directory import DirectoryStore
+from estat.stores.head import Head
 
 
 class Store(Protocol):
     """One bucket."""
 
     def put(
-        self, key: str, body: bytes, crc32: int, content_type: str, metadata: dict[str, str]
-    ) -> None:
-        """Store an object, unless the key is taken. ``crc32`` is the body's."""
+        self,
+        key: str,
+        body: bytes,
+        crc32: int,
+        content_type: str,
+        metadata: dict[str, str],
+        replaces: str | None = None,
+    ) -> bool:
+        """Store an object, and return only when it is proven to be there.
 
-    def head(self, key: str) -> dict[str, str] | None:
-        """Return an object's metadata; None if there is no such object."""
+        ``crc32`` is the body's; to the metadata comes ``bytes``, its length. With ``replaces``,
+        the ETag of an object that was found there, that one is replaced.
+
+        Returns whether the store's answer was proof enough; else it took another request.
+        Raises ObjectExists if the key is taken, StoreUnavailable if what ``replaces`` names
+        is not there any more, or if the store said yes and nothing proves that it stored,
+        ObjectDamaged if it says that it holds other bytes.
+        """
+
+    def head(self, key: str) -> Head | None:
+        """Return what is known of an object without its content; None if there is none."""
 
     def lacking(self, key: str) -> dict[str, str]:
         """Compare an object with what the settings ask for; return what is not so, by setting."""

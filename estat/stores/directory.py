@@ -1,13 +1,21 @@
-"""A directory as a bucket: the same keys as paths, readable with zcat, DuckDB and pandas."""
+"""A directory as a bucket: the same keys as paths, readable with zcat, DuckDB and pandas.
 
+A file is stored once it is written, synced and has its name. One that is no whole
+gzip was cut off all the same, by a disk that lied or a copy that broke; then it has
+no metadata, and whoever asks has to read it.
+"""
+
+import fcntl
 import os
 import re
+import secrets
 from collections.abc import Iterator
 
 from estat import files
 from estat.encoder import gunzip
 from estat.errors import DiskError, ObjectExists, StoreUnavailable
 from estat.offload import Offload
+from estat.stores.head import BYTES, Head
 
 _THREADS = 4
 
@@ -22,13 +30,23 @@ class DirectoryStore:
         self._threads = Offload(_THREADS)
 
     def put(
-        self, key: str, body: bytes, crc32: int, content_type: str, metadata: dict[str, str]
-    ) -> None:
+        self,
+        key: str,
+        body: bytes,
+        crc32: int,
+        content_type: str,
+        metadata: dict[str, str],
+        replaces: str | None = None,
+    ) -> bool:
         """Write the file, durably, unless it exists; a file has neither type nor metadata."""
         del crc32, content_type, metadata
-        self._threads.run(self._write, key, body)
+        if replaces is None:
+            self._threads.run(self._write, key, body)
+        else:
+            self._threads.run(self._replace, key, body, replaces)
+        return True
 
-    def head(self, key: str) -> dict[str, str] | None:
+    def head(self, key: str) -> Head | None:
         """Return what S3 would hold as metadata, read from the file's lines."""
         return self._threads.run(self._describe, key)
 
@@ -73,6 +91,27 @@ class DirectoryStore:
         except DiskError as exc:
             raise StoreUnavailable(str(exc)) from exc
 
+    def _replace(self, key: str, body: bytes, etag: str) -> None:
+        """Replace a file that is still the one that was read. One does so at a time."""
+        path = self._path(key)
+        directory, name = os.path.split(path)
+        fresh = os.path.join(directory, f".{name}.{secrets.token_hex(8)}{files.TEMPORARY}")
+        try:
+            files.write_whole(fresh, [body])
+            try:
+                with open(path, "r+b") as old:
+                    fcntl.flock(old, fcntl.LOCK_EX)
+                    if not _etag(os.stat(path)) == _etag(os.fstat(old.fileno())) == etag:
+                        raise StoreUnavailable(f"{key} changed since it was read")
+                    os.rename(fresh, path)
+                    files.sync_directory(directory)
+            finally:
+                files.remove(fresh)
+        except DiskError as exc:
+            raise StoreUnavailable(str(exc)) from exc
+        except OSError as exc:
+            raise StoreUnavailable(f"replace {key}: {exc.strerror}") from exc
+
     def _read(self, key: str) -> bytes:
         try:
             with open(self._path(key), "rb") as file:
@@ -80,21 +119,17 @@ class DirectoryStore:
         except OSError as exc:
             raise StoreUnavailable(f"read {key}: {exc.strerror}") from exc
 
-    def _describe(self, key: str) -> dict[str, str] | None:
+    def _describe(self, key: str) -> Head | None:
         if not os.path.exists(self._path(key)):
             return None
         self._make_durable(key)
-        body = self._read(key)
         try:
-            lines = gunzip(body).splitlines() if key.endswith(".gz") else []
-        except ValueError as exc:
-            raise StoreUnavailable(f"{key}: {exc}") from exc
-        ids = [match[1].decode() for match in map(_ID.match, lines) if match]
-        return {
-            "events": str(len(ids)),
-            "first-id": ids[0] if ids else "",
-            "last-id": ids[-1] if ids else "",
-        }
+            with open(self._path(key), "rb") as file:
+                etag = _etag(os.fstat(file.fileno()))
+                body = file.read()
+        except OSError as exc:
+            raise StoreUnavailable(f"read {key}: {exc.strerror}") from exc
+        return Head(_metadata(key, body), len(body), etag)
 
     def _make_durable(self, key: str) -> None:
         """Sync the name of a file that is there: its writer may be about to, or have failed to."""
@@ -110,6 +145,28 @@ class DirectoryStore:
             return
         except OSError as exc:
             raise StoreUnavailable(f"delete {key}: {exc.strerror}") from exc
+
+
+def _etag(found: os.stat_result) -> str:
+    """Return what changes whenever a file is replaced or written to."""
+    return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
+
+
+def _metadata(key: str, body: bytes) -> dict[str, str]:
+    """Return what a file's lines say of it; nothing if it is cut off."""
+    try:
+        lines = gunzip(body) if key.endswith(".gz") else body
+    except ValueError:
+        return {}
+    if not lines.endswith(b"\n"):
+        return {}
+    ids = [match[1].decode() for match in map(_ID.match, lines.splitlines()) if match]
+    return {
+        "events": str(len(ids)),
+        "first-id": ids[0] if ids else "",
+        "last-id": ids[-1] if ids else "",
+        BYTES: str(len(body)),
+    }
 
 
 def _names(path: str) -> list[str]:

@@ -2,11 +2,20 @@
 
 One attempt a call: retries and deadlines are the caller's. The client is set up
 for many small uploads (see _client), each setting with what it spares.
+
+What proves a PUT, the first that applies:
+
+    the answer names our CRC-32          stored; another one: damaged, whatever else it says
+    its ETag is the MD5 of what we sent  stored
+    a HEAD finds our length, metadata    stored: a store that encrypts, or knows no checksums
+    nothing does                         not stored: a web server says 200, too
 """
 
 import base64
 import contextlib
+import hashlib
 import logging
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -18,14 +27,18 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.handlers import add_expect_header
 
 from estat.errors import (
+    UNPROVEN,
+    ObjectDamaged,
     ObjectExists,
     ObjectRefused,
     StoreDenied,
     StoreError,
     StoreUnavailable,
 )
+from estat.offload import Offload
 from estat.settings import Settings
 from estat.stores import role
+from estat.stores.head import BYTES, Head
 from estat.stores.object_options import HEADERS, ObjectOptions
 
 log = logging.getLogger(__name__)
@@ -44,6 +57,12 @@ _DENIED = {
     "InvalidBucketName", "InvalidStorageClass", "InvalidTag", "InvalidToken", "PermanentRedirect",
 }  # fmt: skip
 
+# An ETag that may be an MD5; those of multipart uploads end in "-<parts>".
+_MD5 = re.compile(r'"?([0-9a-fA-F]{32})"?')
+
+# Up to here an MD5 takes less time than the hop to a thread is worth (some 2 ms a MiB).
+_SMALL_BYTES = 32 * 1024
+
 
 class S3Store:
     """One S3 bucket."""
@@ -52,42 +71,116 @@ class S3Store:
         self._bucket = bucket
         self._conditional = settings.s3_conditional_put
         self._options = ObjectOptions(settings)
+        self._threads = Offload(1)
         try:
             self._client = _client(settings)
         except (BotoCoreError, ValueError) as exc:
             raise StoreDenied(f"S3 client: {exc}", code=type(exc).__name__) from exc
 
     def put(
-        self, key: str, body: bytes, crc32: int, content_type: str, metadata: dict[str, str]
-    ) -> None:
-        """PUT the object with its checksum, and with If-None-Match unless that is off."""
+        self,
+        key: str,
+        body: bytes,
+        crc32: int,
+        content_type: str,
+        metadata: dict[str, str],
+        replaces: str | None = None,
+    ) -> bool:
+        """PUT the object with its checksum, and on condition that the key is free or as read.
+
+        Conditions are left out where S3_CONDITIONAL_PUT is off or the store knows none.
+        """
+        metadata = metadata | {BYTES: str(len(body))}
+        checksum = base64.b64encode(struct.pack(">I", crc32)).decode()
         parameters: dict[str, Any] = {
             "Bucket": self._bucket,
             "Key": key,
             "Body": body,
             "ContentType": content_type,
             "Metadata": metadata,
-            "ChecksumCRC32": base64.b64encode(struct.pack(">I", crc32)).decode(),
+            "ChecksumCRC32": checksum,
             **self._options.put,
         }
+        if replaces is None:
+            answer = self._create(parameters)
+        else:
+            answer = self._replace(parameters, replaces)
+        named = answer.get("ChecksumCRC32")
+        if named and named != checksum:
+            raise ObjectDamaged(
+                f"the store says that {key} has the CRC-32 {named}, but {checksum} was sent",
+                "PutObject",
+                UNPROVEN,
+            )
+        if named or self._is_md5(answer.get("ETag", ""), body):
+            return True
+        self._look_for(key, len(body), metadata)
+        return False
+
+    def _create(self, parameters: dict[str, Any]) -> Any:
         if self._conditional:
             try:
-                self._call("put_object", **parameters, IfNoneMatch="*")
+                return self._call("put_object", **parameters, IfNoneMatch="*")
             except _NotImplementedByStore as exc:
                 self._conditional = False
                 log.warning("store_without_conditional_put", extra={"error": str(exc)})
-            else:
-                return
-        self._call("put_object", **parameters)
+        return self._call("put_object", **parameters)
 
-    def head(self, key: str) -> dict[str, str] | None:
+    def _replace(self, parameters: dict[str, Any], etag: str) -> Any:
+        if not (self._conditional and etag):
+            return self._call("put_object", **parameters)
+        # Ceph's gateway compares without the quotes that it writes itself
+        for form in dict.fromkeys((etag, etag.strip('"'))):
+            try:
+                return self._call("put_object", **parameters, IfMatch=form)
+            except ObjectExists:
+                continue
+            except _NotFound:
+                break
+            except _NotImplementedByStore:
+                return self._call("put_object", **parameters)
+        raise StoreUnavailable(f"{parameters['Key']} changed since it was read", "PutObject")
+
+    def _is_md5(self, etag: str, body: bytes) -> bool:
+        """Tell whether an ETag is the MD5 of what was sent."""
+        match = _MD5.fullmatch(etag)
+        if not match:
+            return False
+        small = len(body) <= _SMALL_BYTES
+        return match[1].lower() == (_md5(body) if small else self._threads.run(_md5, body))
+
+    def _look_for(self, key: str, size_bytes: int, metadata: dict[str, str]) -> None:
+        """HEAD an object that was sent. Raises StoreUnavailable unless it is there as sent."""
+        try:
+            head = self.head(key)
+        except StoreDenied as exc:
+            # where the bucket may not be listed, this is said of what is not there, too
+            raise StoreUnavailable(
+                f"the answer to the PUT of {key} proves nothing, and looking it up failed: {exc}",
+                exc.operation,
+                exc.code,
+            ) from exc
+        if head is None:
+            found = "nothing is there"
+        elif head.size_bytes != size_bytes:
+            found = f"what is there has {head.size_bytes} bytes of {size_bytes}"
+        elif not metadata.items() <= head.metadata.items():
+            found = "what is there has not the metadata that was sent"
+        else:
+            return
+        raise StoreUnavailable(
+            f"the store said that it stored {key}, and did not: {found}", "PutObject", UNPROVEN
+        )
+
+    def head(self, key: str) -> Head | None:
         """HEAD the object."""
         try:
             answer = self._call("head_object", Bucket=self._bucket, Key=key)
         except _NotFound:
             return None
-        metadata: dict[str, str] = answer["Metadata"]
-        return metadata
+        # HTTP lets a store write a field's name as it likes, and boto3 takes it as it came
+        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        return Head(metadata, answer.get("ContentLength", -1), answer.get("ETag", ""))
 
     def lacking(self, key: str) -> dict[str, str]:
         """HEAD the object and compare it with what a PUT asks for."""
@@ -118,6 +211,10 @@ class S3Store:
     def _call(self, operation: str, **parameters: Any) -> Any:
         with _errors():
             return getattr(self._client, operation)(**parameters, **self._options.every)
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 @contextlib.contextmanager

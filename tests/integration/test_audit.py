@@ -243,6 +243,17 @@ def test_an_object_whose_metadata_can_not_be_true_is_read(s3, change):
     assert (code, report["states"], report["objects_read"]) == (0, {"complete": 1}, 1)
 
 
+def test_an_object_that_is_shorter_than_its_metadata_says_is_read_and_told(s3):
+    one = batch(range(1, 6))
+    described = one.metadata | {"bytes": str(len(one.payload))}
+    s3.write(one.key, one.payload, described)
+    end(s3, 5)
+    assert audit(s3)[1]["objects_read"] == 0
+    s3.write(one.key, one.payload[:-9], described)
+    code, report = audit(s3)
+    assert (code, report["missing_events"], report["unreadable_objects"]) == (1, 5, 1)
+
+
 def test_an_object_without_metadata_is_read(s3):
     one = batch(range(1, 6))
     s3.write(one.key, one.payload, {})

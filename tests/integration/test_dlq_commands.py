@@ -249,6 +249,43 @@ def test_replay_completes_an_object_that_has_some_of_the_events(dlq, directory):
     assert stored(directory) == events(range(1, 11))
 
 
+@pytest.mark.parametrize("where", ["directory", "bucket"])
+def test_replay_replaces_an_object_that_was_cut_off(dlq, directory, bucket, moto, where):
+    target = directory if where == "directory" else bucket.name
+    written, _ = write(dlq, target)
+    if where == "directory":
+        keep(directory, written.key, batch(range(1, 16)).payload[:-1])
+    else:
+        bucket.put(written.key, batch(range(1, 16)).payload[:-1], **batch(range(1, 16)).metadata)
+    dry = estat(
+        "replay",
+        "--dry-run",
+        cwd=dlq.root,
+        DLQ_DIR=dlq.root,
+        RAW_BUCKET=target,
+        AWS_ENDPOINT_URL_S3=moto.url,
+    )
+    assert "to be compared" in dry.stdout
+    assert replay(dlq, target, AWS_ENDPOINT_URL_S3=moto.url).returncode == 0
+    if where == "directory":
+        assert stored(directory) == events(range(1, 16))
+    else:
+        (found,) = bucket.objects()
+        assert sorted(gunzip(found.body).splitlines(keepends=True)) == events(range(1, 16))
+
+
+@pytest.mark.parametrize("fault", ["web_page", "says_200"])
+def test_replay_keeps_a_file_that_the_store_only_says_it_stored(dlq, bucket, s3, fault):
+    _, path = write(dlq, bucket.name)
+    s3.fail(fault, method="*" if fault == "web_page" else "PUT")
+    result = replay(dlq, bucket.name, AWS_ENDPOINT_URL_S3=s3.url)
+    assert result.returncode == 1
+    assert os.path.exists(path)
+    s3.heal()
+    assert replay(dlq, bucket.name, AWS_ENDPOINT_URL_S3=s3.url).returncode == 0
+    assert accounting.check_ids(bucket.stored()) == {batch().stream: 10}
+
+
 def test_an_object_with_more_events_is_not_replaced_even_without_conditional_puts(dlq, moto):
     bucket = moto.new_bucket()
     written, _ = write(dlq, bucket.name)

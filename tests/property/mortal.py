@@ -158,14 +158,21 @@ class Outage:
         self.head, self.get = store.head, store.get
 
     def put(
-        self, key: str, body: bytes, crc32: int, content_type: str, metadata: dict[str, str]
-    ) -> None:
+        self,
+        key: str,
+        body: bytes,
+        crc32: int,
+        content_type: str,
+        metadata: dict[str, str],
+        replaces: str | None = None,
+    ) -> bool:
         answer, self.next = self.next, "works"
         if answer == "fails":
             raise StoreUnavailable("503")
-        self._store.put(key, body, crc32, content_type, metadata)
+        self._store.put(key, body, crc32, content_type, metadata, replaces)
         if answer == "lands":
             raise StoreUnavailable("no answer")
+        return True
 
 
 class _Sealing:

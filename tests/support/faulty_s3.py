@@ -7,14 +7,22 @@
 Faults: an HTTP status ("500", "503", "403", "404", "400"); "hang" (no answer until
 ``heal``); "reset"; "lands_then_hangs", "lands_then_resets" (the store has the object,
 the server never hears of it).
+
+Lies, after which the store has not what it was sent: "cut", "cut_then_hangs",
+"cut_then_resets" (it keeps the first ``keeps`` bytes, with all metadata); "flipped" (one
+byte of it is another, and the answer names the checksum of that); "wrong_crc" (nothing is
+stored, the ETag is right); "web_page"; "says_200", "says_202", "says_204" (nothing is
+stored, and the answer is empty). What is true, and told in another way: see ``answers``.
 """
 
+import base64
 import hashlib
 import http.client
 import socket
 import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +40,28 @@ _ERRORS = {
     "400": (400, "InvalidRequest", "This object is not to S3's taste."),
     "501": (501, "NotImplemented", "A header you provided implies functionality not implemented."),
 }
-FAULTS = (*_ERRORS, "hang", "reset", "lands_then_hangs", "lands_then_resets")
+FAULTS = (
+    *_ERRORS,
+    "hang",
+    "reset",
+    "lands_then_hangs",
+    "lands_then_resets",
+    "cut",
+    "cut_then_hangs",
+    "cut_then_resets",
+    "flipped",
+    "wrong_crc",
+    "web_page",
+    "says_200",
+    "says_202",
+    "says_204",
+)
+
+_CHECKSUM = "x-amz-checksum-crc32"
+_PAGE = b"<!DOCTYPE html>\n<html>\n<title>Welcome</title>\n<h1>It works!</h1>\n</html>\n"
+
+Headers = list[tuple[str, str]]
+Response = tuple[int, Headers, bytes]
 
 
 @dataclass(frozen=True)
@@ -60,13 +89,30 @@ class Attempt:
 Refuse = Callable[[dict[str, str]], tuple[int, str, str] | None]
 
 
+#: What the store's answer to a PUT looks like, from the request's fields and the answer's.
+Answers = Callable[[dict[str, str], Headers], Headers]
+
+
+def as_s3_does(request: dict[str, str], answer: Headers) -> Headers:
+    """Name the checksum; the ETag is no MD5, as with a KMS key."""
+    return [*as_encrypted(request, answer), (_CHECKSUM, request[_CHECKSUM])]
+
+
+def as_encrypted(request: dict[str, str], answer: Headers) -> Headers:
+    """Prove nothing: the ETag is no MD5, and no checksum is named."""
+    del request
+    opaque = ("ETag", '"' + "e" * 32 + '"')
+    return [field for field in answer if field[0].lower() != "etag"] + [opaque]
+
+
 class Fault:
     """What to do with requests that match, for a number of times."""
 
     def __init__(
-        self, kind: str, method: str, key: Callable[[str], bool], times: int | None
+        self, kind: str, method: str, key: Callable[[str], bool], times: int | None, keeps: int
     ) -> None:
         self.kind = kind
+        self.keeps = keeps
         self.hits = 0
         self._method = method
         self._key = key
@@ -88,17 +134,18 @@ class FaultyS3(Serving):
         self._attempts: list[Attempt] = []
         self._refuse: Refuse = lambda _: None
         self._ignored: tuple[str, ...] = ()
+        self._answers: Answers | None = None
         self._release = threading.Event()
         self._open: set[socket.socket] = set()
         super().__init__(_HTTPServer(self))
 
     def fail(
         self, kind: str, *, method: str = "PUT", key: Callable[[str], bool] = lambda _: True,
-        times: int | None = None,
+        times: int | None = None, keeps: int = 60,
     ) -> Fault:  # fmt: skip
         """From now on treat matching requests so; an earlier fault wins."""
         assert kind in FAULTS, kind
-        fault = Fault(kind, method, key, times)
+        fault = Fault(kind, method, key, times, keeps)
         with self._lock:
             self._faults.append(fault)
         return fault
@@ -113,12 +160,18 @@ class FaultyS3(Serving):
         with self._lock:
             self._ignored = names
 
+    def answers(self, rule: Answers) -> None:
+        """From now on answer PUTs that worked so: ``as_s3_does``, ``as_encrypted``."""
+        with self._lock:
+            self._answers = rule
+
     def heal(self) -> None:
         """Forward everything again, and let go of whatever hangs."""
         with self._lock:
             self._faults.clear()
             self._refuse = lambda _: None
             self._ignored = ()
+            self._answers = None
             self._release.set()
             self._release = threading.Event()
 
@@ -155,12 +208,18 @@ class FaultyS3(Serving):
         with self._lock:
             self._open.discard(connection)
 
-    def decide(self, method: str, key: str) -> tuple[str | None, threading.Event]:
+    def decide(self, method: str, key: str) -> tuple[Fault | None, threading.Event]:
         with self._lock:
             fault = next((f for f in self._faults if f.takes(method, key)), None)
             if fault:
                 fault.hits += 1
-            return (fault.kind if fault else None), self._release
+            return fault, self._release
+
+    def phrased(self, request: dict[str, str], answer: Headers) -> Headers:
+        """Return an answer's fields as this store writes them."""
+        with self._lock:
+            rule = self._answers
+        return rule(request, answer) if rule else answer
 
     def refusal(self, headers: dict[str, str]) -> tuple[int, str, str] | None:
         with self._lock:
@@ -172,7 +231,7 @@ class FaultyS3(Serving):
 
     def forward(
         self, method: str, path: str, headers: list[tuple[str, str]], body: bytes
-    ) -> tuple[int, list[tuple[str, str]], bytes]:
+    ) -> Response:
         upstream = http.client.HTTPConnection("127.0.0.1", self._upstream_port, timeout=30)
         try:
             upstream.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -199,6 +258,15 @@ class _HTTPServer(ThreadingHTTPServer):
         """A client that went away is what these tests are about."""
 
 
+def _lie(kind: str, body: bytes) -> Response:
+    """Return the answer of a store that stored nothing."""
+    if kind == "web_page":
+        return 200, [("Content-Type", "text/html"), ("ETag", '"5f1c-62a"')], _PAGE
+    if kind == "wrong_crc":
+        return 200, [("ETag", f'"{hashlib.md5(body).hexdigest()}"'), (_CHECKSUM, "AAAAAA==")], b""
+    return int(kind.removeprefix("says_")), [], b""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -220,7 +288,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the sender died; the store would wait for the rest
             return
         key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")[2]
-        kind, release = s3.decide(self.command, key)
+        fault, release = s3.decide(self.command, key)
+        kind = fault.kind if fault else None
         answer = None
         headers = {name.lower(): value for name, value in self.headers.items()}
         refusal = s3.refusal(headers) if kind is None else None
@@ -228,26 +297,51 @@ class _Handler(BaseHTTPRequestHandler):
             s3.record(Attempt(self.command, key, body, False, refusal[1], headers))
             self._error(key, *refusal)
             return
-        if kind is None or kind.startswith("lands"):
-            answer = s3.forward(self.command, self.path, self.headers.items(), body)
+        answer = self._upstream(fault, headers, body)
         outcome = kind or str(answer and answer[0])
         conditional = "If-None-Match" in self.headers
         s3.record(Attempt(self.command, key, body, conditional, outcome, headers))
-        if kind is None:
-            assert answer is not None
-            self._answer(*answer)
-        elif kind in _ERRORS:
+        if kind in _ERRORS:
             self._error(key, *_ERRORS[kind])
-        elif kind.endswith(("hang", "hangs")):
+        elif kind and kind.endswith(("hang", "hangs")):
             release.wait(timeout=120)
             self.close_connection = True
-        else:
+        elif kind and kind.endswith(("reset", "resets")):
             linger = struct.pack("ii", 1, 0)  # closing now sends a reset
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
             self.close_connection = True
+        else:
+            self._answer(*(answer or _lie(str(kind), body)))
 
     do_PUT = do_GET = do_HEAD = do_DELETE = do_POST = serve  # noqa: N815
+
+    def _upstream(
+        self, fault: Fault | None, headers: dict[str, str], body: bytes
+    ) -> Response | None:
+        """Have the store do what the fault leaves for it to do."""
+        kind = fault.kind if fault else None
+        if fault and fault.kind.startswith("cut"):
+            return self._keep(body[: fault.keeps])
+        if kind == "flipped":
+            kept = body[:-1] + bytes([body[-1] ^ 1])
+            status, fields, content = self._keep(kept)
+            checksum = base64.b64encode(struct.pack(">I", zlib.crc32(kept))).decode()
+            return status, [*fields, (_CHECKSUM, checksum)], content
+        if kind and not kind.startswith("lands"):
+            return None
+        response = self.server.s3.forward(self.command, self.path, self.headers.items(), body)
+        status, fields, content = response
+        if self.command == "PUT" and status == 200:
+            return status, self.server.s3.phrased(headers, fields), content
+        return response
+
+    def _keep(self, kept: bytes) -> Response:
+        """Store other bytes than were sent."""
+        replaced = ("content-length", _CHECKSUM)
+        sent = [field for field in self.headers.items() if field[0].lower() not in replaced]
+        sent.append(("Content-Length", str(len(kept))))
+        return self.server.s3.forward(self.command, self.path, sent, kept)
 
     def _error(self, key: str, status: int, code: str, message: str) -> None:
         text = (

@@ -160,5 +160,5 @@ class Bucket:
         answer = self._client.get_object_tagging(Bucket=self.name, Key=key)
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
-    def put(self, key: str, body: bytes) -> None:
-        self._client.put_object(Bucket=self.name, Key=key, Body=body)
+    def put(self, key: str, body: bytes, **metadata: str) -> None:
+        self._client.put_object(Bucket=self.name, Key=key, Body=body, Metadata=metadata)

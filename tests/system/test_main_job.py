@@ -100,7 +100,8 @@ def test_every_hit_of_an_access_log_is_stored_once_and_the_stop_is_clean(
         ids = [line["id"] for line in found.lines]
         assert {name.rpartition("-")[0] for name in ids} == {match["stream"]}
         assert found.metadata == {
-            "events": str(len(ids)), "first-id": ids[0], "last-id": ids[-1]
+            "events": str(len(ids)), "first-id": ids[0], "last-id": ids[-1],
+            "bytes": str(len(found.body)),
         }  # fmt: skip
         assert found.content_type == "application/x-ndjson"
         assert not found.content_encoding

@@ -6,8 +6,15 @@ import pytest
 from estat import encoder, identity, metrics
 from estat.breaker import Breaker
 from estat.delivery import Delivery
-from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
+from estat.errors import (
+    ObjectDamaged,
+    ObjectExists,
+    ObjectRefused,
+    StoreDenied,
+    StoreUnavailable,
+)
 from estat.metrics import Metrics
+from estat.stores.head import Head
 from tests.unit.batches import batch, lines
 
 
@@ -21,18 +28,25 @@ class FakeStore:
         self.unasked = None
         self.puts = 0
 
-    def put(self, key, body, crc32, content_type, metadata):
+    def put(self, key, body, crc32, content_type, metadata, replaces=None):
         self.puts += 1
         if self.fault:
             self.fault(key)
-        if self.conditional and key in self.objects:
+        if replaces is not None:
+            if key not in self.objects or replaces != self.head(key).etag:
+                raise StoreUnavailable("changed")
+        elif self.conditional and key in self.objects:
             raise ObjectExists(key)
-        self.objects[key] = (body, metadata)
+        self.objects[key] = (body, metadata | {"bytes": str(len(body))})
+        return True
 
     def head(self, key):
         if self.unasked:
             raise self.unasked
-        return self.objects[key][1] if key in self.objects else None
+        if key not in self.objects:
+            return None
+        body, metadata = self.objects[key]
+        return Head(metadata, len(body), f'"{hash(body)}"')
 
     def get(self, key):
         return self.objects[key][0]
@@ -66,7 +80,11 @@ def stored(store):
 
 def keep(store, numbers, **kwargs):
     existing = batch(numbers, **kwargs)
-    store.objects[existing.key] = (existing.payload, existing.metadata)
+    store.objects[existing.key] = (existing.payload, metadata_of(existing))
+
+
+def metadata_of(existing):
+    return existing.metadata | {"bytes": str(len(existing.payload))}
 
 
 def split(numbers):
@@ -75,7 +93,7 @@ def split(numbers):
 
 def test_a_batch_is_put_once_with_its_ids_as_metadata(delivery, store):
     delivery.attempt(batch())
-    assert store.objects[batch().key] == (batch().payload, batch().metadata)
+    assert store.objects[batch().key] == (batch().payload, metadata_of(batch()))
 
 
 @pytest.mark.parametrize("there", [range(1, 11), range(1, 20)])
@@ -97,7 +115,7 @@ def test_only_the_missing_ids_go_up_beside_an_object_with_fewer(delivery, store,
 def test_rests_that_are_there_in_part_too_are_completed(delivery, store):
     keep(store, range(1, 4))
     rest = batch(range(4, 6))
-    store.objects[identity.rest_key(rest.key, 1)] = (rest.payload, rest.metadata)
+    store.objects[identity.rest_key(rest.key, 1)] = (rest.payload, metadata_of(rest))
     delivery.attempt(batch(range(1, 11)))
     assert stored(store) == split(range(1, 11))
     assert identity.rest_key(batch().key, 2) in store.objects
@@ -203,3 +221,115 @@ def test_a_streams_record_is_stored_as_plain_json(delivery, store):
     delivery.attempt(record)
     delivery.attempt(record)
     assert store.objects["raw_streams/x.json"][0] == b'{"a":1}'
+
+
+def cut(store, key, length, *, metadata=None):
+    """Keep only the first bytes of an object, as a store does that lies or a disk that does."""
+    body, described = store.objects[key]
+    store.objects[key] = (body[:length], described if metadata is None else metadata)
+
+
+@pytest.mark.parametrize("recovered", [True, False])
+@pytest.mark.parametrize("length", [0, 1, 60, -9, -1])
+def test_an_object_that_is_cut_off_is_replaced_by_its_lines_and_the_batchs(
+    delivery, store, length, recovered
+):
+    keep(store, range(1, 11))
+    cut(store, batch().key, length)
+    delivery.attempt(batch(range(1, 11)), recovered=recovered)
+    assert stored(store) == split(range(1, 11))
+    body, metadata = store.objects[batch().key]
+    assert metadata["bytes"] == str(len(body))
+    assert (metadata["first-id"][-2:], metadata["last-id"][-3:]) == ("-1", "-10")
+
+
+def test_the_replacement_has_the_ids_that_only_the_cut_object_had(delivery, store):
+    keep(store, range(1, 21))
+    cut(store, batch().key, -1)
+    delivery.attempt(batch(range(5, 11)))
+    assert stored(store) == split(range(1, 21))
+    assert store.objects[batch().key][1]["events"] == "20"
+
+
+def test_an_object_from_before_that_names_no_length_is_read(delivery, store):
+    keep(store, range(1, 11))
+    cut(store, batch().key, 60, metadata=batch(range(1, 11)).metadata)
+    delivery.attempt(batch(range(1, 11)))
+    assert stored(store) == split(range(1, 11))
+
+
+def test_a_rest_that_is_cut_off_is_replaced_too(delivery, store):
+    keep(store, range(1, 4))
+    rest = batch(range(4, 9))
+    key = identity.rest_key(rest.key, 1)
+    store.objects[key] = (rest.payload[:-1], metadata_of(rest))
+    delivery.attempt(batch(range(1, 11)))
+    assert stored(store) == split(range(1, 11))
+    assert set(store.objects) == {rest.key, key}
+
+
+def test_a_cut_object_that_changes_meanwhile_is_looked_at_again_by_the_next_attempt(
+    delivery, store
+):
+    keep(store, range(1, 11))
+    cut(store, batch().key, 60)
+
+    def change(key):
+        if store.puts == 2:
+            keep(store, range(1, 21))
+
+    store.fault = change
+    with pytest.raises(StoreUnavailable, match="changed"):
+        delivery.attempt(batch(range(1, 11)))
+    assert stored(store) == split(range(1, 21))
+    delivery.attempt(batch(range(1, 11)))
+    assert stored(store) == split(range(1, 21))
+
+
+def test_a_rest_of_a_recovered_batch_replaces_none_that_has_more_ids(row):
+    store = FakeStore(conditional=False)
+    keep(store, range(1, 4))
+    rest = batch(range(4, 11))
+    store.objects[identity.rest_key(rest.key, 1)] = (rest.payload, metadata_of(rest))
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
+    delivery.attempt(batch(range(1, 6)), recovered=True)
+    assert stored(store) == split(range(1, 11))
+    assert store.puts == 0
+
+
+def test_what_the_store_itself_calls_damaged_is_read_before_it_counts(delivery, store):
+    def damage(key):
+        body = batch(range(1, 11)).payload
+        store.objects[key] = (body[:-1] + b"!", metadata_of(batch(range(1, 11))))
+        store.fault = None
+        raise ObjectDamaged(key)
+
+    store.fault = damage
+    with pytest.raises(StoreUnavailable):
+        delivery.attempt(batch(range(1, 11)))
+    delivery.attempt(batch(range(1, 11)))
+    assert stored(store) == split(range(1, 11))
+
+
+FILE = b"bytes that nobody can read" * 10
+
+
+@pytest.mark.parametrize("length", range(0, len(FILE), 10))
+def test_a_file_that_is_cut_off_is_replaced(delivery, store, length):
+    store.objects["raw_dlq/x"] = (FILE[:length], {"bytes": str(len(FILE))})
+    delivery.put_file("events", "raw_dlq/x", FILE)
+    assert store.objects["raw_dlq/x"][0] == FILE
+
+
+def test_a_file_that_is_there_stays(delivery, store):
+    delivery.put_file("events", "raw_dlq/x", FILE)
+    store.objects["raw_dlq/x"] = (FILE, {})
+    delivery.put_file("events", "raw_dlq/x", FILE)
+    assert store.objects["raw_dlq/x"] == (FILE, {})
+
+
+def test_a_file_takes_the_place_of_nothing_else(delivery, store):
+    store.objects["raw_dlq/x"] = (b"something else", {})
+    with pytest.raises(ObjectRefused):
+        delivery.put_file("events", "raw_dlq/x", FILE)
+    assert store.objects["raw_dlq/x"] == (b"something else", {})

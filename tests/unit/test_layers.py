@@ -13,7 +13,7 @@ ROWS = [
     (
         "errors shared backoff offload serial_executor address forwarded ip_mode values log "
         "encoder identity mounts batcher audit journal_file cors write_keys excerpt "
-        "bucket_values misspelt launch"
+        "bucket_values misspelt launch stores.head"
     ),
     "schema",
     "settings metrics files event leader clientip inflater form",
@@ -24,7 +24,7 @@ ROWS = [
     "stores.s3 config",
     "journal stores reference server_directory raw_intake openapi request_body",
     "batch",
-    "dlq_file salvage",
+    "dlq_file salvage found",
     "delivery dlq",
     "capacity recount",
     "spool",

@@ -1,10 +1,10 @@
 """``estat check``: tries everything that the server needs, and says what to do about the rest.
 
 A line for each thing: ``ok``, ``warn`` or ``FAIL``. The bucket is tried with a
-small object under DLQ_PREFIX, which is read back, written again (to see whether
-the store honours If-None-Match) and removed. What the settings ask for with each object
-(key, class, tags) must then be there; what the bucket refuses is told with its remedy
-(see ``refusals``).
+small object under DLQ_PREFIX, which must be proven to be stored, is read back, written
+again (to see whether the store honours If-None-Match) and removed. What the settings ask
+for with each object (key, class, tags) must then be there; what the bucket refuses is
+told with its remedy (see ``refusals``).
 """
 
 import argparse
@@ -16,7 +16,14 @@ from estat import config, identity, mounts
 from estat.batch import crc32_of
 from estat.cli import headroom, refusals
 from estat.dlq import DeadLetterQueue
-from estat.errors import DiskError, ObjectExists, SettingsError, StoreDenied, StoreError
+from estat.errors import (
+    UNPROVEN,
+    DiskError,
+    ObjectExists,
+    SettingsError,
+    StoreDenied,
+    StoreError,
+)
 from estat.server_directory import ServerDirectory
 from estat.settings import Settings
 from estat.stores import Store, Stores
@@ -84,7 +91,7 @@ def _bucket(settings: Settings) -> bool:
     key = f"{settings.dlq_prefix}/.check-{identity.new_stream()}"
     try:
         store = Stores(settings).get(settings.raw_bucket)
-        store.put(key, _BODY, crc32_of(_BODY), "text/plain", {})
+        by_answer = store.put(key, _BODY, crc32_of(_BODY), "text/plain", {})
     except StoreError as exc:
         todo = refusals.what_to_do(settings, key, _BODY, exc)
         where = refusals.subject(exc)
@@ -93,6 +100,13 @@ def _bucket(settings: Settings) -> bool:
     if settings.s3_role_arn:
         _line("ok", "role", f"assumed {settings.s3_role_arn}")
     _line("ok", "bucket", f"wrote {key} to {settings.raw_bucket}")
+    if not by_answer:
+        _line(
+            "warn",
+            "bucket",
+            "its answers name neither the CRC-32 nor the MD5 of what was sent: "
+            "each PUT costs a HEAD, which proves that the object is stored",
+        )
     rights = "s3:GetObject" + (" and kms:Decrypt" if settings.s3_kms_key_id else "")
     read = _try("read it back", lambda: _read_back(store, key), f"grant {rights}")
     read = _as_asked(settings, store, key) and read
@@ -104,7 +118,7 @@ def _bucket(settings: Settings) -> bool:
 
 def _read_back(store: Store, key: str) -> None:
     if store.head(key) is None or store.get(key) != _BODY:
-        raise StoreDenied("what was read is not what was written")
+        raise StoreDenied("what was read is not what was written", code=UNPROVEN)
     try:
         store.put(key, _BODY, crc32_of(_BODY), "text/plain", {})
     except ObjectExists:
@@ -143,7 +157,8 @@ def _try(what: str, action: Callable[[], None], hint: str) -> bool:
     try:
         action()
     except StoreError as exc:
-        _line("FAIL", "bucket", f"can't {what}: {exc}; {hint}")
+        todo = refusals.NO_STORE if exc.code == UNPROVEN else hint
+        _line("FAIL", "bucket", f"can't {what}: {exc}; {todo}")
         return False
     _line("ok", "bucket", what)
     return True

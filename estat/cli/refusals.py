@@ -6,7 +6,7 @@ the object is the one to look at. The expected owner is never left out of a writ
 """
 
 from estat.batch import crc32_of
-from estat.errors import ASSUME_ROLE, StoreDenied, StoreError, StoreUnavailable
+from estat.errors import ASSUME_ROLE, UNPROVEN, StoreDenied, StoreError, StoreUnavailable
 from estat.settings import Settings
 from estat.stores import Stores, without
 
@@ -14,6 +14,14 @@ _GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
 _UNREACHABLE = (
     "the store can't be reached, or not within S3_TIMEOUT: check the network, "
     "AWS_ENDPOINT_URL_S3 and the proxy (HTTPS_PROXY, NO_PROXY)"
+)
+#: What to do about an answer of success behind which nothing is stored.
+NO_STORE = (
+    "what answers there is no S3, or does not store what it is sent: check AWS_ENDPOINT_URL_S3, "
+    "the proxy (HTTPS_PROXY, NO_PROXY) and whatever stands before the store"
+)
+_LOOK_RIGHT = (
+    "grant s3:GetObject: the store's answer to a PUT proves nothing, so each object is looked up"
 )
 _STS_BUSY = "STS is busy or away: try again"
 _KMS_RIGHTS = (
@@ -31,6 +39,7 @@ _S3 = {
     "is pending, or its key material is missing",
     "InvalidStorageClass": "set S3_STORAGE_CLASS to a class that the bucket has",
     "InvalidTag": "change S3_OBJECT_TAGS to what the message asks for",
+    UNPROVEN: NO_STORE,
 }
 
 #: By the right whose lack S3's message names.
@@ -105,6 +114,8 @@ def what_to_do(settings: Settings, key: str, body: bytes, error: StoreError) -> 
 def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
     if error.code in _S3:
         return _S3[error.code]
+    if error.operation == "HeadObject":
+        return _LOOK_RIGHT
     if error.code.startswith("KMS."):
         return "check the key S3_KMS_KEY_ID in KMS"
     if not isinstance(error, StoreDenied):

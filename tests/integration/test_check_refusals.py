@@ -9,6 +9,7 @@ import pytest
 
 from estat.cli import check
 from tests.support import iam
+from tests.support.faulty_s3 import as_encrypted
 from tests.support.server import DEFAULTS, free_port
 from tests.support.sts import Sts
 
@@ -300,3 +301,44 @@ def test_a_role_that_may_not_write_is_refused_by_moto_and_told(checked, moto):
     assert code == 1
     (line,) = failures(lines)
     assert "the role's rights" in line
+
+
+@pytest.mark.parametrize("fault", ["web_page", "says_200", "says_202", "says_204"])
+def test_what_says_yes_to_everything_is_told_not_to_store(fault, checked, s3, bucket):
+    s3.fail(fault, method="*")
+    code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url)
+    assert code == 1
+    (line,) = failures(lines)
+    assert "the store said that it stored" in line
+    assert "does not store what it is sent: check AWS_ENDPOINT_URL_S3" in line
+    assert "grant" not in line
+    assert bucket.keys() == []
+
+
+def test_what_gives_back_something_else_is_told_not_to_store(checked, s3, bucket):
+    s3.fail("web_page", method="GET")
+    code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url)
+    assert code == 1
+    (line,) = failures(lines)
+    assert "what was read is not what was written" in line
+    assert "grant" not in line
+    assert bucket.keys() == []
+
+
+def test_a_bucket_whose_answers_prove_nothing_is_told_to_cost_a_head(checked, s3, bucket):
+    s3.answers(as_encrypted)
+    code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url)
+    assert code == 0, lines
+    (line,) = [line for line in lines if line.startswith("warn bucket")]
+    assert "each PUT costs a HEAD" in line
+
+
+def test_a_bucket_that_needs_a_head_and_refuses_it_is_told_the_right_that_lacks(
+    checked, s3, bucket
+):
+    s3.answers(as_encrypted)
+    s3.fail("403", method="HEAD")
+    code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url)
+    assert code == 1
+    (line,) = failures(lines)
+    assert "grant s3:GetObject" in line

@@ -544,7 +544,7 @@ def test_the_tasks_role_may_do_what_the_server_does_and_nothing_else(cloud, tmp_
     finally:
         cloud.ask_for_rights(on=False)
 
-    assert forbidden == {"list", "delete an event", "read what is unreadable", "write elsewhere"}
+    assert forbidden == {"list", "delete an event", "write elsewhere"}
     assert refused == []
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert sorted(line["body"]["n"] for line in bucket.stored()) == [1, 2, 3]
@@ -581,12 +581,11 @@ def server_settled(server: Server) -> Any:
 
 
 def denied_to(cloud: Cloud, role: dict[str, str], bucket: str, key: str) -> set[str]:
-    """Return which of four requests the role is refused."""
+    """Return which of three requests the role is refused."""
     client = cloud.client("s3", **{name.lower(): value for name, value in role.items()})
     attempts = {
         "list": lambda: client.list_objects_v2(Bucket=bucket),
         "delete an event": lambda: client.delete_object(Bucket=bucket, Key=key),
-        "read what is unreadable": lambda: client.get_object(Bucket=bucket, Key="raw_dlq/x"),
         "write elsewhere": lambda: client.put_object(Bucket=bucket, Key="other/x", Body=b"x"),
     }
     denied = set()

@@ -22,6 +22,7 @@ from gevent.hub import get_hub
 
 from estat.answers import Answers
 from estat.plain_request import PlainRequests
+from estat.turns import FairSocket, give_turn
 
 _RECEIVE_BYTES = 64 * 1024
 #: A larger body is gunicorn's to read, piece by piece.
@@ -31,9 +32,6 @@ _BODY_SECONDS = 1.0
 
 #: A client that has just connected is about to send its first request.
 _FIRST_REQUEST_SECONDS = 1.0
-
-#: No time at all, but a turn of the event loop: a sleep of 0 comes back before I/O is looked at.
-_TURN_SECONDS = 1e-6
 
 _READ, _CLOSED = 1, b""
 
@@ -76,12 +74,11 @@ class Exchange:
         self.must_close = True
 
 
-class Connection:
+class Connection(FairSocket):
     """A connection, now in the fast loop, now in gunicorn's."""
 
     __slots__ = (
         "_base",
-        "_client",
         "_early",
         "_greenlet",
         "_head_begun",
@@ -97,6 +94,7 @@ class Connection:
     )  # fmt: skip
 
     def __init__(self, host: Host, client: Any, base: Environ, *, trusted: bool) -> None:
+        super().__init__(client)
         self.busy = False  # with a request
         now = time.monotonic()
         #: When the client must have sent, or taken, what is due (``time.monotonic``).
@@ -106,7 +104,6 @@ class Connection:
         self._trusted = trusted
         self._head_begun = False
         self._host = host
-        self._client = client
         self._base = base
         self._hub = get_hub()
         self._greenlet = gevent.getcurrent()
@@ -181,7 +178,7 @@ class Connection:
     def _give_way(self) -> None:
         """Let others have their turn before a request that was sent ahead."""
         self.busy, self.deadline = True, NEVER
-        gevent.sleep(_TURN_SECONDS)
+        give_turn()
         self.busy = False
 
     def _read_on(self, buffer: bytes) -> bytes:
@@ -231,16 +228,21 @@ class Connection:
 
     def _hand_over(self, buffer: bytes) -> bool:
         self._unread = buffer + self._early
-        self._begin_head()
         return True
 
     def recv(self, size: int) -> bytes:
-        """Read as a socket does, beginning with what the fast loop had read."""
+        """Read as a socket does, beginning with what the fast loop had read.
+
+        Others have their turn before each piece but the first of a head, for which gunicorn waits.
+        """
+        first = not self.busy and not self._head_begun
+        if not first:
+            give_turn()
         if self._unread:
-            data, self._unread = self._unread[:size], self._unread[size:]
-            return data
-        received: bytes = self._client.recv(size)
-        if not self.busy and not self._head_begun:
+            received, self._unread = self._unread[:size], self._unread[size:]
+        else:
+            received = self._client.recv(size)
+        if first:
             self._begin_head()
         return received
 
@@ -297,6 +299,3 @@ class Connection:
         """End the connection, whatever it waits for."""
         with contextlib.suppress(OSError):
             self._client._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)

@@ -13,7 +13,7 @@ ROWS = [
     (
         "errors shared backoff offload serial_executor address forwarded ip_mode values log "
         "encoder identity mounts batcher audit journal_file cors write_keys excerpt "
-        "bucket_values misspelt launch stores.head"
+        "bucket_values misspelt launch stores.head turns"
     ),
     "schema",
     "settings metrics files event leader clientip inflater form",

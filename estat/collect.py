@@ -1,6 +1,5 @@
 """The resource of the intake: events in, an answer out, and the counts of both."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -113,8 +112,6 @@ class Collect:
         name = self._keys.find(req.env) if self._keys else None
         if name:
             return name
-        with contextlib.suppress(Refused):
-            self._body.read(req)  # else the connection would have to end with this answer
         raise Refused(
             "unauthorized",
             "send a valid write key as Authorization: Bearer, as X-Write-Key or as ?key=",

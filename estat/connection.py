@@ -25,8 +25,6 @@ from estat.plain_request import PlainRequests
 from estat.turns import FairSocket, give_turn
 
 _RECEIVE_BYTES = 64 * 1024
-#: A larger body is gunicorn's to read, piece by piece.
-_MAX_BODY_BYTES = 64 * 1024
 #: How long the loop waits for the rest of a body before gunicorn does.
 _BODY_SECONDS = 1.0
 
@@ -68,10 +66,6 @@ class Exchange:
         """Take status and headers (PEP 3333; write() is not offered)."""
         del exc_info
         self.status, self.headers = status, headers
-
-    def force_close(self) -> None:
-        """Close the connection after this answer."""
-        self.must_close = True
 
 
 class Connection(FairSocket):
@@ -191,8 +185,6 @@ class Connection(FairSocket):
 
     def _complete(self, buffer: bytes, stop: int) -> bytes:
         """Wait a little for the rest of a body; return what has come of it."""
-        if stop > _MAX_BODY_BYTES:
-            return buffer
         # it is a request in hand: not late as an idle connection is, nor idle at a drain
         self.deadline = self.awaited_until = NEVER
         with gevent.Timeout(_BODY_SECONDS, False):  # type: ignore[arg-type] # False: no error
@@ -208,7 +200,6 @@ class Connection(FairSocket):
         environ["wsgi.input"] = io.BytesIO(body)
         environ["estat.body"] = body
         exchange = Exchange()
-        environ["estat.close_connection"] = exchange.force_close
         self.busy, self.deadline, self.awaited_until = True, NEVER, 0.0
         chunks = self._host.serve_plain(environ, exchange)
         payload = self._host.answers.pack(environ, exchange, chunks)

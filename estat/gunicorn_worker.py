@@ -14,14 +14,10 @@ What differs from the stock worker is otherwise about stopping:
 - requests in flight are answered with ``Connection: close``;
 - SIGINT and SIGQUIT drain like SIGTERM, a lost arbiter and a missed heartbeat too;
 - the heartbeat goes on while the pipeline drains.
-
-And one about refusals: a connection that is closed on an unread body is closed
-in two steps, so that the sender sees the answer before the end.
 """
 
 import os
 import signal
-import socket
 import time
 from contextlib import nullcontext
 from functools import lru_cache, partial
@@ -38,7 +34,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
-from estat import lifecycle
+from estat import lifecycle, unread_body
 from estat.answers import Answers
 from estat.connection import Connection, Exchange
 from estat.plain_request import PlainRequests
@@ -49,11 +45,6 @@ _SWEEP_SECONDS = 0.5
 
 #: How long a worker serves on that others replace: connections in use have their next request.
 _LEAVE_SECONDS = 2.0
-
-# What is read of a body that nobody wants, and for how long.
-_LINGER_SECONDS = 2.0
-_RECEIVE_BYTES = 64 * 1024
-_LINGER_BYTES = 8 * 1024 * 1024
 
 
 class _Address:
@@ -202,24 +193,19 @@ class EstatWorker(GeventWorker):
         sock.request_begun()
         try:
             super().handle_request(listener_name, req, sock, addr)
-        except StopIteration:
-            if req.must_close and self.alive:
-                _linger(sock)
-            raise
         finally:
             del self._in_flight[sock]
         sock.request_done()
         if self._plain and isinstance(addr, tuple):
             self._resume(sock, req)
 
-    @staticmethod
-    def _resume(connection: Connection, req: Any) -> None:
+    def _resume(self, connection: Connection, req: Any) -> None:
         """Leave gunicorn's loop for the fast one, as it would go on to the next request."""
-        if not req.should_close():
-            while req.body.read(_RECEIVE_BYTES):
-                pass  # nobody wanted it
-            if not getattr(req.body, "failed", False):
-                connection.resume(req.unreader.take_buffered())
+        # the application has read the body to its end, if it is ours
+        if not req.should_close() and unread_body.read_rest(
+            req.body, unread_body.UNWANTED_BYTES, self.head_seconds
+        ):
+            connection.resume(req.unreader.take_buffered())
         raise StopIteration
 
     def _listen(self, listener: Any) -> StreamServer:
@@ -285,19 +271,3 @@ class EstatWorker(GeventWorker):
         while True:
             self.tmp.notify()
             gevent.sleep(_HEARTBEAT_SECONDS)
-
-
-def _linger(sock: Any) -> None:
-    """Say that the answer is complete, and read on: a reset would overtake it (RFC 9112, 9.6)."""
-    until = time.monotonic() + _LINGER_SECONDS
-    left = _LINGER_BYTES
-    try:
-        sock.shutdown(socket.SHUT_WR)
-        while left > 0 and time.monotonic() < until:
-            sock.settimeout(_LINGER_SECONDS)
-            data = sock.recv(65536)
-            if not data:
-                return
-            left -= len(data)
-    except OSError:
-        return  # silent, or gone

@@ -7,7 +7,7 @@ environment of it.
 
     POST /collect HTTP/1.1      one space, no fragment, no escapes, HTTP/1.1
     Name: value                 letters, digits and hyphens; no controls; each name once
-    Content-Length: 123         or none; no other framing, no Expect, no Upgrade
+    Content-Length: 123         64 KiB at most, or none; no other framing, no Expect, no Upgrade
 """
 
 import re
@@ -18,7 +18,9 @@ _START = re.compile(
     rb"(/[A-Za-z0-9._~/-]*)(?:\?([A-Za-z0-9._~=&%+:,;@/-]*))? HTTP/1\.1"
 )
 _FIELD = re.compile(rb"([A-Za-z0-9-]+):[\t ]*([\t\x20-\x7e\x80-\xff]*)")
-_LENGTH = re.compile(r"0|[1-9][0-9]{0,8}")
+_LENGTH = re.compile(r"0|[1-9][0-9]{0,4}")
+#: A larger body is gunicorn's to read, piece by piece.
+_MAX_BODY_BYTES = 64 * 1024
 
 #: Names that change how a message is read or answered.
 _NOT_PLAIN = {"TRANSFER-ENCODING", "TE", "TRAILER", "EXPECT", "UPGRADE", "HTTP2-SETTINGS"}
@@ -102,7 +104,9 @@ class PlainRequests:
             return None
         if name == "CONNECTION" and value.lower() != "keep-alive":
             return None
-        if name == "CONTENT-LENGTH" and not _LENGTH.fullmatch(value):
+        if name == "CONTENT-LENGTH" and not (
+            _LENGTH.fullmatch(value) and int(value) <= _MAX_BODY_BYTES
+        ):
             return None
         field = (_key(name), value)
         self._remember(self._fields, line, field)

@@ -3,14 +3,15 @@
 import falcon
 import gevent
 
+from estat import unread_body
 from estat.errors import Refused
 from estat.excerpt import excerpt
 
 #: Bytes that must arrive within READ_TIMEOUT; a larger body gets it again for each of them.
 _PIECE_BYTES = 64 * 1024
 
-#: What is read of a body that is refused unread, so that its sender sees the answer.
-_DISCARD_BYTES = 8 * 1024 * 1024
+#: What is read of a body that is too large, so that its sender sees the answer.
+_TOO_LARGE_BYTES = 8 * 1024 * 1024
 
 _PLAIN_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
 
@@ -31,21 +32,17 @@ class RequestBody:
         body: bytes | None = req.env.get("estat.body")
         if body is not None:  # it is here, all of it
             if len(body) > self._max_bytes:
-                raise Refused(
-                    "too_large", f"the body has {len(body)} bytes; at most {self._max_bytes}"
-                )
+                raise self._too_large(req, f"{len(body)} bytes; at most")
             return body
         length = req.content_length
         if length is None:
             # chunked, or no body at all; one byte more than allowed tells too large
             body = self._read(req, self._max_bytes + 1)
             if len(body) > self._max_bytes:
-                _close_after_answer(req)
-                raise Refused("too_large", f"the body has over {self._max_bytes} bytes")
+                raise self._too_large(req, "over")
             return body
         if length > self._max_bytes:
-            self._discard(req, length)
-            raise Refused("too_large", f"the body has {length} bytes; at most {self._max_bytes}")
+            raise self._too_large(req, f"{length} bytes; at most")
         body = self._read(req, length)
         if len(body) < length:
             raise Refused("incomplete_body", f"{len(body)} bytes of {length} arrived")
@@ -60,14 +57,12 @@ class RequestBody:
                 with gevent.Timeout(self._read_seconds, _BodyTimeoutError):
                     piece: bytes = req.stream.read(wanted)
             except _BodyTimeoutError as exc:
-                _close_after_answer(req)
                 raise Refused(
                     "body_timeout", f"the body did not arrive within {self._read_seconds:g}s"
                 ) from exc
             except Exception as exc:
                 # what the server's reader raises on a body that is cut off or malformed
-                # (chunks) has no common base; where the next request begins is not known
-                _close_after_answer(req)
+                # (chunks) has no common base
                 raise Refused(
                     "incomplete_body", f"the body could not be read: {type(exc).__name__}"
                 ) from exc
@@ -77,13 +72,10 @@ class RequestBody:
                 break
         return b"".join(pieces)
 
-    def _discard(self, req: falcon.Request, size: int) -> None:
-        """Read a body that is refused anyway: closing on it would cost its sender the answer."""
-        if size > _DISCARD_BYTES:
-            _close_after_answer(req)
-            return
-        for start in range(0, size, _PIECE_BYTES):
-            self._read(req, min(size - start, _PIECE_BYTES))
+    def _too_large(self, req: falcon.Request, found: str) -> Refused:
+        """Return the refusal of a body, and let more of it be read than of what nobody wants."""
+        req.env[unread_body.ALLOWED] = _TOO_LARGE_BYTES
+        return Refused("too_large", f"the body has {found} {self._max_bytes}")
 
 
 def is_gzip(req: falcon.Request) -> bool:
@@ -100,10 +92,3 @@ def is_gzip(req: falcon.Request) -> bool:
             f"{excerpt(encoding, 100)} is not supported; send gzip or nothing",
         )
     return True
-
-
-def _close_after_answer(req: falcon.Request) -> None:
-    """End the connection with this answer: where the next request begins is not known."""
-    close = req.env.get("estat.close_connection")
-    if close:
-        close()

@@ -8,7 +8,7 @@ other way, it ends the process (see ``launch``).
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from estat import lifecycle
+from estat import lifecycle, unread_body
 from estat.app import create_app, create_private_app
 from estat.front import Front
 from estat.pipeline import Pipeline
@@ -20,6 +20,7 @@ class Application:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         settings = pipeline.settings
+        self._read_seconds = settings.read_timeout
         private = create_private_app(pipeline) if settings.metrics_addr else None
         self._app = Front(settings, create_app(pipeline), private)
 
@@ -27,13 +28,7 @@ class Application:
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         """Serve one request."""
-        # gunicorn drops an application's own "Connection: close"; its request object, which
-        # is reached through the method that start_response is, takes the wish instead
-        if "estat.close_connection" not in environ:
-            response = getattr(start_response, "__self__", None)
-            request = getattr(response, "req", None)
-            environ["estat.close_connection"] = getattr(request, "force_close", None)
-        return self._app(environ, start_response)
+        return unread_body.serve(self._app, environ, start_response, self._read_seconds)
 
 
 app = Application(Pipeline(lifecycle.settings(), lifecycle.page(), lifecycle.slot()))

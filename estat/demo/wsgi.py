@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from estat import wsgi
+from estat import unread_body, wsgi
 from estat.demo.resources import create_demo
 
 
@@ -21,7 +21,9 @@ class Application:
         """Serve one request."""
         path = environ["PATH_INFO"]
         if path == "/demo" or path.startswith("/demo/"):
-            return self._demo(environ, start_response)
+            return unread_body.serve(
+                self._demo, environ, start_response, self.pipeline.settings.read_timeout
+            )
         return self._served(environ, start_response)
 
 

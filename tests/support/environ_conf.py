@@ -15,7 +15,7 @@ _production = runpy.run_path(str(Path(__file__).parents[2] / "conf" / "gunicorn.
 _PLAIN = (str, int, bool, tuple, type(None))
 _OF_THE_CONNECTION = {"REMOTE_PORT", "SERVER_PORT", "HTTP_HOST_PORT"}
 #: What the two workers may give in forms of their own: how the body is read, and extras.
-_OWN = {"wsgi.input", "wsgi.early_hints", "gunicorn.socket", "estat.body", "estat.close_connection"}
+_OWN = {"wsgi.input", "wsgi.early_hints", "gunicorn.socket", "estat.body"}
 
 
 #: A longer answer may be lost with a connection that is closed on bytes that nobody has read.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import Serve, own_worker
+from tests.conftest import Serve
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.eventually import eventually
@@ -254,17 +254,30 @@ def test_a_malformed_chunked_body_is_the_clients_error(
     collecting.check_alive()
 
 
-@own_worker
-def test_the_sender_of_a_chunked_body_too_large_sees_the_answer_before_the_end(
+def test_the_sender_of_a_chunked_body_far_too_large_sees_the_answer_before_the_end(
     collecting: Collecting,
 ) -> None:
     before = collecting.rejected("too_large")
-    chunk = _json("MARK") * 100_000  # more than a socket's buffers hold
+    chunk = _json("MARK") * 600_000  # more than is read of a body that is too large
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(chunk), chunk)
     answer = raw(collecting.server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body)
     check_error(answer, 413)
     assert collecting.rejected("too_large") == before + 1
     collecting.check_alive()
+
+
+def test_a_connection_goes_on_after_a_chunked_body_that_is_too_large(
+    collecting: Collecting,
+) -> None:
+    before = collecting.rejected("too_large")
+    connection = collecting.server.connection()
+    chunks = iter([_json("MARK") * 100_000])
+    connection.request("POST", "/collect", chunks, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    check_error(Answer(response.status, response.headers, response.read()), 413)
+    assert connection.sock, "the connection stays"
+    collecting.check_alive(connection)
+    assert collecting.rejected("too_large") == before + 1
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing(

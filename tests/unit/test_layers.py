@@ -15,7 +15,7 @@ ROWS = [
         "encoder identity mounts batcher audit journal_file cors write_keys excerpt "
         "bucket_values misspelt launch stores.head turns"
     ),
-    "schema",
+    "schema unread_body",
     "settings metrics files event leader clientip inflater form",
     (
         "ledger breaker buffer intake origin front stream_lock stores.directory stores.role "

@@ -49,6 +49,12 @@ def test_a_line_that_is_not_regular_or_changes_the_framing_makes_a_head_not_plai
     assert read(HEAD + b"\r\n" + line) is None
 
 
+def test_a_body_is_plain_up_to_64_kib():
+    head = b"POST /collect HTTP/1.1\r\nContent-Length: "
+    assert read(head + b"65536")["CONTENT_LENGTH"] == "65536"
+    assert read(head + b"65537") is None
+
+
 @pytest.mark.parametrize(
     "start",
     [

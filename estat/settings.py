@@ -107,14 +107,14 @@ class Settings:
     raw_prefix: str = _setting(
         values.prefix,
         "raw",
-        "letters, digits and -_.=!*'() in parts joined by /",
+        "letters, digits and -_.=!*'() in parts joined by /, none of them . or ..",
         "What every object's key begins with.",
         STORE,
     )
     dlq_prefix: str = _setting(
         values.prefix,
         "raw_dlq",
-        "letters, digits and -_.=!*'() in parts joined by /",
+        "letters, digits and -_.=!*'() in parts joined by /, none of them . or ..",
         "Where files that can't be read go, for a person to look at; never RAW_PREFIX.",
         STORE,
     )
@@ -242,7 +242,7 @@ class Settings:
         os.path.abspath,
         "/tmp/dlq",  # noqa: S108 - the established default
         "a directory",
-        "The directory of the dead letter queue.",
+        "The directory of the dead letter queue and the journals; made with mode 0700.",
         DLQ,
     )
     dlq_max_age: float = _seconds(

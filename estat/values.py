@@ -20,10 +20,11 @@ _SIZE_UNITS = {
     "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
-_PREFIX = re.compile(r"[A-Za-z0-9!_.*'()=-]+(?:/[A-Za-z0-9!_.*'()=-]+)*")
+#: A key prefix; ``prefix`` also refuses the parts "." and "..".
+PREFIX = re.compile(r"[A-Za-z0-9!_.*'()=-]+(?:/[A-Za-z0-9!_.*'()=-]+)*")
 _MAX_PREFIX_CHARS = 512  # a key has 1,024 bytes at most, and needs some 200 behind its prefix
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+BUCKET = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 INSTANCE = re.compile(r"[A-Za-z0-9.-]{1,48}")
 _FIELD_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s/]*):(?P<port>\d{1,5})")
@@ -98,9 +99,10 @@ def pattern(expected: re.Pattern[str]) -> Callable[[str], str]:
 
 def prefix(text: str) -> str:
     """Parse a key prefix; slashes around it are dropped."""
-    if len(text) > _MAX_PREFIX_CHARS:
+    text = text.strip("/")
+    if len(text) > _MAX_PREFIX_CHARS or not {".", ".."}.isdisjoint(text.split("/")):
         raise ValueError
-    return pattern(_PREFIX)(text.strip("/"))
+    return pattern(PREFIX)(text)
 
 
 def bucket(text: str) -> str:
@@ -110,9 +112,7 @@ def bucket(text: str) -> str:
         if not path:
             raise ValueError
         return "file:" + os.path.abspath(path.removeprefix("//"))
-    if ".." in text:
-        raise ValueError
-    return pattern(_BUCKET)(text)
+    return pattern(BUCKET)(text)
 
 
 def address(text: str) -> str:

@@ -20,6 +20,7 @@ from estat import encoder, found, identity, metrics
 from estat.batch import Batch, crc32_of
 from estat.breaker import Breaker
 from estat.errors import (
+    NotOurs,
     ObjectDamaged,
     ObjectExists,
     ObjectRefused,
@@ -148,7 +149,7 @@ class Delivery:
             if exc is not timeout:
                 raise
             raise StoreUnavailable(f"no answer within {seconds:.3g}s") from exc
-        except StoreError:
+        except (NotOurs, StoreError):
             raise
         except Exception as exc:  # a store that is at fault is away, whatever it raised
             name = type(exc).__name__

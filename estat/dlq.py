@@ -107,8 +107,8 @@ class Claim:
         self._descriptor = descriptor
 
     def read(self) -> Batch:
-        """Return the file's batch. Raises Unreadable."""
-        return dlq_file.unpack(self.content())
+        """Return the file's batch. Raises Unreadable, or NotOurs."""
+        return dlq_file.read(self.entry.name, self.content())
 
     def content(self) -> bytes:
         """Return the file's bytes as they are."""
@@ -123,7 +123,8 @@ class Claim:
     def move(self, directory: str) -> None:
         """Move the file to another directory of the DLQ."""
         with files.disk_errors("rename", self.entry.path):
-            files.make_directories(directory)
+            files.check_directory(directory)
+            files.make_directories(directory, files.PRIVATE)
             os.rename(self.entry.path, os.path.join(directory, self.entry.name))
             files.sync_directory(directory)
 
@@ -143,21 +144,27 @@ class DeadLetterQueue:
     def create(self) -> None:
         """Make the directories, and prove that files can be written."""
         with files.disk_errors("create", self.root):
-            for area in (PENDING, EXPIRED, QUARANTINE):
-                files.make_directories(self._area(area))
+            # others may have to pass through it to what else lies there
+            files.make_directories(os.path.dirname(self.root), files.PASSABLE)
+        for area in map(self._area, (PENDING, EXPIRED, QUARANTINE)):
+            with files.disk_errors("create", area):
+                files.make_private(area)
         self.probe()
 
     def probe(self) -> None:
         """Write, sync and remove a small file."""
         path = os.path.join(self.root, ".probe")
-        files.write_whole(path, [b"probe\n"])
+        files.write_whole(path, [b"probe\n"], files.PRIVATE)
         with files.disk_errors("unlink", path), contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
     def write(self, batch: Batch, parts: list[bytes]) -> int:
         """Store a batch, packed by ``dlq_file``; return the file's size in bytes."""
         directory = self._area(PENDING, slot_of(time.time()))
-        files.write_whole(os.path.join(directory, dlq_file.file_name(batch)), parts)
+        path = os.path.join(directory, dlq_file.file_name(batch))
+        with files.disk_errors("write", path):
+            files.check_directory(directory)
+        files.write_whole(path, parts, files.PRIVATE)
         return sum(map(len, parts))
 
     def holds(self, batch: Batch) -> bool:
@@ -181,7 +188,7 @@ class DeadLetterQueue:
         content = gzip(data)
         path = self._area(QUARANTINE, dlq_file.name_for(name, events))
         try:
-            files.write_whole(path, [content], replace=False)
+            files.write_whole(path, [content], files.PRIVATE, replace=False)
         except FileExistsError:
             with files.disk_errors("sync", path):  # its writer may have died before it could
                 files.sync_directory(os.path.dirname(path))
@@ -264,7 +271,8 @@ class DeadLetterQueue:
     def oldest(self) -> Claim | None:
         """Claim the oldest file that nobody is working on."""
         entries = [e for area in (EXPIRED, PENDING) for e in self.scan(area, EVER).due]
-        for entry in sorted(entries, key=lambda e: e.age_key):
+        ours = (entry for entry in entries if entry.opened is not None)
+        for entry in sorted(ours, key=lambda e: e.age_key):
             with contextlib.suppress(DiskError):  # the next file will do as well
                 claim = self.claim(entry)
                 if claim:
@@ -329,17 +337,17 @@ def _total(found: Iterable[tuple[Entry, int]]) -> Totals:
 def _open_to_lock(path: str) -> int:
     """Open for writing where that is allowed: NFS locks only then exclusively (flock(2))."""
     try:
-        return os.open(path, os.O_RDWR)
+        return files.open_file(path, os.O_RDWR)
     except OSError as exc:
         if exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        return os.open(path, os.O_RDONLY)
+        return files.open_file(path, os.O_RDONLY)
 
 
 def _files(directory: str) -> Iterator[str]:
     """Read the names of a directory's files one by one; one that vanished is empty."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
+    with contextlib.suppress(FileNotFoundError):
+        for entry in files.entries(directory):
             if entry.is_file(follow_symlinks=False):
                 yield entry.name
 
@@ -350,8 +358,9 @@ def _visible(directory: str, limit: int) -> list[str]:
 
 def _directories(directory: str) -> list[str]:
     """Return the names of a directory's directories, in order."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    with contextlib.suppress(FileNotFoundError):
+        found = files.entries(directory)
+        return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
     return []
 
 

@@ -15,6 +15,7 @@ opening its files:
 """
 
 import json
+import re
 from typing import IO, Any, NamedTuple
 
 from isal import isal_zlib
@@ -22,14 +23,16 @@ from isal import isal_zlib
 from estat import identity
 from estat.batch import Batch, crc32_of
 from estat.encoder import gzip
-from estat.errors import Unreadable
+from estat.errors import NotOurs, Unreadable
 
 _FORMAT = 1
 
 #: What the header may cost at most, by and large: bounded, because admission counts with it.
 OVERHEAD_BYTES = 2048
 _MAX_ERROR_CHARS = 200
+_EVENTS = re.compile(r"[0-9]{1,9}")
 _HEADER_READ_BYTES = 4 * OVERHEAD_BYTES  # a header is within, whatever its key and error
+_MAX_HEADER_BYTES = 64 * 1024  # inflated; a bomb is no header
 _GZIP = 16 + isal_zlib.MAX_WBITS
 
 
@@ -54,11 +57,7 @@ def parse_name(name: str) -> FileName:
     """Read a file's name; a strange one holds no events that are ours."""
     stem, _, events = name.removesuffix(identity.SUFFIX).rpartition(".")
     opened = identity.opened_at(stem)
-    if (
-        opened is None
-        or not (events.isascii() and events.isdigit())
-        or not name.endswith(identity.SUFFIX)
-    ):
+    if opened is None or not _EVENTS.fullmatch(events) or not name.endswith(identity.SUFFIX):
         return FileName(0, None)
     return FileName(int(events), opened)
 
@@ -91,48 +90,75 @@ def read_header(file: IO[bytes]) -> dict[str, Any]:
     return _header(file.read(_HEADER_READ_BYTES))[0]
 
 
-def unpack(data: bytes) -> Batch:
-    """Return the batch of a file's content. Raises Unreadable unless every byte is right."""
+def read(file_name: str, data: bytes) -> Batch:
+    """Return the batch of a file. Raises Unreadable, and NotOurs, as ``unpack`` does."""
     about, payload = _header(data)
-    try:
-        batch = Batch(
-            bucket=_field(about, "bucket", str),
-            key=_field(about, "key", str),
-            name=_field(about, "name", str),
-            stream=_field(about, "stream", str),
-            first=_field(about, "first", int),
-            last=_field(about, "last", int),
-            events=_field(about, "events", int),
-            payload=payload,
-            crc32=_field(about, "crc32", int),
-            opened=float(_field(about, "opened", int | float)),
-        )
-        expected_bytes = about["bytes"]
-    except (KeyError, TypeError) as exc:
-        raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
-    if len(batch.payload) != expected_bytes:
-        raise Unreadable(f"{len(batch.payload)} bytes of {expected_bytes}")
+    check_header(file_name, about)
+    return _unpacked(about, payload)
+
+
+def unpack(data: bytes) -> Batch:
+    """Return the batch of a file's content, whatever the file is called.
+
+    Raises Unreadable unless every byte is right, and NotOurs where all are, and say what this
+    server never writes.
+    """
+    about, payload = _header(data)
+    _check(about)
+    return _unpacked(about, payload)
+
+
+def _unpacked(about: dict[str, Any], payload: bytes) -> Batch:
+    batch = Batch(
+        bucket=about["bucket"],
+        key=about["key"],
+        name=about["name"],
+        stream=about["stream"],
+        first=about["first"],
+        last=about["last"],
+        events=about["events"],
+        payload=payload,
+        crc32=about["crc32"],
+        opened=float(about["opened"]),
+    )
+    if len(batch.payload) != about["bytes"]:
+        raise Unreadable(f"{len(batch.payload)} bytes of {about['bytes']}")
     if crc32_of(batch.payload) != batch.crc32:
         raise Unreadable("checksum does not match")
     return batch
+
+
+def check_header(file_name: str, about: dict[str, Any]) -> None:
+    """Raise NotOurs unless a file's name and header line are such as this server writes.
+
+    The books hold what the name tells, so it must be that of the header's batch.
+    """
+    _check(about)
+    name = name_for(about["name"], about["events"])
+    if file_name != name:
+        raise NotOurs(f"its name is not that of its batch, {name}")
+
+
+def _check(about: dict[str, Any]) -> None:
+    """Raise NotOurs unless the facts of a header line are such as this server writes."""
+    identity.check(*map(about.get, ("bucket", "key", "name", "stream")))
+    for name in ("first", "last", "events", "bytes", "crc32"):
+        identity.check_number(name, about.get(name))
+    identity.check_time("opened", about.get("opened"))
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the facts of the header line and what follows its member. Raises Unreadable."""
     inflater = isal_zlib.decompressobj(_GZIP)
     try:
-        about = json.loads(inflater.decompress(data))
+        about = json.loads(inflater.decompress(data, _MAX_HEADER_BYTES))
     except (isal_zlib.error, ValueError, RecursionError) as exc:  # type: ignore[misc]
         raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
     if not inflater.eof:
-        raise Unreadable("cut off within its header")
-    if not isinstance(about, dict) or about.get("estat_dlq") != _FORMAT:
+        raise Unreadable("cut off within its header, or too long a header")
+    version = about.get("estat_dlq") if isinstance(about, dict) else None
+    if type(version) is int and version > _FORMAT:
+        raise NotOurs("it has the format of a later version")
+    if version != _FORMAT:
         raise Unreadable("its first line is not a header of a known format")
     return about, inflater.unused_data
-
-
-def _field(about: dict[str, Any], name: str, kind: Any) -> Any:
-    value = about[name]
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} is {value!r:.50}")
-    return value

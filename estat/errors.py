@@ -2,7 +2,8 @@
 
 ``Refused`` answers a request with an error. The ``Store…`` errors tell the
 uploader and the retrier what to do with a batch. ``DiskError`` stops admission.
-``Unreadable`` sends a file to quarantine. ``SettingsError`` ends the start.
+``Unreadable`` sends a file to quarantine, ``NotOurs`` leaves it where it is.
+``SettingsError`` ends the start.
 """
 
 from typing import NamedTuple
@@ -128,3 +129,10 @@ class DiskError(EstatError):
 
 class Unreadable(EstatError):
     """A file's content can't be trusted."""
+
+
+class NotOurs(Unreadable):
+    """A file says what this server never writes: it is not obeyed, and stays where it is.
+
+    Unlike damage, this was written on purpose; so it is neither sent nor moved to quarantine.
+    """

@@ -14,13 +14,16 @@ import gevent
 from estat.delivery import Delivery
 from estat.dlq import EVER, EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
 from estat.errors import DiskError, ObjectRefused, StoreError
+from estat.excerpt import excerpt
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.log import Seldom
 from estat.offload import Offload
+from estat.stores import Stores
 
 log = logging.getLogger(__name__)
 
+_SHOWN_CHARS = 200
 _OTHERS_SECONDS = 0.05  # between looks at what the other workers have left
 
 
@@ -34,6 +37,7 @@ class Fallback:
         ledger: Ledger,
         leader: Leader,
         threads: Offload,
+        stores: Stores,
         bucket: str,
     ) -> None:
         self._dlq = dlq
@@ -41,6 +45,7 @@ class Fallback:
         self._ledger = ledger
         self._leader = leader
         self._threads = threads
+        self._stores = stores
         self._bucket = bucket
         self._skipped: set[str] = set()
         self._seldom = Seldom(log)
@@ -91,11 +96,13 @@ class Fallback:
 
     def _skip(self, entry: Entry, error: Exception) -> None:
         error_text = f"{type(error).__name__}: {error}"
-        self._seldom.warning("hand_over_skipped", "bad", file=entry.name, error=error_text)
+        shown = excerpt(entry.name, _SHOWN_CHARS)
+        self._seldom.warning("hand_over_skipped", "bad", file=shown, error=error_text)
         self._skipped.add(entry.name)
 
     def _hand_over_claimed(self, claim: Claim) -> None:
         batch = self._threads.run(claim.read)
+        self._stores.check(batch.bucket)
         self._delivery.attempt(replace(batch, bucket=self._bucket), recovered=True)
         self._ledger.hand_over(claim.entry.events, claim.size_bytes)
         with self._ledger.removal(claim.entry.events, claim.size_bytes):

@@ -3,19 +3,46 @@
 A new file gets a temporary name, is written and synced, then renamed, and the
 directory synced; a reader never sees half of it. All of it blocks: call it
 through ``Offload``. OSErrors come out as DiskError with operation and path.
+
+What lies in DLQ_DIR may have been put there by others. So links are not followed, FIFOs
+and devices are not opened, and in a directory that everybody may write to, only what
+belongs to this process's user or to root is.
 """
 
 import contextlib
+import errno
 import itertools
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
+from typing import IO, NamedTuple
 
 from estat.errors import DiskError
+
+
+class Access(NamedTuple):
+    """The modes with which new directories and files are made; the umask may take from them."""
+
+    directory: int
+    file: int
+
+
+#: Of what lies in DLQ_DIR.
+PRIVATE = Access(0o700, 0o600)
+
+#: Of what DLQ_DIR lies in, if that is missing.
+PASSABLE = Access(0o755, 0o644)
+
+#: Of objects and other output: as the umask says.
+BY_UMASK = Access(0o777, 0o666)
 
 #: Temporary files end so; a scan skips them, and a start removes stale ones.
 TEMPORARY = ".tmp"
 
+_READ_BYTES = 1024 * 1024
+_ROOT = 0
+_also_trusted: set[int] = set()
 _STALE_SECONDS = 600  # what is unfinished for so long belongs to no living process
 
 # two threads may write the same path: an attempt that was given up, and the next
@@ -48,7 +75,123 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def make_directories(path: str) -> None:
+def trust(user: int) -> None:
+    """Let this process follow what belongs to another user: a command that works for it."""
+    _also_trusted.add(user)
+
+
+def is_trusted(user: int) -> bool:
+    """Tell whether what belongs to a user is followed where everybody may write."""
+    return user in (_ROOT, os.geteuid()) or user in _also_trusted
+
+
+def why_not_followed(status: os.stat_result, directory: os.stat_result) -> str:
+    """Return why what lies in a directory is not followed; empty if it is. Both are of lstat."""
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        is_link = stat.S_ISLNK(status.st_mode)
+        return "a symbolic link" if is_link else "neither a file nor a directory"
+    if directory.st_mode & stat.S_IWOTH and not is_trusted(status.st_uid):
+        return f"of user {status.st_uid}, in a directory that everybody may write to"
+    return ""
+
+
+def not_followed(path: str) -> Iterator[tuple[str, str]]:
+    """Find everything below a directory that is not followed; yield its path, and why.
+
+    What can't be looked at, or is gone meanwhile, is left out.
+    """
+    with contextlib.suppress(OSError), os.scandir(path) as found:
+        directory = os.stat(path)
+        everybody = directory.st_mode & stat.S_IWOTH
+        for entry in found:
+            with contextlib.suppress(OSError):
+                if entry.is_file(follow_symlinks=False) and not everybody:
+                    continue  # there may be millions
+                status = entry.stat(follow_symlinks=False)
+                why = why_not_followed(status, directory)
+                if why:
+                    yield entry.path, why
+                elif stat.S_ISDIR(status.st_mode):
+                    yield from not_followed(entry.path)
+
+
+def check_directory(path: str) -> None:
+    """Raise OSError if what is at ``path`` is no directory to be followed; none at all is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        status = os.lstat(path)
+        why = why_not_followed(status, os.stat(os.path.dirname(path) or "."))
+        if why or not stat.S_ISDIR(status.st_mode):
+            raise OSError(errno.ENOTDIR, f"not followed: {why or 'no directory'}", path)
+
+
+def entries(path: str) -> Iterator["os.DirEntry[str]"]:
+    """Read what lies in a directory, but for what strangers may have put there.
+
+    Links are among them: ask with ``follow_symlinks=False``. Raises OSError; also if the
+    directory itself is not to be followed.
+    """
+    check_directory(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        everybody = os.fstat(descriptor).st_mode & stat.S_IWOTH
+        with os.scandir(descriptor) as found:
+            for entry in found:
+                if not everybody or _is_trusted(entry):
+                    yield entry
+    finally:
+        os.close(descriptor)
+
+
+def _is_trusted(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return is_trusted(entry.stat(follow_symlinks=False).st_uid)
+    except FileNotFoundError:
+        return False  # gone meanwhile
+
+
+def open_file(path: str, flags: int, mode: int = PRIVATE.file) -> int:
+    """Open a regular file that may be followed. Raises OSError for everything else."""
+    safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags | safe, mode)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "not followed: a symbolic link", path) from exc
+        raise
+    try:
+        status = os.fstat(descriptor)
+        why = why_not_followed(status, os.stat(os.path.dirname(path) or "."))
+        if why or not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, f"not followed: {why or 'a directory'}", path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_lock(path: str) -> int:
+    """Open a file to lock it, made if missing. Raises OSError.
+
+    One of an earlier version, which others could read, and so lock, is closed to them.
+    """
+    descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
+    status = os.fstat(descriptor)
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+        with contextlib.suppress(OSError):  # it is as good as it was
+            os.fchmod(descriptor, PRIVATE.file)
+    return descriptor
+
+
+def make_private(path: str) -> None:
+    """Make a directory within DLQ_DIR; one that is there is closed to writers. Raises OSError."""
+    check_directory(path)
+    make_directories(path, PRIVATE)
+    status = os.lstat(path)
+    if status.st_mode & 0o022 and status.st_uid == os.geteuid():
+        os.chmod(path, stat.S_IMODE(status.st_mode) & ~0o022)
+
+
+def make_directories(path: str, access: Access) -> None:
     """Create a directory and its parents, each durable in its own parent.
 
     One that is there already is made durable as well: whoever made it may have failed to, may
@@ -59,9 +202,9 @@ def make_directories(path: str) -> None:
     parent = os.path.dirname(path)
     there = os.path.isdir(path)
     if not there:
-        make_directories(parent)
+        make_directories(parent, access)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(path)
+            os.mkdir(path, access.directory)
     try:
         sync_directory(parent or ".")
     except PermissionError:
@@ -70,9 +213,20 @@ def make_directories(path: str) -> None:
 
 
 def read_whole(path: str) -> bytes:
-    """Return a file's bytes. Raises DiskError."""
-    with disk_errors("read", path), open(path, "rb") as file:
-        return file.read()
+    """Return the bytes of a file that may be followed. Raises DiskError."""
+    with disk_errors("read", path):
+        descriptor = open_file(path, os.O_RDONLY)
+        try:
+            return b"".join(iter(lambda: os.read(descriptor, _READ_BYTES), b""))
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[IO[bytes]]:
+    """Open a file that may be followed to read it. Raises OSError."""
+    with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
+        yield file
 
 
 def remove(path: str) -> None:
@@ -81,7 +235,7 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-def write_whole(path: str, parts: Iterable[bytes], *, replace: bool = True) -> None:
+def write_whole(path: str, parts: Iterable[bytes], access: Access, *, replace: bool = True) -> None:
     """Write a file so that it is there whole and durable, or not at all.
 
     With ``replace=False`` an existing file is kept and FileExistsError raised, and a new one
@@ -94,19 +248,21 @@ def write_whole(path: str, parts: Iterable[bytes], *, replace: bool = True) -> N
     with disk_errors("write", path):
         # the directory may be removed between the two steps, by whoever emptied it
         for attempt in (1, 2):
-            make_directories(directory)
+            make_directories(directory, access)
             try:
-                file = open(temporary, "wb", buffering=0)  # noqa: SIM115 - closed below
+                descriptor = _open_new(temporary, access.file)
                 break
             except FileNotFoundError:
                 if attempt == 2:
                     raise
     try:
         with disk_errors("write", path):
-            with file:
+            try:
                 for part in parts:
-                    _write_all(file.fileno(), part)
-                os.fsync(file.fileno())
+                    _write_all(descriptor, part)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
             if replace:
                 os.rename(temporary, path)
             else:
@@ -124,6 +280,16 @@ def write_whole(path: str, parts: Iterable[bytes], *, replace: bool = True) -> N
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _open_new(path: str, mode: int) -> int:
+    """Open a new file; what has its name is left from a process of the same number."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, mode)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -60,7 +60,7 @@ class Journal:
         first_line = journal_file.pack_header(self.header)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         with files.disk_errors("create", self._path):
-            self._descriptor = os.open(self._path, flags, 0o644)
+            self._descriptor = os.open(self._path, flags, files.PRIVATE.file)
             try:
                 self._write(first_line)
                 if self._synced:
@@ -122,8 +122,7 @@ class Journal:
 
     def content(self) -> bytes:
         """Return the file's bytes. Blocks; raises DiskError."""
-        with files.disk_errors("read", self._path), open(self._path, "rb") as file:
-            return file.read(self.size_bytes)
+        return files.read_whole(self._path)[: self.size_bytes]
 
     def _write(self, data: bytes) -> None:
         if os.write(self._descriptor, data) < len(data):

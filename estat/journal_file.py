@@ -20,6 +20,9 @@ from typing import Any, NamedTuple
 
 from isal import isal_zlib
 
+from estat import identity
+from estat.errors import NotOurs
+
 SUFFIX = ".journal"
 
 _FORMAT = 1
@@ -71,6 +74,9 @@ class Content(NamedTuple):
     groups: list[Group]
     bad: list[BadRange]
     sealed: bool
+    last: int = 0  # the number of the last event, as the seal says
+    #: What its header says that this server never writes; there is no ``header`` then.
+    not_ours: str = ""
 
 
 def pack_header(header: Header) -> bytes:
@@ -96,9 +102,17 @@ def parse(data: bytes) -> Content:
 
     A journal that ends in the middle of a group has a bad range at its end.
     """
-    header, position = _first_line(data)
+    try:
+        return _parse(data, obey=True)
+    except NotOurs as exc:
+        return _parse(data, obey=False)._replace(not_ours=str(exc))
+
+
+def _parse(data: bytes, *, obey: bool) -> Content:
+    """Read groups, and headers if they are to be obeyed. Raises NotOurs for one that is not."""
+    header, position = _first_line(data, obey)
     number = header.first if header else None  # of the event that must come next, if known
-    sealed = False
+    sealed, last = False, 0
     groups: list[Group] = []
     bad: list[BadRange] = []
     for match in _TRAILER.finditer(data):
@@ -108,7 +122,7 @@ def parse(data: bytes) -> Content:
                 continue
             start, following = group.start, group.first + group.events
         else:
-            seal = _read(match[4])
+            seal = _read(match[4]) if obey else None
             if seal is None:
                 continue
             sealed, group = True, None
@@ -129,7 +143,7 @@ def parse(data: bytes) -> Content:
             if match[1] and not _group(data, match)  # a good one is here for the second time
         )
         bad.append(BadRange(position, len(data), told))
-    return Content(header, groups, bad, sealed)
+    return Content(header, groups, bad, sealed, last)
 
 
 def _group(data: bytes, match: re.Match[bytes]) -> Group | None:
@@ -146,10 +160,10 @@ def _group(data: bytes, match: re.Match[bytes]) -> Group | None:
     return Group(int(first[1]), events, start, end)
 
 
-def _first_line(data: bytes) -> tuple[Header | None, int]:
+def _first_line(data: bytes, obey: bool) -> tuple[Header | None, int]:
     """Return the header and where the groups begin; without one, they begin at once."""
     end = data.find(b"\n") + 1
-    found = _read(data[: end - 1]) if end else None
+    found = _read(data[: end - 1]) if end and obey else None
     return (found[0], end) if found else (None, 0)
 
 
@@ -160,12 +174,25 @@ def _facts(facts: dict[str, Any]) -> bytes:
 
 
 def _read(line: bytes) -> tuple[Header, int] | None:
-    """Return the header in a line of facts, and the last event's number (0: not sealed)."""
+    """Return the header in a line of facts, and the last event's number (0: not sealed).
+
+    None where the line is damaged. Raises NotOurs where it is whole, and this server does not
+    write such a one.
+    """
     match = _CHECKED.fullmatch(line)
     if not match or isal_zlib.crc32(match[1] + b"}") != int(match[2], 16):
         return None
-    facts = json.loads(match[1] + b"}")
-    if facts["estat_journal"] != _FORMAT:
-        return None
-    header = Header(**{name: facts[name] for name in Header.__slots__})
-    return header, facts.get("last", 0)
+    try:
+        facts = json.loads(match[1] + b"}")
+    except (ValueError, RecursionError) as exc:
+        raise NotOurs(f"its header is not JSON: {exc}") from exc
+    version = facts.get("estat_journal")
+    if version != _FORMAT:
+        raise NotOurs(f"its header has the format {ascii(version)[:50]}")
+    header = Header(**{name: facts.get(name) for name in Header.__slots__})
+    identity.check(header.bucket, header.key, header.name, header.stream)
+    last = facts.get("last", 0)
+    identity.check_number("first", header.first)
+    identity.check_number("last", last)
+    identity.check_time("opened", header.opened)
+    return header, last

@@ -7,6 +7,7 @@ holder dies, and the next worker that asks leads.
 import fcntl
 import os
 
+from estat import files
 from estat.errors import DiskError
 
 
@@ -22,7 +23,7 @@ class Leader:
         if self._descriptor is not None:
             return True
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = files.open_lock(self._path)
         except OSError as exc:
             raise DiskError("open", self._path, exc) from exc
         try:

@@ -27,7 +27,18 @@ from typing import Any
 
 import gevent
 
-from estat import config, files, journal, ledger, log, metrics, mounts, recovery, stream_lock
+from estat import (
+    config,
+    dlq_owner,
+    files,
+    journal,
+    ledger,
+    log,
+    metrics,
+    mounts,
+    recovery,
+    stream_lock,
+)
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError, SettingsError
 from estat.launch import check_worker_class, refuse_early_load, refuse_without_configuration
@@ -177,10 +188,12 @@ def on_starting(server: Any) -> None:
     check_worker_class(server.cfg.worker_class_str, server.cfg.worker_class)
     current = settings()
     with _usable(current.dlq_dir):
+        dlq_owner.warnings(current.dlq_dir)  # raises DiskError if anybody may have made it
         if current.dlq_shared:
             servers = os.path.join(current.dlq_dir, SERVERS)
             with files.disk_errors("create", servers):
-                files.make_directories(servers)
+                files.make_directories(os.path.dirname(current.dlq_dir), files.PASSABLE)
+                files.make_private(servers)
             DeadLetterQueue(servers).probe()
         else:
             DeadLetterQueue(current.dlq_dir).create()
@@ -208,16 +221,21 @@ def when_ready(server: Any) -> None:
         alone = leader.lead()
         leader.release()
         journals = os.path.join(current.dlq_dir, journal.DIRECTORY)
+        if os.path.lexists(journals):
+            with files.disk_errors("open", journals):
+                files.make_private(journals)
         stream_lock.remove_stale(journals)
         page().earlier = frozenset(stream_lock.streams(journals))
         page().adopted = inventory = dlq.inventory()
+        # it may have been made by others a moment ago
+        unsafe = dlq_owner.warnings(given) + dlq_owner.not_followed(given)
     if not alone:
         logger.warning("dlq_dir_in_use", extra={"directory": current.dlq_dir})
     totals = inventory.totals
     row = page().rows[ARBITER]
     metrics.forget_process(row)
     Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
-    for warning in mounts.warnings(given, shared=current.dlq_shared):
+    for warning in unsafe + mounts.warnings(given, shared=current.dlq_shared):
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
     for name in config.misspelt_names():
         logger.warning("setting_unknown", extra=name._asdict())

@@ -110,8 +110,9 @@ class Pipeline:
             settings.dlq_dir, self._leader, self._recovery, self._ledger, self._capacity, recovering
         )
         self._fallback = Fallback(
-            dlq, self._delivery, self._ledger, self._leader, disk, settings.fallback_bucket
-        )
+            dlq, self._delivery, self._ledger, self._leader, disk, self._stores,
+            settings.fallback_bucket,
+        )  # fmt: skip
         self._breaker.on_close(self._retrier.nudge)
         self._watch = DiskWatch(
             self._capacity, self._renew, self._journals.mend, self._uploader.rescue,

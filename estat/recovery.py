@@ -20,7 +20,7 @@ from estat import files, identity, journal, metrics, stream_lock
 from estat.capacity import Capacity
 from estat.dlq import QUARANTINE, DeadLetterQueue, Totals
 from estat.dlq_file import name_for, pack
-from estat.errors import DiskError
+from estat.errors import DiskError, NotOurs
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.log import Seldom
@@ -80,6 +80,8 @@ class Recovery:
         self._seldom = Seldom(log)
         #: Journals that could not be deleted: what they hold is in the DLQ, or was.
         self._left: set[str] = set()
+        #: Journals that are not obeyed: they stay where they are.
+        self._set_aside: set[str] = set()
         #: Orphans and files without an entry, and for how many looks they have been the same.
         self._quiet: tuple[tuple[int, Totals | None], int] = ((0, None), 0)
 
@@ -117,12 +119,14 @@ class Recovery:
             except DiskError as exc:
                 # one bad directory is no failing disk, and must not hide the others
                 self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
-                found = True
+                found = found or stream not in self._page.earlier
                 continue
             if lock:
-                found = True
+                orphans = own and stream not in self._page.earlier
                 try:
-                    self._recover(stream, lock, theirs, own and stream not in self._page.earlier)
+                    # what an earlier life left, and nobody may send, keeps no books open
+                    set_aside = self._recover(stream, lock, theirs, orphans) and not orphans
+                    found = found or not set_aside
                 finally:
                     self._threads.run(lock.release)
         return found
@@ -132,11 +136,15 @@ class Recovery:
 
     def _recover(
         self, stream: str, lock: StreamLock, theirs: DeadLetterQueue | None, orphans: bool
-    ) -> None:
+    ) -> bool:
+        """Bring a stream's journals to the DLQ; tell whether it has only such as are set aside."""
         events = batches = 0
-        for path in self._threads.run(lock.journals):
+        paths = self._threads.run(lock.journals)
+        for path in paths:
             if self._ending:
-                return
+                return False
+            if path in self._set_aside:
+                continue
             if path not in self._left:
                 try:
                     content = self._threads.run(files.read_whole, path)
@@ -144,12 +152,18 @@ class Recovery:
                     # one bad file is no failing disk, and must not hide the others
                     self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
                     continue
-                events += self._keep(stream, path, content, theirs, orphans)
+                try:
+                    events += self._keep(stream, path, content, theirs, orphans)
+                except NotOurs as exc:
+                    self._set_aside.add(path)
+                    self._seldom.warning("journal_set_aside", "not_ours", file=path, error=str(exc))
+                    continue
                 batches += 1
             self._delete(path)
         if batches:
             facts = {"stream": stream, "batches": batches, "events": events}
             log.warning("journals_recovered", extra=facts)
+        return bool(paths) and self._set_aside.issuperset(paths)
 
     def _delete(self, path: str) -> None:
         """Delete a journal whose batch is in the DLQ; what can't be deleted hides no other."""

@@ -17,14 +17,22 @@ from itertools import islice
 from gevent.event import Event
 from gevent.pool import Pool
 
-from estat import metrics
+from estat import identity, metrics
 from estat.backoff import full_jitter
 from estat.batch import Batch, crc32_of
 from estat.breaker import Breaker
 from estat.capacity import Capacity
 from estat.delivery import Delivery
 from estat.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
-from estat.errors import DiskError, ObjectRefused, StoreDenied, StoreError, Unreadable
+from estat.errors import (
+    DiskError,
+    NotOurs,
+    ObjectRefused,
+    StoreDenied,
+    StoreError,
+    Unreadable,
+)
+from estat.excerpt import excerpt
 from estat.leader import Leader
 from estat.ledger import Ledger
 from estat.log import Seldom
@@ -40,6 +48,7 @@ _IDLE_SECONDS = 1.0
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
 _STRIKES = 3
+_SHOWN_CHARS = 200
 
 _STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
 
@@ -193,6 +202,8 @@ class Retrier:
                 return self._remove(claim)
             try:
                 return self._replay_claimed(claim)
+            except NotOurs as exc:
+                return self._set_aside(claim, exc)
             except DiskError as exc:
                 self._capacity.failed(exc)
                 return _SKIPPED
@@ -236,6 +247,8 @@ class Retrier:
         except DiskError as exc:
             self._not_read(claim.entry, exc)
             return _SKIPPED
+        except NotOurs:
+            raise
         except Unreadable as exc:
             self._threads.run(self._dlq.quarantine, claim)
             self._counts.count(metrics.DLQ_QUARANTINED)
@@ -262,6 +275,16 @@ class Retrier:
         self._expired_at = 0.0
         return _STORED
 
+    def _set_aside(self, claim: Claim, error: NotOurs) -> str:
+        """Leave a file unsent in its area, in a later slot: it hides nothing behind it."""
+        name = claim.entry.name
+        self._threads.run(self._dlq.defer, claim, time.time())
+        self._strikes.pop(name, None)
+        self._seldom.warning(
+            "dlq_file_set_aside", "not_ours", file=excerpt(name, _SHOWN_CHARS), error=str(error)
+        )
+        return _AT_FAULT
+
     def _is_elsewhere(self, batch: Batch, error: StoreError) -> bool:
         """Tell whether the file is at fault: another bucket than that of today refused it."""
         refused = isinstance(error, StoreDenied) and error.is_answer
@@ -281,7 +304,7 @@ class Retrier:
                     self._not_read(entry, exc)
                     continue
                 # the checksum keeps a second file of the same name apart from the first
-                key = f"{settings.dlq_prefix}/{crc32_of(content):08x}-{entry.name}"
+                key = f"{settings.dlq_prefix}/{crc32_of(content):08x}-{identity.plain(entry.name)}"
                 try:
                     self._delivery.put_file(settings.raw_bucket, key, content)
                 except ObjectRefused as exc:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from estat import identity, journal_file
 from estat.batch import Batch, crc32_of
 from estat.encoder import gzip
+from estat.errors import NotOurs
 from estat.journal_file import Content, Header
 from estat.settings import Settings
 
@@ -32,9 +33,12 @@ class Salvage(NamedTuple):
 def salvage(data: bytes, stream: str, seq: int, settings: Settings) -> Salvage:
     """Return everything that a journal's bytes still hold.
 
-    ``stream`` and ``seq`` are those in its path, should its first line be lost.
+    ``stream`` and ``seq`` are those in its path, should its first line be lost. Raises NotOurs
+    if its header is not lost, but none that this server writes.
     """
     content = journal_file.parse(data)
+    if content.not_ours:
+        raise NotOurs(content.not_ours)
     header = content.header or _made_up(data, content, stream, seq, settings)
     damages = [
         Damage(f"{header.name}-bad{bad.start}", bad.events, data[bad.start : bad.end])
@@ -73,9 +77,19 @@ def _made_up(data: bytes, content: Content, stream: str, seq: int, settings: Set
     first, opened = 1, identity.started_at(stream) or 0.0
     if content.groups:
         first, start = content.groups[0].first, content.groups[0].start
-        opened = json.loads(data[start : data.index(b"\n", start)])["ts"]
+        opened = _time_in(data[start : data.index(b"\n", start)], opened)
     key = identity.object_key(
         settings.raw_prefix, identity.partition(opened, settings.partition_tz), opened,
         settings.instance_id, stream, seq,
     )  # fmt: skip
     return Header(settings.raw_bucket, key, identity.stem(key), stream, first, opened)
+
+
+def _time_in(line: bytes, otherwise: float) -> float:
+    """Return the time in an event's line; ``otherwise`` if it has none that can be one."""
+    try:
+        opened = json.loads(line)["ts"]
+        identity.check_time("ts", opened)
+    except (ValueError, TypeError, LookupError, RecursionError, NotOurs):
+        return otherwise
+    return float(opened)

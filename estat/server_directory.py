@@ -46,7 +46,7 @@ class ServerDirectory:
         """Make it. Blocks; raises DiskError."""
         self._lock = StreamLock.create(os.path.join(dlq_dir, SERVERS), identity.new_stream())
         self.path = self._lock.path
-        files.write_whole(os.path.join(self.path, HEARTBEAT), [boot_id().encode()])
+        files.write_whole(os.path.join(self.path, HEARTBEAT), [boot_id().encode()], files.PRIVATE)
 
     def release(self) -> bool:
         """Leave the directory to others, or remove it where nothing is left in it.

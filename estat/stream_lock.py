@@ -20,7 +20,7 @@ from estat import files, journal_file
 
 LOCK = "lock"
 
-_JOURNAL = re.compile(r"\d{6,}" + re.escape(journal_file.SUFFIX))
+_JOURNAL = re.compile(r"[0-9]{6,12}" + re.escape(journal_file.SUFFIX))
 
 _HIDDEN = "."
 
@@ -38,9 +38,10 @@ class StreamLock:
         path = os.path.join(root, stream)
         hidden = os.path.join(root, _HIDDEN + stream)
         with files.disk_errors("create", path):
-            files.make_directories(root)
+            files.check_directory(root)
+            files.make_directories(root, files.PRIVATE)
             with contextlib.suppress(FileExistsError):  # an attempt that the disk refused
-                os.mkdir(hidden)
+                os.mkdir(hidden, files.PRIVATE.directory)
             descriptor, named = -1, False
             try:
                 descriptor = _open(hidden)
@@ -131,37 +132,41 @@ class StreamLock:
 
 
 def streams(root: str) -> list[str]:
-    """Return the streams that have a directory, oldest first."""
-    with files.disk_errors("scan", root):
-        try:
-            names = sorted(os.listdir(root))
-        except FileNotFoundError:
-            return []
-    return [name for name in names if not name.startswith(_HIDDEN)]
+    """Return the streams that have a directory, oldest first; links are none."""
+    return [name for name in _names(root, directories=True) if not name.startswith(_HIDDEN)]
 
 
 def journals(path: str) -> list[str]:
-    """Return the paths of the journals in a stream's directory, oldest first."""
-    with files.disk_errors("scan", path):
-        try:
-            names = sorted(os.listdir(path))
-        except FileNotFoundError:
-            return []
+    """Return the paths of the journals in a stream's directory, oldest first; links are none."""
+    names = _names(path, directories=False)
     return [os.path.join(path, name) for name in names if _JOURNAL.fullmatch(name)]
+
+
+def _names(path: str, *, directories: bool) -> list[str]:
+    with files.disk_errors("scan", path), contextlib.suppress(FileNotFoundError):
+        return sorted(
+            entry.name
+            for entry in files.entries(path)
+            if (entry.is_dir if directories else entry.is_file)(follow_symlinks=False)
+        )
+    return []
 
 
 def remove_stale(root: str) -> None:
     """Remove what processes left that died while they made a directory."""
     with files.disk_errors("scan", root), contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(root):
-            path = os.path.join(root, name)
-            if name.startswith(_HIDDEN) and files.is_stale(os.stat(path).st_mtime):
-                _remove(path)
+        for entry in files.entries(root):
+            if (
+                entry.name.startswith(_HIDDEN)
+                and entry.is_dir(follow_symlinks=False)
+                and files.is_stale(entry.stat(follow_symlinks=False).st_mtime)
+            ):
+                _remove(os.path.join(root, entry.name))
 
 
 def _open(path: str) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    return os.open(os.path.join(path, LOCK), flags, 0o644)
+    files.check_directory(path)
+    return files.open_lock(os.path.join(path, LOCK))
 
 
 def _is_lock(path: str, descriptor: int) -> bool:

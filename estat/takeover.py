@@ -127,7 +127,7 @@ class Takeover:
                 self._threads.run(claim.move, target)
             self._ledger.adopt(entry.events, 1, claim.size_bytes)
             files_taken += 1
-        if not whole or self._threads.run(_has_journals, path):
+        if not whole or self._threads.run(_has_more, path):
             return  # what can't be read stays: another look may
         self._threads.run(lock.destroy)
         log.warning("server_taken_over", extra={"directory": path, "files": files_taken})
@@ -141,13 +141,16 @@ def _sign_of_life(path: str) -> tuple[str, int]:
     """Return the boot that a server ran under, and when it last touched its heartbeat."""
     heartbeat = os.path.join(path, HEARTBEAT)
     try:
-        return files.read_whole(heartbeat).decode("ascii", "replace"), os.stat(
-            heartbeat
-        ).st_mtime_ns
+        boot = files.read_whole(heartbeat).decode("ascii", "replace")
+        return boot, os.lstat(heartbeat).st_mtime_ns
     except (DiskError, OSError):
         return "", 0
 
 
-def _has_journals(path: str) -> bool:
+def _has_more(path: str) -> bool:
+    """Tell whether anything is left that is not this server's to delete."""
     root = os.path.join(path, journal.DIRECTORY)
-    return any(journals(os.path.join(root, stream)) for stream in streams(root))
+    return (
+        any(journals(os.path.join(root, stream)) for stream in streams(root))
+        or next(files.not_followed(path), None) is not None
+    )

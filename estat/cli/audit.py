@@ -115,7 +115,8 @@ def _audited(
     target: Target, settings: Settings, args: argparse.Namespace, bar: ProgressBar
 ) -> Report:
     # the S3 client keeps as many connections as so many uploads need
-    store = Stores(replace(settings, upload_concurrency=args.concurrency)).get(target.bucket)
+    settings = replace(settings, upload_concurrency=args.concurrency)
+    store = Stores(settings, also=[target.bucket]).get(target.bucket)
     # a directory's parsing holds the interpreter's lock: threads would only wait for each other
     reader = Reader(store, 0 if target.is_directory else args.concurrency)
     disk = _read_disk(target, args, bar) if args.dlq else None

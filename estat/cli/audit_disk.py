@@ -16,7 +16,7 @@ from estat.audit_content import Fault, Record
 from estat.batch import Batch
 from estat.cli import journal_area
 from estat.cli.audit_target import Target, TargetError, is_same_bucket
-from estat.cli.dlq_files import DAMAGED_RANGE, content, is_range
+from estat.cli.dlq_files import DAMAGED_RANGE, content, is_range, work_for_owner
 from estat.cli.journal_area import ReadJournal
 from estat.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import Unreadable
@@ -55,6 +55,10 @@ def read(paths: list[str], target: Target, *, deep: bool, tick: Callable[[int], 
     """
     disk = Disk(paths)
     for path in paths:
+        work_for_owner(path)
+        disk.faults += [
+            Fault(found, None, f"not followed: {why}") for found, why in files.not_followed(path)
+        ]
         shared = os.path.join(path, SERVERS)
         queues = [os.path.join(shared, name) for name in stream_lock.streams(shared)]
         queues = list(filter(_is_queue, [*queues, path]))
@@ -92,7 +96,7 @@ def _read(
             _add_quarantined(disk, entry, data)
             continue
         try:
-            batch = dlq_file.unpack(data)
+            batch = dlq_file.read(entry.name, data)
         except Unreadable as exc:
             _add_unreadable(disk, entry, str(exc))
         else:
@@ -106,6 +110,8 @@ def _add_journal(disk: Disk, read: ReadJournal, target: Target, path: str, *, de
         return
     # where its events will go is lost with its first line
     same = header is not None and is_same_bucket(header.bucket, target.bucket)
+    if read.content.not_ours:
+        disk.faults.append(Fault(path, None, read.content.not_ours))
     for bad in read.damages:
         disk.faults.append(Fault(path, None, journal_area.damage(bad)))
         _count_unreadable(disk, read.stream, bad.events)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from estat import config, identity, mounts
+from estat import config, dlq_owner, identity, mounts
 from estat.batch import crc32_of
 from estat.cli import headroom, refusals
 from estat.dlq import DeadLetterQueue
@@ -64,6 +64,8 @@ def _misspelt() -> None:
 
 def _dlq(settings: Settings) -> bool:
     try:
+        for warning in dlq_owner.warnings(settings.dlq_dir):
+            _line("warn", "dlq", warning)
         if settings.dlq_shared:
             return _shared(settings)
         dlq = DeadLetterQueue(settings.dlq_dir)

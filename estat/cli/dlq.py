@@ -75,6 +75,14 @@ def _add_replay(commands: Any, shared: argparse.ArgumentParser) -> None:
     add_files(parser, required=False)
     parser.add_argument("--dry-run", action="store_true", help="only tell what would be sent where")
     parser.add_argument("--rate", type=_rate, metavar="N", help="files a second, at most")
+    parser.add_argument(
+        "--also",
+        type=_directory,
+        action="append",
+        default=[],
+        metavar="file:DIR",
+        help="a directory that files may go to besides those that the settings name; repeatable",
+    )
     add_while_running(parser)
     parser.set_defaults(run=run, command=dlq_replay.replay)
 
@@ -120,6 +128,12 @@ def _positive(text: str) -> int:
 
 def _not_negative(text: str) -> int:
     return _whole(text, 0)
+
+
+def _directory(text: str) -> str:
+    if not text.startswith("file:/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no directory, as file:/var/lib/estat/store")
+    return text
 
 
 def _rate(text: str) -> float:

@@ -47,7 +47,7 @@ def _look(stores: Stores, entry: Entry, data: bytes) -> tuple[str, str]:
     """Return what a replay would find. Raises StoreError and Unreadable."""
     if entry.area == QUARANTINE:
         raise Unreadable("it lies in quarantine")
-    batch = dlq_file.unpack(data)
+    batch = dlq_file.read(entry.name, data)
     target = place(batch.bucket, batch.key)
     # boto's own timeouts are bound enough for a question
     there = stores.get(batch.bucket).head(batch.key)

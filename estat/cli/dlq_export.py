@@ -102,7 +102,7 @@ def _events(entry: Entry) -> _Copy | None:
 def _journal_events(entry: Entry) -> _Copy | None:
     """Return a journal's good groups; None if there is none. Raises Unreadable, DiskError."""
     read = journal_area.read(entry)
-    problem = "; ".join(map(journal_area.damage, read.damages)) if read else ""
+    problem = journal_area.problem(read) if read else ""
     if read is None or not read.events:
         if problem:
             raise Unreadable(problem)
@@ -117,12 +117,7 @@ def _write(path: str, data: bytes) -> None:
     Raises FileExistsError for any other file in its place, and DiskError.
     """
     try:
-        files.write_whole(path, [data], replace=False)
+        files.write_whole(path, [data], files.BY_UMASK, replace=False)
     except FileExistsError as exc:
-        if not _holds(path, data):
+        if files.read_whole(path) != data:
             raise FileExistsError(f"{path} is there already, and different") from exc
-
-
-def _holds(path: str, data: bytes) -> bool:
-    with files.disk_errors("read", path), open(path, "rb") as file:
-        return file.read() == data

@@ -6,6 +6,7 @@ except where a command deletes what it has worked on: they are the server's.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -15,8 +16,9 @@ from typing import Any
 from estat import config, files, identity, stream_lock
 from estat.cli import journal_area
 from estat.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
-from estat.errors import EstatError, SettingsError
+from estat.errors import DiskError, EstatError, NotOurs, SettingsError
 from estat.server_directory import SERVERS
+from estat.stores import Stores
 
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 
@@ -49,6 +51,7 @@ def open_queue(directory: str | None) -> DeadLetterQueue:
     root = os.path.abspath(directory)
     if not os.path.isdir(root):
         raise CommandError(f"{root} is not a directory")
+    work_for_owner(root)
     shared = os.path.join(root, SERVERS)
     if os.path.isdir(shared) and not os.path.isdir(os.path.join(root, PENDING)):
         servers = [os.path.join(shared, name) for name in stream_lock.streams(shared)]
@@ -58,6 +61,14 @@ def open_queue(directory: str | None) -> DeadLetterQueue:
         )
         raise CommandError("\n".join([problem, *servers]))
     return DeadLetterQueue(root)
+
+
+def work_for_owner(root: str) -> None:
+    """Let root follow what belongs to the server's user, who owns the directory or its areas."""
+    if os.geteuid() == 0:
+        for path in (root, *(os.path.join(root, area) for area in (PENDING, SERVERS))):
+            with contextlib.suppress(OSError):
+                files.trust(os.lstat(path).st_uid)
 
 
 def every(dlq: DeadLetterQueue) -> Iterator[Entry]:
@@ -122,13 +133,12 @@ def content(entry: Entry) -> bytes | None:
 
     No lock is needed: a file is renamed into place whole and never written again.
     """
-    with (
-        files.disk_errors("read", entry.path),
-        contextlib.suppress(FileNotFoundError),
-        open(entry.path, "rb") as file,
-    ):
-        return file.read()
-    return None
+    try:
+        return files.read_whole(entry.path)
+    except DiskError as exc:
+        if exc.errno == errno.ENOENT:
+            return None
+        raise
 
 
 def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
@@ -150,17 +160,41 @@ def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
 def _is_led(root: str) -> bool:
     """Tell whether a worker holds the leader lock; nothing is created or kept."""
     path = os.path.join(root, "leader.lock")
-    with (
-        files.disk_errors("open", path),
-        contextlib.suppress(FileNotFoundError),
-        open(path, "rb") as file,
-    ):
+    with files.disk_errors("open", path), contextlib.suppress(FileNotFoundError):
+        descriptor = files.open_file(path, os.O_RDONLY)
         try:
             # shared, so that two commands that ask at once don't take each other for a server
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        finally:
+            os.close(descriptor)
     return False
+
+
+def tell_of_others(dlq: DeadLetterQueue) -> int:
+    """Print what in the directory is not followed, and why; return how much that is."""
+    count = 0
+    for path, why in files.not_followed(dlq.root):
+        print(f"not followed {printable(os.path.relpath(path, dlq.root))}: {why}")
+        count += 1
+    return count
+
+
+def why_not_sent(bucket: str) -> str:
+    """Return why this server's settings let no file go to a bucket; empty where they do.
+
+    Nothing is known of that where no server is set up.
+    """
+    if not bucket.startswith("file:"):
+        return ""
+    try:
+        Stores(config.load()).check(bucket)
+    except SettingsError:
+        return ""
+    except NotOurs as exc:
+        return str(exc)
+    return ""
 
 
 def add_files(parser: Any, *, required: bool) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from estat import dlq_file
+from estat import dlq_file, files
 from estat.cli import journal_area
 from estat.cli.dlq_files import (
     DAMAGED_RANGE,
@@ -27,15 +27,20 @@ from estat.cli.dlq_files import (
     is_range,
     printable,
     size,
+    tell_of_others,
+    why_not_sent,
 )
 from estat.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals, is_due
-from estat.errors import DiskError, Unreadable
+from estat.errors import DiskError, NotOurs, Unreadable
 
 #: The last column is cut at the terminal's edge, but not to fewer characters than these.
 _MIN_WHY_CHARS = 30
 
 #: What is told of a journal's owner beside its reason; of other files nothing is.
 _OWNER = {True: ", its process lives", False: ", its process is dead", None: ""}
+
+#: The reason of what the server leaves alone, for it never writes such a file.
+NOT_OURS = "set aside"
 
 _COLUMNS = "{:<10} {:<13} {:>7} {:>7} {:>10}  {}  {}  "
 
@@ -70,6 +75,7 @@ def ls(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
         _print_json(described, totals)
     else:
         _print_text(described, totals, len(listed))
+        tell_of_others(dlq)
     return 0
 
 
@@ -87,7 +93,7 @@ def _walk(dlq: DeadLetterQueue, tally: list[int]) -> Iterator[_Seen]:
 def _file(entry: Entry) -> _Seen | None:
     """Return a file by its name and size; None if it is gone. Raises DiskError."""
     try:
-        status = os.stat(entry.path)
+        status = os.stat(entry.path, follow_symlinks=False)
     except FileNotFoundError:
         return None
     except OSError as exc:
@@ -105,8 +111,9 @@ def _journal(entry: Entry) -> _Seen | None:
         return seen and seen._replace(facts={"reason": "not read", "error": str(exc)})
     if read is None:
         return None
-    damage = "; ".join(map(journal_area.damage, read.damages))
-    facts = read.facts | {"reason": journal_area.REASON, "error": damage or None}
+    problem = journal_area.problem(read)
+    reason = NOT_OURS if read.content.not_ours else journal_area.REASON
+    facts = read.facts | {"reason": reason, "error": problem or None}
     counted_entry = replace(entry, events=read.events)
     return _Seen(read.opened, counted_entry, len(read.data), facts)
 
@@ -144,13 +151,19 @@ def _file_facts(entry: Entry) -> dict[str, Any] | None:
         return {"reason": DAMAGED_RANGE, "error": None}
     header: dict[str, Any] = {}
     try:
-        with open(entry.path, "rb") as file:
+        with files.reading(entry.path) as file:
             header = dlq_file.read_header(file)
         reason, error = header.get("reason"), header.get("error")
+        dlq_file.check_header(entry.name, header)
+        if why := why_not_sent(header["bucket"]):
+            raise NotOurs(why)
         if entry.area == QUARANTINE and (data := content(entry)) is not None:
             dlq_file.unpack(data)  # why it is there is written nowhere: find it out again
     except FileNotFoundError:
         return None
+    except NotOurs as exc:
+        reason, error = NOT_OURS, str(exc)
+        header = {name: value for name, value in header.items() if isinstance(value, str)}
     except Unreadable as exc:
         reason, error = "unreadable", str(exc)
     except DiskError as exc:

@@ -18,7 +18,7 @@ import gevent
 from gevent import monkey
 from gevent.pool import Pool
 
-from estat import config, metrics
+from estat import config, dlq_owner, metrics
 from estat.backoff import full_jitter
 from estat.batch import Batch
 from estat.breaker import Breaker
@@ -74,11 +74,13 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     entries = select_files(dlq, args.files)
     if not args.files:
         entries = [entry for entry in entries if entry.area != QUARANTINE]
+    stores = Stores(settings, args.also)
     if args.dry_run:
-        code = dlq_dry_run.tell(dlq, Stores(settings), paced(entries, args.rate))
+        code = dlq_dry_run.tell(dlq, stores, paced(entries, args.rate))
     else:
+        dlq_owner.warnings(dlq.root)  # raises DiskError if anybody may have made it
         refuse_beside_server(dlq, args.while_running)
-        code = Replay(dlq, Stores(settings), settings).run(entries, args.rate)
+        code = Replay(dlq, stores, settings).run(entries, args.rate)
     _tell_of_journals(dlq)
     return code
 

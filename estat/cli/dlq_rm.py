@@ -6,7 +6,15 @@ Each file is deleted under its lock, so nobody is sending it at that moment.
 import argparse
 import os
 
-from estat.cli.dlq_files import counted, refuse_beside_server, relative, select_files, total_events
+from estat import dlq_owner
+from estat.cli.dlq_files import (
+    counted,
+    printable,
+    refuse_beside_server,
+    relative,
+    select_files,
+    total_events,
+)
 from estat.dlq import DeadLetterQueue
 from estat.errors import DiskError
 
@@ -20,6 +28,7 @@ def rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
         lost = counted(len(entries), total_events(entries))
         print(f"would lose {lost}; nothing was deleted: say --yes to do it")
         return 1
+    dlq_owner.warnings(dlq.root)  # raises DiskError if anybody may have made it
     refuse_beside_server(dlq, args.while_running)
     deleted = []
     left = 0
@@ -30,11 +39,11 @@ def rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
                 with claim:
                     claim.remove()
                 deleted.append(entry)
-            elif os.path.exists(entry.path):
+            elif os.path.lexists(entry.path):
                 print(f"in use, not deleted: {relative(dlq, entry)}")
                 left += 1
         except DiskError as exc:
-            print(f"not deleted: {exc}")
+            print(f"not deleted: {printable(str(exc))}")
             left += 1
     print(f"deleted {counted(len(deleted), total_events(deleted))}; not deleted: {left}")
     return 1 if left else 0

@@ -41,7 +41,7 @@ def show(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
 def _show(dlq: DeadLetterQueue, entry: Entry, limit: int | None) -> None:
     """Print one file. Raises Unreadable where it is damaged, and DiskError."""
     try:
-        with files.disk_errors("read", entry.path), open(entry.path, "rb") as file:
+        with files.disk_errors("read", entry.path), files.reading(entry.path) as file:
             size_bytes = os.fstat(file.fileno()).st_size
             if is_range(entry):
                 # bytes as they were: all of it is lines, or what was to be some
@@ -67,8 +67,8 @@ def _show_journal(dlq: DeadLetterQueue, entry: Entry, limit: int | None) -> None
     owner = {"reason": journal_area.REASON, "owner_alive": journal_area.is_owned(entry)}
     _print_about(dlq, entry, len(read.data), owner | read.facts)
     _show_lines(iter(read.lines.splitlines(keepends=True)), limit)
-    if read.damages:
-        raise Unreadable("; ".join(map(journal_area.damage, read.damages)))
+    if problem := journal_area.problem(read):
+        raise Unreadable(problem)
 
 
 def _gone(dlq: DeadLetterQueue, entry: Entry) -> CommandError:

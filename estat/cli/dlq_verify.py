@@ -20,11 +20,13 @@ from estat.cli.dlq_files import (
     printable,
     relative,
     select,
+    tell_of_others,
+    why_not_sent,
 )
 from estat.cli.journal_area import ReadJournal
 from estat.cli.progress import ProgressBar
 from estat.dlq import DeadLetterQueue, Entry
-from estat.errors import DiskError, Unreadable
+from estat.errors import DiskError, NotOurs, Unreadable
 
 #: The reason of a file that was a journal; nothing else may lack ids in its middle.
 RECOVERED = "recovered"
@@ -48,6 +50,8 @@ def verify(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
             print(f"bad   {relative(dlq, entry)}: {printable(str(exc))}")
             bad += 1
     bar.close()
+    if not args.files:
+        bad += tell_of_others(dlq)
     print(f"good: {counted(good, events)}; bad: {bad}")
     return 1 if bad else 0
 
@@ -62,7 +66,11 @@ def _examined(entry: Entry) -> int | None:
         return None
     if is_range(entry):
         raise Unreadable(DAMAGED_RANGE)
-    return examine(entry.name, data)
+    found = examine(entry.name, data)
+    bucket = dlq_file.read(entry.name, data).bucket
+    if why := why_not_sent(bucket):
+        raise NotOurs(why)
+    return found
 
 
 def examine(name: str, data: bytes) -> int:
@@ -99,8 +107,8 @@ def examine_journal(read: ReadJournal) -> int:
 
     A last group that is cut off is none: it was never acknowledged, or is being written.
     """
-    if read.damages:
-        raise Unreadable("; ".join(map(journal_area.damage, read.damages)))
+    if problem := journal_area.problem(read):
+        raise Unreadable(problem)
     header, groups = read.content.header, read.content.groups
     if header is None:
         return 0  # its first line is being written, or was when its process died

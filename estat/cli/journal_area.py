@@ -9,7 +9,6 @@ after a crash recovers them at its next start.
 """
 
 import errno
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -28,7 +27,6 @@ AREA = journal.DIRECTORY
 #: Why a journal is there, in the place of a DLQ file's reason.
 REASON = "not stored yet"
 
-_SEAL = re.compile(rb"^#sealed (\{[^\n]*\})\n", re.MULTILINE)
 _TRAILER = re.compile(rb"^#[^\n]*\n", re.MULTILINE)
 
 
@@ -82,10 +80,7 @@ class ReadJournal:
     @property
     def sealed_at(self) -> int | None:
         """The last number that its seal tells; None without a seal."""
-        if not self.content.sealed:
-            return None
-        last: int = json.loads(_SEAL.findall(self.data)[-1])["last"]
-        return last
+        return self.content.last if self.content.sealed else None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -139,6 +134,12 @@ def read(entry: Entry) -> ReadJournal | None:
 def is_owned(entry: Entry) -> bool | None:
     """Tell whether a living process holds a journal's stream; None where that can't be known."""
     return lock_table.is_held(os.path.join(os.path.dirname(entry.path), stream_lock.LOCK))
+
+
+def problem(read: ReadJournal) -> str:
+    """Return what is wrong with a journal; empty if nothing is."""
+    damages = map(damage, read.damages)
+    return "; ".join(filter(None, (read.content.not_ours, *damages)))
 
 
 def is_torn(tail: bytes) -> bool:

@@ -11,6 +11,8 @@ from there.
 import os
 import re
 
+from estat import files
+
 _LOCKS = "/proc/locks"
 _MOUNTS = "/proc/self/mountinfo"
 _DESCRIPTOR = "/proc/self/fdinfo/{}"
@@ -29,11 +31,14 @@ _LOOKS = 2
 def is_held(path: str) -> bool | None:
     """Tell whether somebody holds the lock on ``path``; None where that can't be known."""
     try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            descriptor = _text(_DESCRIPTOR.format(file.fileno()))
+        descriptor = files.open_file(path, os.O_RDONLY)
+        try:
+            status = os.fstat(descriptor)
+            about = _text(_DESCRIPTOR.format(descriptor))
+        finally:
+            os.close(descriptor)
         devices = {(os.major(status.st_dev), os.minor(status.st_dev))}
-        mount = _MOUNT_ID.search(descriptor)
+        mount = _MOUNT_ID.search(about)
         if mount:
             devices |= _devices(mount[1])
         return any(

@@ -6,15 +6,18 @@ method raises StoreError of the class that says what to do next, and may block i
 greenlet (never the event loop).
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
 from estat.bucket_values import NAMES
-from estat.errors import StoreError, StoreUnavailable
+from estat.errors import NotOurs, StoreError, StoreUnavailable
 from estat.settings import Settings
 from estat.stores.directory import DirectoryStore
 from estat.stores.head import Head
+
+_FILE = "file:"
 
 
 class Store(Protocol):
@@ -60,19 +63,35 @@ class Store(Protocol):
 
 
 class Stores:
-    """Opens each bucket once: the configured one and those that DLQ files name."""
+    """Opens each bucket once: the configured one and those that DLQ files name.
 
-    def __init__(self, settings: Settings) -> None:
+    A directory is one only if the settings name it, or ``also``: else whoever can write a
+    DLQ file could have files written anywhere.
+    """
+
+    def __init__(self, settings: Settings, also: Iterable[str] = ()) -> None:
         self._settings = settings
+        named = (settings.raw_bucket, settings.fallback_bucket, *also)
+        self._directories = {_real(bucket) for bucket in named if bucket.startswith(_FILE)}
         self._open: dict[str, Store] = {}
 
-    def get(self, bucket: str) -> Store:
-        """Return the store of a bucket. Raises StoreError when it can't be opened.
+    def check(self, bucket: str) -> None:
+        """Raise NotOurs for a directory that may not be written to."""
+        if bucket.startswith(_FILE) and _real(bucket) not in self._directories:
+            raise NotOurs(
+                f"its bucket {ascii(bucket)[:200]} is no directory that RAW_BUCKET or "
+                "FALLBACK_BUCKET names"
+            )
 
-        A failure is not kept: the next call tries again.
+    def get(self, bucket: str) -> Store:
+        """Return the store of a bucket.
+
+        Raises StoreError when it can't be opened, and NotOurs when it may not be. A failure is
+        not kept: the next call tries again.
         """
         store = self._open.get(bucket)
         if store is None:
+            self.check(bucket)
             try:
                 store = self._open[bucket] = self._opened(bucket)
             except StoreError:
@@ -83,8 +102,8 @@ class Stores:
         return store
 
     def _opened(self, bucket: str) -> Store:
-        if bucket.startswith("file:"):
-            return DirectoryStore(bucket.removeprefix("file:"))
+        if bucket.startswith(_FILE):
+            return DirectoryStore(bucket.removeprefix(_FILE))
         # boto3 takes 25 MB and a third of a second, which a local directory does not need
         from estat.stores.s3 import S3Store  # noqa: PLC0415
 
@@ -100,3 +119,11 @@ def without(settings: Settings, *names: str) -> Settings:
     """Return the settings with some of those of the bucket (see ``bucket_values``) not set."""
     unset: dict[str, Any] = dict.fromkeys((name.lower() for name in names), "")
     return replace(settings, **unset)
+
+
+def _real(bucket: str) -> str:
+    """Return a directory's path without links; empty for what can be no path."""
+    try:
+        return os.path.realpath(bucket.removeprefix(_FILE))
+    except (ValueError, OSError):  # a zero byte, or half a surrogate pair
+        return ""

@@ -11,9 +11,9 @@ import re
 import secrets
 from collections.abc import Iterator
 
-from estat import files
+from estat import files, identity
 from estat.encoder import gunzip
-from estat.errors import DiskError, ObjectExists, StoreUnavailable
+from estat.errors import DiskError, ObjectExists, ObjectRefused, StoreUnavailable
 from estat.offload import Offload
 from estat.stores.head import BYTES, Head
 
@@ -80,11 +80,13 @@ class DirectoryStore:
                 yield key
 
     def _path(self, key: str) -> str:
+        if not identity.is_within(key):
+            raise ObjectRefused(f"{key!r:.200} is no key in a directory")
         return os.path.join(self._root, *key.split("/"))
 
     def _write(self, key: str, body: bytes) -> None:
         try:
-            files.write_whole(self._path(key), [body], replace=False)
+            files.write_whole(self._path(key), [body], files.BY_UMASK, replace=False)
         except FileExistsError as exc:
             self._make_durable(key)
             raise ObjectExists(key) from exc
@@ -97,7 +99,7 @@ class DirectoryStore:
         directory, name = os.path.split(path)
         fresh = os.path.join(directory, f".{name}.{secrets.token_hex(8)}{files.TEMPORARY}")
         try:
-            files.write_whole(fresh, [body])
+            files.write_whole(fresh, [body], files.BY_UMASK)
             try:
                 with open(path, "r+b") as old:
                     fcntl.flock(old, fcntl.LOCK_EX)

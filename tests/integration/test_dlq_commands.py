@@ -213,7 +213,8 @@ def test_replay_stores_every_file_once_and_deletes_it(dlq, moto):
 
 def test_replay_goes_to_the_files_own_bucket_and_key(dlq, directory, tmp_path):
     written, _ = write(dlq, directory)
-    assert replay(dlq, f"file:{tmp_path}/other", RAW_PREFIX="other").returncode == 0
+    other = f"file:{tmp_path}/other"
+    assert replay(dlq, other, "--also", directory, RAW_PREFIX="other").returncode == 0
     assert os.path.exists(f"{tmp_path}/bucket/{written.key}")
     assert not os.path.exists(f"{tmp_path}/other")
 

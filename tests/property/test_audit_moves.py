@@ -133,7 +133,7 @@ class World:
         self._write(made.key, made.payload)
 
     def _write(self, key: str, body: bytes) -> None:
-        files.write_whole(f"{self.bucket}/{key}", [body])
+        files.write_whole(f"{self.bucket}/{key}", [body], files.BY_UMASK)
 
 
 _every = DeadLetterQueue.every

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from estat import dlq_file
+from estat import dlq_file, identity
 from estat.batch import crc32_of
 from estat.cli import dlq_files, main
 from estat.cli.dlq_files import CommandError, select
@@ -239,7 +239,7 @@ def test_a_good_file_has_as_many_events_as_it_says():
 
 
 def test_a_streams_record_has_no_events_and_is_good():
-    assert examine(*packed(b'{"last":7}', events=0, key="raw_streams/x.json")) == 0
+    assert examine(*packed(b'{"last":7}', events=0, key=identity.record_key("raw", STREAM))) == 0
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_streams_record_has_no_events_and_is_good():
         (lines(range(1, 10)) + b'{"id":"%b-10","x":NaN}\n' % STREAM.encode(), {}, "not JSON"),
         (lines(range(1, 10)) + b"\xff\n", {}, "not JSON"),
         (lines(range(1, 10)) + b"[]\n", {}, "id None"),
-        (b"{", {"events": 0, "key": "raw_streams/x.json"}, "record is not JSON"),
+        (b"{", {"events": 0, "key": identity.record_key("raw", STREAM)}, "record is not JSON"),
         (lines(range(1, 11)), {"first": "1"}, "first is '1'"),
     ],
 )

@@ -36,9 +36,11 @@ def check_the_others_are_handed_over(left, tmp_path):
     page, counts, books, dlq = left
     first, *_ = dlq.scan(PENDING, time.time()).due
     bucket = f"file:{tmp_path}/fallback"
-    stores = Stores(config.load({"RAW_BUCKET": "events"}, env_file=""))
+    settings = config.load({"RAW_BUCKET": "events", "FALLBACK_BUCKET": bucket}, env_file="")
+    stores = Stores(settings)
     delivery = Delivery(stores, "events", 5, counts, Breaker(counts))
-    Fallback(dlq, delivery, books, Leader(dlq.root), Offload(1), bucket).run(time.monotonic() + 20)
+    fallback = Fallback(dlq, delivery, books, Leader(dlq.root), Offload(1), stores, bucket)
+    fallback.run(time.monotonic() + 20)
     terms = ledger.terms(page)
     assert (terms.handed_over, terms.in_dlq) == (2 * first.events, first.events)
     assert len(list((tmp_path / "fallback").rglob("*.jsonl.gz"))) == 2

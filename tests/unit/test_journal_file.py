@@ -3,7 +3,7 @@
 import pytest
 
 from estat import identity, journal_file
-from estat.journal_file import BadRange, Header
+from estat.journal_file import BadRange, Content, Header
 from tests.unit.batches import STREAM, batch, lines
 
 KEY = batch().key
@@ -67,7 +67,7 @@ def test_a_journal_without_its_last_line_is_not_sealed():
 
 
 def test_an_empty_file_has_nothing_and_nothing_bad():
-    assert journal_file.parse(b"") == (None, [], [], False)
+    assert journal_file.parse(b"") == Content(None, [], [], sealed=False)
 
 
 @pytest.mark.parametrize("number", range(len(GROUPS)))

@@ -12,14 +12,14 @@ import estat
 ROWS = [
     (
         "errors shared backoff offload serial_executor address forwarded ip_mode values log "
-        "encoder identity mounts batcher audit journal_file cors write_keys excerpt "
-        "bucket_values misspelt launch stores.head turns"
+        "encoder mounts batcher audit cors write_keys excerpt bucket_values misspelt launch "
+        "stores.head turns"
     ),
-    "schema unread_body",
-    "settings metrics files event leader clientip inflater form",
+    "schema identity unread_body",
+    "settings metrics files event clientip inflater form journal_file",
     (
-        "ledger breaker buffer intake origin front stream_lock stores.directory stores.role "
-        "stores.object_options audit_content contradictions"
+        "leader dlq_owner ledger breaker buffer intake origin front stream_lock stores.directory "
+        "stores.role stores.object_options audit_content contradictions"
     ),
     "stores.s3 config",
     "journal stores reference server_directory raw_intake openapi request_body",

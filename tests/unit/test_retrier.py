@@ -11,7 +11,7 @@ from estat import config, dlq_file, ledger, metrics
 from estat.breaker import Breaker
 from estat.capacity import Capacity
 from estat.delivery import Delivery
-from estat.dlq import PENDING, DeadLetterQueue
+from estat.dlq import EXPIRED, PENDING, SCAN_LIMIT, DeadLetterQueue
 from estat.errors import StoreDenied
 from estat.leader import Leader
 from estat.ledger import Ledger
@@ -135,3 +135,24 @@ def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, mon
     terms = ledger.terms(page)
     assert (terms.stored, terms.adopted, terms.in_dlq, terms.lost) == (kept.events, 0, 0, 0)
     assert worker.recount.booked() == worker.dlq.walk() == (0, 0, 0)
+
+
+def test_files_that_are_set_aside_hide_nothing_and_wait_for_another_hour(tmp_path):
+    page = metrics.page()
+    worker = Worker(tmp_path, page, 1)
+    forged = f"file:{tmp_path}/elsewhere"
+    for seq in range(1, SCAN_LIMIT + 2):
+        made = batch(range(1, 3), bucket=forged, seq=seq, opened=1763000000.0)
+        size = worker.dlq.write(made, dlq_file.pack(made, "put_failed", ""))
+        worker.books.adopt(made.events, 1, size)
+    kept = batch(bucket=worker.bucket)
+    worker.books.adopt(
+        kept.events, 1, worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
+    )
+    for _ in range(3):
+        worker._retrier._pass()
+    terms = ledger.terms(page)
+    assert (terms.stored, terms.in_dlq, terms.lost) == (kept.events, 2 * (SCAN_LIMIT + 1), 0)
+    assert [e for area in (PENDING, EXPIRED) for e in worker.dlq.scan(area, time.time()).due] == []
+    assert worker.recount.booked() == worker.dlq.walk()
+    assert not (tmp_path / "elsewhere").exists()

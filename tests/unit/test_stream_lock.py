@@ -297,7 +297,7 @@ def test_a_stream_that_could_not_be_made_durable_is_removed_before_it_is_free(ro
 
     close = os.close
     os.makedirs(root)
-    monkeypatch.setattr(files, "make_directories", lambda path: None)
+    monkeypatch.setattr(files, "make_directories", lambda path, access: None)
     monkeypatch.setattr(files, "sync_directory", fail)
     monkeypatch.setattr(os, "close", look)
     with pytest.raises(DiskError, match="create"):

@@ -1,0 +1,447 @@
+"""A DLQ_DIR in which others have put files, links and pipes, or which others have made.
+
+Nothing of it is obeyed, sent, deleted or counted as stored, and nothing keeps the server
+from what is its own.
+"""
+
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from estat import dlq_file
+from estat.dlq import slot_of
+from tests.conftest import Serve
+from tests.fault.test_dlq import left_behind
+from tests.support import accounting, forged
+from tests.support.client import Client
+from tests.support.dlq_dir import dlq_paths
+from tests.support.eventually import eventually
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.s3 import Bucket
+from tests.support.server import BIN, Server
+from tests.unit import journals
+from tests.unit.batches import STREAM, batch
+
+NOBODY = 65534
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+def estat(*arguments: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(BIN / "estat"), *arguments], env=env, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def places(root: Path, *without: Path) -> set[Path]:
+    return {
+        path for path in root.rglob("*")
+        if not path.is_dir() and not any(path.is_relative_to(other) for other in without)
+    }  # fmt: skip
+
+
+def forge_dlq_files(dlq_dir: Path, elsewhere: Path) -> list[bytes]:
+    """Write forged files into the DLQ, older than all others; return their contents."""
+    slot = dlq_dir / "pending" / slot_of(time.time() - 7200)
+    slot.mkdir(parents=True)
+    changes = [
+        *forged.changes(str(elsewhere)).values(),
+        {"bucket": f"file:{elsewhere}"},
+        {"events": 3},  # its name says ten
+    ]
+    contents = []
+    for seq, change in enumerate(changes, 1):
+        made = batch(seq=seq, opened=1763010000.0)
+        contents.append(forged.dlq_bytes(made, **change))
+        (slot / dlq_file.file_name(made)).write_bytes(contents[-1])
+    return sorted(contents)
+
+
+def kept(dlq_dir: Path) -> list[bytes]:
+    """Return the contents of all DLQ files, whichever area and slot they are in."""
+    areas = ("pending", "expired", "quarantine")
+    return sorted(path.read_bytes() for area in areas for path in dlq_paths(dlq_dir, area))
+
+
+def forge_journals(dlq_dir: Path, elsewhere: Path) -> dict[Path, bytes]:
+    """Write forged journals of dead processes; return their contents by path."""
+    found = {}
+    for number, change in enumerate(forged.changes(str(elsewhere)).values()):
+        stream = f"{STREAM[:12]}{number:016x}"
+        made = journals.journal(stream=stream)
+        path = Path(made.write(str(dlq_dir)))
+        path.write_bytes(forged.journal_bytes(made.header, range(1, 11), **change))
+        found[path] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_forged_dlq_files_stay_unsent_and_hide_nothing(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path, fallback: bool
+) -> None:
+    client, home = Client(), tmp_path / "home" / ".ssh"
+    first = left_behind(serve, s3, 3, client)
+    contents = forge_dlq_files(first.dlq_dir, home)
+    before = places(tmp_path, first.dlq_dir)
+    settings = {"FALLBACK_BUCKET": f"file:{tmp_path}/fallback"} if fallback else {}
+    second = serve(via=s3, DLQ_MAX_AGE="8760h", **settings)
+    eventually(lambda: len(bucket.stored()) == 30, 30, "what is ours is stored",
+               last_words=second.log_text)  # fmt: skip
+    eventually(
+        lambda: not list((first.dlq_dir / "pending" / slot_of(time.time() - 7200)).glob("*")), 30,
+        "all were tried and put off",
+    )  # fmt: skip
+    accounting.check(client.accepted, bucket.stored())
+    found = second.metrics()
+    assert (found["dlq_files_current"], found["dlq_events_current"]) == (
+        len(contents), 10 * len(contents),
+    )  # fmt: skip
+    accounting.check_equation(found)
+    (told,) = second.events("dlq_file_set_aside")
+    assert told["error"]
+    assert second.stop() == 0
+    stopped = accounting.check_stopped(second.logs())
+    assert stopped["in_dlq"] == 10 * len(contents)
+    assert stopped["handed_over"] == 0
+    assert kept(first.dlq_dir) == contents
+    assert bucket.objects("raw_dlq/") == []
+    assert not home.parent.exists()
+    new = places(tmp_path, first.dlq_dir) - before
+    assert {path.suffix for path in new if "fallback" not in path.parts} <= {".log"}
+    assert not [path for path in new if path.suffix == ".gz"]
+
+
+def test_forged_journals_stay_unsent_and_hide_nothing(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+) -> None:
+    client, home = Client(), tmp_path / "home" / ".ssh"
+    first = serve(via=s3, BATCH_SIZE="1000", FLUSH_INTERVAL="10m")
+    client.must_send(first, count=10, requests=3)
+    first.kill()
+    contents = forge_journals(first.dlq_dir, home)
+    before = places(tmp_path, first.dlq_dir)
+    second = serve(via=s3, workers=2)
+    eventually(lambda: len(bucket.stored()) == 30, 30, "what is ours is stored",
+               last_words=second.log_text)  # fmt: skip
+    client.must_send(second, count=10)
+    second.kill_worker()
+    eventually(lambda: len(bucket.stored()) == 40, 30, "that of a killed worker too")
+    eventually(second.settled, 30, "the books are closed", last_words=second.log_text)
+    accounting.check_equation(second.metrics())
+    assert 1 <= len(second.events("journal_set_aside")) <= 3, "once for each leader"
+    assert second.events("recovery_failed_unexpectedly") == []
+    assert second.stop() == 0
+    accounting.check_stopped(second.logs())
+    accounting.check(client.accepted, bucket.stored())
+    assert {path: path.read_bytes() for path in contents} == contents
+    assert bucket.objects("raw_dlq/") == []
+    assert {path.suffix for path in places(tmp_path, first.dlq_dir) - before} <= {".log"}
+
+
+def test_a_journal_of_a_directory_that_is_not_named_waits_in_the_dlq_for_a_person(
+    serve: Serve, bucket: Bucket, tmp_path: Path
+) -> None:
+    elsewhere = f"file:{tmp_path}/elsewhere"
+    dlq_dir = tmp_path / "dlq"
+    journals.journal(bucket=elsewhere).write(str(dlq_dir))
+    server = serve()
+    eventually(lambda: server.events("dlq_file_set_aside"), 30, "it is recovered, and refused")
+    assert server.stop() == 0
+    assert accounting.check_stopped(server.logs())["in_dlq"] == 10
+    assert not (tmp_path / "elsewhere").exists()
+    assert bucket.stored() == []
+
+    refused = estat("dlq", "replay", env=server.environ)
+    assert (refused.returncode, "RAW_BUCKET" in refused.stdout) == (1, True)
+    stored = estat("dlq", "replay", "--also", elsewhere, env=server.environ)
+    assert stored.returncode == 0, stored
+    assert len(list((tmp_path / "elsewhere").rglob("*.jsonl.gz"))) == 1
+    assert dlq_paths(dlq_dir) == []
+
+
+def plant(dlq_dir: Path, target: Path) -> set[Path]:
+    """Put links and pipes wherever the server looks; return their paths."""
+    (target / "inside").mkdir(parents=True)
+    made = batch(seq=70)
+    name = dlq_file.file_name(made)
+    (target / name).write_bytes(b"".join(dlq_file.pack(made, "put_failed", "")))
+    (target / "000001.journal").write_bytes(journals.journal().data)
+    (target / "lock").touch()
+    pending = dlq_dir / "pending"
+    slot = pending / slot_of(time.time() - 7200)
+    streams = [dlq_dir / "journal" / f"{STREAM[:12]}{number:016x}" for number in range(4)]
+    for directory in (slot, dlq_dir / "quarantine", *streams[:3]):
+        directory.mkdir(parents=True, exist_ok=True)
+    links = {
+        slot / name, dlq_dir / "quarantine" / name, dlq_dir / "expired" / "2025-11-13T07",
+        pending / "2025-11-13T07", streams[3], streams[0] / "000001.journal", streams[1] / "lock",
+    }  # fmt: skip
+    for link in links:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target if link.suffix == "" and link.name != "lock" else target / name)
+    pipes = {
+        slot / dlq_file.file_name(batch(seq=71)), dlq_dir / "quarantine" / "pipe",
+        streams[0] / "000002.journal", streams[2] / "lock", pending / "pipe",
+    }  # fmt: skip
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    return links | pipes
+
+
+def test_links_are_not_followed_and_pipes_not_opened(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+) -> None:
+    client, target = Client(), tmp_path / "target"
+    first = left_behind(serve, s3, 3, client)
+    planted = plant(first.dlq_dir, target)
+    before = {path: path.read_bytes() for path in places(target)}
+    second = serve(via=s3)
+    eventually(lambda: len(bucket.stored()) == 30, 30, "what is ours is stored",
+               last_words=second.log_text)  # fmt: skip
+    eventually(second.settled, 30, "no link counts")
+    told = [line["problem"] for line in second.events("dlq_dir_not_safe")]
+    assert any("is passed over" in problem for problem in told)
+
+    for command in (["ls"], ["verify"], ["export", "--to", str(tmp_path / "out")], ["replay"]):
+        found = estat("dlq", *command, env=second.environ)
+        assert "Traceback" not in found.stderr, found
+        if command in (["ls"], ["verify"]):
+            assert found.stdout.count("not followed") == len(planted), found
+    audit = estat("audit", "--dlq", str(second.dlq_dir), env=second.environ)
+    assert "not followed" in audit.stdout, audit
+
+    assert second.stop() == 0
+    accounting.check_stopped(second.logs())
+    accounting.check(client.accepted, bucket.stored())
+    assert all(path.is_symlink() or path.is_fifo() for path in planted)
+    assert {path: path.read_bytes() for path in places(target)} == before
+    assert not list((tmp_path / "out").rglob("*.gz"))
+
+
+@pytest.mark.parametrize("name", ["pending", "expired", "quarantine", "journal", "leader.lock"])
+def test_a_server_does_not_start_on_areas_that_lead_elsewhere(
+    serve: Serve, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "dlq").mkdir()
+    (tmp_path / "dlq" / name).symlink_to(tmp_path / "elsewhere")
+    server = Server(tmp_path, {"RAW_BUCKET": "events"}).launch()
+    assert server.wait() == 2
+    assert f"{name}: not followed: a symbolic link" in server.log_text()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_dlq_dir_may_be_the_operators_link(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "dlq").symlink_to(tmp_path / "disk")
+    client = Client()
+    left_behind(serve, s3, 2, client)
+    second = serve(via=s3)
+    eventually(second.settled, 30, "all is stored", last_words=second.log_text)
+    assert second.stop() == 0
+    accounting.check_stopped(second.logs())
+    accounting.check(client.accepted, bucket.stored())
+
+
+def test_a_takeover_obeys_nothing_and_deletes_nothing_that_is_not_the_servers(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+) -> None:
+    shared, home = tmp_path / "shared", tmp_path / "home"
+    settings = {"DLQ_DIR": str(shared), "DLQ_SHARED": "true"}
+    dies = serve(via=s3, BATCH_SIZE="10", FLUSH_INTERVAL="10m", **settings)
+    s3.fail("503")
+    client = Client()
+    client.must_send(dies, count=10, requests=3)
+    eventually(dies.all_on_disk, 20, "the batches are in the DLQ")
+    client.must_send(dies, count=3)
+    dies.kill()
+    (dead,) = (shared / "servers").iterdir()
+    contents = forge_dlq_files(dead, home)
+    written = forge_journals(dead, home)
+    link = dead / "pending" / "2025-11-13T07"
+    link.symlink_to(home)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "data").write_bytes(b"precious")
+    (shared / "servers" / f"{STREAM[:12]}{'0' * 16}").symlink_to(precious)
+
+    s3.heal()
+    lives = serve(via=s3, DLQ_MAX_AGE="8760h", **settings)
+    eventually(lambda: len(bucket.stored()) == 33, 30, "what was the dead one's is stored",
+               last_words=lives.log_text)  # fmt: skip
+    eventually(lambda: lives.metrics()["dlq_files_current"] == len(contents), 30, "the rest waits")
+    accounting.check_equation(lives.metrics())
+    assert lives.events("takeover_failed_unexpectedly") == []
+    assert lives.stop() == 0
+    accounting.check_stopped(lives.logs())
+    accounting.check(client.accepted, bucket.stored())
+    assert {path: path.read_bytes() for path in written} == written
+    assert sorted(c for d in (shared / "servers").iterdir() for c in kept(d)) == contents
+    assert link.is_symlink()
+    assert places(precious) == {precious / "data"}
+    assert not home.exists()
+
+
+# --- modes
+
+
+@pytest.fixture(params=[0o000, 0o022])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The umask of the server, which it has from this process."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.parametrize("shared", ["false", "true"])
+def test_what_is_made_in_dlq_dir_is_for_its_user_alone(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path, umask: int, shared: str
+) -> None:
+    dlq_dir = tmp_path / "new" / "dlq"
+    settings = {"DLQ_DIR": str(dlq_dir), "DLQ_SHARED": shared}
+    server = serve(via=s3, BATCH_SIZE="10", FLUSH_INTERVAL="10m", **settings)
+    s3.fail("503")
+    client = Client()
+    client.must_send(server, count=10, requests=3)
+    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    client.must_send(server, count=3)
+    found = [dlq_dir, *dlq_dir.rglob("*")]
+    assert {"lock", "leader.lock", "000004.journal"} <= {path.name for path in found}
+    wrong = {
+        str(path): oct(path.stat().st_mode) for path in found
+        if stat.S_IMODE(path.stat().st_mode) != (0o700 if path.is_dir() else 0o600)
+    }  # fmt: skip
+    assert wrong == {}
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) & 0o022 == 0
+    s3.heal()
+    assert server.stop() == 0
+    accounting.check_stopped(server.logs())
+
+
+def test_objects_in_a_directory_are_made_as_the_umask_says(
+    serve: Serve, tmp_path: Path, umask: int
+) -> None:
+    server = serve(RAW_BUCKET=f"file:{tmp_path}/store")
+    Client().must_send(server, count=10)
+    assert server.stop() == 0
+    accounting.check_stopped(server.logs())
+    found = list((tmp_path / "store").rglob("*"))
+    assert found
+    for path in found:
+        expected = (0o777 if path.is_dir() else 0o666) & ~umask
+        assert stat.S_IMODE(path.stat().st_mode) == expected
+
+
+# --- directories that others have made
+
+
+def prepared(tmp_path: Path, owner: int, mode: int, parent_mode: int) -> Server:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    parent.chmod(parent_mode)
+    (parent / "dlq").mkdir()
+    os.chown(parent / "dlq", owner, owner)
+    (parent / "dlq").chmod(mode)
+    settings = {"RAW_BUCKET": f"file:{tmp_path}/store", "DLQ_DIR": str(parent / "dlq")}
+    return Server(tmp_path, settings)
+
+
+@as_root
+@pytest.mark.parametrize("parent_mode", [0o777, 0o1777])
+def test_a_dlq_dir_that_anybody_may_have_made_is_refused(tmp_path: Path, parent_mode: int) -> None:
+    server = prepared(tmp_path, NOBODY, 0o777, parent_mode).launch()
+    assert server.wait() == 2
+    assert f"belongs to user {NOBODY}" in server.log_text()
+    assert list((tmp_path / "parent" / "dlq").iterdir()) == []
+
+
+@as_root
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_a_dlq_dir_of_another_user_in_a_safe_place_is_warned_of(tmp_path: Path, mode: int) -> None:
+    with prepared(tmp_path, NOBODY, mode, 0o755) as server:
+        told = [line["problem"] for line in server.events("dlq_dir_not_safe")]
+        assert any(f"belongs to user {NOBODY}" in problem for problem in told)
+        Client().must_send(server, count=10)
+        assert server.stop() == 0
+        accounting.check_stopped(server.logs())
+
+
+@as_root
+def test_a_link_to_a_dlq_dir_that_anybody_may_have_made_is_refused(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    parent.chmod(0o1777)
+    (tmp_path / "own").mkdir()
+    (parent / "dlq").symlink_to(tmp_path / "own")
+    os.lchown(parent / "dlq", NOBODY, NOBODY)
+    settings = {"RAW_BUCKET": "events", "DLQ_DIR": str(parent / "dlq")}
+    assert Server(tmp_path, settings).launch().wait() == 2
+    assert list((tmp_path / "own").iterdir()) == []
+
+
+@as_root
+def test_in_a_directory_for_everybody_only_what_is_ours_is_used(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+) -> None:
+    dlq_dir = tmp_path / "dlq"
+    dlq_dir.mkdir()
+    dlq_dir.chmod(0o777)  # as an emptyDir is
+    (dlq_dir / "servers").mkdir()
+    os.chown(dlq_dir / "servers", NOBODY, NOBODY)
+    client = Client()
+    left_behind(serve, s3, 2, client)
+    second = serve(via=s3)
+    eventually(second.settled, 30, "all is stored", last_words=second.log_text)
+    told = [line["problem"] for line in second.events("dlq_dir_not_safe")]
+    assert any(f"of user {NOBODY}" in problem for problem in told)
+    assert any("everybody may write" in problem for problem in told)
+    assert second.stop() == 0
+    accounting.check_stopped(second.logs())
+    accounting.check(client.accepted, bucket.stored())
+
+
+@as_root
+@pytest.mark.parametrize("name", ["pending", "journal", "leader.lock"])
+def test_in_a_directory_for_everybody_nobody_else_makes_the_areas(
+    tmp_path: Path, name: str
+) -> None:
+    dlq_dir = tmp_path / "dlq"
+    dlq_dir.mkdir()
+    dlq_dir.chmod(0o1777)
+    path = dlq_dir / name
+    path.touch() if name == "leader.lock" else path.mkdir()
+    os.chown(path, NOBODY, NOBODY)
+    server = Server(tmp_path, {"RAW_BUCKET": "events"}).launch()
+    assert server.wait() == 2
+    assert name in server.log_text()
+
+
+@as_root
+def test_root_works_on_the_dlq_of_the_servers_user(tmp_path: Path) -> None:
+    dlq_dir = tmp_path / "dlq"
+    dlq_dir.mkdir()
+    dlq_dir.chmod(0o777)
+    slot = dlq_dir / "pending" / slot_of(time.time())
+    slot.mkdir(parents=True)
+    made = batch(bucket=f"file:{tmp_path}/store")
+    path = slot / dlq_file.file_name(made)
+    path.write_bytes(b"".join(dlq_file.pack(made, "put_failed", "")))
+    for place in (dlq_dir / "pending", slot, path):
+        os.chown(place, NOBODY, NOBODY)
+    tmp_path.chmod(0o1777)
+    environ = {"RAW_BUCKET": f"file:{tmp_path}/store", "PATH": os.environ["PATH"]}
+    for owner in (0, NOBODY):
+        os.chown(dlq_dir, owner, owner)
+        for command in (["ls"], ["verify"], ["replay", "--dry-run"]):
+            found = estat("dlq", "--dlq", str(dlq_dir), *command, env=environ)
+            assert (found.returncode, "10 event" in found.stdout) == (0, True), found
+    stored = estat("dlq", "--dlq", str(dlq_dir), "replay", env=environ)
+    assert (stored.returncode, dlq_paths(dlq_dir)) == (0, [])

@@ -79,7 +79,7 @@ class Root:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the name and where events go."""
         del req
-        resp.media = {"name": openapi.TITLE, "events": "POST /collect"}
+        resp.media = {"name": "Estat Ingest", "events": "POST /collect"}
 
     on_head = on_get
 

@@ -15,6 +15,7 @@ VARIANTS = [
     {},
     {"WRITE_KEYS": "web:k"},
     {"METRICS_ADDR": ":9090", "MAX_BATCH_EVENTS": "7"},
+    {"EVENT_FORMAT": "raw", "WRITE_KEYS": "web:k"},
 ]
 
 
@@ -87,6 +88,20 @@ def test_the_limits_of_the_settings_are_described(tmp_path):
     _, array = content["application/json"]["schema"]["oneOf"]
     assert array["maxItems"] == 7
     assert "1234" in document["components"]["schemas"]["Event"]["description"]
+
+
+def test_what_the_code_fixes_is_described_as_it_is(tmp_path):
+    document = openapi.document(load(tmp_path))
+    _, batch = document["components"]["schemas"]["Accepted"]["oneOf"]
+    assert batch["properties"]["errors"]["maxItems"] == intake.MAX_ERRORS
+    scrape = document["paths"]["/metrics"]["get"]["responses"]["200"]
+    assert set(scrape["content"]) == {metrics.CONTENT_TYPE}
+
+
+def test_a_server_that_takes_any_text_describes_nothing_else(tmp_path):
+    document = openapi.document(load(tmp_path, EVENT_FORMAT="raw"))
+    content = document["paths"]["/collect"]["post"]["requestBody"]["content"]
+    assert set(content) == {"*/*"}
 
 
 def test_write_keys_are_described_only_where_they_are_asked_for(tmp_path):

@@ -8,8 +8,7 @@ from estat import event
 from estat.collect import Collect, Pixel
 from estat.errors import Refused
 from estat.pipeline import Pipeline
-from estat.resources import Description, Exposition, Health, Ready, Root, refuse
-from estat.script import Script
+from estat.resources import Description, Exposition, Health, Ready, Root, Script, refuse
 
 
 def create_app(pipeline: Pipeline) -> falcon.App[Any, Any]:

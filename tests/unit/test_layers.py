@@ -33,7 +33,7 @@ ROWS = [
     "takeover",
     "collector fallback",
     "pipeline",
-    "collect resources script lifecycle answers plain_request",
+    "collect resources lifecycle answers plain_request",
     "app connection gunicorn_logger gunicorn_conf",
     "gunicorn_worker",
     "wsgi",
@@ -58,8 +58,8 @@ ROWS = [
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules.split()}
 
 CONFINED = {
-    "falcon": {"app", "collect", "request_body", "resources", "script", "demo.resources"},
-    "rjsmin": {"script"},
+    "falcon": {"app", "collect", "request_body", "resources", "demo.resources"},
+    "rjsmin": {"resources"},
     "boto3": {"stores.s3"},
     "botocore": {"stores.role", "stores.s3"},
     "prometheus_client": {"metrics"},

@@ -1,14 +1,17 @@
 """The browser client as it is served."""
 
 import gzip
+import importlib.resources
 
-from estat import config, script
+from estat import config, resources
 
 SMALL_BYTES = 3 * 1024
 
 
 def client(**settings):
-    return script.client(config.load({"RAW_BUCKET": "file:data"} | settings, env_file="/dev/null"))
+    return resources.browser_client(
+        config.load({"RAW_BUCKET": "file:data"} | settings, env_file="/dev/null")
+    )
 
 
 def test_the_client_is_under_3_kb_minified_and_gzipped():
@@ -22,7 +25,7 @@ def test_the_client_has_the_limits_of_the_server():
 
 
 def test_the_limits_in_the_source_are_the_defaults():
-    source = script.resources.files("estat").joinpath("static/estat.js").read_bytes()
+    source = importlib.resources.files("estat").joinpath("static/estat.js").read_bytes()
     for limit in (b"BATCH_EVENTS = 1000;", b"BATCH_BYTES = 1048576;", b"EVENT_BYTES = 16384;"):
         assert source.count(limit) == 1
     settings = config.load({"RAW_BUCKET": "file:data"}, env_file="/dev/null")

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from estat import lifecycle, unread_body
-from estat.app import create_app, create_private_app
-from estat.front import Front
+from estat.app import Front
 from estat.pipeline import Pipeline
 
 
@@ -19,10 +18,8 @@ class Application:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        settings = pipeline.settings
-        self._read_seconds = settings.read_timeout
-        private = create_private_app(pipeline) if settings.metrics_addr else None
-        self._app = Front(settings, create_app(pipeline), private)
+        self._app = Front(pipeline)
+        self._read_seconds = pipeline.settings.read_timeout
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]

@@ -6,8 +6,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from estat import config, metrics
-from estat.app import create_app, create_private_app
-from estat.front import Front
+from estat.app import Front
 from estat.pipeline import Pipeline
 
 ORIGIN = "https://shop.example"
@@ -25,7 +24,6 @@ def ask(tmp_path):
         pipeline = Pipeline(settings, metrics.page(), 1)
         if fault:
             pipeline.check_room = fault
-        private = create_private_app(pipeline) if settings.metrics_addr else None
         environ = {
             "REQUEST_METHOD": method, "PATH_INFO": path, "SERVER_PORT": port,
             "HTTP_ORIGIN": origin, "REMOTE_ADDR": "127.0.0.1", "wsgi.input": io.BytesIO(body),
@@ -37,7 +35,7 @@ def ask(tmp_path):
         def start_response(status, headers, exc_info=None):
             answers.append((int(status.split()[0]), {k.lower(): v for k, v in headers}))
 
-        b"".join(Front(settings, create_app(pipeline), private)(environ, start_response))
+        b"".join(Front(pipeline)(environ, start_response))
         (answer,) = answers
         return answer
 

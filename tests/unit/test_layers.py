@@ -18,7 +18,7 @@ ROWS = [
     "schema identity unread_body",
     "settings metrics files event clientip inflater form journal_file",
     (
-        "leader dlq_owner ledger breaker buffer intake origin front stream_lock stores.directory "
+        "leader dlq_owner ledger breaker buffer intake origin stream_lock stores.directory "
         "stores.role stores.object_options audit_content contradictions"
     ),
     "stores.s3 config",

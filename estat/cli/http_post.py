@@ -75,6 +75,10 @@ class Answer(NamedTuple):
     body: bytes | None
 
 
+#: What becomes of a request, as it is counted.
+Outcome = Answer | NotSentError | UnansweredError
+
+
 class Connection:
     """Posts requests to a target, each within ``timeout_seconds`` of silence."""
 

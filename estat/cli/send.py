@@ -1,10 +1,9 @@
 """``estat send``: posts the events of a file to a server.
 
-Reads JSON lines, or a web server's access log in the combined format. Events are
-posted over several connections, so in no particular order. What can't be told
-from the outside is not guessed: a request that got no answer is counted as
-unanswered and never sent again, so nothing is stored twice on account of this
-command.
+Reads JSON lines, or a web server's access log in the combined format. Events are posted
+over several connections, so in no particular order. A request that got no answer may be
+stored or not: it is counted as unanswered and never sent again, so this command stores
+nothing twice.
 """
 
 import argparse
@@ -12,9 +11,11 @@ import json
 import math
 import sys
 import time
+from contextlib import closing
 
 from estat.cli import send_tally
-from estat.cli.http_post import Target
+from estat.cli.arguments import whole_number
+from estat.cli.http_post import Target, UnreachableError
 from estat.cli.progress import ProgressBar
 from estat.cli.send_input import Input, InputError
 from estat.cli.send_pool import Pool
@@ -42,19 +43,25 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="FILE is an access log in the combined format: each hit is an event, sent with the "
         "hit's User-Agent and its client address in X-Forwarded-For",
     )
-    option("--concurrency", type=_concurrency, default=8, metavar="N", help="connections [8]")
+    option(
+        "--concurrency",
+        type=whole_number(1, _MAX_CONCURRENCY),
+        default=8,
+        metavar="N",
+        help="connections [8]",
+    )
     option(
         "--batch",
-        type=_positive,
+        type=whole_number(1),
         default=1,
         metavar="N",
         help="events in a request, at most [1]; with --combined-log only consecutive hits with "
         "the same address and agent share a request",
     )
-    option("--limit", type=_positive, metavar="N", help="stop after N events")
+    option("--limit", type=whole_number(1), metavar="N", help="stop after N events")
     option(
         "--retries",
-        type=_not_negative,
+        type=whole_number(0),
         default=10,
         metavar="N",
         help="further attempts after 429, 503 or a connection that can't be opened [10]",
@@ -73,46 +80,31 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Send the file, print the summary, and return the exit code."""
     tally = Tally()
-    unreachable: str | None = None
+    problem: Exception | None = None
     started = time.monotonic()
     try:
-        with Input(args.file) as source:
-            bar = ProgressBar(sys.stderr, source.size_bytes)
+        with Input(args.file) as source, closing(ProgressBar(sys.stderr, source.size_bytes)) as bar:
 
             def tick() -> None:
-                bar.update(
-                    source.position_bytes, lambda: tally.progress(time.monotonic() - started)
-                )
+                seconds = time.monotonic() - started
+                bar.update(source.position_bytes, lambda: tally.progress(seconds))
 
             pool = Pool(args.url, args.concurrency, args.retries, args.timeout, tally, tick)
-            try:
-                pool.run(source.requests(tally, args.combined_log, args.batch, args.limit))
-            finally:
-                bar.close()
-            interrupted, unreachable = pool.interrupted, pool.unreachable
+            pool.run(source.requests(tally, args.combined_log, args.batch, args.limit))
+        code = 0 if tally.complete else 1
     except KeyboardInterrupt:
-        interrupted = True  # before the first request, or once more while stopping
+        code = 130
+    except UnreachableError as exc:
+        code, problem = 1, exc
     except InputError as exc:
-        if tally.read:
-            _print_summary(tally, time.monotonic() - started, args.json)
-        _complain(exc)
-        return 2
-    _print_summary(tally, time.monotonic() - started, args.json)
-    if interrupted:
-        return 130
-    if unreachable is not None:
-        _complain(unreachable)
-    return 0 if tally.complete else 1
-
-
-def _print_summary(tally: Tally, seconds: float, as_json: bool) -> None:
-    summary = tally.summary(seconds)
-    sys.stdout.write(json.dumps(summary) + "\n" if as_json else send_tally.as_text(summary))
-    sys.stdout.flush()
-
-
-def _complain(problem: object) -> None:
-    sys.stderr.write(f"estat send: {problem}\n")
+        code, problem = 2, exc
+    if code != 2 or tally.read:
+        summary = tally.summary(time.monotonic() - started)
+        text = json.dumps(summary) + "\n" if args.json else send_tally.as_text(summary)
+        print(text, end="", flush=True)
+    if problem:
+        print(f"estat send: {problem}", file=sys.stderr)
+    return code
 
 
 def _target(text: str) -> Target:
@@ -120,26 +112,6 @@ def _target(text: str) -> Target:
         return Target.parse(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
-
-
-def _whole(text: str, low: int, high: float) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else -1
-    if not low <= number <= high:
-        bounds = f"from {low} to {high}" if high < math.inf else f"of at least {low}"
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
-    return number
-
-
-def _positive(text: str) -> int:
-    return _whole(text, 1, math.inf)
-
-
-def _not_negative(text: str) -> int:
-    return _whole(text, 0, math.inf)
-
-
-def _concurrency(text: str) -> int:
-    return _whole(text, 1, _MAX_CONCURRENCY)
 
 
 def _seconds(text: str) -> float:

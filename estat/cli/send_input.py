@@ -1,8 +1,7 @@
 """Reads a file as the requests to post: a stream of lines, events, requests.
 
-One line is in memory at a time, and one batch. A line that can't be an event is
-counted with its number, a blank one is none. JSON is passed on as it is: the
-server is the judge of it.
+One line is in memory at a time, and one batch. A blank line is skipped; a line that can't
+be an event is counted with its number. JSON is passed on as it is: the server judges it.
 """
 
 import contextlib
@@ -48,11 +47,12 @@ class _Event(NamedTuple):
 class Input:
     """A file of events, plain or gzip by its first bytes; ``-`` is standard input.
 
-    A context manager. Raises InputError here and while it is read.
+    A context manager. Raises InputError if the file can't be opened.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._failure: InputError | None = None
         self._files = contextlib.ExitStack()
         try:
             self._raw = self._files.enter_context(_open(path))
@@ -75,39 +75,44 @@ class Input:
     @property
     def position_bytes(self) -> int:
         """How much of ``size_bytes`` is read, before inflating; 0 if there is no size."""
-        if self.size_bytes is None:
-            return 0
-        return os.lseek(self._raw.fileno(), 0, os.SEEK_CUR)
+        return 0 if self.size_bytes is None else self._raw.tell()
 
     def requests(
         self, tally: Tally, combined: bool, batch_events: int, limit_events: int | None
     ) -> Iterator[Request]:
-        """Yield the requests that carry the file's events, ``limit_events`` at most."""
-        lines = self._lines(tally)
-        events = islice((_hits if combined else _objects)(lines, tally), limit_events)
+        """Yield the requests that carry the file's events, ``limit_events`` at most.
+
+        Raises InputError where the file can't be read further, after all that was read.
+        """
+        events = islice(self._events(tally, combined), limit_events)
         if batch_events > 1:
             yield from _batches(events, batch_events)
-            return
-        for event in events:
-            yield Request(event.body, (_JSON, *event.headers), 1)
+        else:
+            for event in events:
+                yield Request(event.body, (_JSON, *event.headers), 1)
+        if self._failure:
+            raise self._failure
 
-    def _lines(self, tally: Tally) -> Iterator[tuple[int, bytes]]:
-        """Yield each line that isn't blank, with its number from 1, without its line end."""
-        number = 0
-        while line := self._readline():
-            number += 1
+    def _events(self, tally: Tally, combined: bool) -> Iterator[_Event]:
+        event_of = _hit if combined else _object
+        for number, line in enumerate(self._lines(), 1):
             if len(line) > _MAX_LINE_BYTES:
                 tally.add_unreadable(number)
-                while line and not line.endswith(b"\n"):
-                    line = self._readline()
             elif not line.isspace():
-                yield number, line.rstrip(b"\r\n")
+                try:
+                    yield event_of(line.rstrip(b"\r\n"))
+                except ValueError:
+                    tally.add_unreadable(number)
 
-    def _readline(self) -> bytes:
+    def _lines(self) -> Iterator[bytes]:
+        """Yield each line; of one that is too long, only its beginning."""
         try:
-            return self._file.readline(_MAX_LINE_BYTES + 1)
+            while line := self._file.readline(_MAX_LINE_BYTES + 1):
+                yield line
+                while len(line) > _MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    line = self._file.readline(_MAX_LINE_BYTES + 1)
         except (OSError, EOFError, zlib.error) as exc:
-            raise self._error(exc) from exc
+            self._failure = self._error(exc)
 
     def _error(self, exc: Exception) -> InputError:
         cause = exc.strerror if isinstance(exc, OSError) else None
@@ -120,24 +125,18 @@ def _open(path: str) -> BufferedReader:
     return open(path, "rb")
 
 
-def _objects(lines: Iterable[tuple[int, bytes]], tally: Tally) -> Iterator[_Event]:
-    for number, line in lines:
-        if line.lstrip().startswith(b"["):
-            # the one kind of JSON that the server would take for another number of events
-            tally.add_unreadable(number)
-        else:
-            yield _Event(line.strip(), (_OWN_AGENT,))
+def _object(line: bytes) -> _Event:
+    """Return a line of JSON as an event. Raises ValueError if it is an array."""
+    if line.lstrip().startswith(b"["):
+        raise ValueError("the server would take an array for several events")
+    return _Event(line.strip(), (_OWN_AGENT,))
 
 
-def _hits(lines: Iterable[tuple[int, bytes]], tally: Tally) -> Iterator[_Event]:
-    for number, line in lines:
-        try:
-            hit = combined_log.parse(line)
-        except ValueError:
-            tally.add_unreadable(number)
-            continue
-        headers = (("User-Agent", hit.agent), ("X-Forwarded-For", hit.address))
-        yield _Event(hit.event, tuple((name, value) for name, value in headers if value))
+def _hit(line: bytes) -> _Event:
+    """Return a line of an access log as an event. Raises ValueError."""
+    hit = combined_log.parse(line)
+    headers = (("User-Agent", hit.agent), ("X-Forwarded-For", hit.address))
+    return _Event(hit.event, tuple((name, value) for name, value in headers if value))
 
 
 def _batches(events: Iterable[_Event], batch_events: int) -> Iterator[Request]:
@@ -145,19 +144,14 @@ def _batches(events: Iterable[_Event], batch_events: int) -> Iterator[Request]:
     bodies: list[bytes] = []
     size = 0
     headers: tuple[tuple[str, bytes], ...] = ()
-    try:
-        for event in events:
-            full = len(bodies) == batch_events or size + len(event.body) + 1 > _MAX_BATCH_BYTES
-            if bodies and (full or event.headers != headers):
-                yield _batch(bodies, headers)
-                bodies, size = [], 0
-            headers = event.headers
-            bodies.append(event.body)
-            size += len(event.body) + 1
-    except InputError:
-        if bodies:
-            yield _batch(bodies, headers)  # these were read, so they are sent
-        raise
+    for event in events:
+        full = len(bodies) == batch_events or size + len(event.body) + 1 > _MAX_BATCH_BYTES
+        if bodies and (full or event.headers != headers):
+            yield _batch(bodies, headers)
+            bodies, size = [], 0
+        headers = event.headers
+        bodies.append(event.body)
+        size += len(event.body) + 1
     if bodies:
         yield _batch(bodies, headers)
 

@@ -1,10 +1,10 @@
 """The threads of ``estat send``: a bounded queue, and posters that empty it.
 
-The calling thread reads and feeds, and draws the progress bar while it waits;
-each poster has a connection of its own. Memory is bounded by the queue, whatever
-the file's size. A request goes out again only if it surely is not stored: it was
-answered 429 or 503, or never sent whole. Every request that is taken is counted
-once in the tally, also when the run is stopped.
+The calling thread reads and feeds, and draws the progress bar while it waits. Each poster
+has a connection of its own. The queue bounds the memory, whatever the file's size. A request
+is sent again only if it surely is not stored: the server answered 429 or 503, or did not get
+the whole request. Each request that is taken is counted once in the tally, also when the run
+is stopped.
 """
 
 import queue
@@ -12,11 +12,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from estat.cli.http_post import (
     Answer,
     Connection,
     NotSentError,
+    Outcome,
     Request,
     Target,
     UnansweredError,
@@ -30,7 +32,7 @@ _WAITING_PER_POSTER = 2
 #: Seconds between two looks at the progress bar and at posters that died.
 _TICK_SECONDS = 0.1
 
-#: What ``Retry-After`` may ask for, at most.
+#: The longest wait that a ``Retry-After`` may ask for.
 _MAX_RETRY_AFTER_SECONDS = 30.0
 
 _FIRST_BACKOFF_SECONDS = 0.1
@@ -39,7 +41,7 @@ _MAX_BACKOFF_SECONDS = 2.0
 #: How long requests in flight may take to be answered once the run is stopped.
 _GRACE_SECONDS = 2.0
 
-_STOPPED = "the run was stopped"
+_STOPPED = NotSentError("the run was stopped")
 
 
 class Pool:
@@ -57,61 +59,78 @@ class Pool:
         tally: Tally,
         tick: Callable[[], None],
     ) -> None:
+        self._retries = retries
         self._tally = tally
         self._tick = tick
-        self._stopped = threading.Event()
         self._queue: queue.Queue[Request | None] = queue.Queue(concurrency * _WAITING_PER_POSTER)
+        self._stopped = threading.Event()
+        self._cause: BaseException | None = None
+        self._connections = [Connection(target, timeout_seconds) for _ in range(concurrency)]
         self._posters = [
-            _Poster(Connection(target, timeout_seconds), self._queue, retries, tally, self._stopped)
-            for _ in range(concurrency)
+            # daemons: one that hangs must not keep the process
+            threading.Thread(target=self._post, args=[connection], daemon=True)
+            for connection in self._connections
         ]
-        self.interrupted = False
-        self.unreachable: str | None = None
 
     def run(self, requests: Iterable[Request]) -> None:
-        """Post all requests.
+        """Post all requests, and return when each is accounted for.
 
-        Ends early if the user interrupts it (``interrupted``) or if the server
-        can't be reached (``unreachable`` says why). Errors of reading ``requests``
-        are raised once all that was read before them is posted.
+        Ends early with UnreachableError if the server can't be reached, and with
+        KeyboardInterrupt if the user asks for it; the rest is then not read. An error
+        of reading ``requests`` is raised once all that was read before it is posted.
         """
         for poster in self._posters:
             poster.start()
         try:
             self._feed(requests)
-        except KeyboardInterrupt:
-            self._interrupt()
+        except KeyboardInterrupt as exc:
+            self._stop(exc)
         finally:
-            self._end()
-
-    def _interrupt(self) -> None:
-        self.interrupted = True
-        self._stopped.set()
+            self._finish()
+        if self._cause is not None:
+            raise self._cause
 
     def _feed(self, requests: Iterable[Request]) -> None:
         for request in requests:
             self._tally.add_read(request.events)
             if not self._offer(request):
-                self._tally.add_unsent(request, _STOPPED)
+                self._tally.add_outcome(request, _STOPPED)
                 return
             self._tick()
 
-    def _end(self) -> None:
-        """Let the posters end after what is queued, or stop them."""
+    def _finish(self) -> None:
+        """Wait until the posters have sent what is queued, or the run is stopped."""
         try:
             for _ in self._posters:
                 self._offer(None)
-            self._join(None)
-        except KeyboardInterrupt:
-            self._interrupt()
+            self._join(self._stopped.is_set)
+        except KeyboardInterrupt as exc:
+            self._stop(exc)
         if self._stopped.is_set():
-            self._stop()
-        for poster in self._posters:
-            if poster.failure is not None:
-                raise poster.failure
-            self.unreachable = self.unreachable or poster.unreachable
+            self._abandon()
+
+    def _stop(self, cause: BaseException) -> None:
+        """Stop the run, which then raises its first cause."""
+        self._cause = self._cause or cause
+        self._stopped.set()
+
+    def _abandon(self) -> None:
+        """End the posters: what waits is unsent, what is in flight gets a moment for its answer."""
+        with suppress(KeyboardInterrupt):  # the user asks twice: no grace
+            with suppress(queue.Empty):
+                while True:
+                    if request := self._queue.get_nowait():
+                        self._tally.add_outcome(request, _STOPPED)
+            for _ in self._posters:
+                self._queue.put_nowait(None)
+            self._join(_after(_GRACE_SECONDS))
+        for connection in self._connections:
+            connection.abort()
+        self._join(_after(_GRACE_SECONDS))
+        self._tally.settle("stopped before an answer")
 
     def _offer(self, item: Request | None) -> bool:
+        """Queue a request, or the end for one poster; return False if the run is stopped."""
         while not self._stopped.is_set():
             try:
                 self._queue.put(item, timeout=_TICK_SECONDS)
@@ -121,120 +140,66 @@ class Pool:
                 return True
         return False
 
-    def _join(self, seconds: float | None) -> None:
-        """Wait until all posters ended, the run is stopped (without ``seconds``), or in time."""
-        deadline = None if seconds is None else time.monotonic() + seconds
+    def _join(self, is_over: Callable[[], bool]) -> None:
+        """Wait until all posters have ended, or the wait is over."""
         for poster in self._posters:
-            while poster.is_alive():
+            while poster.is_alive() and not is_over():
                 poster.join(_TICK_SECONDS)
                 self._tick()
-                if self._stopped.is_set() if deadline is None else time.monotonic() > deadline:
-                    return
 
-    def _stop(self) -> None:
-        """End the posters: what waits is unsent, what is in flight gets a moment for its answer."""
+    def _post(self, connection: Connection) -> None:
+        """Post what is queued until None comes; a fault of our own stops the whole run."""
         try:
-            self._empty()
-            for _ in self._posters:
-                self._queue.put_nowait(None)
-            self._join(_GRACE_SECONDS)
-        except KeyboardInterrupt:
-            pass  # asked twice: no grace
-        for poster in self._posters:
-            poster.abort()
-        self._join(_GRACE_SECONDS)
-        self._tally.settle("stopped before an answer")
-
-    def _empty(self) -> None:
-        while True:
-            try:
-                request = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            if request is not None:
-                self._tally.add_unsent(request, _STOPPED)
-
-
-class _Poster(threading.Thread):
-    """Takes requests from the queue until it finds None."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        requests: "queue.Queue[Request | None]",
-        retries: int,
-        tally: Tally,
-        stopped: threading.Event,
-    ) -> None:
-        super().__init__(daemon=True)  # one that hangs must not keep the process
-        self._connection = connection
-        self._requests = requests
-        self._retries = retries
-        self._tally = tally
-        self._stopped = stopped
-        self.unreachable: str | None = None
-        self.failure: Exception | None = None
-
-    def run(self) -> None:
-        """Post until the queue ends; a fault of our own stops the whole run."""
-        try:
-            while (request := self._requests.get()) is not None:
-                self._deliver(request)
-        except Exception as exc:  # noqa: BLE001 - raised again by the thread that waits for this one
-            self.failure = exc
-            self._stopped.set()
+            while (request := self._queue.get()) is not None:
+                outcome = self._delivered(connection, request)
+                self._tally.add_outcome(request, outcome)
+                if isinstance(outcome, UnreachableError) and not self._stopped.is_set():
+                    # no retry reached the server, so the rest of the file would not either
+                    self._stop(outcome)
+        except Exception as exc:  # noqa: BLE001 - raised again by the thread that runs the pool
+            self._stop(exc)
         finally:
-            self._connection.close()
+            connection.close()
 
-    def abort(self) -> None:
-        """End a wait for an answer."""
-        self._connection.abort()
-
-    def _deliver(self, request: Request) -> None:
-        """Post until the request is accounted for, which it is when this returns."""
+    def _delivered(self, connection: Connection, request: Request) -> Outcome:
+        """Post as often as is safe and allowed; return what came of the last attempt."""
         if self._stopped.is_set():
-            self._tally.add_unsent(request, _STOPPED)
-            return
+            return _STOPPED
+        outcome = _attempt(connection, request)
         retries_left = self._retries
         backoff = _FIRST_BACKOFF_SECONDS
-        while (outcome := self._attempt(request)) is not None:
-            wait = backoff
-            if isinstance(outcome, Answer):
-                wait = _retry_after_seconds(outcome, backoff)
-            if not retries_left or self._stopped.wait(wait):
-                self._give_up(request, outcome)
-                return
+        while retries_left and _may_go_again(outcome):
+            if self._stopped.wait(_wait_seconds(outcome, backoff)):
+                break
+            self._tally.add_retry()
+            outcome = _attempt(connection, request)
             retries_left -= 1
             backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
-            self._tally.add_retry()
-
-    def _attempt(self, request: Request) -> Answer | NotSentError | None:
-        """Post once; return None if the request is accounted for, else why it may go again."""
-        try:
-            answer = self._connection.post(request)
-        except NotSentError as exc:
-            return exc
-        except UnansweredError as exc:
-            self._tally.add_unanswered(request, str(exc))
-            return None
-        if answer.status in {429, 503}:
-            return answer
-        self._tally.add_answer(request, answer)
-        return None
-
-    def _give_up(self, request: Request, outcome: Answer | NotSentError) -> None:
-        if isinstance(outcome, Answer):
-            self._tally.add_answer(request, outcome)
-            return
-        self._tally.add_unsent(request, str(outcome))
-        if isinstance(outcome, UnreachableError) and not self._stopped.is_set():
-            # whoever can't be reached through all retries won't be for the rest of the file
-            self.unreachable = str(outcome)
-            self._stopped.set()
+        return outcome
 
 
-def _retry_after_seconds(answer: Answer, default: float) -> float:
-    """Return the seconds to wait; a date, which this server never sends, counts as nothing."""
-    if answer.retry_after is None or not re.fullmatch(r"\d{1,9}", answer.retry_after.strip()):
-        return default
-    return min(float(answer.retry_after), _MAX_RETRY_AFTER_SECONDS)
+def _attempt(connection: Connection, request: Request) -> Outcome:
+    try:
+        return connection.post(request)
+    except (NotSentError, UnansweredError) as exc:
+        return exc
+
+
+def _may_go_again(outcome: Outcome) -> bool:
+    if isinstance(outcome, Answer):
+        return outcome.status in {429, 503}
+    return isinstance(outcome, NotSentError)
+
+
+def _wait_seconds(outcome: Outcome, backoff: float) -> float:
+    """Return what Retry-After asks for; a date, which this server never sends, is ignored."""
+    asked = outcome.retry_after if isinstance(outcome, Answer) else None
+    if asked is None or not re.fullmatch(r"\d{1,9}", asked.strip()):
+        return backoff
+    return min(float(asked), _MAX_RETRY_AFTER_SECONDS)
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    """Return whether these seconds are over, as a function to ask again and again."""
+    deadline = time.monotonic() + seconds
+    return lambda: time.monotonic() > deadline

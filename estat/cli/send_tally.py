@@ -2,9 +2,8 @@
 
     read = accepted + refused + unanswered + unsent
 
-once a run has ended. ``unanswered`` may be stored or not; ``refused`` and
-``unsent`` are not. Posting threads count at the same time, so every change takes
-the lock.
+once a run has ended. ``unanswered`` may be stored or not; ``refused`` and ``unsent`` are
+not. Several threads count at the same time, so every change takes the lock.
 """
 
 import json
@@ -13,14 +12,17 @@ import threading
 from collections import Counter
 from typing import Any
 
-from estat.cli.http_post import Answer, Request
+from estat.cli.http_post import Answer, NotSentError, Outcome, Request, UnansweredError
 
 #: Distinct reasons that are kept apart; what a server writes must not fill the memory.
 _MAX_REASONS = 50
 _REASON_CHARS = 120
 
-#: A gateway's words for having no answer from the server, which may have stored the events.
+#: A gateway answers so if the server did not answer it; the server may have stored the events.
 _GATEWAY_STATUSES = frozenset({502, 504})
+
+#: What becomes of an event that is not accepted; each is counted by reason.
+_FATES = ("refused", "unanswered", "unsent")
 
 
 class Tally:
@@ -54,29 +56,34 @@ class Tally:
         with self._lock:
             self.retries += 1
 
-    def add_unanswered(self, request: Request, reason: str) -> None:
-        """Count a request that was sent and may be stored or not."""
+    def add_outcome(self, request: Request, outcome: Outcome) -> None:
+        """Count the events of a request by what became of it in the end."""
         with self._lock:
-            _add(self.unanswered, reason, request.events)
+            match outcome:
+                case NotSentError():
+                    _add(self.unsent, str(outcome), request.events)
+                case UnansweredError():
+                    _add(self.unanswered, str(outcome), request.events)
+                case Answer():
+                    self._add_answer(request.events, outcome)
 
-    def add_unsent(self, request: Request, reason: str) -> None:
-        """Count a request that the server never had."""
+    def settle(self, reason: str) -> None:
+        """Count what is not accounted for as unanswered: its threads were given up on."""
         with self._lock:
-            _add(self.unsent, reason, request.events)
+            counted = self.accepted + sum(self._by_reason(fate).total() for fate in _FATES)
+            if self.read > counted:
+                _add(self.unanswered, reason, self.read - counted)
 
-    def add_answer(self, request: Request, answer: Answer) -> None:
-        """Count a request by the server's last word on it."""
+    def _add_answer(self, events: int, answer: Answer) -> None:
         content = _content(answer.body)
-        with self._lock:
-            if 200 <= answer.status < 300:
-                self._add_success(request.events, answer, content)
-                return
-            title = content.get("title")
-            if not isinstance(title, str) or not title:
-                title = answer.reason
-            reason = f"{answer.status} {title}".strip()
-            by_reason = self.unanswered if answer.status in _GATEWAY_STATUSES else self.refused
-            _add(by_reason, reason, request.events)
+        if 200 <= answer.status < 300:
+            self._add_success(events, answer, content)
+            return
+        title = content.get("title")
+        if not isinstance(title, str) or not title:
+            title = answer.reason
+        by_reason = self.unanswered if answer.status in _GATEWAY_STATUSES else self.refused
+        _add(by_reason, f"{answer.status} {title}", events)
 
     def _add_success(self, events: int, answer: Answer, content: dict[str, Any]) -> None:
         if answer.body is None and events > 1:
@@ -97,18 +104,9 @@ class Tally:
         if refused:
             _add(self.refused, "in a batch: reason not in the answer", refused)
 
-    def settle(self, reason: str) -> None:
-        """Count what is not accounted for as unanswered: its threads were given up on."""
-        with self._lock:
-            rest = (
-                self.read
-                - self.accepted
-                - sum(
-                    by_reason.total() for by_reason in (self.refused, self.unanswered, self.unsent)
-                )
-            )
-            if rest:
-                _add(self.unanswered, reason, rest)
+    def _by_reason(self, fate: str) -> Counter[str]:
+        by_reason: Counter[str] = getattr(self, fate)
+        return by_reason
 
     @property
     def complete(self) -> bool:
@@ -126,15 +124,12 @@ class Tally:
     def summary(self, seconds: float) -> dict[str, Any]:
         """Return all counts, as ``--json`` prints them."""
         with self._lock:
-            return {
-                "read": self.read,
-                "accepted": self.accepted,
-                "refused": self.refused.total(),
-                "refused_by_reason": dict(self.refused.most_common()),
-                "unanswered": self.unanswered.total(),
-                "unanswered_by_reason": dict(self.unanswered.most_common()),
-                "unsent": self.unsent.total(),
-                "unsent_by_reason": dict(self.unsent.most_common()),
+            summary: dict[str, Any] = {"read": self.read, "accepted": self.accepted}
+            for fate in _FATES:
+                by_reason = self._by_reason(fate)
+                summary[fate] = by_reason.total()
+                summary[f"{fate}_by_reason"] = dict(by_reason.most_common())
+            return summary | {
                 "retries": self.retries,
                 "unreadable_lines": self.unreadable_lines,
                 "first_unreadable_line": self.first_unreadable_line,
@@ -145,23 +140,23 @@ class Tally:
 
 def as_text(summary: dict[str, Any]) -> str:
     """Return a summary for people; lines that would only say zero are left out."""
-    lines = [f"read        {summary['read']:>10,}", f"accepted    {summary['accepted']:>10,}"]
-    for name in ("refused", "unanswered", "unsent"):
-        if summary[name] or name != "unsent":
-            lines.append(f"{name:<11} {summary[name]:>10,}")
-        lines += [
-            f"            {events:>10,}  {reason}"
-            for reason, events in summary[f"{name}_by_reason"].items()
-        ]
+    lines = [_line("read", summary["read"]), _line("accepted", summary["accepted"])]
+    for fate in _FATES:
+        if summary[fate] or fate != "unsent":
+            lines.append(_line(fate, summary[fate]))
+        by_reason = summary[f"{fate}_by_reason"]
+        lines += [_line("", events, f"  {reason}") for reason, events in by_reason.items()]
     if summary["retries"]:
-        lines.append(f"retries     {summary['retries']:>10,}")
+        lines.append(_line("retries", summary["retries"]))
     if summary["unreadable_lines"]:
-        first = summary["first_unreadable_line"]
-        lines.append(f"unreadable  {summary['unreadable_lines']:>10,}  the first is line {first}")
-    lines.append(
-        f"in {summary['seconds']:,.1f}s, {summary['events_per_second']:,.0f} accepted events/s"
-    )
-    return "\n".join(lines) + "\n"
+        first = f"  the first is line {summary['first_unreadable_line']}"
+        lines.append(_line("unreadable", summary["unreadable_lines"], first))
+    seconds, rate = summary["seconds"], summary["events_per_second"]
+    return "".join(lines) + f"in {seconds:,.1f}s, {rate:,.0f} accepted events/s\n"
+
+
+def _line(name: str, count: int, remark: str = "") -> str:
+    return f"{name:<11} {count:>10,}{remark}\n"
 
 
 def _add(by_reason: Counter[str], reason: str, events: int) -> None:

@@ -41,8 +41,8 @@ ROWS = [
     "demo.wsgi demo.gunicorn_conf",
     "cli.lock_table",
     (
-        "cli.combined_log cli.http_post cli.progress cli.serve cli.refusals cli.journal_area "
-        "cli.audit_target cli.audit_reader cli.health cli.headroom"
+        "cli.arguments cli.combined_log cli.http_post cli.progress cli.serve cli.refusals "
+        "cli.journal_area cli.audit_target cli.audit_reader cli.health cli.headroom"
     ),
     "cli.dlq_files cli.demo cli.check",
     (

@@ -1,8 +1,8 @@
 """What to do about an object that the bucket did not take, for ``estat check``.
 
-Where the store's answer names its reason, that decides. A plain "Access Denied" does
-not, so one setting at a time is left out: the one without which the bucket takes
-the object is the one to look at. The expected owner is never left out of a write.
+If the store's answer names its reason, that decides. A plain "Access Denied" names none. Then
+the object is written again without one setting at a time: the setting without which the bucket
+takes the object is the one to look at. No write leaves out the expected owner.
 """
 
 from estat.batch import crc32_of
@@ -60,29 +60,27 @@ _STS_UNREACHABLE = (
     "endpoint; check AWS_REGION"
 )
 
-#: What botocore raises when there was no answer: no name, no connection, no TLS, no time left.
-_NO_ANSWER = frozenset({
-    "ConnectTimeoutError", "ConnectionClosedError", "ConnectionError", "EndpointConnectionError",
-    "HTTPClientError", "ProxyConnectionError", "ReadTimeoutError", "ResponseStreamingError",
-    "SSLError",
-})  # fmt: skip
+# The names of botocore's errors and of STS's codes, separated by blanks.
 
-#: What it raises, or lets through, when it can't have the credentials that the server itself is
-#: to use: of a token file, a helper, a configuration file.
-_NO_CREDENTIALS = frozenset({
-    "ConfigParseError", "CredentialRetrievalError", "FileNotFoundError", "InvalidConfigError",
-    "IsADirectoryError", "JSONDecodeError", "MetadataRetrievalError", "NoCredentialsError",
-    "NotADirectoryError", "PartialCredentialsError", "PermissionError", "ProfileNotFound",
-    "SSOTokenLoadError", "TokenRetrievalError", "UnauthorizedSSOTokenError",
-})  # fmt: skip
+#: There was no answer: no name, no connection, no TLS, no time left.
+_NO_ANSWER = (
+    "ConnectTimeoutError ConnectionClosedError ConnectionError EndpointConnectionError "
+    "HTTPClientError ProxyConnectionError ReadTimeoutError ResponseStreamingError SSLError"
+)
 
-#: What it asks for such credentials, by the service's name of it.
-_FOR_CREDENTIALS = frozenset({"AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"})
+#: There are no credentials for the server itself: of a token file, a helper, a configuration file.
+_NO_CREDENTIALS = (
+    "ConfigParseError CredentialRetrievalError FileNotFoundError InvalidConfigError "
+    "IsADirectoryError JSONDecodeError MetadataRetrievalError NoCredentialsError "
+    "NotADirectoryError PartialCredentialsError PermissionError ProfileNotFound "
+    "SSOTokenLoadError TokenRetrievalError UnauthorizedSSOTokenError"
+)
 
-#: Codes of STS that speak of the token in AWS_WEB_IDENTITY_TOKEN_FILE.
-_BAD_TOKEN = frozenset({
-    "ExpiredTokenException", "IDPRejectedClaim", "InvalidIdentityToken", "ExpiredToken",
-})  # fmt: skip
+#: What botocore asks AWS for to get such credentials.
+_FOR_CREDENTIALS = "AssumeRoleWithWebIdentity CreateToken GetRoleCredentials"
+
+#: STS refuses the token in AWS_WEB_IDENTITY_TOKEN_FILE.
+_WEB_IDENTITY_REFUSED = "ExpiredTokenException IDPRejectedClaim InvalidIdentityToken ExpiredToken"
 
 #: What may be left out of a try, and what to do when the bucket then takes the object.
 _OPTIONAL = {
@@ -95,20 +93,18 @@ _OPTIONAL = {
 VISIBLE = tuple(_OPTIONAL)
 
 
-def subject(error: StoreError) -> str:
-    """Return what failed: the bucket, or the credentials or the role on the way to it."""
-    if _is_about_credentials(error):
-        return "credentials"
-    return "role" if error.operation == ASSUME_ROLE else "bucket"
+def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tuple[str, str]:
+    """Return what refused a PUT (bucket, credentials or role), and what to do about it.
 
-
-def what_to_do(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
-    """Say what to do about a PUT that failed; may try it again in other ways."""
+    May try the PUT again in other ways, and removes what it wrote.
+    """
     if _is_about_credentials(error):
-        return _of_credentials(settings, error)
+        return "credentials", _of_credentials(settings, error)
     if error.operation == ASSUME_ROLE:
-        return _of_role(error)
-    return _UNREACHABLE if error.code in _NO_ANSWER else _of_bucket(settings, key, body, error)
+        return "role", _of_role(error)
+    if error.code in _NO_ANSWER.split():
+        return "bucket", _UNREACHABLE
+    return "bucket", _of_bucket(settings, key, body, error)
 
 
 def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
@@ -125,8 +121,8 @@ def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> 
 
 
 def _is_about_credentials(error: StoreError) -> bool:
-    """Tell whether those are lacking that the server itself is to use, also to assume a role."""
-    return error.operation in _FOR_CREDENTIALS or error.code in _NO_CREDENTIALS
+    """Return whether the server itself has no credentials; it needs them to assume a role too."""
+    return error.operation in _FOR_CREDENTIALS.split() or error.code in _NO_CREDENTIALS.split()
 
 
 def _of_credentials(settings: Settings, error: StoreError) -> str:
@@ -134,9 +130,9 @@ def _of_credentials(settings: Settings, error: StoreError) -> str:
         whose = "the credentials that are to assume S3_ROLE_ARN are at fault, not that role: "
     else:
         whose = "the server has no credentials: "
-    if error.code in _BAD_TOKEN:
+    if error.code in _WEB_IDENTITY_REFUSED.split():
         return f"{whose}renew the token in AWS_WEB_IDENTITY_TOKEN_FILE, check its issuer"
-    if error.operation in _FOR_CREDENTIALS and isinstance(error, StoreUnavailable):
+    if error.operation in _FOR_CREDENTIALS.split() and isinstance(error, StoreUnavailable):
         return whose + _STS_BUSY
     if error.operation == "AssumeRoleWithWebIdentity":
         return f"{whose}let the trust policy of AWS_ROLE_ARN name the issuer and who has its token"
@@ -149,7 +145,7 @@ def _of_credentials(settings: Settings, error: StoreError) -> str:
 def _of_role(error: StoreError) -> str:
     if error.code in _STS:
         return _STS[error.code]
-    if error.code in _NO_ANSWER:
+    if error.code in _NO_ANSWER.split():
         return _STS_UNREACHABLE
     return _STS_BUSY if isinstance(error, StoreUnavailable) else _STS["ValidationError"]
 
@@ -178,13 +174,10 @@ def _by_elimination(settings: Settings, key: str, body: bytes) -> str:
 
 
 def _is_of_another(settings: Settings) -> bool:
-    """Tell whether the bucket can be listed only while nobody asks whose it is."""
-    owner = "S3_EXPECTED_BUCKET_OWNER"
-    return bool(
-        settings.s3_expected_bucket_owner
-        and not _lists(settings)
-        and _lists(without(settings, owner))
-    )
+    """Return whether the bucket can be listed only without naming its expected owner."""
+    if not settings.s3_expected_bucket_owner or _lists(settings):
+        return False
+    return _lists(without(settings, "S3_EXPECTED_BUCKET_OWNER"))
 
 
 def _lists(settings: Settings) -> bool:

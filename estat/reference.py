@@ -4,6 +4,9 @@
 fails when they differ from what it would write.
 """
 
+from collections.abc import Iterator
+from itertools import groupby
+
 from estat.settings import Declaration, declarations
 
 _INTRODUCTION = """\
@@ -36,34 +39,34 @@ _CONFIGURATION_FILE, _EXAMPLE_FILE = "docs/configuration.md", "conf/estat.env.ex
 def configuration() -> str:
     """Return docs/configuration.md."""
     parts = [_INTRODUCTION]
-    group = None
-    for name, declared in declarations().items():
-        if declared.group != group:
-            group = declared.group
-            parts.append(f"\n## {group}\n")
-        default = "required" if declared.default is None else f"default `{declared.default}`"
-        if declared.default == "":
-            default = "default empty"
-        parts.append(f"\n### {name}\n\n{declared.doc} ({default})\n\nValid: {declared.valid}.\n")
+    for group, settings in _groups():
+        parts.append(f"\n## {group}\n")
+        for name, declared in settings:
+            text = f"{declared.doc} ({_default(declared)})"
+            parts.append(f"\n### {name}\n\n{text}\n\nValid: {declared.valid}.\n")
     return "".join(parts)
 
 
 def example() -> str:
     """Return conf/estat.env.example."""
     parts = [_EXAMPLE_HEAD]
-    group = None
-    for name, declared in declarations().items():
-        if declared.group != group:
-            group = declared.group
-            parts.append(f"\n# --- {group}\n")
-        parts.append(f"\n# {declared.doc}\n{_assignment(name, declared)}\n")
+    for group, settings in _groups():
+        parts.append(f"\n# --- {group}\n")
+        for name, declared in settings:
+            required = declared.default is None
+            assignment = f"{name}=my-bucket" if required else f"#{name}={declared.default}"
+            parts.append(f"\n# {declared.doc}\n{assignment}\n")
     return "".join(parts)
 
 
-def _assignment(name: str, declared: Declaration) -> str:
-    if declared.default is None:
-        return f"{name}=my-bucket"
-    return f"#{name}={declared.default}"
+def _groups() -> Iterator[tuple[str, Iterator[tuple[str, Declaration]]]]:
+    """Return the settings by their groups, in the order of their declarations."""
+    return groupby(declarations().items(), key=lambda item: item[1].group)
+
+
+def _default(declared: Declaration) -> str:
+    named = {None: "required", "": "default empty"}
+    return named.get(declared.default, f"default `{declared.default}`")
 
 
 def files() -> dict[str, str]:

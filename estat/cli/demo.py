@@ -1,4 +1,4 @@
-"""``estat demo``: the real server on a local directory, with a page to watch it by."""
+"""``estat demo``: the real server on a local directory, with a page to watch it on."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 from estat import config
 from estat.cli import serve
+from estat.cli.arguments import whole_number
 from estat.demo import TEMPORARY
 
 _HOST = "127.0.0.1"
@@ -24,7 +25,9 @@ def add_parser(subparsers: Any) -> None:
         "page at /demo that sends events and shows them arrive. Settings of the environment and "
         "of .env do not count.",
     )
-    parser.add_argument("--port", type=_port, default=8080, metavar="N", help="[8080]")
+    parser.add_argument(
+        "--port", type=whole_number(1, 65535), default=8080, metavar="N", help="[8080]"
+    )
     parser.add_argument(
         "--dir", metavar="DIR", help="keep objects and DLQ there [a temporary directory]"
     )
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         socket.create_server((_HOST, args.port)).close()
     except OSError as exc:
-        sys.stderr.write(f"estat demo: can't listen on port {args.port}: {exc.strerror}\n")
+        print(f"estat demo: can't listen on port {args.port}: {exc.strerror}", file=sys.stderr)
         return 2
     directory = os.path.abspath(args.dir) if args.dir else _temporary()
     address = f"{_HOST}:{args.port}"
@@ -64,10 +67,3 @@ def _temporary() -> str:
     directory = tempfile.mkdtemp(prefix="estat-demo-")
     with open(os.path.join(directory, TEMPORARY), "x", encoding="utf-8"):
         return directory
-
-
-def _port(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if not 1 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to 65535")
-    return number

@@ -1,8 +1,8 @@
 """``estat health``: asks a running server whether it works; made for a container's health check.
 
-It asks ``/health`` at HTTP_ADDR with the settings of the server, so it needs no
-shell, no curl and no address. It runs every few seconds beside the server, so it
-imports little: ``python3 -m estat.cli.health`` is the same without the other commands.
+It asks ``/health`` at HTTP_ADDR and has the server's settings, so it needs no shell, no curl
+and no address. It runs every few seconds beside the server, so it imports little:
+``python3 -m estat.cli.health`` does the same without importing the other commands.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from estat.errors import SettingsError
 
 _TIMEOUT_SECONDS = 4.0
 
-#: Whom to ask where the server listens on every address.
+#: Where to ask a server that listens on every address.
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not bound
 
 
@@ -25,14 +25,12 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(_args: argparse.Namespace) -> int:
     """Return 0 if the server answers that it works, else 1, with the reason on standard error."""
-    del args
     problem = ask()
     if problem:
-        sys.stderr.write(f"estat: {problem}\n")
-        return 1
-    return 0
+        print(f"estat: {problem}", file=sys.stderr)
+    return 1 if problem else 0
 
 
 def ask() -> str:

@@ -7,7 +7,6 @@ be an event is counted with its number. JSON is passed on as it is: the server j
 import contextlib
 import gzip
 import os
-import stat
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -63,8 +62,8 @@ class Input:
         self._file: BufferedIOBase = self._raw
         if zipped:
             self._file = self._files.enter_context(gzip.GzipFile(fileobj=self._raw))
-        status = os.fstat(self._raw.fileno())
-        self.size_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
+        #: 0 if it is not known, as of a pipe.
+        self.size_bytes = os.fstat(self._raw.fileno()).st_size
 
     def __enter__(self) -> Self:
         return self
@@ -74,8 +73,8 @@ class Input:
 
     @property
     def position_bytes(self) -> int:
-        """How much of ``size_bytes`` is read, before inflating; 0 if there is no size."""
-        return 0 if self.size_bytes is None else self._raw.tell()
+        """How much of ``size_bytes`` is read, before inflating; 0 if the size is not known."""
+        return self._raw.tell() if self.size_bytes else 0
 
     def requests(
         self, tally: Tally, combined: bool, batch_events: int, limit_events: int | None

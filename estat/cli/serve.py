@@ -15,14 +15,13 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(_args: argparse.Namespace) -> int:
     """Replace this process by gunicorn; return 2 when the settings are bad."""
-    del args
     try:
         config.load()
     except SettingsError as exc:
         for problem in exc.problems:
-            sys.stderr.write(f"estat: {problem}\n")
+            print(f"estat: {problem}", file=sys.stderr)
         return 2
     configuration = os.path.join(os.path.dirname(config.__file__), "gunicorn_conf.py")
     return become_gunicorn(configuration, "estat.wsgi:app")
@@ -30,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
 def become_gunicorn(configuration: str, application: str) -> int:
     """Replace this process by gunicorn."""
-    # its console script where there is one: under "python -m" it can't re-execute itself
+    # the console script if there is one: under "python -m" gunicorn can't re-execute itself
     script = os.path.join(os.path.dirname(sys.executable), "gunicorn")
     gunicorn = [script] if os.path.exists(script) else [sys.executable, "-m", "gunicorn"]
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""gunicorn's own log lines, in the format of ours; its access log stays off unless asked for."""
+"""gunicorn's own log lines in the format of the server's; the access log is off by default."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from estat import lifecycle
 from estat.values import CREDENTIALS
 from estat.write_keys import hidden
 
-# all that could be an address, or part of one; a time of day may go with it
+# all that could be an address, or part of one; this hides a time of day, too
 _ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{0,4}:){2,8}[0-9A-Fa-f.]*|[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 
 
@@ -25,7 +25,7 @@ class StructuredLogger(Logger):
         self.error_log.propagate = True
 
     def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> dict[str, Any]:
-        """Return what a line of the access log is made of, without write keys."""
+        """Return the values that an access log's line may have, without write keys."""
         atoms = super().atoms(resp, req, environ, request_time)
         for name in CREDENTIALS:
             for atom in (f"{{{name}}}i", f"{{http_{name.replace('-', '_')}}}e"):
@@ -38,9 +38,9 @@ class StructuredLogger(Logger):
 
 
 def _hide(record: logging.LogRecord) -> bool:
-    """Hide what gunicorn quotes of a request that it can't read (a filter).
+    """Hide secrets in what gunicorn quotes of a request that it can't read (a filter).
 
-    Write keys always, clients' addresses where they are not to be kept (IP_MODE).
+    It hides write keys always, and clients' addresses unless IP_MODE is ``full``.
     """
     text = hidden(record.getMessage())
     # lines of the level info are about the server itself

@@ -1,7 +1,7 @@
 """Structured logs on standard error: one JSON object a line, or lines for people.
 
-Modules log an event's name and its facts in ``extra``; there is a line for each
-start, stop, outage, recovery and refused class, never for an event.
+Modules log the name of what happened, and its facts in ``extra``. There is a line for each
+start, stop, outage, recovery and class of refusals, never for a single event.
 """
 
 import logging
@@ -18,7 +18,7 @@ _BEFORE: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
-#: Chatty at debug, and of no use to an operator.
+#: These log much at debug, and nothing that an operator needs.
 _QUIET = ("boto3", "botocore", "urllib3", "s3transfer")
 
 
@@ -46,7 +46,7 @@ def configure(level: str, form: str) -> None:
 
 
 class Seldom:
-    """Logs the first of a class of lines, then at most one a minute, with the number left out."""
+    """Logs a kind of line at most once a minute, with the number of lines that it left out."""
 
     _SECONDS = 60.0
 
@@ -56,13 +56,13 @@ class Seldom:
         self._left_out: dict[str, int] = {}
 
     def warning(self, event: str, kind: str, **facts: object) -> None:
-        """Log ``event`` for this ``kind``, unless that was done within the last minute."""
+        """Log ``event`` with ``kind`` as its reason, unless it did so within the last minute."""
         if self._is_due(kind):
             left_out = self._left_out.pop(kind, 0)
             self._log.warning(event, extra={"reason": kind, "left_out": left_out, **facts})
 
     def exception(self, event: str) -> None:
-        """Log ``event`` with the traceback at hand, unless that was done within the last minute."""
+        """Log ``event`` with the current traceback, unless it did so within the last minute."""
         if self._is_due(event):
             self._log.exception(event, extra={"left_out": self._left_out.pop(event, 0)})
 

@@ -1,15 +1,13 @@
 """One keep-alive connection that posts requests; one thread uses it.
 
-What becomes of a request that fails is the whole point, since a request that is
-sent twice is stored twice:
+A request that is sent twice is stored twice. So each failure says what the server has:
 
-- ``NotSentError``: the server surely does not have the whole request; another
-  attempt is safe. ``UnreachableError`` is the case in which not even a
-  connection came about.
-- ``UnansweredError``: sent whole, no answer came; it may be stored or not.
+- ``NotSentError``: the server surely does not have the whole request; another attempt is
+  safe. ``UnreachableError``: not even a connection could be opened.
+- ``UnansweredError``: the whole request was sent and no answer came; it may be stored or not.
 
-Nothing is ever sent again in here. A connection that the server closed while it
-was idle is noticed before anything is sent on it, and replaced.
+This module never sends a request again. It notices before it sends if the server closed the
+idle connection, and opens a new one.
 """
 
 import select
@@ -95,8 +93,8 @@ class Connection:
         try:
             self._send(request)
         except OSError as exc:
-            # the last bytes never left; but a server that refuses a body early (413) may
-            # have answered before it closed
+            # the server lacks the last bytes; but one that refuses a body early (413) may have
+            # answered before it closed
             not_sent = exc
         try:
             response = self._http.getresponse()
@@ -114,7 +112,7 @@ class Connection:
             answer = Answer(response.status, response.reason, retry_after, _body(response))
             read_whole = answer.body is not None and response.isclosed()
         if not_sent is not None or not read_whole:
-            self.close()  # where the next answer would begin is not known
+            self.close()  # nobody knows where the next answer would begin
         return answer
 
     def close(self) -> None:
@@ -130,7 +128,7 @@ class Connection:
 
     def _connect(self) -> None:
         if self._http.sock is not None and _readable(self._http.sock):
-            # nothing is asked, so this is the end of the stream, or an answer to no request
+            # no request is open, so this is the end of the stream, or an answer to nothing
             self.close()
         if self._http.sock is None:
             try:

@@ -20,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # here, where its failure can still be handled
     except BrokenPipeError:
-        # Whoever read our output has gone, as head does. What is still buffered has nowhere to
-        # go, and Python would try once more at the end.
+        # The reader of our output has gone, as head does. Python would try once more at its end
+        # to write what is buffered, so that goes to nowhere.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())

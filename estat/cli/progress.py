@@ -1,8 +1,8 @@
 """A progress bar on a terminal.
 
-Draws on one line and only if the stream is a terminal; else every method does
-nothing, so that callers needn't ask. Drawing is limited in rate, so ``update``
-may be called as often as convenient. No thread of its own: who calls, draws.
+It draws on one line, and only if the stream is a terminal: else every method does nothing,
+so that callers needn't ask. It limits the rate of drawing, so ``update`` may be called as
+often as convenient. It has no thread: the caller's thread draws.
 """
 
 import shutil
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-#: Seconds between two drawings, at least: faster can't be read and costs terminal output.
+#: The shortest time between two drawings: nobody can read faster.
 _REDRAW_SECONDS = 0.1
 
 _BAR_CHARS = 20
@@ -20,7 +20,7 @@ _CLEAR = "\r\x1b[K"
 class ProgressBar:
     """Shows how much of a whole is done, and a line of text beside it.
 
-    ``total`` is in any unit (bytes, events); None, if it isn't known, shows the text alone.
+    ``total`` is in any unit (bytes, events). If it is 0 or None, the text stands alone.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ProgressBar:
         self._drawn_at: float | None = None
 
     def update(self, done: int, text: Callable[[], str]) -> None:
-        """Draw, if it is time to; ``text`` is only called then."""
+        """Draw if it is time to; only then ``text`` is called."""
         if not self._shown:
             return
         now = self._clock()

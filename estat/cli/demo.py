@@ -21,9 +21,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="start the server with a page on which to watch events arrive",
-        description="Starts the server on 127.0.0.1 with a directory in the place of S3, and a "
-        "page at /demo that sends events and shows them arrive. Settings of the environment and "
-        "of .env do not count.",
+        description="Starts the server on 127.0.0.1 with a directory instead of S3, and a page at "
+        "/demo that sends events and shows them arrive. The settings of the environment and of "
+        ".env are ignored.",
     )
     parser.add_argument(
         "--port", type=whole_number(1, 65535), default=8080, metavar="N", help="[8080]"

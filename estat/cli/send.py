@@ -21,9 +21,6 @@ from estat.cli.send_input import Input, InputError
 from estat.cli.send_pool import Pool
 from estat.cli.send_tally import Tally
 
-#: Connections, at most: each is a thread.
-_MAX_CONCURRENCY = 512
-
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Register the command."""
@@ -43,12 +40,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="FILE is an access log in the combined format: each hit is an event, sent with the "
         "hit's User-Agent and its client address in X-Forwarded-For",
     )
+    # each connection is a thread
     option(
-        "--concurrency",
-        type=whole_number(1, _MAX_CONCURRENCY),
-        default=8,
-        metavar="N",
-        help="connections [8]",
+        "--concurrency", type=whole_number(1, 512), default=8, metavar="N", help="connections [8]"
     )
     option(
         "--batch",

@@ -76,6 +76,7 @@ def _misspelt() -> Iterator[Finding]:
 
 
 def _dlq(settings: Settings) -> Iterator[Finding]:
+    """Check that the server can write to DLQ_DIR and that files stay there."""
     try:
         for warning in dlq_owner.warnings(settings.dlq_dir):
             yield "warn", "dlq", warning
@@ -99,6 +100,7 @@ def _dlq(settings: Settings) -> Iterator[Finding]:
 
 
 def _bucket(settings: Settings) -> Iterator[Finding]:
+    """Write a small object, look at it, and remove it."""
     key = f"{settings.dlq_prefix}/.check-{identity.new_stream()}"
     try:
         store = Stores(settings).get(settings.raw_bucket)
@@ -128,6 +130,7 @@ def _bucket(settings: Settings) -> Iterator[Finding]:
 
 
 def _read_back(settings: Settings, store: Store, key: str) -> Iterator[Finding]:
+    """Read the object, and see whether the store refuses to replace it."""
     try:
         if store.head(key) is None or store.get(key) != _BODY:
             raise StoreDenied("what was read is not what was written", code=UNPROVEN)

@@ -91,6 +91,7 @@ class Pool:
             raise self._cause
 
     def _feed(self, requests: Iterable[Request]) -> None:
+        """Read and queue all requests, or as many as come before the run is stopped."""
         for request in requests:
             self._tally.add_read(request.events)
             if not self._offer(request):
@@ -179,6 +180,7 @@ class Pool:
 
 
 def _attempt(connection: Connection, request: Request) -> Outcome:
+    """Post once; return a failure as what became of the request, like an answer."""
     try:
         return connection.post(request)
     except (NotSentError, UnansweredError) as exc:
@@ -186,6 +188,7 @@ def _attempt(connection: Connection, request: Request) -> Outcome:
 
 
 def _may_go_again(outcome: Outcome) -> bool:
+    """Return whether the request surely is not stored and a later attempt may succeed."""
     if isinstance(outcome, Answer):
         return outcome.status in {429, 503}
     return isinstance(outcome, NotSentError)

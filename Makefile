@@ -14,7 +14,7 @@ PORT ?= 8080
 PARALLEL ?= --numprocesses=2 --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test lint check soak fuzz bench picture docs build push pins clean
+.PHONY: help run-local test lint check soak fuzz bench docs build push pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,9 +67,6 @@ fuzz: $(VENV)/.installed-dev ## compare our worker with gunicorn's in 20,000 way
 
 bench: $(VENV)/.installed-dev $(VENV)/.installed-bench ## measure all, or MEASURE="latency start"; CHARTS=dir draws (needs wrk)
 	$(BIN)/python -m bench $(if $(CHARTS),--charts $(CHARTS)) $(MEASURE)
-
-picture: $(VENV)/.installed-dev $(VENV)/.installed-bench ## draw docs/images/dashboard.png anew, through an outage (needs prometheus)
-	$(BIN)/python -m bench.dashboard docs/images/dashboard.png
 
 docs: $(VENV)/.installed ## write the generated references, and the tables of docs/scaling.md
 	$(BIN)/python -m estat.reference

@@ -41,9 +41,4 @@ What it is measured with:
     target        what a figure may be at most
     report        figures -> Markdown
     charts        figures -> SVG
-
-``python -m bench.dashboard FILE`` draws the Grafana dashboard instead:
-
-    incident      an outage, seen by a Prometheus through the dashboard's expressions
-    dashboard     what they found -> PNG
 """

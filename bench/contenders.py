@@ -132,12 +132,6 @@ def outage(durability: str, store_url: str, events_per_request: int) -> Contende
     return Contender(name, server, events_per_request, "application/x-ndjson")
 
 
-def incident(store_url: str, events_per_request: int, **settings: str) -> Contender:
-    """Return the one that the picture of the dashboard is of."""
-    server = _estat("journal", "-s3", **_s3(store_url), WEB_CONCURRENCY="2", **settings)
-    return Contender("incident", server, events_per_request, "application/x-ndjson")
-
-
 def _s3(store_url: str) -> dict[str, str]:
     return {
         "RAW_BUCKET": "bench",

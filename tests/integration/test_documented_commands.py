@@ -28,7 +28,7 @@ SECTIONS = [section for page in PAGES for section in commands(page)]
 
 #: What runs this suite, takes long, changes nothing here or needs an engine for containers:
 #: make is asked only what it would do.
-_ONLY_DRY = re.compile(r"make (?=(test|check|bench|build|push|docs|picture)\b)")
+_ONLY_DRY = re.compile(r"make (?=(test|check|bench|build|push|docs)\b)")
 
 _UNTRACKED = shutil.ignore_patterns(
     ".git", ".venv", "venv", "data", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"

@@ -70,7 +70,6 @@ bench: $(VENV)/.installed-dev $(VENV)/.installed-bench ## measure all, or MEASUR
 
 docs: $(VENV)/.installed ## write the generated references, and the tables of docs/scaling.md
 	$(BIN)/python -m estat.reference
-	$(BIN)/python conf/grafana/dashboard.py
 	$(BIN)/python -m bench.plan_page docs/scaling.md
 
 build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=…@sha256:…

@@ -68,9 +68,8 @@ fuzz: $(VENV)/.installed-dev ## compare our worker with gunicorn's in 20,000 way
 bench: $(VENV)/.installed-dev $(VENV)/.installed-bench ## measure all, or MEASURE="latency start"; CHARTS=dir draws (needs wrk)
 	$(BIN)/python -m bench $(if $(CHARTS),--charts $(CHARTS)) $(MEASURE)
 
-docs: $(VENV)/.installed ## write the generated references, and the tables of docs/scaling.md
+docs: $(VENV)/.installed ## write the generated references
 	$(BIN)/python -m estat.reference
-	$(BIN)/python -m bench.plan_page docs/scaling.md
 
 build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=…@sha256:…
 	$(CONTAINER) build $(if $(filter docker,$(notdir $(CONTAINER))),,--format docker) \

@@ -32,8 +32,8 @@ What it is measured with:
     driver        an open loop: requests at a fixed rate
     schedule      when they are due
     percentiles   of their latencies
-    rounds        contenders in turns
-    cpu           CPU time of a process and its descendants, and of all the others
+    cost          contenders in turns
+    machine       CPU time of a process and its descendants, and of all the others
     scrape        /metrics -> figures
     store         an S3 that can be down
     course        figures of an outage, second by second

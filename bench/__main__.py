@@ -8,7 +8,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from bench import cpu, disk, load, report
+from bench import disk, load, machine, report
 from bench.contenders import DURABILITIES
 from bench.errors import BenchError
 from bench.measurements import MEASUREMENTS
@@ -32,7 +32,7 @@ def main() -> int:
         for name in chosen:
             print(f"\n## {name}\n", flush=True)
             with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as directory:
-                started, others = time.monotonic(), cpu.others_seconds()
+                started, others = time.monotonic(), machine.others_seconds()
                 try:
                     found = MEASUREMENTS[name].run(directory, arguments)
                     chart = MEASUREMENTS[name].chart
@@ -42,7 +42,7 @@ def main() -> int:
                     # the other measurements have their own servers
                     print(f"bench: {name}: {exc}", file=sys.stderr)
                     status = 1
-                others = (cpu.others_seconds() - others) / (time.monotonic() - started)
+                others = (machine.others_seconds() - others) / (time.monotonic() - started)
             print(f"\n{report.other_cores(others)}", flush=True)
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)

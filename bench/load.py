@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bench import cpu
+from bench import machine
 from bench.contenders import Contender
 from bench.errors import BenchError
 from bench.servers import Running
@@ -53,7 +53,7 @@ def wrk_version() -> str | None:
 def run(contender: Contender, server: Running, requests_path: str, seconds: int) -> Round:
     """Send load for so many seconds. Raises BenchError."""
     command = _command(contender, server, requests_path, seconds)
-    before = cpu.tree_seconds(server.pid)
+    before = machine.tree_seconds(server.pid)
     try:
         finished = subprocess.run(
             command, capture_output=True, text=True, check=False,
@@ -61,7 +61,7 @@ def run(contender: Contender, server: Running, requests_path: str, seconds: int)
         )  # fmt: skip
     except subprocess.TimeoutExpired as exc:
         raise BenchError(f"{contender.name}: wrk did not end") from exc
-    used_seconds = cpu.tree_seconds(server.pid) - before
+    used_seconds = machine.tree_seconds(server.pid) - before
     summary = _SUMMARY.search(finished.stdout)
     if finished.returncode or not summary:
         raise BenchError(f"{contender.name}: wrk failed:\n{finished.stdout}{finished.stderr}")

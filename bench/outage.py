@@ -8,7 +8,7 @@ server itself counts as accepted, read once a second.
 import os
 import time
 
-from bench import course, cpu, disk, load, report, servers, store, traffic
+from bench import course, disk, load, machine, report, servers, store, traffic
 from bench.contenders import Contender, outage
 from bench.course import Course, Phase, Reading
 from bench.errors import BenchError
@@ -115,7 +115,9 @@ def _watch(
 
 def _read(scraper: Scraper, server: servers.Running) -> Reading:
     sample = scraper.sample()
-    return Reading(time.monotonic(), sample, cpu.tree_seconds(server.pid), cpu.others_seconds())
+    return Reading(
+        time.monotonic(), sample, machine.tree_seconds(server.pid), machine.others_seconds()
+    )
 
 
 def _settled(scraper: Scraper) -> int:

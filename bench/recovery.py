@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 
-from bench import cpu, disk, report, servers, target, traffic
+from bench import disk, machine, report, servers, target, traffic
 from bench.contenders import RECOVERY
 from bench.errors import BenchError
 from bench.scrape import Scraper
@@ -34,9 +34,9 @@ def run(directory: str, mebibytes: int) -> None:
     with servers.running(RECOVERY, directory) as running, Scraper(running.port) as scraper:
         serves = time.monotonic() - began
         recovered = _await(lambda: not any(os.scandir(root)), began)
-        cpu_recovered = cpu.tree_seconds(running.pid)
+        cpu_recovered = machine.tree_seconds(running.pid)
         stored = _await(lambda: scraper.sample().dlq_files == 0, began)
-        cpu_stored = cpu.tree_seconds(running.pid)
+        cpu_stored = machine.tree_seconds(running.pid)
     print(
         f"- Recovery: {files} journals of {mebibytes:,} MiB and {events:,} events, one worker; "
         "seconds and CPU from the start of the server"

@@ -13,7 +13,7 @@ import statistics
 import time
 from typing import NamedTuple
 
-from bench import cpu, report, servers, store, traffic
+from bench import machine, report, servers, store, traffic
 from bench.contenders import Contender, start
 from bench.errors import BenchError
 from bench.target import Target, verdict
@@ -76,7 +76,7 @@ def _start(contender: Contender, content: bytes, directory: str) -> Start:
             if status != 503 or time.monotonic() - began > _ANSWER_SECONDS:
                 raise BenchError(f"{contender.name}: the first event was answered {status}")
             time.sleep(_AGAIN_SECONDS)
-        return Start(time.monotonic() - began, cpu.tree_seconds(running.pid))
+        return Start(time.monotonic() - began, machine.tree_seconds(running.pid))
 
 
 def _post(contender: Contender, port: int, content: bytes) -> int:

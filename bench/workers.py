@@ -7,7 +7,7 @@ high for each, and smaller groups with it.
 
 import statistics
 
-from bench import disk, report, rounds, traffic
+from bench import cost, disk, report, traffic
 from bench.contenders import WORKERS
 from bench.errors import BenchError
 from bench.target import Target
@@ -18,8 +18,8 @@ TARGET = Target("CPU per event with 2 workers ÷ with 1", 1.15)
 def run(directory: str, number_of_rounds: int, seconds: int) -> None:
     """Measure in an empty directory, and print the report. Raises BenchError."""
     hits = traffic.read_hits(directory)
-    outcome = rounds.run(WORKERS, hits, directory, number_of_rounds, seconds)
-    print(rounds.describe(WORKERS, hits, number_of_rounds, seconds))
+    outcome = cost.run(WORKERS, hits, directory, number_of_rounds, seconds)
+    print(cost.describe(WORKERS, hits, number_of_rounds, seconds))
     print(report.dlq_disk(disk.file_system(directory)), end="\n\n")
     print(report.contenders(outcome.rounds), end="\n\n")
     if outcome.failed:

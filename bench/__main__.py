@@ -5,104 +5,111 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
-from bench import disk, load, machine, report
+from bench import BenchError, cost, latency, load, machine, memory, outage, recovery, scan, start
 from bench.contenders import DURABILITIES
-from bench.errors import BenchError
-from bench.measurements import MEASUREMENTS
+
+
+class Measurement(NamedTuple):
+    """One section of the report; the first line of its docstring is its help."""
+
+    #: Takes an empty directory and the command line's options, prints its report, and returns
+    #: what the method of ``charts.Charts`` with its name draws.
+    run: Callable[[str, argparse.Namespace], Any]
+    drawn: bool = False
+    needs_wrk: bool = True
+
+
+#: In the order of the report.
+MEASUREMENTS = {
+    "overhead": Measurement(cost.overhead, drawn=True),
+    "durability": Measurement(cost.durability),
+    "ndjson": Measurement(cost.ndjson),
+    "latency": Measurement(latency.run, drawn=True),
+    "workers": Measurement(cost.workers),
+    "start": Measurement(start.run, needs_wrk=False),
+    "scan": Measurement(scan.run, needs_wrk=False),
+    "outage": Measurement(outage.run, drawn=True),
+    "recovery": Measurement(recovery.run, needs_wrk=False),
+    "memory": Measurement(memory.run, drawn=True),
+}
 
 
 def main() -> int:
     """Run the benchmark; return the exit status."""
-    arguments = _arguments()
-    chosen = arguments.measurements or list(MEASUREMENTS)
-    wrk_version = load.wrk_version()
-    if wrk_version is None and any(MEASUREMENTS[name].needs_wrk for name in chosen):
-        print("bench: wrk is not installed (on Debian: apt-get install wrk)", file=sys.stderr)
-        return 2
+    options = _options()
+    chosen = options.measurements or list(MEASUREMENTS)
     # a terminated run must stop its servers too
     signal.signal(signal.SIGTERM, _terminated)
-    print(report.machine(wrk_version), flush=True)
-    status = 0
     try:
-        place = disk.choose(arguments.directory)
-        charts = _charts(arguments.charts)
-        for name in chosen:
-            print(f"\n## {name}\n", flush=True)
-            with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as directory:
-                started, others = time.monotonic(), machine.others_seconds()
-                try:
-                    found = MEASUREMENTS[name].run(directory, arguments)
-                    chart = MEASUREMENTS[name].chart
-                    if charts and chart:
-                        getattr(charts, chart)(found)
-                except BenchError as exc:
-                    # the other measurements have their own servers
-                    print(f"bench: {name}: {exc}", file=sys.stderr)
-                    status = 1
-                others = (machine.others_seconds() - others) / (time.monotonic() - started)
-            print(f"\n{report.other_cores(others)}", flush=True)
+        wrk_version = load.wrk_version()
+        if wrk_version is None and any(MEASUREMENTS[name].needs_wrk for name in chosen):
+            raise BenchError("wrk is not installed (on Debian: apt-get install wrk)")
+        print(machine.describe(wrk_version), flush=True)
+        place = machine.directory(options.directory)
+        charts = _charts(options.charts)
+        done = [_measure(name, place, options, charts) for name in chosen]
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
-    return status
+    return 0 if all(done) else 1
 
 
-def _arguments() -> argparse.Namespace:
-    listed = "\n".join(f"  {name:12}{one.help}" for name, one in MEASUREMENTS.items())
-    drawn = [name for name, one in MEASUREMENTS.items() if one.chart]
+def _measure(name: str, place: str, options: argparse.Namespace, charts: Any) -> bool:
+    """Print one section; tell whether it is whole. The other ones have their own servers."""
+    print(f"\n## {name}\n", flush=True)
+    started, others = time.monotonic(), machine.others_cpu_seconds()
+    error = None
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as directory:
+            found = MEASUREMENTS[name].run(directory, options)
+        if charts and MEASUREMENTS[name].drawn:
+            getattr(charts, name)(found)
+    except BenchError as exc:
+        error = exc
+        print(f"bench: {name}: {exc}", file=sys.stderr)
+    # two sources in ticks: their difference may fall a tick below nothing
+    others = max(0.0, machine.others_cpu_seconds() - others) / (time.monotonic() - started)
+    print(f"\n- Other processes used {others:.2f} cores meanwhile, on average", flush=True)
+    return error is None
+
+
+def _options() -> argparse.Namespace:
+    listed = [f"  {name:12}{_help(one)}" for name, one in MEASUREMENTS.items()]
+    drawn = ", ".join(name for name, one in MEASUREMENTS.items() if one.drawn)
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description=f"Measure this server; the report goes to standard output.\n\n"
-        f"measurements:\n{listed}",
+        description="Measure this server; the report goes to standard output.\n\n"
+        + "\n".join(["measurements:", *listed]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "measurements", nargs="*", type=_measurement, metavar="MEASUREMENT",
-        help="what to measure (default: all)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--rounds", type=_positive, default=5, help="rounds of each contender (default: 5)"
-    )
-    parser.add_argument(
-        "--seconds", type=_positive, default=4, help="length of a round (default: 4)"
-    )
-    parser.add_argument(
-        "--outage-seconds", type=_positive, default=15, help="length of an outage (default: 15)"
-    )
-    parser.add_argument(
-        "--events-per-request", type=_positive, default=1, metavar="EVENTS",
-        help="size of the requests in an outage (default: 1)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--mebibytes", type=_positive, default=1024, metavar="MIB",
-        help="size of the journals to recover (default: 1024)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--durability", choices=DURABILITIES, default="journal",
-        help="DURABILITY in an outage (default: journal)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--minutes", type=_positive, default=10,
-        help="how long memory is watched (default: 10)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dlq-mebibytes", type=_positive, default=4096, metavar="MIB",
-        help="DLQ_MAX_SIZE_BYTES while memory is watched (default: 4096)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--charts", metavar="DIRECTORY",
-        help=f"write charts there, as SVG: {', '.join(drawn)} (needs the extra 'bench')",
-    )  # fmt: skip
-    parser.add_argument(
-        "--directory", help="where files are made (default: a temporary directory on a disk)"
-    )
+    add = parser.add_argument
+    add("measurements", nargs="*", choices=MEASUREMENTS, metavar="MEASUREMENT", help="default: all")
+    for name, default, text in (
+        ("rounds", 5, "rounds of each contender"),
+        ("seconds", 4, "length of a round"),
+        ("outage-seconds", 15, "length of an outage"),
+        ("events-per-request", 1, "size of the requests in an outage"),
+        ("mebibytes", 1024, "size of the journals to recover"),
+        ("minutes", 10, "how long memory is watched"),
+        ("dlq-mebibytes", 4096, "DLQ_MAX_SIZE_BYTES while memory is watched"),
+    ):
+        add(f"--{name}", type=_positive, default=default, metavar="N", help=f"{text} ({default})")
+    add("--durability", choices=DURABILITIES, default="journal", help="in an outage (journal)")
+    add("--charts", metavar="DIR", help=f"write charts of {drawn} there, as SVG (extra: bench)")
+    add("--directory", metavar="DIR", help="where files are made (a temporary one on a disk)")
     return parser.parse_args()
+
+
+def _help(measurement: Measurement) -> str:
+    text: str = measurement.run.__doc__ or ""
+    return text.partition("\n")[0].removesuffix(".")
 
 
 def _charts(directory: str | None) -> Any:
@@ -115,12 +122,6 @@ def _charts(directory: str | None) -> Any:
     except ImportError as exc:
         raise BenchError(f"--charts: {exc}; pip install -e '.[bench]'") from exc
     return Charts(directory)
-
-
-def _measurement(text: str) -> str:
-    if text not in MEASUREMENTS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(MEASUREMENTS)}")
-    return text
 
 
 def _positive(text: str) -> int:

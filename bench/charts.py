@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench import driver, latency, load, memory, percentiles
+from bench import cost, driver, latency, memory
 from bench.contenders import LATENCY_FLOOR, Contender
-from bench.course import Course
 from bench.latency import Round
+from bench.outage import Course
 
 mpl.use("svg")
 
@@ -34,6 +34,8 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "lines.linewidth": 2,
+    "legend.frameon": False,
     "grid.color": "#E3E3E3",
     "grid.linewidth": 0.8,
     "svg.fonttype": "path",  # text looks the same where the font is missing
@@ -51,14 +53,13 @@ class Charts:
         self._directory = directory
         mpl.rcParams.update(_STYLE)
 
-    def cost(self, found: dict[Contender, list[load.Round]]) -> None:
+    def overhead(self, found: cost.Found) -> None:
         """Draw rate and CPU per event of each contender; requests of a size share a scale."""
         sizes = sorted({contender.events_per_request for contender in found})
         groups = [[c for c in found if c.events_per_request == size] for size in sizes]
         figure = Figure(figsize=(9, 1.5 + 0.4 * len(found)), layout="constrained")
-        axes = figure.subplots(
-            len(groups), 2, squeeze=False, height_ratios=[len(group) for group in groups]
-        )
+        heights = [len(group) for group in groups]
+        axes = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights)
         for row, (size, group) in enumerate(zip(sizes, groups, strict=True)):
             names = [contender.name for contender in group]
             rates = [[r.events_per_second for r in found[c]] for c in group]
@@ -74,34 +75,28 @@ class Charts:
         """Draw the distribution of latencies: the median of the rounds, and their range."""
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         axes = figure.subplots()
-        percents = percentiles.grid(driver.NINES)
-        xs = [_nines(percent) for percent in percents]
+        xs = [_nines(percent) for percent in driver.grid(driver.NINES)]
         colours = iter(_COLOURS)
         for contender, rounds in found.items():
             colour = _GREY if contender is LATENCY_FLOOR else next(colours)
             columns = list(zip(*(r.half.grid_ms for r in rounds), strict=True))
+            low, high = [min(column) for column in columns], [max(column) for column in columns]
+            middle = [statistics.median(column) for column in columns]
             rate = statistics.median(r.half.rate for r in rounds)
-            axes.fill_between(
-                xs, [min(c) for c in columns], [max(c) for c in columns],
-                color=colour, alpha=0.18, linewidth=0,
-            )  # fmt: skip
-            axes.plot(
-                xs, [statistics.median(c) for c in columns], color=colour, linewidth=2,
-                label=f"{contender.name}, {rate:,.0f} events/s",
-            )  # fmt: skip
+            label = f"{contender.name}, {rate:,.0f} events/s"
+            axes.fill_between(xs, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(xs, middle, color=colour, label=label)
         held = latency.held(found)
         p50 = statistics.median(r.half.p50_ms for r in found[held])
-        axes.plot(
-            [_nines(99)], [latency.allowed_ms(p50)], "v", color=_RED, markersize=9,
-            label=f"what p99 may be, {held.name}",
-        )  # fmt: skip
+        label = f"what p99 may be, {held.name}"
+        axes.plot([_nines(99)], [latency.allowed_ms(p50)], "v", color=_RED, label=label)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xticks([_nines(percent) for percent in _PERCENTS], [f"{p:g}" for p in _PERCENTS])
         axes.set_xlim(0, driver.NINES)
         axes.set_xlabel("percentile of requests, at half of the maximum rate")
         axes.set_ylabel("acknowledged after, ms")
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(loc="lower right")
         self._write(figure, "latency")
 
     def outage(self, courses: Sequence[Course]) -> None:
@@ -114,7 +109,7 @@ class Charts:
             xs = [r.at - down for phase in phases for r in phase.readings[1:]]
             rates = [rate for phase in phases for rate in phase.rates]
             axes.axvspan(0, course.during.readings[-1].at - down, color="#F3DCD3", linewidth=0)
-            axes.plot(xs, rates, color=_BLUE, linewidth=2)
+            axes.plot(xs, rates, color=_BLUE)
             axes.set_title(f"S3 {_KINDS.get(course.kind, course.kind)}", loc="left", fontsize=10)
             axes.set_ylabel("events/s")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
@@ -122,9 +117,7 @@ class Charts:
             if empty is not None:
                 at = course.during.readings[-1].at - down + empty
                 axes.axvline(at, color=_GREEN, linestyle="--", linewidth=1.5)
-                axes.annotate(
-                    "DLQ empty", (at, 0), (4, 4), textcoords="offset points", color="#00664B"
-                )
+                _note(axes, "DLQ empty", (at, 0), color="#00664B")
         bottom = columns[-1][0]
         bottom.set_ylim(bottom=0)
         bottom.set_xlabel("seconds since S3 went down; shaded: down")
@@ -135,12 +128,10 @@ class Charts:
         figure = Figure(figsize=(9, 3), layout="constrained")
         axes = figure.subplots()
         minutes = [r.seconds / 60 for r in readings]
-        axes.plot(minutes, [r.rss / 1e6 for r in readings], color=_BLUE, linewidth=2)
+        axes.plot(minutes, [r.rss / 1e6 for r in readings], color=_BLUE)
         most = memory.TARGET.most
         axes.axhline(most, color=_RED, linestyle="--", linewidth=1.5)
-        axes.annotate(
-            f"target {most:g} MB", (0, most), (4, 4), textcoords="offset points", color="#9C4300"
-        )
+        _note(axes, f"target {most:g} MB", (0, most), color="#9C4300")
         axes.set_ylim(0, 1.15 * max(most, *(r.rss / 1e6 for r in readings)))
         axes.set_xlim(left=0)
         axes.set_xlabel("minutes at full rate while S3 hangs")
@@ -165,15 +156,11 @@ def _bars(axes: Axes, names: list[str], found: list[list[float]], colour: str, d
     below = [median - min(values) for median, values in zip(medians, found, strict=True)]
     above = [max(values) - median for median, values in zip(medians, found, strict=True)]
     places = range(len(found))
-    axes.barh(
-        places, medians, xerr=(below, above), color=colour, height=0.62,
-        error_kw={"ecolor": "#222222", "elinewidth": 1.2, "capsize": 3},
-    )  # fmt: skip
+    whiskers = {"ecolor": "#222222", "elinewidth": 1.2, "capsize": 3}
+    spread = below, above
+    axes.barh(places, medians, xerr=spread, error_kw=whiskers, color=colour, height=0.62)
     for place, median, values in zip(places, medians, found, strict=True):
-        axes.annotate(
-            f"{median:,.{digits}f}", (max(values), place), (5, 0),
-            textcoords="offset points", va="center", fontsize=9,
-        )  # fmt: skip
+        _note(axes, f"{median:,.{digits}f}", (max(values), place), va="center", fontsize=9)
     axes.set_yticks(places, names)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -181,6 +168,12 @@ def _bars(axes: Axes, names: list[str], found: list[list[float]], colour: str, d
     axes.set_xlim(0, 1.3 * max(max(values) for values in found))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+
+
+def _note(axes: Axes, text: str, place: tuple[float, float], **style: Any) -> None:
+    """Write beside a place: four points to its right, and above it where it is not centred."""
+    above = 0 if "va" in style else 4
+    axes.annotate(text, place, (4, above), textcoords="offset points", **style)
 
 
 def _nines(percent: float) -> float:

@@ -1,139 +1,50 @@
 """The contenders, in the order in which they take turns; the first is what the others are held to.
 
-Each measurement has its own. A new one is a new row: a server (what to start) or
-one that is there, and what to send to it. Commands and variables may name
-``{port}``, ``{directory}`` (an empty one of the server's own), ``{bin}`` (where
-this interpreter's commands are), ``{python}`` (the interpreter) and ``{root}``
-(the repository).
+Each measurement has its own. A new one is a new row: what to start, and what to
+send to it. Commands and variables may name ``{port}``, ``{directory}`` (an empty
+one of the server's own), ``{bin}`` (where this interpreter's commands are),
+``{python}`` (the interpreter) and ``{root}`` (the repository).
 """
 
 from dataclasses import dataclass, field, replace
 
-
-@dataclass(frozen=True)
-class Server:
-    """What to start, and when it serves."""
-
-    name: str
-    command: tuple[str, ...]
-    environ: dict[str, str] = field(default_factory=dict, hash=False)
-    #: The path that answers 200 once it serves; None: an open port is all there is to see.
-    ready_path: str | None = None
+DURABILITIES = ("memory", "journal", "fsync")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A row of the report."""
+    """A row of the report: a server, and the load for it."""
 
     name: str
-    server: Server
+    command: str
+    environ: dict[str, str] = field(default_factory=dict, hash=False)
+    #: The path that answers 200 once it serves; None: an open port is all there is to see.
+    ready_path: str | None = None
     events_per_request: int = 1
-    content_type: str = "application/json"
-    path: str = "/collect"
     connections: int = 32
 
-
-_BARE = Server(
-    "bare",
-    ("{bin}/gunicorn", "-c", "{root}/bench/bare_conf.py", "-k", "gevent", "-w", "1",
-     "-b", "127.0.0.1:{port}", "bench.bare:app"),
-)  # fmt: skip
-
-_ECHO = Server("echo", ("{python}", "-m", "bench.echo", "{port}"))
+    @property
+    def content_type(self) -> str:
+        """What its requests are."""
+        return "application/json" if self.events_per_request == 1 else "application/x-ndjson"
 
 
-def _estat(durability: str, suffix: str = "", /, **more: str) -> Server:
-    return Server(
-        f"estat-{durability}{suffix}",
-        ("{bin}/gunicorn", "-c", "{root}/conf/gunicorn.conf.py", "estat.wsgi:app"),
-        {
-            "HTTP_ADDR": "127.0.0.1:{port}",
-            "RAW_BUCKET": "file:{directory}/bucket",
-            "DLQ_DIR": "{directory}/dlq",
-            "DURABILITY": durability,
-            "FLUSH_INTERVAL": "120s",
-            "WEB_CONCURRENCY": "1",
-            "LOG_LEVEL": "warning",
-        }
-        | more,
-        ready_path="/health",
-    )
+def _estat(name: str, durability: str = "journal", **more: str) -> Contender:
+    environ = {
+        "HTTP_ADDR": "127.0.0.1:{port}",
+        "RAW_BUCKET": "file:{directory}/bucket",
+        "DLQ_DIR": "{directory}/dlq",
+        "DURABILITY": durability,
+        "FLUSH_INTERVAL": "120s",
+        "WEB_CONCURRENCY": "1",
+        "LOG_LEVEL": "warning",
+    }
+    command = "{bin}/gunicorn -c {root}/conf/gunicorn.conf.py estat.wsgi:app"
+    return Contender(name, command, environ | more, ready_path="/health")
 
 
-DURABILITIES = ("memory", "journal", "fsync")
-
-_ESTAT = {durability: _estat(durability) for durability in DURABILITIES}
-
-RECOVERY = _ESTAT["journal"]
-
-NDJSON = Contender("estat, NDJSON of 100", _ESTAT["journal"], 100, "application/x-ndjson")
-
-FLOOR = Contender("floor: bare gevent echo", _ECHO)
-
-OVERHEAD = (
-    Contender("bare Falcon on stock gevent worker", _BARE),
-    FLOOR,
-    *(Contender(f"estat, DURABILITY={name}", server) for name, server in _ESTAT.items()),
-    NDJSON,
-)
-
-DURABILITY = (
-    *(Contender(f"DURABILITY={name}", server) for name, server in _ESTAT.items()),
-    *(
-        Contender(f"DURABILITY={name}, one connection", server, connections=1)
-        for name, server in _ESTAT.items()
-    ),
-)
-
-
-#: As many connections for each of two workers as there are for one elsewhere.
-WORKERS = tuple(
-    Contender(
-        f"WEB_CONCURRENCY={count}",
-        _estat("journal", f"-workers-{count}", WEB_CONCURRENCY=str(count)),
-        connections=64,
-    )
-    for count in (1, 2)
-)
-
-
-def latency(durability: str, store_url: str) -> Contender:
-    """Return the one whose batches are small, so that uploads go on all the time."""
-    server = _estat(
-        durability, "-s3", **_s3(store_url), BATCH_SIZE="1000", FLUSH_INTERVAL="1s"
-    )  # fmt: skip
-    return Contender(f"DURABILITY={durability}", server, connections=64)
-
-
-#: What the machine and the driver add to each latency.
-LATENCY_FLOOR = Contender(FLOOR.name, _ECHO, connections=64)
-
-
-def start(store_url: str) -> tuple[Contender, ...]:
-    """Return the ones that are started, with each kind of store; an open port is enough."""
-    return (
-        Contender("file: store", replace(_ESTAT["journal"], name="file", ready_path=None)),
-        Contender("S3", replace(_estat("journal", "-s3", **_s3(store_url)), ready_path=None)),
-    )
-
-
-def memory(store_url: str, dlq_bytes: int) -> Contender:
-    """Return the one that keeps all defaults, but for the size of the DLQ."""
-    server = _estat("journal", "-s3", **_s3(store_url), DLQ_MAX_SIZE_BYTES=str(dlq_bytes))
-    return Contender("DURABILITY=journal", server)
-
-
-def outage(durability: str, store_url: str, events_per_request: int) -> Contender:
-    """Return the one that loses its S3, with the defaults for all that an outage touches."""
-    server = _estat(durability, "-s3", **_s3(store_url))
-    name = f"DURABILITY={durability}"
-    if events_per_request == 1:
-        return Contender(name, server)
-    return Contender(name, server, events_per_request, "application/x-ndjson")
-
-
-def _s3(store_url: str) -> dict[str, str]:
-    return {
+def _with_s3(name: str, store_url: str, durability: str = "journal", **more: str) -> Contender:
+    access = {
         "RAW_BUCKET": "bench",
         "AWS_ENDPOINT_URL_S3": store_url,
         "AWS_REGION": "us-east-1",
@@ -141,3 +52,66 @@ def _s3(store_url: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "bench",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+    return _estat(name, durability, **access, **more)
+
+
+#: gunicorn as it comes, but for what would make the two unlike: connections that end during a
+#: round, a parser that depends on what is installed, a socket in the user's home.
+BARE = Contender(
+    "bare Falcon on stock gevent worker",
+    "{bin}/gunicorn --worker-class gevent --workers 1 --bind 127.0.0.1:{port} --keep-alive 75"
+    " --http-parser python --no-control-socket --log-level warning bench.bare:app",
+)
+
+FLOOR = Contender("floor: bare gevent echo", "{python} -m bench.echo {port}")
+
+#: What the machine and the driver add to each latency.
+LATENCY_FLOOR = replace(FLOOR, connections=64)
+
+RECOVERY = _estat("estat")
+
+NDJSON = replace(_estat("estat, NDJSON of 100"), events_per_request=100)
+
+OVERHEAD = (
+    BARE,
+    FLOOR,
+    *(_estat(f"estat, DURABILITY={level}", level) for level in DURABILITIES),
+    NDJSON,
+)
+
+_LEVELS = tuple(_estat(f"DURABILITY={level}", level) for level in DURABILITIES)
+
+DURABILITY = (
+    *_LEVELS,
+    *(replace(one, name=f"{one.name}, one connection", connections=1) for one in _LEVELS),
+)
+
+#: As many connections for each of two workers as there are for one elsewhere.
+WORKERS = tuple(
+    replace(_estat(f"WEB_CONCURRENCY={count}", WEB_CONCURRENCY=str(count)), connections=64)
+    for count in (1, 2)
+)
+
+
+def latency(durability: str, store_url: str) -> Contender:
+    """Return the one whose batches are small, so that uploads go on all the time."""
+    small = {"BATCH_SIZE": "1000", "FLUSH_INTERVAL": "1s"}
+    contender = _with_s3(f"DURABILITY={durability}", store_url, durability, **small)
+    return replace(contender, connections=64)
+
+
+def start(store_url: str) -> tuple[Contender, ...]:
+    """Return the ones that are started, with each kind of store; an open port is enough."""
+    each = _estat("file: store"), _with_s3("S3", store_url)
+    return tuple(replace(contender, ready_path=None) for contender in each)
+
+
+def memory(store_url: str, dlq_bytes: int) -> Contender:
+    """Return the one that keeps all defaults, but for the size of the DLQ."""
+    return _with_s3("DURABILITY=journal", store_url, DLQ_MAX_SIZE_BYTES=str(dlq_bytes))
+
+
+def outage(durability: str, store_url: str, events_per_request: int) -> Contender:
+    """Return the one that loses its S3, with the defaults for all that an outage touches."""
+    contender = _with_s3(f"DURABILITY={durability}", store_url, durability)
+    return replace(contender, events_per_request=events_per_request)

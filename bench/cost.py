@@ -1,91 +1,164 @@
-"""Contenders in turns: starts each server once, then a round of load for each, and again.
+"""What an event costs, in rounds of wrk that the contenders take in turns.
 
-A contender that does not start or serve is left out and reported; the others go on.
+All servers stay up to the end: a round never pays for a start. A contender that
+does not start or serve is left out and reported; the others go on.
 """
 
 import contextlib
-import os
 import statistics
+from argparse import Namespace
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from bench import load, report, servers, traffic
-from bench.contenders import Contender, Server
-from bench.errors import BenchError
+from bench import BenchError, load, loop, report, servers, traffic
+from bench.contenders import DURABILITY, FLOOR, NDJSON, OVERHEAD, WORKERS, Contender
+from bench.report import Target
 
+WORKERS_TARGET = Target("CPU per event with 2 workers ÷ with 1", 1.15)
+NDJSON_TARGET = Target("CPU per event, server ÷ plain loop,", 1.5)
 
-class Outcome(NamedTuple):
-    """What the rounds found, and what is missing from it."""
-
-    rounds: dict[Contender, list[load.Round]]
-    failed: dict[str, str]
+Found = dict[Contender, list[load.Round]]
 
 
-def run(
-    contenders: Sequence[Contender], hits: list[traffic.Hit], directory: str,
-    rounds: int, seconds: int,
-) -> Outcome:  # fmt: skip
-    """Measure the contenders in turns, in an empty directory."""
-    outcome = Outcome({}, {})
-    paths: dict[Contender, str] = {}
-    running: dict[Server, servers.Running] = {}
-    # all of them stay up to the end: a round never pays for a start
+def overhead(directory: str, options: Namespace) -> Found:
+    """Hold an event to a bare Falcon resource, and to a bare gevent echo.
+
+    What is above the echo is all that work on the server could ever save.
+    """
+    found = _in_turns(OVERHEAD, directory, options)
+    print("- Target: none; the bare Falcon resource is the first row, the floor the second")
+    return found
+
+
+def durability(directory: str, options: Namespace) -> None:
+    """Compare an event under each DURABILITY.
+
+    At full load a request's latency is mostly time in line, the same line for all;
+    one connection alone shows what each acknowledgement waits for.
+    """
+    _in_turns(DURABILITY, directory, options)
+    print("- Target: none; the levels are there to choose from")
+
+
+def workers(directory: str, options: Namespace) -> None:
+    """Hold an event with two workers to one with one.
+
+    They share the DLQ directory, a page of memory and the listener; nothing of an
+    event's way is shared, so a second worker should cost little but a rate half as
+    high for each, and smaller groups with it.
+    """
+    found = _in_turns(WORKERS, directory, options)
+    one, two = (statistics.median(r.cpu_us for r in rounds) for rounds in found.values())
+    print(WORKERS_TARGET.line(WORKERS[1].name, two / one))
+
+
+def ndjson(directory: str, options: Namespace) -> None:
+    """Hold an event of an NDJSON batch to a plain loop that parses, writes and compresses.
+
+    The loop works on the same bodies; what the server adds is HTTP, checks, the
+    queue, the journal and the store.
+    """
+    served: list[load.Round] = []
+    looped: list[loop.Looped] = []
+    with servers.serving(NDJSON, directory) as serving:
+        for number in range(1, options.rounds + 1):
+            served.append(load.run(serving, options.seconds))
+            looped.append(loop.run(serving.requests_path, options.seconds))
+            both = f"{served[-1].cpu_us:.2f} µs CPU per event, loop {looped[-1].cpu_us:.2f}"
+            report.progress(f"round {number} of {options.rounds}: {both}")
+    last = looped[-1]
+    report.describe(
+        directory,
+        f"Load: {NDJSON.events_per_request} events a request, {_load(NDJSON, options)}",
+        "Plain loop: `ujson.loads` of each line, `ujson.dumps` of the record, "
+        f"{last.line_bytes / last.events:.0f} bytes, isal gzip level 2 of 5,000 lines at a time, "
+        f"to {last.gzip_bytes / last.events:.0f} bytes; CPU time of its process",
+    )
+    costs, least = [r.cpu_us for r in served], [r.cpu_us for r in looped]
+    missed = sum(r.refused + r.failed for r in served)
+    rows = [
+        ("plain loop", report.spread(least, 2), "1.00", ""),
+        (NDJSON.name, report.spread(costs, 2), report.ratio(costs, least), str(missed)),
+    ]
+    report.table("what | CPU µs/event | CPU ÷ loop | not 2xx", rows)
+    print(NDJSON_TARGET.line(NDJSON.name, statistics.median(costs) / statistics.median(least)))
+    if missed:
+        raise BenchError(f"{NDJSON.name}: not every request was accepted; don't compare this")
+
+
+def _in_turns(contenders: Sequence[Contender], directory: str, options: Namespace) -> Found:
+    """Measure the contenders and print their table. Raises BenchError if one is missing in it."""
+    found: Found = {}
+    left_out = []
     with contextlib.ExitStack() as stack:
-        for number, contender in enumerate(contenders):
-            paths[contender] = os.path.join(directory, f"requests-{number}")
+        serving = {}
+        for contender in contenders:
             try:
-                _start(contender, hits, directory, paths[contender], running, stack)
+                serving[contender] = stack.enter_context(servers.serving(contender, directory))
+                found[contender] = []
             except BenchError as exc:
-                _leave_out(outcome, contender, exc)
-            else:
-                outcome.rounds[contender] = []
-        for number in range(1, rounds + 1):
-            for contender in list(outcome.rounds):
+                left_out.append(report.left_out(contender.name, exc))
+        for number in range(1, options.rounds + 1):
+            for contender in list(found):
                 try:
-                    found = load.run(
-                        contender, running[contender.server], paths[contender], seconds
-                    )
+                    found[contender].append(load.run(serving[contender], options.seconds))
                 except BenchError as exc:
-                    _leave_out(outcome, contender, exc)
-                    continue
-                outcome.rounds[contender].append(found)
-                report.progress(
-                    f"round {number} of {rounds}: {contender.name}: "
-                    f"{found.events_per_second:,.0f} events/s, {found.cpu_us:.1f} µs CPU per event"
-                )
-    return outcome
+                    del found[contender]
+                    left_out.append(report.left_out(contender.name, exc))
+                else:
+                    last = found[contender][-1]
+                    costs = f"{last.events_per_second:,.0f} events/s, {last.cpu_us:.1f} µs CPU each"
+                    report.progress(
+                        f"round {number} of {options.rounds}: {contender.name}: {costs}"
+                    )
+    event_bytes = statistics.fmean(len(hit.event) for hit in traffic.hits())
+    report.describe(
+        directory,
+        f"Load: {len(traffic.hits()):,} hits of an access log, an event each, {event_bytes:.0f} "
+        f"bytes of JSON on average; {_load(contenders[0], options)}",
+        "Figures: CPU is user and system time of all of the server's processes; latency is a "
+        "request's, at full load",
+    )
+    _print(found)
+    if left_out:
+        raise BenchError("\n".join(left_out))
+    return found
 
 
-def describe(
-    contenders: Sequence[Contender], hits: list[traffic.Hit], rounds: int, seconds: int
-) -> str:
-    """Return what was sent, for the report."""
-    event_bytes = statistics.fmean(len(hit.event) for hit in hits)
-    return report.traffic(len(hits), event_bytes, contenders[0].connections, rounds, seconds)
+def _load(contender: Contender, options: Namespace) -> str:
+    return (
+        f"{contender.connections} keep-alive connections; "
+        f"{options.rounds} alternating rounds of {options.seconds} s; median (min-max)"
+    )
 
 
-def _start(
-    contender: Contender, hits: list[traffic.Hit], directory: str, requests_path: str,
-    running: dict[Server, servers.Running], stack: contextlib.ExitStack,
-) -> None:  # fmt: skip
-    server = contender.server
-    if server not in running:
-        own = os.path.join(directory, server.name)
-        # there already: another contender's attempt to start it failed
-        if os.path.exists(own):
-            raise BenchError(f"{server.name} did not start")
-        os.mkdir(own)
-        report.progress(f"starting {server.name}")
-        running[server] = stack.enter_context(servers.running(server, own))
-    contents = traffic.requests(hits, contender)
-    traffic.write(requests_path, contents)
-    report.progress(f"checking and warming up: {contender.name}")
-    refused = servers.check(contender, running[server].port, contents)
-    if refused:
-        report.progress(f"refused already, one at a time: {refused} of {len(contents)} requests")
+def _print(found: Found) -> None:
+    """Print a row for each contender, and a warning where its figures are not to be compared.
 
-
-def _leave_out(outcome: Outcome, contender: Contender, error: BenchError) -> None:
-    outcome.rounds.pop(contender, None)
-    outcome.failed[contender.name] = str(error)
-    report.progress(f"left out: {contender.name}: {error}")
+    CPU is held to the first contender, and to the floor where it is one of them.
+    """
+    costs = {contender: [r.cpu_us for r in rounds] for contender, rounds in found.items()}
+    references = {"CPU ÷ first": next(iter(costs.values()), [])}
+    if FLOOR in costs:
+        references["CPU ÷ floor"] = costs[FLOOR]
+    rows = [
+        (
+            contender.name,
+            report.spread((r.events_per_second for r in rounds), 0),
+            report.spread(costs[contender], 1),
+            *(report.ratio(costs[contender], reference) for reference in references.values()),
+            report.spread((r.p50_ms for r in rounds), 2),
+            report.spread((r.p99_ms for r in rounds), 2),
+            str(sum(r.refused + r.failed for r in rounds)),
+        )
+        for contender, rounds in found.items()
+    ]
+    titles = ("contender", "events/s", "CPU µs/event", *references, "p50 ms", "p99 ms", "not 2xx")
+    report.table(" | ".join(titles), rows)
+    for contender, rounds in found.items():
+        refused, failed = sum(r.refused for r in rounds), sum(r.failed for r in rounds)
+        if refused + failed:
+            print(
+                f"**{contender.name}: {refused:,} of {sum(r.answers for r in rounds):,} requests "
+                f"were refused and {failed:,} failed on the connection. Their cost is in the CPU "
+                "per event; don't compare this row.**\n"
+            )

@@ -12,10 +12,8 @@ import subprocess
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bench import machine
-from bench.contenders import Contender
-from bench.errors import BenchError
-from bench.servers import Running
+from bench import BenchError, machine
+from bench.servers import Serving
 
 _SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "post.lua")
 _SUMMARY = re.compile(
@@ -50,18 +48,18 @@ def wrk_version() -> str | None:
     return match[1] if match else "of unknown version"
 
 
-def run(contender: Contender, server: Running, requests_path: str, seconds: int) -> Round:
+def run(serving: Serving, seconds: int) -> Round:
     """Send load for so many seconds. Raises BenchError."""
-    command = _command(contender, server, requests_path, seconds)
-    before = machine.tree_seconds(server.pid)
+    contender, patience = serving.contender, seconds + _PATIENCE_SECONDS
+    command = _command(serving, seconds)
+    before = machine.cpu_seconds(serving.pid)
     try:
         finished = subprocess.run(
-            command, capture_output=True, text=True, check=False,
-            timeout=seconds + _PATIENCE_SECONDS,
-        )  # fmt: skip
+            command, capture_output=True, text=True, check=False, timeout=patience
+        )
     except subprocess.TimeoutExpired as exc:
         raise BenchError(f"{contender.name}: wrk did not end") from exc
-    used_seconds = machine.tree_seconds(server.pid) - before
+    used_seconds = machine.cpu_seconds(serving.pid) - before
     summary = _SUMMARY.search(finished.stdout)
     if finished.returncode or not summary:
         raise BenchError(f"{contender.name}: wrk failed:\n{finished.stdout}{finished.stderr}")
@@ -84,12 +82,10 @@ def run(contender: Contender, server: Running, requests_path: str, seconds: int)
 
 
 @contextlib.contextmanager
-def steady(
-    contender: Contender, server: Running, requests_path: str, most_seconds: int
-) -> Iterator[None]:
+def steady(serving: Serving, most_seconds: int) -> Iterator[None]:
     """Send load while the block lasts. Raises BenchError if it did not last as long."""
     process = subprocess.Popen(
-        _command(contender, server, requests_path, most_seconds),
+        _command(serving, most_seconds),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -99,7 +95,7 @@ def steady(
     try:
         yield
         if process.poll() is not None:
-            raise BenchError(f"{contender.name}: wrk ended early, {process.returncode}")
+            raise BenchError(f"{serving.contender.name}: wrk ended early, {process.returncode}")
     finally:
         # wrk's way to end before its time
         process.send_signal(signal.SIGINT)
@@ -110,9 +106,9 @@ def steady(
             process.wait()
 
 
-def _command(contender: Contender, server: Running, requests_path: str, seconds: int) -> list[str]:
-    return [
-        "wrk", "--threads", "1", "--connections", str(contender.connections),
-        "--duration", f"{seconds}s", "--timeout", f"{_TIMEOUT_SECONDS}s", "--script", _SCRIPT,
-        f"http://127.0.0.1:{server.port}", "--", requests_path,
-    ]  # fmt: skip
+def _command(serving: Serving, seconds: int) -> list[str]:
+    options = (
+        f"--threads 1 --connections {serving.contender.connections} --duration {seconds}s "
+        f"--timeout {_TIMEOUT_SECONDS}s http://127.0.0.1:{serving.port}"
+    )
+    return ["wrk", "--script", _SCRIPT, *options.split(), "--", serving.requests_path]

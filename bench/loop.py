@@ -1,7 +1,7 @@
 """The least that an event stored as JSON costs: parse, write, compress, in a plain loop.
 
 ``python -m bench.loop FILE SECONDS`` works on requests in the format of
-``traffic.write`` and prints events and CPU seconds. No sockets, no queue, no
+``traffic`` and prints events and CPU seconds. No sockets, no queue, no
 disk, no identity but a counter. What comes out is what estat stores: the same
 records, with id and time.
 """
@@ -10,13 +10,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import ujson
 from isal import isal_zlib
 
-from bench.errors import BenchError
+from bench import BenchError, traffic
 from estat import identity
 
 _LEVEL = 2
@@ -50,10 +49,11 @@ class Content(NamedTuple):
 
 def run(requests_path: str, seconds: int) -> Looped:
     """Run the loop for so many seconds in a process of its own. Raises BenchError."""
+    command = [sys.executable, "-m", "bench.loop", requests_path, str(seconds)]
+    patience = seconds + _PATIENCE_SECONDS
     finished = subprocess.run(
-        [sys.executable, "-m", "bench.loop", requests_path, str(seconds)],
-        capture_output=True, text=True, check=False, timeout=seconds + _PATIENCE_SECONDS,
-    )  # fmt: skip
+        command, capture_output=True, text=True, check=False, timeout=patience
+    )
     if finished.returncode:
         raise BenchError(f"the plain loop failed:\n{finished.stderr}")
     return Looped(**json.loads(finished.stdout))
@@ -61,19 +61,20 @@ def run(requests_path: str, seconds: int) -> Looped:
 
 def records(content: Content, stream: str, first: int, now: float) -> list[bytes]:
     """Return the stored lines of one request, the first with this number."""
-    return [
-        ujson.dumps(
-            {
-                "id": f"{stream}-{n}",
-                "ts": now,
-                "ip": content.address,
-                "user_agent": content.agent,
-                "body": ujson.loads(event),
-            },
-            ensure_ascii=False, escape_forward_slashes=False, allow_nan=False,
-        ).encode() + b"\n"
-        for n, event in enumerate(content.body.split(b"\n"), first)
-    ]  # fmt: skip
+    lines = []
+    for number, event in enumerate(content.body.split(b"\n"), first):
+        record = {
+            "id": f"{stream}-{number}",
+            "ts": now,
+            "ip": content.address,
+            "user_agent": content.agent,
+            "body": ujson.loads(event),
+        }
+        line = ujson.dumps(
+            record, ensure_ascii=False, escape_forward_slashes=False, allow_nan=False
+        )
+        lines.append(line.encode() + b"\n")
+    return lines
 
 
 def _work(contents: list[Content], seconds: float) -> Looped:
@@ -87,34 +88,21 @@ def _work(contents: list[Content], seconds: float) -> Looped:
         for content in contents:
             lines += records(content, stream, events + 1, round(time.time(), 3))
             events += content.body.count(b"\n") + 1
-            if len(lines) >= _BATCH_EVENTS:
+            if len(lines) >= _BATCH_EVENTS or content is contents[-1]:
                 text = b"".join(lines)
                 line_bytes += len(text)
                 gzip_bytes += len(isal_zlib.compress(text, _LEVEL, _GZIP))
                 lines.clear()
-    if lines:
-        text = b"".join(lines)
-        line_bytes += len(text)
-        gzip_bytes += len(isal_zlib.compress(text, _LEVEL, _GZIP))
     return Looped(events, time.process_time() - began, line_bytes, gzip_bytes)
 
 
-def read(path: str) -> list[Content]:
-    """Read the requests that ``traffic.write`` wrote."""
-    return list(_read(path))
-
-
-def _read(path: str) -> Iterator[Content]:
-    with open(path, "rb") as file:
-        while length := file.readline():
-            head, _, body = file.read(int(length)).partition(b"\r\n\r\n")
-            fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
-            yield Content(
-                fields[b"X-Forwarded-For"].decode(),
-                fields[b"User-Agent"].decode("utf-8", "replace"),
-                body,
-            )
+def _content(request: bytes) -> Content:
+    head, _, body = request.partition(b"\r\n\r\n")
+    fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    agent = fields[b"User-Agent"].decode("utf-8", "replace")
+    return Content(fields[b"X-Forwarded-For"].decode(), agent, body)
 
 
 if __name__ == "__main__":
-    print(json.dumps(_work(read(sys.argv[1]), float(sys.argv[2]))._asdict()))
+    path, seconds = sys.argv[1:]
+    print(json.dumps(_work(list(map(_content, traffic.read(path))), float(seconds))._asdict()))

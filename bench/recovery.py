@@ -6,12 +6,11 @@ stream for each of its workers, real events in groups, none sealed.
 
 import os
 import time
+from argparse import Namespace
 from collections.abc import Callable
 
-from bench import disk, machine, report, servers, target, traffic
+from bench import BenchError, machine, report, servers, traffic
 from bench.contenders import RECOVERY
-from bench.errors import BenchError
-from bench.scrape import Scraper
 from estat import event, identity, journal_file
 from estat.journal_file import Header
 
@@ -23,37 +22,39 @@ _POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 300
 
 
-def run(directory: str, mebibytes: int) -> None:
-    """Measure in an empty directory, and print the report. Raises BenchError."""
+def run(directory: str, options: Namespace) -> None:
+    """Recover the journals of a killed server, until they are stored."""
+    mebibytes = options.mebibytes
     root = os.path.join(directory, "dlq", "journal")
     report.progress(f"making {mebibytes:,} MiB of journals")
     bucket = f"file:{directory}/bucket"
-    files, events = _fill(root, bucket, traffic.read_hits(directory), mebibytes * 1024 * 1024)
+    files, events = _fill(root, bucket, mebibytes * 1024 * 1024)
     report.progress("starting the server")
     began = time.monotonic()
-    with servers.running(RECOVERY, directory) as running, Scraper(running.port) as scraper:
+    with servers.running(RECOVERY, directory) as running:
         serves = time.monotonic() - began
         recovered = _await(lambda: not any(os.scandir(root)), began)
-        cpu_recovered = machine.tree_seconds(running.pid)
-        stored = _await(lambda: scraper.sample().dlq_files == 0, began)
-        cpu_stored = machine.tree_seconds(running.pid)
-    print(
-        f"- Recovery: {files} journals of {mebibytes:,} MiB and {events:,} events, one worker; "
-        "seconds and CPU from the start of the server"
+        cpu_recovered = machine.cpu_seconds(running.pid)
+        stored = _await(lambda: servers.sample(running.port).dlq_files == 0, began)
+        cpu_stored = machine.cpu_seconds(running.pid)
+    report.describe(
+        directory,
+        f"Recovery: {files} journals of {mebibytes:,} MiB and {events:,} events, one worker; "
+        "seconds and CPU from the start of the server",
     )
-    print(report.dlq_disk(disk.file_system(directory)), end="\n\n")
     rows = [
         ("serves requests", f"{serves:.1f}", ""),
         ("every journal is a durable DLQ file", f"{recovered:.1f}", f"{cpu_recovered:.1f}"),
         ("every event is stored", f"{stored:.1f}", f"{cpu_stored:.1f}"),
     ]
-    print(report.table(("until", "s", "CPU s"), rows), end="\n\n")
-    print(target.none("it grows with the journals"))
+    report.table("until | s | CPU s", rows)
+    print("- Target: none; it grows with the journals")
 
 
-def _fill(root: str, bucket: str, hits: list[traffic.Hit], size_bytes: int) -> tuple[int, int]:
+def _fill(root: str, bucket: str, size_bytes: int) -> tuple[int, int]:
     """Return the number of files and of events."""
     events = made = files = 0
+    hits = traffic.hits()
     origins = [event.origin(hit.address.decode(), hit.agent.decode("latin-1")) for hit in hits]
     streams = [identity.new_stream() for _ in range(_STREAMS)]
     numbers = dict.fromkeys(streams, 0)

@@ -7,10 +7,10 @@ however much lies there. The files are empty: a scan reads names alone.
 import itertools
 import os
 import time
+from argparse import Namespace
 from typing import NamedTuple
 
-from bench import disk, report, target
-from bench.errors import BenchError
+from bench import BenchError, report
 from estat import dlq_file, identity
 from estat.dlq import PENDING, SCAN_LIMIT, DeadLetterQueue, slot_of
 
@@ -39,30 +39,24 @@ class Cost(NamedTuple):
 _CASES = (Case(10, 1), Case(10, 10), Case(100_000, 1), Case(100_000, 48))
 
 
-def run(directory: str) -> None:
-    """Measure in an empty directory, and print the report. Raises BenchError."""
+def run(directory: str, _: Namespace) -> None:
+    """Scan a DLQ for what is due, by the number of files in it."""
     queues = {}
     for case in _CASES:
         report.progress(f"making {case.files:,} files in {case.slots} slots")
         queues[case] = _filled(os.path.join(directory, f"{case.files}-{case.slots}"), case)
     costs: dict[Case, list[Cost]] = {case: [] for case in _CASES}
-    for _ in range(_SCANS):
+    for _scan_number in range(_SCANS):
         for case, queue in queues.items():
             costs[case].append(_scan(queue))
-    print(
-        f"- Scan: `DeadLetterQueue.scan` of pending, at most {SCAN_LIMIT:,} names; median "
-        f"(min-max) of {_SCANS} alternating scans; directories are in the page cache"
+    report.describe(
+        directory,
+        f"Scan: `DeadLetterQueue.scan` of pending, at most {SCAN_LIMIT:,} names; median "
+        f"(min-max) of {_SCANS} alternating scans; directories are in the page cache",
     )
-    print(report.dlq_disk(disk.file_system(directory)), end="\n\n")
-    print(
-        report.table(
-            ("files", "slots", "files returned", "CPU ms", "wall ms"),
-            [_row(case, found) for case, found in costs.items()],
-            texts=0,
-        ),
-        end="\n\n",
-    )
-    print(target.none("what counts is that it does not grow with the number of files"))
+    rows = [_row(case, found) for case, found in costs.items()]
+    report.table("files | slots | files returned | CPU ms | wall ms", rows, texts=0)
+    print("- Target: none; what counts is that it does not grow with the number of files")
 
 
 def _row(case: Case, costs: list[Cost]) -> list[str]:

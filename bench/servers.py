@@ -1,20 +1,24 @@
-"""Starts a contender's server, waits until it serves, checks its answers, stops it."""
+"""Starts a contender's server, checks its answers, reads its metrics, stops it."""
 
 import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bench.contenders import Contender, Server
-from bench.errors import BenchError
+from bench import BenchError, report, traffic
+from bench.contenders import Contender
+
+_Process = subprocess.Popen[bytes]
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -29,6 +33,9 @@ _STOP_SECONDS = 30.0
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV")
 
 
+_SAMPLE = re.compile(r"^(\w+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
 class Running(NamedTuple):
     """A server that serves."""
 
@@ -36,38 +43,77 @@ class Running(NamedTuple):
     port: int
 
 
+class Serving(NamedTuple):
+    """A server that is ready for load, and what to send to it."""
+
+    contender: Contender
+    pid: int
+    port: int
+    contents: list[bytes]
+    requests_path: str  # a file with them
+
+
+class Sample(NamedTuple):
+    """A server's metrics at one moment."""
+
+    accepted: int  # events
+    refused: int  # requests
+    dlq_files: int
+    dlq_bytes: int
+
+
 @contextlib.contextmanager
-def running(server: Server, directory: str) -> Iterator[Running]:
+def serving(contender: Contender, parent: str) -> Iterator[Serving]:
+    """Run a server in a new directory below ``parent``, with its requests made and checked.
+
+    Raises BenchError.
+    """
+    directory = tempfile.mkdtemp(dir=parent)
+    contents = traffic.requests(contender)
+    path = os.path.join(directory, "requests")
+    traffic.write(path, contents)
+    report.progress(f"starting {contender.name}")
+    with running(contender, directory) as server:
+        report.progress(f"checking and warming up: {contender.name}")
+        if check(contender, server.port, contents):
+            raise BenchError(f"{contender.name}: requests were refused one at a time already")
+        yield Serving(contender, server.pid, server.port, contents, path)
+
+
+@contextlib.contextmanager
+def running(contender: Contender, directory: str) -> Iterator[Running]:
     """Run a server in an empty directory of its own. Raises BenchError if it does not start."""
     port = _free_port()
-    names = {
-        "port": port, "directory": directory, "root": _ROOT,
-        "bin": sysconfig.get_path("scripts"), "python": sys.executable,
-    }  # fmt: skip
-    environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environ["PYTHONPATH"] = _ROOT
-    environ |= {name: value.format(**names) for name, value in server.environ.items()}
     log_path = os.path.join(directory, "server.log")
-    with open(log_path, "wb") as log:
-        process = subprocess.Popen(
-            [part.format(**names) for part in server.command],
-            # away from the repository, whose .env would be read
-            cwd=directory,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C is for the benchmark, which stops its servers itself
-            start_new_session=True,
-        )
+    process = _started(contender, directory, port, log_path)
     try:
-        _await(server, process, port, log_path)
+        _await(contender, process, port, log_path)
         yield Running(process.pid, port)
         if process.poll() is not None:
             # whoever sent it load has noticed; the figures of the others stand
-            print(f"{server.name} ended during the run:\n{_tail(log_path)}", file=sys.stderr)
+            report.progress(f"{contender.name} ended during the run:\n{_tail(log_path)}")
     finally:
-        _stop(server, process, log_path)
+        _stop(contender, process, log_path)
+
+
+def sample(port: int) -> Sample:
+    """Read a server's metrics now. Raises BenchError."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
+    try:
+        connection.request("GET", "/metrics")
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    except (OSError, http.client.HTTPException) as exc:
+        raise BenchError(f"/metrics gave no answer: {exc!r}") from exc
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise BenchError(f"/metrics answered {answer.status}")
+    totals: dict[str, float] = {}
+    for name, _, value in _SAMPLE.findall(text):
+        totals[name] = totals.get(name, 0) + float(value)
+    names = "events_accepted_total http_requests_rejected_total dlq_files_current dlq_size_bytes"
+    return Sample(*(int(totals[name]) for name in names.split()))
 
 
 def check(contender: Contender, port: int, contents: list[bytes]) -> int:
@@ -104,15 +150,36 @@ def _free_port() -> int:
         return port
 
 
-def _await(server: Server, process: "subprocess.Popen[bytes]", port: int, log_path: str) -> None:
+def _started(contender: Contender, directory: str, port: int, log_path: str) -> _Process:
+    names = {
+        "port": port,
+        "directory": directory,
+        "root": _ROOT,
+        "bin": sysconfig.get_path("scripts"),
+        "python": sys.executable,
+    }
+    environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environ["PYTHONPATH"] = _ROOT
+    environ |= {name: value.format(**names) for name, value in contender.environ.items()}
+    with open(log_path, "wb") as log:
+        return subprocess.Popen(
+            [part.format(**names) for part in contender.command.split()],
+            # away from the repository, whose .env would be read
+            cwd=directory,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C is for the benchmark, which stops its servers itself
+            start_new_session=True,
+        )
+
+
+def _await(contender: Contender, process: _Process, port: int, log_path: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while not _serves(port, server.ready_path):
-        if process.poll() is not None:
-            raise BenchError(f"{server.name} did not start:\n{_tail(log_path)}")
-        if time.monotonic() > deadline:
-            raise BenchError(
-                f"{server.name} did not serve within {_START_SECONDS:g}s:\n{_tail(log_path)}"
-            )
+    while not _serves(port, contender.ready_path):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise BenchError(f"{contender.name} did not start:\n{_tail(log_path)}")
         time.sleep(_POLL_SECONDS)
 
 
@@ -130,19 +197,16 @@ def _serves(port: int, path: str | None) -> bool:
         connection.close()
 
 
-def _stop(server: Server, process: "subprocess.Popen[bytes]", log_path: str) -> None:
+def _stop(contender: Contender, process: _Process, log_path: str) -> None:
     try:
         if process.poll() is None:
             process.terminate()
             process.wait(_STOP_SECONDS)
             if process.returncode:
                 # a worker that lost events says so by its exit status; the figures stand
-                print(
-                    f"{server.name} exited {process.returncode}:\n{_tail(log_path)}",
-                    file=sys.stderr,
-                )
+                report.progress(f"{contender.name} exited {process.returncode}:\n{_tail(log_path)}")
     except subprocess.TimeoutExpired:
-        print(f"{server.name} did not stop within {_STOP_SECONDS:g}s; killed", file=sys.stderr)
+        report.progress(f"{contender.name} did not stop within {_STOP_SECONDS:g}s; killed")
     finally:
         # whatever is left of it, also when a second Ctrl-C ended the wait
         with contextlib.suppress(ProcessLookupError):

@@ -9,6 +9,7 @@ costs next to nothing, so that it does not compete with the server for the CPU.
     503       every request is answered so, at once
 """
 
+import contextlib
 import socket
 import threading
 import time
@@ -34,9 +35,9 @@ class Store:
         self.outage: str | None = None
         self.put_seconds = put_seconds  # how long it lets a PUT wait
         self.healed = threading.Event()
-        self._lock = threading.Lock()
-        self._objects: dict[str, dict[str, str]] = {}
-        self._connections: set[socket.socket] = set()
+        # each of the handlers' accesses to these is one step of the interpreter, so needs no lock
+        self.objects: dict[str, dict[str, str]] = {}  # metadata by key
+        self.connections: set[socket.socket] = set()
         self._server = _Server(self, 0)
         self._port: int = self._server.server_address[1]
 
@@ -45,20 +46,10 @@ class Store:
         """Where it is, or would be."""
         return f"http://127.0.0.1:{self._port}"
 
-    @property
-    def objects(self) -> int:
-        """How many there are."""
-        with self._lock:
-            return len(self._objects)
-
     def stored_events(self, prefix: str) -> int:
         """Return how many events the objects under a prefix hold, by their metadata."""
-        with self._lock:
-            return sum(
-                int(metadata["events"])
-                for key, metadata in self._objects.items()
-                if key.startswith(prefix)
-            )
+        found = list(self.objects.items())
+        return sum(int(metadata["events"]) for key, metadata in found if key.startswith(prefix))
 
     def fail(self, outage: str) -> None:
         """Be down from now on."""
@@ -85,41 +76,15 @@ class Store:
             self._unlisten()
 
     def _listen(self) -> None:
-        threading.Thread(
-            target=self._server.serve_forever, args=(_POLL_SECONDS,), daemon=True
-        ).start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(_POLL_SECONDS,), daemon=True).start()
 
     def _unlisten(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        with self._lock:
-            for connection in self._connections:
-                try:
-                    connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # gone already
-
-    # --- in the handlers' threads
-
-    def opened(self, connection: socket.socket) -> None:
-        """Take note of a connection."""
-        with self._lock:
-            self._connections.add(connection)
-
-    def closed(self, connection: socket.socket) -> None:
-        """Forget a connection."""
-        with self._lock:
-            self._connections.discard(connection)
-
-    def put(self, key: str, metadata: dict[str, str]) -> bool:
-        """Store an object; False if there is one with this key."""
-        with self._lock:
-            return self._objects.setdefault(key, metadata) is metadata
-
-    def head(self, key: str) -> dict[str, str] | None:
-        """Return an object's metadata, if there is such an object."""
-        with self._lock:
-            return self._objects.get(key)
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):  # gone already
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Server(ThreadingHTTPServer):
@@ -141,10 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.server.store.opened(self.connection)
+        self.server.store.connections.add(self.connection)
 
     def finish(self) -> None:
-        self.server.store.closed(self.connection)
+        self.server.store.connections.discard(self.connection)
         super().finish()
 
     def do_PUT(self) -> None:
@@ -159,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         }
         time.sleep(store.put_seconds)
         # there is no If-None-Match but "*", and the server sends no other PUTs
-        if store.put(self._key, metadata):
+        if store.objects.setdefault(self._key, metadata) is metadata:
             # what proves to the server that the object is stored
             self._answer(200, {_CHECKSUM: self.headers[_CHECKSUM] or ""})
         else:
@@ -168,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         if self._down():
             return
-        metadata = self.server.store.head(self._key)
+        metadata = self.server.store.objects.get(self._key)
         if metadata is None:
             self._answer(404)
         else:

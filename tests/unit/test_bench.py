@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from bench import ceiling, latency, loop, percentiles, target
-from bench.schedule import Schedule
+from bench import driver, latency, loop, memory
+from bench.driver import Schedule
+from bench.report import Target
 from estat import config, event
 
 
@@ -33,16 +34,16 @@ def test_requests_are_due_evenly_however_many_there_are():
     ("percent", "rank"), [(0, 1), (0.1, 1), (50, 500), (99, 990), (99.9, 999), (100, 1000)]
 )
 def test_a_percentile_is_the_nearest_rank(percent, rank):
-    assert percentiles.at(range(1, 1001), percent) == rank
+    assert driver.percentile(range(1, 1001), percent) == rank
 
 
 @pytest.mark.parametrize("percent", [0, 50, 99.99, 100])
 def test_a_single_value_is_every_percentile(percent):
-    assert percentiles.at([7.0], percent) == 7.0
+    assert driver.percentile([7.0], percent) == 7.0
 
 
 def test_the_grid_goes_up_to_so_many_nines():
-    grid = percentiles.grid(4)
+    grid = driver.grid(4)
     assert grid[0] == 0
     assert grid[20] == pytest.approx(90)
     assert grid[-1] == pytest.approx(99.99)
@@ -55,7 +56,7 @@ def test_the_99th_percentile_may_be_the_larger_of_two_bounds(p50_ms, allowed):
 
 
 def test_a_target_is_met_up_to_its_bound():
-    bound = target.Target("it", 1.5)
+    bound = Target("it", 1.5)
     assert bound.met(1.5)
     assert not bound.met(1.51)
     assert bound.line("one", 1.2) == "- Target: it at most 1.5. one: 1.20, met"
@@ -63,12 +64,12 @@ def test_a_target_is_met_up_to_its_bound():
 
 
 def test_a_figure_just_above_its_bound_does_not_read_as_if_it_were_within():
-    assert "one: 1.5004, **not met**" in target.Target("it", 1.5).line("one", 1.50042)
+    assert "one: 1.5004, **not met**" in Target("it", 1.5).line("one", 1.50042)
 
 
 def test_the_ceiling_is_the_example_of_the_tuning_page():
     settings = config.load({"RAW_BUCKET": "bench"}, env_file="")
-    found = ceiling.worker_bytes(settings, 63e6, 2 * 2**20, requests=20, body=2**16)
+    found = memory.ceiling(settings, 63e6, 2 * 2**20, requests=20, body=2**16)
     assert found / 1e6 == pytest.approx(198, abs=2)
 
 

@@ -69,7 +69,7 @@ bench: $(VENV)/.installed-dev $(VENV)/.installed-bench ## measure all, or MEASUR
 	$(BIN)/python -m bench $(if $(CHARTS),--charts $(CHARTS)) $(MEASURE)
 
 docs: $(VENV)/.installed ## write the generated references
-	$(BIN)/python -m estat.reference
+	$(BIN)/python -m estat.config.reference
 
 build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=…@sha256:…
 	$(CONTAINER) build $(if $(filter docker,$(notdir $(CONTAINER))),,--format docker) \

@@ -16,7 +16,7 @@ import ujson
 from isal import isal_zlib
 
 from bench import BenchError, traffic
-from estat import identity
+from estat.events import ids
 
 _LEVEL = 2
 _GZIP = 16 + isal_zlib.MAX_WBITS
@@ -78,7 +78,7 @@ def records(content: Content, stream: str, first: int, now: float) -> list[bytes
 
 
 def _work(contents: list[Content], seconds: float) -> Looped:
-    stream = identity.new_stream()
+    stream = ids.new_stream()
     lines: list[bytes] = []
     events = line_bytes = gzip_bytes = 0
     end = time.monotonic() + seconds

@@ -13,8 +13,8 @@ from bench import BenchError, contenders, load, report, servers
 from bench.report import Target
 from bench.servers import Sample, Serving
 from bench.store import Store
-from estat import config
-from estat.settings import Settings
+from estat.config import loading
+from estat.config.settings import Settings
 
 TARGET = Target("memory of the worker, at its peak,", 130.0, " MB", digits=1)
 
@@ -74,7 +74,7 @@ def run(directory: str, options: Namespace) -> list[Reading]:
     base, last = readings[0], readings[-1]
     packed = max(r.sample.dlq_bytes / max(r.sample.dlq_files, 1) for r in readings)
     body = max(len(content.partition(b"\r\n\r\n")[2]) for content in serving.contents)
-    settings = config.load({"RAW_BUCKET": "bench"}, env_file="")
+    settings = loading.load({"RAW_BUCKET": "bench"}, env_file="")
     bound = ceiling(settings, base.rss, packed, connections, body)
     print(
         f"- Growth: {_growth(readings)}\n"

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from bench import BenchError, machine, report, servers, traffic
 from bench.contenders import RECOVERY
-from estat import event, identity, journal_file
-from estat.journal_file import Header
+from estat.disk import journal_file
+from estat.disk.journal_file import Header
+from estat.events import ids, stored_line
 
 _BATCH_BYTES = 8 * 1024 * 1024
 _STREAMS = 2
@@ -55,8 +56,10 @@ def _fill(root: str, bucket: str, size_bytes: int) -> tuple[int, int]:
     """Return the number of files and of events."""
     events = made = files = 0
     hits = traffic.hits()
-    origins = [event.origin(hit.address.decode(), hit.agent.decode("latin-1")) for hit in hits]
-    streams = [identity.new_stream() for _ in range(_STREAMS)]
+    origins = [
+        stored_line.origin(hit.address.decode(), hit.agent.decode("latin-1")) for hit in hits
+    ]
+    streams = [ids.new_stream() for _ in range(_STREAMS)]
     numbers = dict.fromkeys(streams, 0)
     for stream in streams:
         os.makedirs(os.path.join(root, stream))
@@ -64,8 +67,8 @@ def _fill(root: str, bucket: str, size_bytes: int) -> tuple[int, int]:
         stream = streams[files % _STREAMS]
         files += 1
         now = time.time()
-        key = identity.object_key("raw", "dt=2025-11-13/hr=07", now, "bench", stream, files)
-        header = Header(bucket, key, identity.stem(key), stream, numbers[stream] + 1, now)
+        key = ids.object_key("raw", "dt=2025-11-13/hr=07", now, "bench", stream, files)
+        header = Header(bucket, key, ids.stem(key), stream, numbers[stream] + 1, now)
         path = os.path.join(root, stream, f"{files:06d}{journal_file.SUFFIX}")
         with open(path, "wb") as file:
             file.write(journal_file.pack_header(header))
@@ -75,7 +78,7 @@ def _fill(root: str, bucket: str, size_bytes: int) -> tuple[int, int]:
                     at = events % len(hits)
                     events += 1
                     rests.append(b"%b%b}\n" % (origins[at], hits[at].event))
-                lines = event.stamped(stream, numbers[stream] + 1, now, rests)
+                lines = stored_line.stamped(stream, numbers[stream] + 1, now, rests)
                 numbers[stream] += _GROUP_EVENTS
                 file.write(journal_file.pack_group(lines))
             made += file.tell()

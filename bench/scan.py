@@ -11,8 +11,9 @@ from argparse import Namespace
 from typing import NamedTuple
 
 from bench import BenchError, report
-from estat import dlq_file, identity
-from estat.dlq import PENDING, SCAN_LIMIT, DeadLetterQueue, slot_of
+from estat.disk import dlq_file
+from estat.disk.dlq import PENDING, SCAN_LIMIT, DeadLetterQueue, slot_of
+from estat.events import ids
 
 #: Scans of each case, in turns.
 _SCANS = 50
@@ -82,7 +83,7 @@ def _filled(root: str, case: Case) -> DeadLetterQueue:
     queue = DeadLetterQueue(root)
     queue.create()
     now = time.time()
-    stream = identity.new_stream()
+    stream = ids.new_stream()
     opened = [now - _SLOT_SECONDS * n for n in reversed(range(case.slots))]
     directories = [os.path.join(root, PENDING, slot_of(at)) for at in opened]
     for directory in directories:
@@ -97,6 +98,6 @@ def _filled(root: str, case: Case) -> DeadLetterQueue:
 
 
 def _name(opened: float, stream: str, seq: int) -> str:
-    key = identity.object_key("", "", opened, "bench", stream, seq)
-    stem = os.path.basename(key).removesuffix(identity.SUFFIX)
-    return f"{stem}.{_EVENTS}{identity.SUFFIX}"
+    key = ids.object_key("", "", opened, "bench", stream, seq)
+    stem = os.path.basename(key).removesuffix(ids.SUFFIX)
+    return f"{stem}.{_EVENTS}{ids.SUFFIX}"

@@ -4,6 +4,6 @@ from gevent import monkey
 
 monkey.patch_all()  # before anything that imports ssl, sockets or threads
 
-from estat import lifecycle
+from estat.server import hooks
 
-globals().update(lifecycle.gunicorn_config())
+globals().update(hooks.gunicorn_config())

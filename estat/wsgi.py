@@ -8,9 +8,10 @@ other way, it ends the process (see ``launch``).
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from estat import lifecycle, unread_body
-from estat.app import Front
-from estat.pipeline import Pipeline
+from estat.pipeline.pipeline import Pipeline
+from estat.server import hooks
+from estat.web import unread_body
+from estat.web.app import Front
 
 
 class Application:
@@ -28,4 +29,4 @@ class Application:
         return unread_body.serve(self._app, environ, start_response, self._read_seconds)
 
 
-app = Application(Pipeline(lifecycle.settings(), lifecycle.page(), lifecycle.slot()))
+app = Application(Pipeline(hooks.settings(), hooks.page(), hooks.slot()))

@@ -15,17 +15,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from estat import audit, audit_content, config
-from estat.audit import Evidence, Span, Verdict
-from estat.audit_content import Fault
-from estat.cli import audit_disk, audit_evidence, audit_target
-from estat.cli.audit_disk import Disk
-from estat.cli.audit_reader import Reader
+from estat.audit import dlq, stored
+from estat.audit import evidence as audit_evidence
+from estat.audit import target as audit_target
+from estat.audit import verdict as audit
+from estat.audit.dlq import Disk
+from estat.audit.reader import Reader
+from estat.audit.stored import Fault
+from estat.audit.target import Target, TargetError
+from estat.audit.verdict import Evidence, Span, Verdict
 from estat.cli.audit_report import Report
-from estat.cli.audit_target import Target, TargetError
 from estat.cli.progress import ProgressBar
+from estat.config import loading
+from estat.config.settings import Settings
 from estat.errors import DiskError, SettingsError, StoreError
-from estat.settings import Settings
 from estat.stores import Stores
 
 #: Requests at a time, at most: each is a thread and a connection.
@@ -103,12 +106,12 @@ def _first_found(reports: Iterable[Report]) -> Report:
 def _settings(text: str | None) -> Settings:
     """Return the server's settings; with a target, defaults do where there are none."""
     try:
-        return config.load()
+        return loading.load()
     except SettingsError:
         bucket = audit_target.bucket_of(text)
         if bucket is None:
             raise
-    return config.load({"RAW_BUCKET": bucket}, env_file=os.devnull)
+    return loading.load({"RAW_BUCKET": bucket}, env_file=os.devnull)
 
 
 def _audited(
@@ -124,11 +127,9 @@ def _audited(
     keys = reader.keys(target.keys, _ticker(bar, "objects"))
     report = Report(target, args.deep, disk)
     evidence: dict[str, Evidence] = defaultdict(Evidence)
-    object_keys = [key for key in keys if audit_content.is_object(key)]
+    object_keys = [key for key in keys if stored.is_object(key)]
     # a key that ends in a slash is how consoles show a directory
-    report.other_objects = [
-        k for k in keys if not k.endswith("/") and not audit_content.is_object(k)
-    ]
+    report.other_objects = [k for k in keys if not k.endswith("/") and not stored.is_object(k)]
     _read_objects(reader, object_keys, report, evidence)
     if disk:
         audit_evidence.add_disk(disk, report, evidence)
@@ -151,7 +152,7 @@ def _judged(target: Target, evidence: dict[str, Evidence]) -> list[Verdict]:
 
 
 def _read_disk(target: Target, args: argparse.Namespace, bar: ProgressBar) -> Disk:
-    return audit_disk.read(args.dlq, target, deep=args.deep, tick=_ticker(bar, "files on disk"))
+    return dlq.read(args.dlq, target, deep=args.deep, tick=_ticker(bar, "files on disk"))
 
 
 def _fill(
@@ -163,8 +164,8 @@ def _fill(
     keys = [
         key
         for key in reader.keys(report.target.keys, _ticker(bar, "objects"))
-        if key not in known and audit_content.is_object(key)
-        and audit_content.stream_of(key) in {None, *gaps}
+        if key not in known and stored.is_object(key)
+        and stored.stream_of(key) in {None, *gaps}
     ]  # fmt: skip
     for content in reader.contents(keys, deep=report.deep):
         audit_evidence.count(content, report)

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from estat import audit
-from estat.audit import Repeat, Span, Verdict
-from estat.audit_content import Fault
-from estat.cli.audit_disk import Disk
-from estat.cli.audit_target import Target
+from estat.audit import verdict as audit
+from estat.audit.dlq import Disk
+from estat.audit.stored import Fault
+from estat.audit.target import Target
+from estat.audit.verdict import Repeat, Span, Verdict
 
 #: What is shown of a list, at most; the rest is counted.
 _STREAMS, _SPANS, _KEYS, _FAULTS = 50, 10, 4, 20

@@ -11,20 +11,15 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from estat import config, dlq_owner, identity, mounts
-from estat.batch import crc32_of
 from estat.cli import headroom, refusals
-from estat.dlq import DeadLetterQueue
-from estat.errors import (
-    UNPROVEN,
-    DiskError,
-    ObjectExists,
-    SettingsError,
-    StoreDenied,
-    StoreError,
-)
-from estat.server_directory import ServerDirectory
-from estat.settings import Settings
+from estat.config import loading
+from estat.config.settings import Settings
+from estat.disk import dlq_owner, mounts
+from estat.disk.dlq import DeadLetterQueue
+from estat.disk.server_directory import ServerDirectory
+from estat.errors import UNPROVEN, DiskError, ObjectExists, SettingsError, StoreDenied, StoreError
+from estat.events import ids
+from estat.events.batch import crc32_of
 from estat.stores import Store, Stores
 
 _BODY = b"written by estat check\n"
@@ -44,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
 def run(_args: argparse.Namespace) -> int:
     """Print a line for each check; return 0, 1 when one failed, 2 when a setting is bad."""
     try:
-        settings = config.load()
+        settings = loading.load()
     except SettingsError as exc:
         _print(("FAIL", "setting", problem) for problem in exc.problems)
         _print(_misspelt())
@@ -71,7 +66,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _misspelt() -> Iterator[Finding]:
-    for name in config.misspelt_names():
+    for name in loading.misspelt_names():
         yield "warn", "settings", str(name)
 
 
@@ -101,7 +96,7 @@ def _dlq(settings: Settings) -> Iterator[Finding]:
 
 def _bucket(settings: Settings) -> Iterator[Finding]:
     """Write a small object, look at it, and remove it."""
-    key = f"{settings.dlq_prefix}/.check-{identity.new_stream()}"
+    key = f"{settings.dlq_prefix}/.check-{ids.new_stream()}"
     try:
         store = Stores(settings).get(settings.raw_bucket)
         by_answer = store.put(key, _BODY, crc32_of(_BODY), "text/plain", {})

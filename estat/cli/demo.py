@@ -7,13 +7,14 @@ import sys
 import tempfile
 from typing import Any
 
-from estat import config
+import estat
 from estat.cli import serve
 from estat.cli.arguments import whole_number
+from estat.config import loading
 from estat.demo import TEMPORARY
 
 _HOST = "127.0.0.1"
-_CONFIGURATION = os.path.join(os.path.dirname(config.__file__), "demo", "gunicorn_conf.py")
+_CONFIGURATION = os.path.join(os.path.dirname(estat.__file__), "demo", "gunicorn_conf.py")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     directory = os.path.abspath(args.dir) if args.dir else _temporary()
     address = f"{_HOST}:{args.port}"
-    config.replace_environment(
+    loading.replace_environment(
         {
             "HTTP_ADDR": address,
             "RAW_BUCKET": f"file:{directory}",

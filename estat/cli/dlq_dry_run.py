@@ -6,10 +6,11 @@ One HEAD for each file, and nothing else: no lock is taken, nothing is written.
 from collections import Counter
 from collections.abc import Iterable
 
-from estat import dlq_file, found
 from estat.cli.dlq_files import content, counted, place, printable, relative
-from estat.dlq import QUARANTINE, DeadLetterQueue, Entry
+from estat.disk import dlq_file
+from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import DiskError, StoreError, Unreadable
+from estat.pipeline import found_object
 from estat.stores import Stores
 
 TO_BE_STORED, ALREADY, COMPARED = "to be stored", "already stored", "to be compared"
@@ -53,4 +54,4 @@ def _look(stores: Stores, entry: Entry, data: bytes) -> tuple[str, str]:
     there = stores.get(batch.bucket).head(batch.key)
     if there is None:
         return TO_BE_STORED, target
-    return (ALREADY if found.covers(there, batch) else COMPARED), target
+    return (ALREADY if found_object.covers(there, batch) else COMPARED), target

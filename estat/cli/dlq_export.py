@@ -11,8 +11,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from estat import dlq_file, encoder, files, identity
-from estat.cli import journal_area
+from estat.audit import journal_area
 from estat.cli.dlq_files import (
     CommandError,
     content,
@@ -23,8 +22,10 @@ from estat.cli.dlq_files import (
     select,
 )
 from estat.cli.progress import ProgressBar
-from estat.dlq import DeadLetterQueue, Entry
+from estat.disk import dlq_file, files
+from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.errors import DiskError, Unreadable
+from estat.events import gzip, ids
 
 _EVENTS, _DAMAGED = ".jsonl", ".damaged"
 
@@ -88,12 +89,12 @@ def _events(entry: Entry) -> _Copy | None:
     data = content(entry)
     if data is None:
         return None
-    stem = entry.name.removesuffix(identity.SUFFIX)
+    stem = entry.name.removesuffix(ids.SUFFIX)
     try:
         if is_range(entry):
-            return _Copy(stem + _DAMAGED, encoder.gunzip(data), entry.events)
+            return _Copy(stem + _DAMAGED, gzip.gunzip(data), entry.events)
         batch = dlq_file.unpack(data)
-        lines = encoder.gunzip(batch.payload)
+        lines = gzip.gunzip(batch.payload)
     except ValueError as exc:
         raise Unreadable(str(exc)) from exc
     return _Copy(stem + _EVENTS, lines, entry.events) if batch.events else None

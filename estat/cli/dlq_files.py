@@ -13,11 +13,13 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from estat import config, files, identity, stream_lock
-from estat.cli import journal_area
-from estat.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
+from estat.audit import journal_area
+from estat.config import loading
+from estat.disk import directory_lock, files
+from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
+from estat.disk.server_directory import SERVERS
 from estat.errors import DiskError, EstatError, NotOurs, SettingsError
-from estat.server_directory import SERVERS
+from estat.events import ids
 from estat.stores import Stores
 
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
@@ -25,7 +27,7 @@ _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 #: Why a file is in quarantine that has no header: it holds bytes of a journal as they were.
 DAMAGED_RANGE = "damaged range of a journal"
 
-_RANGE = re.compile(r"_\d+-bad\d+\.\d+" + re.escape(identity.SUFFIX))
+_RANGE = re.compile(r"_\d+-bad\d+\.\d+" + re.escape(ids.SUFFIX))
 
 
 class CommandError(EstatError):
@@ -44,7 +46,7 @@ def open_queue(directory: str | None) -> DeadLetterQueue:
     """
     if directory is None:
         try:
-            directory = config.load().dlq_dir
+            directory = loading.load().dlq_dir
         except SettingsError as exc:
             problems = "\n".join(exc.problems)
             raise CommandError(f"{problems}\nor name the directory with --dlq") from exc
@@ -54,7 +56,7 @@ def open_queue(directory: str | None) -> DeadLetterQueue:
     work_for_owner(root)
     shared = os.path.join(root, SERVERS)
     if os.path.isdir(shared) and not os.path.isdir(os.path.join(root, PENDING)):
-        servers = [os.path.join(shared, name) for name in stream_lock.streams(shared)]
+        servers = [os.path.join(shared, name) for name in directory_lock.streams(shared)]
         problem = (
             f"{root} is shared: each server has a directory of its own in {shared}; "
             "name one of them with --dlq"
@@ -189,7 +191,7 @@ def why_not_sent(bucket: str) -> str:
     if not bucket.startswith("file:"):
         return ""
     try:
-        Stores(config.load()).check(bucket)
+        Stores(loading.load()).check(bucket)
     except SettingsError:
         return ""
     except NotOurs as exc:

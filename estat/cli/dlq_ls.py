@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from estat import dlq_file, files
-from estat.cli import journal_area
+from estat.audit import journal_area
 from estat.cli.dlq_files import (
     DAMAGED_RANGE,
     age,
@@ -30,7 +29,8 @@ from estat.cli.dlq_files import (
     tell_of_others,
     why_not_sent,
 )
-from estat.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals, is_due
+from estat.disk import dlq_file, files
+from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals, is_due
 from estat.errors import DiskError, NotOurs, Unreadable
 
 #: The last column is cut at the terminal's edge, but not to fewer characters than these.

@@ -18,11 +18,11 @@ import gevent
 from gevent import monkey
 from gevent.pool import Pool
 
-from estat import config, dlq_owner, metrics
+from estat.accounting import metrics
+from estat.accounting.metrics import Metrics
+from estat.audit import journal_area
 from estat.backoff import full_jitter
-from estat.batch import Batch
-from estat.breaker import Breaker
-from estat.cli import dlq_dry_run, journal_area
+from estat.cli import dlq_dry_run
 from estat.cli.dlq_files import (
     CommandError,
     counted,
@@ -32,8 +32,10 @@ from estat.cli.dlq_files import (
     select_files,
 )
 from estat.cli.progress import ProgressBar
-from estat.delivery import Delivery
-from estat.dlq import QUARANTINE, DeadLetterQueue, Entry
+from estat.config import loading
+from estat.config.settings import Settings
+from estat.disk import dlq_owner
+from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import (
     DiskError,
     ObjectRefused,
@@ -42,8 +44,9 @@ from estat.errors import (
     StoreUnavailable,
     Unreadable,
 )
-from estat.metrics import Metrics
-from estat.settings import Settings
+from estat.events.batch import Batch
+from estat.pipeline.breaker import Breaker
+from estat.pipeline.delivery import Delivery
 from estat.stores import Stores
 
 _CONCURRENCY = 4  # as the server's own replay
@@ -68,7 +71,7 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     # neither Ctrl-C nor a reader that went away is a fault to print
     hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt, BrokenPipeError)
     try:
-        settings = config.load()
+        settings = loading.load()
     except SettingsError as exc:
         raise CommandError("\n".join(exc.problems)) from exc
     entries = select_files(dlq, args.files)

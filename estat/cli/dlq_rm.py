@@ -6,7 +6,6 @@ Each file is deleted under its lock, so nobody is sending it at that moment.
 import argparse
 import os
 
-from estat import dlq_owner
 from estat.cli.dlq_files import (
     counted,
     printable,
@@ -15,7 +14,8 @@ from estat.cli.dlq_files import (
     select_files,
     total_events,
 )
-from estat.dlq import DeadLetterQueue
+from estat.disk import dlq_owner
+from estat.disk.dlq import DeadLetterQueue
 from estat.errors import DiskError
 
 

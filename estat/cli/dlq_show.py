@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import IO, Any
 
-from estat import dlq_file, event, files
-from estat.cli import journal_area
+from estat.audit import journal_area
 from estat.cli.dlq_files import DAMAGED_RANGE, CommandError, is_range, relative, select
-from estat.dlq import DeadLetterQueue, Entry
+from estat.disk import dlq_file, files
+from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.errors import DiskError, Unreadable
+from estat.events import stored_line
 
 
 def show(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
@@ -100,7 +101,7 @@ def _show_lines(lines: Iterator[bytes], limit: int | None) -> None:
 def _print_event(line: bytes) -> None:
     """Print a line as it is if it is JSON; what is printed is JSON lines in any case."""
     try:
-        event.parse(line.decode())
+        stored_line.parse(line.decode())
     except ValueError:
         print(json.dumps({"not_json": line.decode(errors="replace")}))
     else:

@@ -9,9 +9,8 @@ import io
 import sys
 from typing import Any
 
-from estat import dlq_file, encoder, event
-from estat.batch import Batch
-from estat.cli import journal_area
+from estat.audit import journal_area
+from estat.audit.journal_area import ReadJournal
 from estat.cli.dlq_files import (
     DAMAGED_RANGE,
     content,
@@ -23,10 +22,12 @@ from estat.cli.dlq_files import (
     tell_of_others,
     why_not_sent,
 )
-from estat.cli.journal_area import ReadJournal
 from estat.cli.progress import ProgressBar
-from estat.dlq import DeadLetterQueue, Entry
+from estat.disk import dlq_file
+from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.errors import DiskError, NotOurs, Unreadable
+from estat.events import gzip, stored_line
+from estat.events.batch import Batch
 
 #: The reason of a file that was a journal; nothing else may lack ids in its middle.
 RECOVERED = "recovered"
@@ -77,7 +78,7 @@ def examine(name: str, data: bytes) -> int:
     """Return the number of events of a file's content. Raises Unreadable with what is wrong."""
     batch = dlq_file.unpack(data)
     try:
-        lines = encoder.gunzip(batch.payload)
+        lines = gzip.gunzip(batch.payload)
     except ValueError as exc:
         raise Unreadable(str(exc)) from exc
     if not batch.events:
@@ -158,6 +159,6 @@ def _reason(data: bytes) -> Any:
 
 def _parse(text: bytes, what: str) -> Any:
     try:
-        return event.parse(text.decode())
+        return stored_line.parse(text.decode())
     except ValueError as exc:
         raise Unreadable(f"{what} is not JSON: {exc}") from exc

@@ -6,8 +6,8 @@ they are warnings: with little load a server may do with less.
 
 import math
 
-from estat.dlq_file import OVERHEAD_BYTES
-from estat.settings import Settings
+from estat.config.settings import Settings
+from estat.disk.dlq_file import OVERHEAD_BYTES
 
 #: Of a batch's lines, what is left when they are compressed, at most as a rule.
 _COMPRESSED = 0.25

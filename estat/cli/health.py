@@ -10,7 +10,7 @@ import sys
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-from estat import config
+from estat.config import loading
 from estat.errors import SettingsError
 
 _TIMEOUT_SECONDS = 4.0
@@ -36,7 +36,7 @@ def run(_args: argparse.Namespace) -> int:
 def ask() -> str:
     """Ask the server at HTTP_ADDR; return why it is not healthy, or nothing."""
     try:
-        address = config.http_addr()
+        address = loading.http_addr()
     except SettingsError as exc:
         return exc.problems[0]
     host, _, port = address.rpartition(":")

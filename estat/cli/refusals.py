@@ -5,9 +5,9 @@ the object is written again without one setting at a time: the setting without w
 takes the object is the one to look at. No write leaves out the expected owner.
 """
 
-from estat.batch import crc32_of
+from estat.config.settings import Settings
 from estat.errors import ASSUME_ROLE, UNPROVEN, StoreDenied, StoreError, StoreUnavailable
-from estat.settings import Settings
+from estat.events.batch import crc32_of
 from estat.stores import Stores, without
 
 _GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"

@@ -5,7 +5,8 @@ import os
 import sys
 from typing import Any
 
-from estat import config
+import estat
+from estat.config import loading
 from estat.errors import SettingsError
 
 
@@ -18,12 +19,12 @@ def add_parser(subparsers: Any) -> None:
 def run(_args: argparse.Namespace) -> int:
     """Replace this process by gunicorn; return 2 when the settings are bad."""
     try:
-        config.load()
+        loading.load()
     except SettingsError as exc:
         for problem in exc.problems:
             print(f"estat: {problem}", file=sys.stderr)
         return 2
-    configuration = os.path.join(os.path.dirname(config.__file__), "gunicorn_conf.py")
+    configuration = os.path.join(os.path.dirname(estat.__file__), "gunicorn_conf.py")
     return become_gunicorn(configuration, "estat.wsgi:app")
 
 

@@ -1,4 +1,8 @@
-"""The demo: the server as it is, and a page on which a person watches events arrive."""
+"""The demo: the server as it is, and a page on which a person watches events arrive.
+
+It puts a page and its data beside the intake, in an application of its own. The server
+knows nothing of it.
+"""
 
 #: A file that says that the directory which it is in goes at the end.
 TEMPORARY = ".temporary"

@@ -8,15 +8,15 @@ import os
 import shutil
 from typing import Any
 
-from estat import lifecycle
 from estat.demo import TEMPORARY
+from estat.server import hooks
 
-globals().update(lifecycle.gunicorn_config())
+globals().update(hooks.gunicorn_config())
 
 
 def on_exit(server: Any) -> None:
     """Log the accounting; remove a directory that was made for this run."""
-    lifecycle.on_exit(server)
-    directory = lifecycle.settings().raw_bucket.removeprefix("file:")
+    hooks.on_exit(server)
+    directory = hooks.settings().raw_bucket.removeprefix("file:")
     if os.path.exists(os.path.join(directory, TEMPORARY)):
         shutil.rmtree(directory, ignore_errors=True)

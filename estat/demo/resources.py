@@ -6,10 +6,10 @@ from typing import Any
 
 import falcon
 
-from estat import ledger
-from estat.encoder import gunzip
-from estat.settings import Settings
-from estat.shared import SharedPage
+from estat.accounting import ledger
+from estat.accounting.shared_memory import SharedPage
+from estat.config.settings import Settings
+from estat.events.gzip import gunzip
 from estat.stores.directory import DirectoryStore
 
 #: The newest objects, with their events, are all that the page shows.

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from estat import unread_body, wsgi
+from estat import wsgi
 from estat.demo.resources import create_demo
+from estat.web import unread_body
 
 
 class Application:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
-from estat.bucket_values import NAMES
+from estat.config.bucket_values import NAMES
+from estat.config.settings import Settings
 from estat.errors import NotOurs, StoreError, StoreUnavailable
-from estat.settings import Settings
 from estat.stores.directory import DirectoryStore
 from estat.stores.head import Head
 

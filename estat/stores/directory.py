@@ -11,11 +11,12 @@ import re
 import secrets
 from collections.abc import Iterator
 
-from estat import files, identity
-from estat.encoder import gunzip
+from estat.disk import files
 from estat.errors import DiskError, ObjectExists, ObjectRefused, StoreUnavailable
-from estat.offload import Offload
+from estat.events import ids as identity
+from estat.events.gzip import gunzip
 from estat.stores.head import BYTES, Head
+from estat.threads import Offload
 
 _THREADS = 4
 

@@ -26,6 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.handlers import add_expect_header
 
+from estat.config.settings import Settings
 from estat.errors import (
     UNPROVEN,
     ObjectDamaged,
@@ -35,11 +36,10 @@ from estat.errors import (
     StoreError,
     StoreUnavailable,
 )
-from estat.offload import Offload
-from estat.settings import Settings
 from estat.stores import role
 from estat.stores.head import BYTES, Head
-from estat.stores.object_options import HEADERS, ObjectOptions
+from estat.stores.options import HEADERS, ObjectOptions
+from estat.threads import Offload
 
 log = logging.getLogger(__name__)
 

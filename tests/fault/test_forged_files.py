@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from estat import dlq_file
-from estat.dlq import slot_of
+from estat.disk import dlq_file
+from estat.disk.dlq import slot_of
 from tests.conftest import Serve
 from tests.fault.test_dlq import left_behind
 from tests.support import accounting, forged

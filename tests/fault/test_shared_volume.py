@@ -1,7 +1,7 @@
 """Several servers on one volume (DLQ_SHARED): each keeps to its own, the living take over the dead.
 
 The servers here run under one kernel, so a lock tells at once who is dead; that other
-hosts wait for the heartbeat to stand still is tests/unit/test_takeover.py's.
+hosts wait for the heartbeat to stand still is tests/unit/pipeline/test_takeover.py's.
 """
 
 from collections.abc import Callable

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from estat import metrics
+from estat.accounting import metrics
 from tests.conftest import need
 from tests.support.server import ROOT
 

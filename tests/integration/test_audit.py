@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from estat import config, dlq_file, identity
-from estat.batch import crc32_of
-from estat.dlq import DeadLetterQueue
-from estat.encoder import gzip
-from estat.journal_file import pack_group
+from estat.config import loading
+from estat.disk import dlq_file
+from estat.disk.dlq import DeadLetterQueue
+from estat.disk.journal_file import pack_group
+from estat.events import ids
+from estat.events.batch import crc32_of
+from estat.events.gzip import gzip
 from estat.stores import Stores
 from tests.support import accounting
 from tests.support.client import Client, Load
@@ -96,7 +98,7 @@ def put(store, *batches):
 
 def end(store, last, stream=STREAM):
     """Write a stream's record."""
-    store.write(identity.record_key("raw", stream), record_of(last, stream), {})
+    store.write(ids.record_key("raw", stream), record_of(last, stream), {})
 
 
 def record_of(last, stream=STREAM):
@@ -182,7 +184,7 @@ def test_ids_behind_the_records_last_one_are_told(store):
 def test_rests_fill_the_gaps_of_the_object_they_belong_to(store):
     whole = batch([1, 2, 5])
     put(store, whole)
-    store.write(identity.rest_key(whole.key, 1), gzip(lines([3, 4])), batch([3, 4]).metadata)
+    store.write(ids.rest_key(whole.key, 1), gzip(lines([3, 4])), batch([3, 4]).metadata)
     end(store, 5)
     code, report = audit(store)
     assert (code, report["states"]) == (0, {"complete": 1})
@@ -264,7 +266,7 @@ def test_an_object_without_metadata_is_read(s3):
 
 def test_a_record_that_can_not_be_read_is_told_and_leaves_its_stream_open(store):
     put(store, batch(range(1, 6)))
-    store.write(identity.record_key("raw", STREAM), b"{", {})
+    store.write(ids.record_key("raw", STREAM), b"{", {})
     code, report = audit(store)
     assert (code, report["states"], report["unreadable_objects"]) == (1, {"open": 1}, 1)
 
@@ -305,7 +307,7 @@ def spill(dlq, one, store, reason="put_failed"):
 def record_batch(last, stream=STREAM):
     payload = gzip(record_of(last, stream))
     return replace(
-        batch([last], stream=stream), key=identity.record_key("raw", stream), events=0,
+        batch([last], stream=stream), key=ids.record_key("raw", stream), events=0,
         payload=payload, crc32=crc32_of(payload),
     )  # fmt: skip
 
@@ -707,7 +709,7 @@ def test_both_stores_list_the_same_keys_in_the_same_order(
     for name, value in s3.environ.items():
         monkeypatch.setenv(name, value)
     for bucket in (f"file:{directory.root}", s3.bucket.name):
-        store = Stores(config.load({"RAW_BUCKET": bucket}, env_file="")).get(bucket)
+        store = Stores(loading.load({"RAW_BUCKET": bucket}, env_file="")).get(bucket)
         assert list(store.list(prefix, after)) == expected
 
 

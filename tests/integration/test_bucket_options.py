@@ -2,7 +2,7 @@
 
 import pytest
 
-from estat import config
+from estat.config import loading
 from estat.errors import ASSUME_ROLE, StoreDenied, StoreUnavailable
 from estat.stores import Stores, role
 from tests.conftest import every_s3
@@ -43,7 +43,7 @@ def sts(monkeypatch):
 
 def opened(bucket, raw_bucket="", **settings):
     environ = {"RAW_BUCKET": raw_bucket or bucket, "AWS_REGION": "us-east-1", "S3_TIMEOUT": "2s"}
-    return Stores(config.load(environ | settings, env_file="")).get(bucket)
+    return Stores(loading.load(environ | settings, env_file="")).get(bucket)
 
 
 def put(store, key=BATCH.key):

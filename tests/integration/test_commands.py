@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from estat import dlq_file
-from estat.dlq import DeadLetterQueue
+from estat.disk import dlq_file
+from estat.disk.dlq import DeadLetterQueue
 from tests.support.server import BIN, DEFAULTS, free_port
 from tests.unit.batches import batch
 

@@ -9,7 +9,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from estat import config, metrics
+from estat.accounting import metrics
+from estat.config import loading
 from tests.support import dashboard
 from tests.support.dashboard import DASHBOARD
 from tests.support.server import ROOT
@@ -80,7 +81,7 @@ def test_every_variable_is_used_and_every_used_one_is_there():
 
 
 def test_the_settings_to_put_in_are_the_defaults_of_the_server():
-    settings = config.load({"RAW_BUCKET": "bucket"}, env_file="")
+    settings = loading.load({"RAW_BUCKET": "bucket"}, env_file="")
     boxes = {
         variable["name"]: float(variable["query"])
         for variable in DASHBOARD["templating"]["list"]

@@ -8,11 +8,12 @@ import subprocess
 
 import pytest
 
-from estat import dlq_file, identity
 from estat.cli.dlq_files import select
-from estat.dlq import DeadLetterQueue
-from estat.encoder import gunzip
-from estat.stream_lock import StreamLock
+from estat.disk import dlq_file
+from estat.disk.directory_lock import StreamLock
+from estat.disk.dlq import DeadLetterQueue
+from estat.events import ids
+from estat.events.gzip import gunzip
 from tests.support import accounting
 from tests.support.client import Client, Load
 from tests.support.dlq_dir import dlq_paths, events_on_disk
@@ -243,7 +244,7 @@ def test_a_replay_that_was_killed_between_put_and_unlink_does_not_double(dlq, mo
 
 def test_replay_completes_an_object_that_has_some_of_the_events(dlq, directory):
     written, _ = write(dlq, directory)
-    rest = identity.rest_key(written.key, 1)
+    rest = ids.rest_key(written.key, 1)
     keep(directory, written.key, batch(range(1, 5)).payload)
     keep(directory, rest, batch(range(5, 8)).payload)
     assert replay(dlq, directory).returncode == 0

@@ -21,8 +21,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from estat import config
-from estat.settings import Settings
+from estat.config import loading
+from estat.config.settings import Settings
 from tests.conftest import need
 from tests.support.cloudformation import REGION, Template
 from tests.support.dlq_dir import dlq_files, dlq_paths
@@ -116,7 +116,7 @@ class Stack:
 
     @property
     def settings(self) -> Settings:
-        return config.load(self.environ, env_file="")
+        return loading.load(self.environ, env_file="")
 
     def role_credentials(self) -> dict[str, str]:
         """Assume the task's role; moto can't read policies as its own CloudFormation keeps them."""

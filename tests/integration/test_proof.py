@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from estat import config, files
+from estat.config import loading
+from estat.disk import files
 from estat.errors import ObjectDamaged, ObjectExists, StoreUnavailable
 from estat.stores import Stores
 from estat.stores.directory import DirectoryStore
@@ -21,7 +22,7 @@ def opened(endpoint, url, bucket, **settings):
         for name, value in (endpoint.environ | {"AWS_ENDPOINT_URL_S3": url}).items():
             environ.setenv(name, value)
         given = {"RAW_BUCKET": bucket.name, "AWS_REGION": "us-east-1", "S3_TIMEOUT": "2s"}
-        return Stores(config.load(given | settings, env_file="")).get(bucket.name)
+        return Stores(loading.load(given | settings, env_file="")).get(bucket.name)
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from estat import config, files
+from estat.config import loading
+from estat.disk import files
 from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
 from estat.stores import Stores
 from estat.stores.directory import DirectoryStore
@@ -19,7 +20,7 @@ BATCH = batch()
 
 def opened(bucket):
     environ = {"RAW_BUCKET": bucket, "AWS_REGION": "us-east-1", "S3_TIMEOUT": "2s"}
-    return Stores(config.load(environ, env_file="")).get(bucket)
+    return Stores(loading.load(environ, env_file="")).get(bucket)
 
 
 @pytest.fixture

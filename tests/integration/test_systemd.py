@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from estat import config
+from estat.config import loading
 from tests.conftest import need
 from tests.support.eventually import eventually
 from tests.support.page import read
@@ -70,7 +70,7 @@ def test_the_function_for_commands_names_what_the_service_names():
 
 def test_systemds_patience_is_longer_than_a_stop():
     (patience,) = values("TimeoutStopSec")
-    stop = config.load({"RAW_BUCKET": "my-bucket"}, env_file="").shutdown_timeout
+    stop = loading.load({"RAW_BUCKET": "my-bucket"}, env_file="").shutdown_timeout
     assert int(patience) >= stop + 3
 
 

@@ -16,30 +16,30 @@ from unittest import mock
 
 from gevent import GreenletExit
 
-from estat import config
-from estat.batch import OpenBatch
-from estat.batcher import Batcher
-from estat.breaker import Breaker
-from estat.buffer import Buffer, Submission
-from estat.capacity import Capacity
-from estat.collector import Collector
-from estat.delivery import Delivery
-from estat.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
+from estat.accounting.shared_memory import SharedPage
+from estat.config import loading
+from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.disk.journal import Journals
+from estat.disk.leader import Leader
 from estat.errors import DiskError, StoreUnavailable
-from estat.journal import Journals
-from estat.leader import Leader
-from estat.ledger import Ledger
-from estat.metrics import Metrics
-from estat.offload import Offload
-from estat.recount import Recount
-from estat.recovery import Recovery
-from estat.retrier import Retrier
-from estat.sealer import Sealer
-from estat.shared import SharedPage
-from estat.spool import Spool
+from estat.events.batch import OpenBatch
+from estat.pipeline.admission import Capacity
+from estat.pipeline.batcher import Batcher
+from estat.pipeline.breaker import Breaker
+from estat.pipeline.collector import Collector
+from estat.pipeline.delivery import Delivery
+from estat.pipeline.queue import Buffer, Submission
+from estat.pipeline.reconcile import Recount
+from estat.pipeline.recovery import Recovery
+from estat.pipeline.replayer import Retrier
+from estat.pipeline.sealer import Sealer
+from estat.pipeline.spill import Spool
+from estat.pipeline.uploader import Uploader
 from estat.stores import Store
 from estat.stores.directory import DirectoryStore
-from estat.uploader import Uploader
+from estat.threads import Offload
 
 SLOT = 1
 BATCH_EVENTS = 6
@@ -193,7 +193,7 @@ class Life:
             "DURABILITY": durability,
             "S3_APP_RETRIES": "0",
         }
-        settings = config.load(environ, env_file="")
+        settings = loading.load(environ, env_file="")
         stores: Any = SimpleNamespace(get=lambda bucket: store)
         self.counts = Metrics(page.rows[SLOT])
         books = Ledger(self.counts)

@@ -18,10 +18,11 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estat import dlq_file, files, identity, stream_lock
+from estat.audit.reader import Reader
 from estat.cli import main
-from estat.cli.audit_reader import Reader
-from estat.dlq import DeadLetterQueue
+from estat.disk import directory_lock, dlq_file, files
+from estat.disk.dlq import DeadLetterQueue
+from estat.events import ids
 from tests.unit.batches import STREAM, batch
 from tests.unit.journals import JournalFile
 
@@ -62,7 +63,7 @@ class World:
             self._spill_one(seq)
         record = {"stream": STREAM, "events": self.given, "last_id": f"{STREAM}-{self.given}"}
         self.ended = True
-        self._write(identity.record_key("raw", STREAM), json.dumps(record).encode())
+        self._write(ids.record_key("raw", STREAM), json.dumps(record).encode())
 
     def _append(self) -> None:
         if self.ended:
@@ -184,8 +185,8 @@ def test_whatever_moves_while_the_audit_reads_there_is_no_gap_and_no_repeat(rand
             return keys(*args)
 
         with (
-            patch.object(stream_lock, "streams", stepping(world, stream_lock.streams)),
-            patch.object(stream_lock, "journals", stepping(world, stream_lock.journals)),
+            patch.object(directory_lock, "streams", stepping(world, directory_lock.streams)),
+            patch.object(directory_lock, "journals", stepping(world, directory_lock.journals)),
             patch.object(files, "read_whole", stepping(world, files.read_whole)),
             patch.object(DeadLetterQueue, "every", stepping_every(world)),
             patch.object(Reader, "keys", keys_at_the_end),

@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl, urlencode
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from estat import form
 from estat.errors import REFUSALS, Refused
-from estat.inflater import inflate
-from estat.intake import Intake
+from estat.events import form
+from estat.events.inflater import inflate
+from estat.events.parser import Intake
 
 LIMIT = 1000
 INTAKE = Intake(max_event_bytes=LIMIT, max_events=20)

@@ -5,7 +5,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estat.clientip import ClientAddress
+from estat.web.client_address import ClientAddress
 
 PEER = "10.0.0.9"
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))

@@ -6,15 +6,17 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estat import config, dlq_file, identity, journal_file
-from estat.encoder import gzip
+from estat.config import loading
+from estat.disk import dlq_file, journal_file
+from estat.disk.journal_recovery import events_in, salvage
 from estat.errors import NotOurs, Unreadable
-from estat.salvage import events_in, salvage
+from estat.events import ids
+from estat.events.gzip import gzip
 from tests.support import forged
 from tests.unit.batches import STREAM, batch
 from tests.unit.journals import journal
 
-SETTINGS = config.load({"RAW_BUCKET": "events"}, env_file="")
+SETTINGS = loading.load({"RAW_BUCKET": "events"}, env_file="")
 BATCH, HEADER = batch(), journal().header
 
 anything = st.recursive(
@@ -38,7 +40,7 @@ JOURNAL_FIELDS = ["estat_journal", "bucket", "key", "name", "stream", "first", "
 
 
 def is_of_our_form(bucket, key, name, stream):
-    identity.check(bucket, key, name, stream)
+    ids.check(bucket, key, name, stream)
     parts = f"{key}/{name}".split("/")
     assert not {"", ".", ".."} & set(parts)
     assert "/" not in name + stream

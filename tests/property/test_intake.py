@@ -5,9 +5,9 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from estat import event
 from estat.errors import REFUSALS, Refused
-from estat.intake import Intake
+from estat.events import stored_line
+from estat.events.parser import Intake
 
 INTAKE = Intake(max_event_bytes=1_000_000, max_events=20)
 
@@ -64,5 +64,5 @@ def test_an_array_and_its_lines_are_the_same_batch(values):
 
 @given(st.text(st.characters(max_codepoint=255), max_size=2000))
 def test_any_header_becomes_a_bounded_json_string(value):
-    text = json.loads(event.header_text(value))
-    assert len(text) <= event.MAX_HEADER_CHARS
+    text = json.loads(stored_line.header_text(value))
+    assert len(text) <= stored_line.MAX_HEADER_CHARS

@@ -22,14 +22,15 @@ from hypothesis.stateful import (
     rule,
 )
 
-from estat import journal_file, ledger, metrics, stream_lock
-from estat.buffer import Submission
-from estat.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.accounting import ledger, metrics
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
+from estat.accounting.shared_memory import ARBITER
+from estat.disk import directory_lock, journal_file
+from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.disk.journal import DIRECTORY
 from estat.errors import Refused
-from estat.journal import DIRECTORY
-from estat.ledger import Ledger
-from estat.metrics import Metrics
-from estat.shared import ARBITER
+from estat.pipeline.queue import Submission
 from tests.property.mortal import KINDS, SLOT, Died, Disk, Fate, Life, Outage
 
 NOW = 4102444800.0  # later than any file's real time: what a dead process left half done is stale
@@ -69,9 +70,9 @@ class JournalMachine(RuleBasedStateMachine):
         clock: Any = SimpleNamespace(**vars(time))
         clock.time = clock.monotonic = lambda: self.now
         self.patches = [
-            mock.patch("estat.collector.time", clock),
-            mock.patch("estat.dlq.time", clock),
-            mock.patch("estat.identity.new_stream", self.new_stream),
+            mock.patch("estat.pipeline.collector.time", clock),
+            mock.patch("estat.disk.dlq.time", clock),
+            mock.patch("estat.events.ids.new_stream", self.new_stream),
             self.disk.patched(),
         ]
         for patch in self.patches:
@@ -96,7 +97,7 @@ class JournalMachine(RuleBasedStateMachine):
             self.now += 1
             self.page = metrics.page()
             self.page.earlier = frozenset(
-                stream_lock.streams(os.path.join(self.dlq_root, DIRECTORY))
+                directory_lock.streams(os.path.join(self.dlq_root, DIRECTORY))
             )
             self.accepted_before = len(self.accepted)
             found = DeadLetterQueue(self.dlq_root).walk()
@@ -267,9 +268,9 @@ class JournalMachine(RuleBasedStateMachine):
         root = os.path.join(self.dlq_root, DIRECTORY)
         return [
             path
-            for stream in stream_lock.streams(root)
+            for stream in directory_lock.streams(root)
             if stream not in but
-            for path in stream_lock.journals(os.path.join(root, stream))
+            for path in directory_lock.journals(os.path.join(root, stream))
         ]
 
 

@@ -23,8 +23,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estat import files, journal
-from estat.dlq import DeadLetterQueue
+from estat.disk import files, journal
+from estat.disk.dlq import DeadLetterQueue
 from estat.errors import DiskError
 from tests.support import accounting
 from tests.support.eras import Books, Era, Life, lines_of, on

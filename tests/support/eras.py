@@ -18,25 +18,29 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
 
-from estat import collector, config, dlq, files, identity, journal, metrics, stream_lock
-from estat.batch import Batch, OpenBatch
-from estat.batcher import Batcher
-from estat.buffer import Submission
-from estat.collector import Collector
-from estat.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.accounting import metrics
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
+from estat.config import loading
+from estat.disk import directory_lock, dlq, files, journal
+from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.disk.journal import Journals
 from estat.errors import DiskError, Refused
-from estat.journal import Journals
-from estat.ledger import Ledger
-from estat.metrics import Metrics
-from estat.recount import Recount
-from estat.recovery import Recovery
-from estat.spool import Spool
+from estat.events import ids
+from estat.events.batch import Batch, OpenBatch
+from estat.pipeline import collector
+from estat.pipeline.batcher import Batcher
+from estat.pipeline.collector import Collector
+from estat.pipeline.queue import Submission
+from estat.pipeline.reconcile import Recount
+from estat.pipeline.recovery import Recovery
+from estat.pipeline.spill import Spool
 from tests.support.tape import Killed, Tape
 
 DLQ_DIR = "var/dlq"  # var is new, too
 
 _PAGE = metrics.page()
-_SETTINGS = config.load(
+_SETTINGS = loading.load(
     {"RAW_BUCKET": "events", "BATCH_SIZE": "4", "INSTANCE_ID": "web-1"}, env_file=""
 )
 
@@ -48,13 +52,13 @@ def on(tape: Tape) -> Iterator[None]:
         time=tape.time, monotonic=time.monotonic, strftime=time.strftime, gmtime=time.gmtime
     )
     with ExitStack() as patches:
-        for module in (files, journal, stream_lock, dlq):
+        for module in (files, journal, directory_lock, dlq):
             patches.enter_context(patch.object(module, "os", tape))
         patches.enter_context(patch.object(files, "open", tape.open_file, create=True))
         patches.enter_context(patch.object(dlq, "time", clock))
         patches.enter_context(patch.object(collector, "time", clock))
         patches.enter_context(patch.object(journal, "Offload", AtOnce))
-        patches.enter_context(patch.object(identity, "new_stream", tape.new_stream))
+        patches.enter_context(patch.object(ids, "new_stream", tape.new_stream))
         yield
 
 

@@ -23,15 +23,14 @@ from estat.gunicorn_conf import *  # noqa: F403 - first, for it patches what the
 # isort: split
 import boto3  # noqa: F401 - imported before the fork, so that a worker's next life begins soon
 
-import estat.app
-import estat.pipeline  # noqa: F401
-from estat import files, lifecycle
-from estat.delivery import Delivery
-from estat.dlq import Claim, DeadLetterQueue
-from estat.journal import Journal, Journals
-from estat.ledger import Ledger
-from estat.spool import Spool
-from estat.uploader import Uploader
+from estat.accounting.ledger import Ledger
+from estat.disk import files
+from estat.disk.dlq import Claim, DeadLetterQueue
+from estat.disk.journal import Journal, Journals
+from estat.pipeline.delivery import Delivery
+from estat.pipeline.spill import Spool
+from estat.pipeline.uploader import Uploader
+from estat.server import hooks
 
 _DIARY = os.open(os.environ["FAILPOINT_DIARY"], os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
 
@@ -41,7 +40,7 @@ _left: dict[str, int] = {}
 
 def post_fork(server: Any, worker: Any) -> None:
     """Decide where this worker is going to die."""
-    lifecycle.post_fork(server, worker)
+    hooks.post_fork(server, worker)
     rng = random.Random(f"{os.environ['FAILPOINT_SEED']}-{worker.age}")
     for place in os.environ["FAILPOINTS"].split(","):
         _left[place] = rng.randint(1, int(os.environ["FAILPOINT_UP_TO"]))

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from estat import dlq_file, journal_file
-from estat.batch import Batch
-from estat.encoder import gunzip, gzip
-from estat.journal_file import Header, pack_group
+from estat.disk import dlq_file, journal_file
+from estat.disk.journal_file import Header, pack_group
+from estat.events.batch import Batch
+from estat.events.gzip import gunzip, gzip
 from tests.unit.batches import lines
 
 ESCAPED = "../../../../../evil"

@@ -83,7 +83,7 @@ def running(new_directory: Callable[[], Path]) -> Iterator[Pair]:
     with ExitStack() as started:
         sides = []
         for gunicorn, expected in (
-            ("", "estat.gunicorn_worker.EstatWorker"),
+            ("", "estat.server.worker.EstatWorker"),
             ("--worker-class gevent", "gevent"),
         ):
             directory = new_directory()

@@ -16,12 +16,12 @@ from typing import Any
 from estat.gunicorn_conf import *  # noqa: F403
 
 # isort: split
-from estat import lifecycle
+from estat.server import hooks
 
 
 def post_fork(server: Any, worker: Any) -> None:
     """Stay in the moment between the fork and the worker's own handlers."""
-    lifecycle.post_fork(server, worker)
+    hooks.post_fork(server, worker)
     if worker.age == int(os.environ["SLOW_AGE"]):
         Path(os.environ["SLOW_PID"]).write_text(f"{os.getpid()}\n")
         until = Path(os.environ["SLOW_UNTIL"])

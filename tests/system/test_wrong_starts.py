@@ -49,7 +49,7 @@ def test_without_the_configuration_file(
 
 def test_without_it_and_with_the_servers_own_worker_class(tmp_path: Path) -> None:
     argv = [BIN / "gunicorn", "-b", f"127.0.0.1:{free_port()}", "--no-control-socket",
-            "-k", "estat.gunicorn_worker.EstatWorker", "estat.wsgi:app"]  # fmt: skip
+            "-k", "estat.server.worker.EstatWorker", "estat.wsgi:app"]  # fmt: skip
     check_refused(start(tmp_path, *argv), "without the server's configuration file", tmp_path)
 
 

@@ -1,8 +1,8 @@
 """Batches for tests: small, with real lines."""
 
-from estat import identity
-from estat.batch import Batch, crc32_of
-from estat.encoder import gzip
+from estat.events import ids
+from estat.events.batch import Batch, crc32_of
+from estat.events.gzip import gzip
 
 STREAM = "0199c1b2f3a4" + "ab" * 8
 
@@ -19,11 +19,11 @@ def batch(
     opened: float = 1763017800.0, stream: str = STREAM,
 ) -> Batch:  # fmt: skip
     payload = gzip(lines(numbers, stream))
-    key = identity.object_key("raw", "dt=2025-11-13/hr=07", opened, "web-1", stream, seq)
+    key = ids.object_key("raw", "dt=2025-11-13/hr=07", opened, "web-1", stream, seq)
     return Batch(
         bucket=bucket,
         key=key,
-        name=key.rpartition("/")[2].removesuffix(identity.SUFFIX),
+        name=key.rpartition("/")[2].removesuffix(ids.SUFFIX),
         stream=stream,
         first=numbers[0],
         last=numbers[-1],

@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass, field
 
-from estat import identity
-from estat.journal_file import Header, pack_group, pack_header, pack_seal
+from estat.disk.journal_file import Header, pack_group, pack_header, pack_seal
+from estat.events import ids
 from tests.unit.batches import STREAM, batch, lines
 
 
@@ -24,9 +24,7 @@ class JournalFile:
     def __post_init__(self) -> None:
         key = batch(seq=self.seq, stream=self.stream, opened=self.opened).key
         key = key.replace("dt=2025-11-13", f"dt=2025-11-{self.day}")
-        self.header = Header(
-            self.bucket, key, identity.stem(key), self.stream, self.first, self.opened
-        )
+        self.header = Header(self.bucket, key, ids.stem(key), self.stream, self.first, self.opened)
         self.data = pack_header(self.header)
 
     def group(self, numbers: range | list[int]) -> "JournalFile":

@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlglot
 
-from estat import config, event, identity
-from estat.origin import Origins
+from estat.config import loading
+from estat.events import ids, stored_line
+from estat.web.request_context import Origins
 from tests.support.athena import Table, statement
 from tests.support.page import blocks, sections
 
@@ -22,9 +23,9 @@ START, DAYS = datetime(2026, 1, 2, tzinfo=UTC), 400
 
 def fields(**settings):
     """Return the members of a stored line, in order."""
-    origins = Origins(config.load({"RAW_BUCKET": "events"} | settings, env_file=""))
+    origins = Origins(loading.load({"RAW_BUCKET": "events"} | settings, env_file=""))
     rest = origins.of({"REMOTE_ADDR": "203.0.113.7"}, "web") + b"{}}\n"
-    return list(json.loads(event.stamped("0" * 28, 1, 1.5, [rest])[0]))
+    return list(json.loads(stored_line.stamped("0" * 28, 1, 1.5, [rest])[0]))
 
 
 @pytest.mark.parametrize("event_format", TABLES)
@@ -66,7 +67,7 @@ def test_every_hour_of_a_year_is_in_a_projected_partition_as_soon_as_it_begins(n
         midnight = START + timedelta(number)
         days = set(table.days(midnight))
         for now in (midnight + timedelta(hours=hour) for hour in range(24)):
-            path = identity.partition(now.timestamp(), ZoneInfo(zone))
+            path = ids.partition(now.timestamp(), ZoneInfo(zone))
             day, hour = path.removeprefix("dt=").split("/hr=")
             assert day in days, now
             assert hour in hours, now
@@ -76,8 +77,8 @@ def test_the_projection_of_a_year_is_the_prefixes_of_its_keys_and_no_others():
     table = Table(statement("events.sql"))
     times = [START + timedelta(hours=number) for number in range(24 * DAYS)]
     keys = {
-        identity.object_key(
-            "raw", identity.partition(at.timestamp(), ZoneInfo("UTC")), at.timestamp(), "web-1",
+        ids.object_key(
+            "raw", ids.partition(at.timestamp(), ZoneInfo("UTC")), at.timestamp(), "web-1",
             "0" * 28, 1,
         )
         for at in times
@@ -92,4 +93,4 @@ def test_the_projection_of_a_year_is_the_prefixes_of_its_keys_and_no_others():
 def test_the_table_has_the_events_and_not_the_records_of_streams(name):
     location = Table(statement(name)).location
     assert location == "s3://my-bucket/raw/"
-    assert not f"s3://my-bucket/{identity.record_key('raw', '0' * 28)}".startswith(location)
+    assert not f"s3://my-bucket/{ids.record_key('raw', '0' * 28)}".startswith(location)

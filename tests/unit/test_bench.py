@@ -8,7 +8,8 @@ import pytest
 from bench import driver, latency, loop, memory
 from bench.driver import Schedule
 from bench.report import Target
-from estat import config, event
+from estat.config import loading
+from estat.events import stored_line
 
 
 def test_an_open_loop_has_all_requests_that_are_due_before_the_end():
@@ -68,7 +69,7 @@ def test_a_figure_just_above_its_bound_does_not_read_as_if_it_were_within():
 
 
 def test_the_ceiling_is_the_example_of_the_tuning_page():
-    settings = config.load({"RAW_BUCKET": "bench"}, env_file="")
+    settings = loading.load({"RAW_BUCKET": "bench"}, env_file="")
     found = memory.ceiling(settings, 63e6, 2 * 2**20, requests=20, body=2**16)
     assert found / 1e6 == pytest.approx(198, abs=2)
 
@@ -76,8 +77,11 @@ def test_the_ceiling_is_the_example_of_the_tuning_page():
 def test_the_plain_loop_makes_the_records_that_are_stored():
     bodies = [b'{"path":"/a","caf\xc3\xa9":[1,null,2.5]}', b'{"path":"/b"}']
     content = loop.Content("192.0.2.7", 'Voyager "x"', b"\n".join(bodies))
-    origin = event.origin(content.address, content.agent)
-    rests = [b"%b%b}\n" % (origin, event.encode(event.parse(body.decode()))) for body in bodies]
-    stored = event.stamped("s", 41, 1763800000.125, rests)
+    origin = stored_line.origin(content.address, content.agent)
+    rests = [
+        b"%b%b}\n" % (origin, stored_line.encode(stored_line.parse(body.decode())))
+        for body in bodies
+    ]
+    stored = stored_line.stamped("s", 41, 1763800000.125, rests)
     assert loop.records(content, "s", 41, 1763800000.125) == stored
     assert json.loads(stored[0])["id"] == "s-41"

@@ -9,16 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from estat import dlq_file, identity
-from estat.batch import crc32_of
 from estat.cli import dlq_files, main
 from estat.cli.dlq_files import CommandError, select
 from estat.cli.dlq_replay import paced
 from estat.cli.dlq_verify import RECOVERED, examine
-from estat.dlq import EXPIRED, PENDING, DeadLetterQueue, slot_of
-from estat.encoder import gzip
+from estat.disk import dlq_file
+from estat.disk.directory_lock import StreamLock
+from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue, slot_of
 from estat.errors import Unreadable
-from estat.stream_lock import StreamLock
+from estat.events import ids
+from estat.events.batch import crc32_of
+from estat.events.gzip import gzip
 from tests.unit.batches import STREAM, batch, lines
 from tests.unit.journals import JournalFile, journal
 
@@ -239,7 +240,7 @@ def test_a_good_file_has_as_many_events_as_it_says():
 
 
 def test_a_streams_record_has_no_events_and_is_good():
-    assert examine(*packed(b'{"last":7}', events=0, key=identity.record_key("raw", STREAM))) == 0
+    assert examine(*packed(b'{"last":7}', events=0, key=ids.record_key("raw", STREAM))) == 0
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_a_streams_record_has_no_events_and_is_good():
         (lines(range(1, 10)) + b'{"id":"%b-10","x":NaN}\n' % STREAM.encode(), {}, "not JSON"),
         (lines(range(1, 10)) + b"\xff\n", {}, "not JSON"),
         (lines(range(1, 10)) + b"[]\n", {}, "id None"),
-        (b"{", {"events": 0, "key": identity.record_key("raw", STREAM)}, "record is not JSON"),
+        (b"{", {"events": 0, "key": ids.record_key("raw", STREAM)}, "record is not JSON"),
         (lines(range(1, 11)), {"first": "1"}, "first is '1'"),
     ],
 )
@@ -354,7 +355,7 @@ def test_ls_lists_journals_and_files_together_the_oldest_batch_first(dlq, capsys
 
 def test_a_journal_that_is_gone_when_it_is_read_is_not_listed(dlq, capsys, monkeypatch):
     journal().write(dlq.root)
-    monkeypatch.setattr("estat.cli.journal_area.read", lambda entry: None)
+    monkeypatch.setattr("estat.audit.journal_area.read", lambda entry: None)
     assert listed(dlq, capsys) == {"files": [], "total": {"files": 0, "events": 0, "size_bytes": 0}}
 
 
@@ -393,7 +394,7 @@ def test_show_prints_the_good_groups_of_a_damaged_journal_and_says_what_is_damag
 
 def test_show_of_a_journal_that_is_gone_meanwhile_says_so(dlq, capsys, monkeypatch):
     journal().write(dlq.root)
-    monkeypatch.setattr("estat.cli.journal_area.read", lambda entry: None)
+    monkeypatch.setattr("estat.audit.journal_area.read", lambda entry: None)
     assert run(dlq, "show", "000001.journal") == 1
     assert "is gone: stored or moved meanwhile" in capsys.readouterr().err
 

@@ -8,26 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from estat import config, dlq_file, files, identity, journal_file, ledger, metrics
-from estat.breaker import Breaker
+from estat.accounting import ledger, metrics
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
 from estat.cli import main
-from estat.delivery import Delivery
-from estat.dlq import PENDING, DeadLetterQueue, slot_of
-from estat.dlq_file import name_for
+from estat.config import loading
+from estat.disk import dlq_file, files, journal_file
+from estat.disk.dlq import PENDING, DeadLetterQueue, slot_of
+from estat.disk.dlq_file import name_for
+from estat.disk.journal_recovery import salvage
+from estat.disk.leader import Leader
 from estat.errors import DiskError, NotOurs, Unreadable
-from estat.fallback import Fallback
-from estat.leader import Leader
-from estat.ledger import Ledger
-from estat.metrics import Metrics
-from estat.offload import Offload
-from estat.salvage import salvage
+from estat.events import ids
+from estat.pipeline.breaker import Breaker
+from estat.pipeline.delivery import Delivery
+from estat.pipeline.handover import Fallback
 from estat.stores import Stores
+from estat.threads import Offload
 from tests.support import forged
 from tests.unit.batches import STREAM, batch
 from tests.unit.journals import journal
 
 CHANGES = forged.changes("/home/x/.ssh")
-SETTINGS = config.load({"RAW_BUCKET": "events"}, env_file="")
+SETTINGS = loading.load({"RAW_BUCKET": "events"}, env_file="")
 
 HEADER = journal().header
 
@@ -63,7 +66,7 @@ def test_a_journal_without_its_header_is_recovered_whatever_its_lines_say_of_tim
                  b'{"id":"ab-1","ts":NaN}\n', b'{"id":"ab-1"\n'):  # fmt: skip
         found = salvage(journal_file.pack_group([line]), STREAM, 1, SETTINGS).batch
         assert found.events == 1
-        assert found.opened == identity.started_at(STREAM)
+        assert found.opened == ids.started_at(STREAM)
 
 
 @pytest.mark.parametrize(
@@ -71,21 +74,21 @@ def test_a_journal_without_its_header_is_recovered_whatever_its_lines_say_of_tim
     ["raw", "a/b/c", "raw=1", "!_.*'()=-", "dt=2025-11-13/hr=07", "..a/b..", "x" * 512, "..."],
 )
 def test_whatever_raw_prefix_was_its_files_are_ours(prefix):
-    settings = config.load({"RAW_BUCKET": "events", "RAW_PREFIX": prefix}, env_file="")
-    key = identity.object_key(
+    settings = loading.load({"RAW_BUCKET": "events", "RAW_PREFIX": prefix}, env_file="")
+    key = ids.object_key(
         settings.raw_prefix, "dt=2025-11-13/hr=07", 1763017800, "A.b-1", STREAM, 1234567
     )
-    identity.check("events", key, identity.stem(key), STREAM)
-    rest = identity.rest_key(key, 3)
-    identity.check("events", rest, identity.stem(rest), STREAM)
-    record = identity.record_key(settings.raw_prefix, STREAM)
-    identity.check("file:/a b/\u00e9", record, identity.stem(key), STREAM)
+    ids.check("events", key, ids.stem(key), STREAM)
+    rest = ids.rest_key(key, 3)
+    ids.check("events", rest, ids.stem(rest), STREAM)
+    record = ids.record_key(settings.raw_prefix, STREAM)
+    ids.check("file:/a b/\u00e9", record, ids.stem(key), STREAM)
 
 
 @pytest.mark.parametrize("prefix", ["..", "a/../b", ".", "./raw", "raw/."])
 def test_a_prefix_that_leads_elsewhere_is_refused(prefix):
     with pytest.raises(Exception, match="RAW_PREFIX"):
-        config.load({"RAW_BUCKET": "events", "RAW_PREFIX": prefix}, env_file="")
+        loading.load({"RAW_BUCKET": "events", "RAW_PREFIX": prefix}, env_file="")
 
 
 @pytest.mark.parametrize("digits", [10, 200])
@@ -114,7 +117,7 @@ def test_a_directory_is_written_to_only_if_the_settings_name_it(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "store")
     named = {"RAW_BUCKET": f"file:{tmp_path}/store", "FALLBACK_BUCKET": f"file:{tmp_path}/other"}
-    stores = Stores(config.load(named, env_file=""))
+    stores = Stores(loading.load(named, env_file=""))
     for path in ("store", "store/", "link", "x/../store", "other"):
         stores.check(f"file:{tmp_path}/{path}")
     for path in ("", "store/below", "stor", "elsewhere", "store\0", "store\udcff"):
@@ -126,7 +129,7 @@ def test_a_directory_is_written_to_only_if_the_settings_name_it(tmp_path):
 
 @pytest.mark.parametrize("key", ["../x", "a/../../x", "a/..", "..", "a\0"])
 def test_a_directory_holds_no_key_that_leads_out_of_it(tmp_path, key):
-    store = Stores(config.load({"RAW_BUCKET": f"file:{tmp_path}/a/b"}, env_file="")).get(
+    store = Stores(loading.load({"RAW_BUCKET": f"file:{tmp_path}/a/b"}, env_file="")).get(
         f"file:{tmp_path}/a/b"
     )
     for work in (lambda: store.put(key, b"x", 0, "", {}), lambda: store.get(key),
@@ -146,7 +149,9 @@ def test_the_fallback_takes_no_file_of_a_directory_that_nobody_named(tmp_path):
         size = dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
         books.adopt(kept.events, 1, size)
     fallback = f"file:{tmp_path}/fallback"
-    stores = Stores(config.load({"RAW_BUCKET": "events", "FALLBACK_BUCKET": fallback}, env_file=""))
+    stores = Stores(
+        loading.load({"RAW_BUCKET": "events", "FALLBACK_BUCKET": fallback}, env_file="")
+    )
     delivery = Delivery(stores, "events", 5, counts, Breaker(counts))
     Fallback(dlq, delivery, books, Leader(dlq.root), Offload(1), stores, fallback).run(
         time.monotonic() + 20

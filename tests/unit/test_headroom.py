@@ -3,7 +3,7 @@
 import pytest
 
 from estat.cli import headroom
-from tests.unit.test_config import load
+from tests.unit.config.test_loading import load
 
 
 def test_nothing_is_too_small_with_the_defaults():

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estat.cli import journal_area, lock_table
-from estat.journal import DIRECTORY
-from estat.stream_lock import StreamLock
+from estat.audit import journal_area
+from estat.disk import lock_table
+from estat.disk.directory_lock import StreamLock
+from estat.disk.journal import DIRECTORY
 from tests.support.eventually import eventually
 from tests.unit.batches import STREAM, lines
 from tests.unit.journals import JournalFile, journal

@@ -8,15 +8,18 @@ import gevent
 import pytest
 from botocore.exceptions import ClientError
 
-from estat import config, dlq_file, event, metrics
-from estat.breaker import Breaker
-from estat.clientip import ClientAddress
-from estat.delivery import Delivery
-from estat.encoder import gzip
+from estat.accounting import metrics
+from estat.accounting.metrics import Metrics
+from estat.config import loading
+from estat.disk import dlq_file
 from estat.errors import ObjectRefused, SettingsError, StoreDenied, StoreUnavailable, Unreadable
+from estat.events import stored_line
+from estat.events.gzip import gzip
 from estat.log import Seldom
-from estat.metrics import Metrics
+from estat.pipeline.breaker import Breaker
+from estat.pipeline.delivery import Delivery
 from estat.stores.s3 import _classify
+from estat.web.client_address import ClientAddress
 from tests.unit.batches import batch
 
 YEAR_SECONDS = 365 * 86400
@@ -70,10 +73,10 @@ def test_a_newer_end_of_attempts_replaces_the_older_one(counts):
 
 
 def test_headers_are_cut_before_they_are_kept_in_a_cache():
-    event._header_text.cache_clear()
+    stored_line._header_text.cache_clear()
     for number in range(10):
-        event.header_text(f"{number}" + "x" * 8000)
-    assert len(event.header_text("x" * 8000)) == event.MAX_HEADER_CHARS + 2
+        stored_line.header_text(f"{number}" + "x" * 8000)
+    assert len(stored_line.header_text("x" * 8000)) == stored_line.MAX_HEADER_CHARS + 2
     environ = {"REMOTE_ADDR": "10.0.0.9", "HTTP_X_FORWARDED_FOR": "1" * 8000}
     assert ClientAddress(1).find(environ) == "10.0.0.9"
 
@@ -82,7 +85,7 @@ def test_nesting_and_a_lone_surrogate_together_are_a_bad_event_and_not_an_error_
     for depth in range(900, 1000):
         text = '{"a":' * depth + '"\\ud800"' + "}" * depth
         try:
-            event.encode(event.parse(text))
+            stored_line.encode(stored_line.parse(text))
         except ValueError as exc:
             assert "nested too deeply" in str(exc)
 
@@ -91,12 +94,12 @@ def test_an_env_file_that_can_not_be_read_is_a_problem_of_the_settings(tmp_path)
     path = tmp_path / ".env"
     path.write_bytes(b"RAW_BUCKET=b # f\xfcr\n")
     with pytest.raises(SettingsError, match="can't be read"):
-        config.load({"RAW_BUCKET": "events"}, env_file=str(path))
+        loading.load({"RAW_BUCKET": "events"}, env_file=str(path))
 
 
 def test_the_streams_own_prefix_is_not_for_unreadable_files():
     with pytest.raises(SettingsError, match="raw_streams"):
-        config.load({"RAW_BUCKET": "events", "DLQ_PREFIX": "raw_streams/dlq"}, env_file="")
+        loading.load({"RAW_BUCKET": "events", "DLQ_PREFIX": "raw_streams/dlq"}, env_file="")
 
 
 def test_a_head_answered_with_400_says_nothing_about_the_object():

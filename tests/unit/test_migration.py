@@ -2,8 +2,8 @@
 
 import re
 
-from estat import metrics
-from estat.settings import declarations
+from estat.accounting import metrics
+from estat.config.settings import declarations
 from tests.support.page import rows, sections
 
 #: What a Go server's environment and dashboards name: these must stay as they are.

@@ -5,19 +5,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from estat import config, identity, metrics
-from estat.breaker import Breaker
-from estat.capacity import Capacity
-from estat.delivery import Delivery
-from estat.dlq import DeadLetterQueue
+from estat.accounting import metrics
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
+from estat.config import loading
+from estat.disk.dlq import DeadLetterQueue
+from estat.disk.journal import DIRECTORY, Journals
+from estat.disk.journal_file import Header
 from estat.errors import DiskError
-from estat.journal import DIRECTORY, Journals
-from estat.journal_file import Header
-from estat.ledger import Ledger
-from estat.metrics import Metrics
-from estat.offload import Offload
-from estat.spool import Spool
-from estat.uploader import Uploader
+from estat.events import ids
+from estat.pipeline.admission import Capacity
+from estat.pipeline.breaker import Breaker
+from estat.pipeline.delivery import Delivery
+from estat.pipeline.spill import Spool
+from estat.pipeline.uploader import Uploader
+from estat.threads import Offload
 from tests.unit.batches import STREAM, batch, lines
 
 
@@ -27,7 +29,7 @@ class Stranded:
     def __init__(self, root):
         page = metrics.page()
         self.counts, disk = Metrics(page.rows[1]), Offload(1)
-        settings = config.load({"RAW_BUCKET": "events", "DLQ_DIR": str(root)}, env_file="")
+        settings = loading.load({"RAW_BUCKET": "events", "DLQ_DIR": str(root)}, env_file="")
         self.directory = root / DIRECTORY / STREAM
         self.journals = Journals(str(root), "journal", self.counts)
         dlq, breaker, ledger = DeadLetterQueue(str(root)), Breaker(self.counts), Ledger(self.counts)
@@ -41,7 +43,7 @@ class Stranded:
     def leave(self, seq):
         """Leave a batch of ten events to its journal."""
         key, first = batch(seq=seq).key, 10 * seq - 9
-        header = Header("events", key, identity.stem(key), STREAM, first, 1763017800.0)
+        header = Header("events", key, ids.stem(key), STREAM, first, 1763017800.0)
         journal = self.journals.open(header, seq)
         self.journals.append(journal, lines(range(first, first + 10)).splitlines(keepends=True))
         self.uploader._stranded.append(journal)

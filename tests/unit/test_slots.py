@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from estat import lifecycle
-from estat.shared import ARBITER, SLOTS
+from estat.accounting.shared_memory import ARBITER, SLOTS
+from estat.server import hooks
 
 MOST_WORKERS = 64  # WEB_CONCURRENCY
 
@@ -13,11 +13,11 @@ MOST_WORKERS = 64  # WEB_CONCURRENCY
 @pytest.fixture
 def fork(monkeypatch):
     """Return what the arbiter does for a new worker, up to its fork."""
-    monkeypatch.setattr(lifecycle, "_slots_taken", {})
+    monkeypatch.setattr(hooks, "_slots_taken", {})
 
     def fork(age):
         worker = SimpleNamespace(age=age, pid=1000 + age)
-        lifecycle.pre_fork(None, worker)
+        hooks.pre_fork(None, worker)
         return worker
 
     return fork
@@ -30,7 +30,7 @@ def test_two_reloads_while_the_first_workers_still_drain_find_slots_for_all(fork
 
 def test_a_worker_gets_the_lowest_slot_that_is_free(fork):
     workers = [fork(age) for age in range(3)]
-    lifecycle.child_exit(None, workers[1])
+    hooks.child_exit(None, workers[1])
     assert fork(3).estat_slot == workers[1].estat_slot
     assert fork(4).estat_slot == workers[2].estat_slot + 1
 
@@ -38,15 +38,15 @@ def test_a_worker_gets_the_lowest_slot_that_is_free(fork):
 def test_a_worker_without_a_slot_ends_at_once_and_a_later_one_gets_what_was_freed(
     fork, monkeypatch
 ):
-    monkeypatch.setattr(lifecycle, "_NO_SLOT_SECONDS", 0)
-    monkeypatch.setattr(lifecycle, "_inherited", {})
+    monkeypatch.setattr(hooks, "_NO_SLOT_SECONDS", 0)
+    monkeypatch.setattr(hooks, "_inherited", {})
     workers = [fork(age) for age in range(SLOTS - 1)]
     refused = fork(SLOTS)
     with pytest.raises(SystemExit) as ended:
-        lifecycle.post_fork(None, refused)
+        hooks.post_fork(None, refused)
     assert not ended.value.code
-    lifecycle.child_exit(None, refused)
+    hooks.child_exit(None, refused)
     with pytest.raises(SystemExit):  # it has taken nobody's
-        lifecycle.slot()
-    lifecycle.child_exit(None, workers[7])
+        hooks.slot()
+    hooks.child_exit(None, workers[7])
     assert fork(SLOTS + 1).estat_slot == workers[7].estat_slot

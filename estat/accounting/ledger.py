@@ -1,0 +1,210 @@
+"""The accounting of accepted events, kept like books: every move has two sides.
+
+    accepted + adopted = stored + pending + in the DLQ + handed over + dropped
+
+holds in each process's row at any moment, because a method here changes both
+sides in one go; hence it holds for the sum of the rows, whoever wrote them and
+whether they still live. The DLQ belongs to all workers, so a row's DLQ terms
+are signed changes: one worker puts a file there, another replays it.
+
+When a worker is killed its pending events become orphans: pending still, for
+they may lie in its journals. Whoever recovers those moves them on, and settles
+what is left when no journal is: that is exactly what died with the worker.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from estat.accounting import metrics
+from estat.accounting.metrics import Metrics
+from estat.accounting.shared_memory import SharedPage
+from estat.errors import DiskError
+
+
+class Terms(NamedTuple):
+    """The terms of the accounting, in events."""
+
+    accepted: int
+    adopted: int
+    stored: int
+    pending: int
+    in_dlq: int
+    handed_over: int
+    dropped: int
+
+    @property
+    def lost(self) -> int:
+        """Events that no term accounts for; computed, never assumed."""
+        kept = self.stored + self.pending + self.in_dlq + self.handed_over + self.dropped
+        return self.accepted + self.adopted - kept
+
+
+class Ledger:
+    """Moves events between the terms, in one process's row."""
+
+    def __init__(self, counts: Metrics) -> None:
+        self._row = counts.row
+        self._change = counts.row.change
+
+    def accept(self, events: int) -> None:
+        """Take ``events`` new events in: they are pending."""
+        self._change({metrics.ACCEPTED: events, metrics.PENDING: events})
+
+    def adopt(self, events: int, files: int, size_bytes: int) -> None:
+        """Take over DLQ files that an earlier life of the server left."""
+        self.correct(events, files, size_bytes)
+
+    def disown(self, events: int, files: int, size_bytes: int) -> None:
+        """Take back what was adopted and then stored by the earlier life itself, if anything.
+
+        It is done once in the life of a server, and noted in the same change: a worker that
+        is killed here either leaves it to the next one, or has done it.
+        """
+        self._change({metrics.LED: 1, **_unadopted(events, files, size_bytes)})
+
+    def retract(self, events: int, size_bytes: int) -> None:
+        """Take a file out that ``removal`` had entered again: it is about to go after all."""
+        self._change(_unadopted(events, 1, size_bytes))
+
+    def store(self, events: int) -> None:
+        """Count pending events as stored."""
+        self._change({metrics.PENDING: -events, metrics.STORED: events})
+
+    def spill(self, events: int, size_bytes: int) -> None:
+        """Count pending events as a DLQ file."""
+        self._change(
+            {
+                metrics.PENDING: -events,
+                metrics.DLQ_EVENTS: events,
+                metrics.DLQ_ENQUEUED: events,
+                metrics.DLQ_FILES: 1,
+                metrics.DLQ_BYTES: size_bytes,
+            }
+        )
+
+    def recover(self, events: int, size_bytes: int, *, orphans: bool) -> None:
+        """Count events of a dead process's journal as a DLQ file.
+
+        They are ``orphans`` of this life of the server, or adopted from an earlier one.
+        """
+        taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
+        self._change(
+            {
+                **taken,
+                metrics.DLQ_EVENTS: events,
+                metrics.DLQ_ENQUEUED: events,
+                metrics.DLQ_FILES: 1,
+                metrics.DLQ_BYTES: size_bytes,
+            }
+        )
+
+    def orphan(self) -> int:
+        """Turn the pending events of this row, whose process is dead, into orphans; return them.
+
+        What it died in the middle of is completed, or forgotten, first.
+        """
+        self._row.heal()
+        pending = self._row.cells[metrics.PENDING]
+        self._change({metrics.PENDING: -pending, metrics.ORPHANED: pending})
+        return pending
+
+    def settle(self, orphans: int) -> None:
+        """Take ``orphans`` out of the books, for no journal is left to recover.
+
+        More than there were journals for: they died with their process, and stay visible
+        as lost. Less (a negative number): a journal held more than the books knew of.
+        """
+        self._change({metrics.ORPHANED: -orphans, metrics.ADOPTED: max(0, -orphans)})
+
+    def replay(self, events: int, size_bytes: int) -> None:
+        """Count a DLQ file's events as stored; the file is gone."""
+        self._change(
+            {
+                metrics.DLQ_EVENTS: -events,
+                metrics.STORED: events,
+                metrics.DLQ_REUPLOADED: events,
+                metrics.DLQ_FILES: -1,
+                metrics.DLQ_BYTES: -size_bytes,
+            }
+        )
+
+    @contextlib.contextmanager
+    def removal(self, events: int, size_bytes: int) -> Iterator[None]:
+        """Enter a DLQ file again if its removal, inside, fails: it will be met once more.
+
+        A file leaves the books before it leaves the disk. Killed in between, it is found
+        and counted as adopted; the other way round it would be missing as lost.
+        """
+        try:
+            yield
+        except DiskError:
+            self.adopt(events, 1, size_bytes)
+            raise
+
+    def hand_over(self, events: int, size_bytes: int) -> None:
+        """Count a DLQ file's events as handed over to FALLBACK_BUCKET."""
+        self._change(
+            {
+                metrics.DLQ_EVENTS: -events,
+                metrics.HANDED_OVER: events,
+                metrics.DLQ_FILES: -1,
+                metrics.DLQ_BYTES: -size_bytes,
+            }
+        )
+
+    def drop(self, events: int, size_bytes: int, reason: str) -> None:
+        """Count a DLQ file's events as dropped; ``reason`` is a key of DROPPED."""
+        self._change(
+            {
+                metrics.DLQ_EVENTS: -events,
+                metrics.DROPPED[reason]: events,
+                metrics.DROPPED_FILES: 1,
+                metrics.DROPPED_BYTES: size_bytes,
+                metrics.DLQ_FILES: -1,
+                metrics.DLQ_BYTES: -size_bytes,
+            }
+        )
+
+    def correct(self, events: int, files: int, size_bytes: int, orphans: int = 0) -> None:
+        """Make the DLQ's terms agree with what lies on disk, given the differences.
+
+        Events that nobody had entered are the ``orphans`` among them, else adopted. Events
+        that vanished are in no other term: they stay visible as lost.
+        """
+        self._change(
+            {
+                metrics.ORPHANED: -orphans,
+                metrics.ADOPTED: max(0, events) - orphans,
+                metrics.DLQ_EVENTS: events,
+                metrics.DLQ_FILES: files,
+                metrics.DLQ_BYTES: size_bytes,
+            }
+        )
+
+
+def _unadopted(events: int, files: int, size_bytes: int) -> dict[int, int]:
+    return {
+        metrics.ADOPTED: -events,
+        metrics.DLQ_EVENTS: -events,
+        metrics.DLQ_FILES: -files,
+        metrics.DLQ_BYTES: -size_bytes,
+    }
+
+
+def terms(page: SharedPage) -> Terms:
+    """Add up the terms of all rows, each row taken whole."""
+    rows = [row.read() for row in page.used_rows()]
+
+    def total(*indexes: int) -> int:
+        return sum(row[index] for row in rows for index in indexes)
+
+    return Terms(
+        accepted=total(metrics.ACCEPTED),
+        adopted=total(metrics.ADOPTED),
+        stored=total(metrics.STORED),
+        pending=total(metrics.PENDING, metrics.ORPHANED),
+        in_dlq=total(metrics.DLQ_EVENTS),
+        handed_over=total(metrics.HANDED_OVER),
+        dropped=total(*metrics.DROPPED.values()),
+    )

@@ -1,0 +1,309 @@
+"""What the server counts, and how /metrics tells it.
+
+Every worker writes its own row of the shared page; a scrape adds the rows up,
+whichever worker answers it. Nothing is published late, so a worker that was
+killed has left its numbers behind, and the next worker in its slot counts on.
+
+This module declares the cells (name, help and place of each, once) and renders
+them. What the terms of the accounting mean, and which of them change together,
+is ``ledger``'s. prometheus_client is imported here alone.
+"""
+
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from estat.accounting.shared_memory import Row, SharedPage
+from estat.errors import REFUSALS
+from estat.web.write_keys import MAX_KEYS
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Cell(NamedTuple):
+    """One number of a row: a counter, a gauge or one label value of either."""
+
+    name: str
+    help: str
+    kind: str
+    at: int
+    label: tuple[str, str] | None = None
+
+
+class Histogram(NamedTuple):
+    """A histogram's cells: one for each bucket (the last is +Inf), then the sum."""
+
+    name: str
+    help: str
+    at: int
+    bounds: tuple[float, ...]
+    scale: int  # cells hold integers: the sum is stored as value * scale
+
+
+_CELLS: list[Cell] = []
+_HISTOGRAMS: list[Histogram] = []
+_width = 1  # cell 0 is the row's sequence
+
+
+def _cell(name: str, text: str, kind: str, label: tuple[str, str] | None = None) -> int:
+    global _width  # noqa: PLW0603 - the table is filled once, below, while the module loads
+    _CELLS.append(Cell(name, text, kind, _width, label))
+    _width += 1
+    return _width - 1
+
+
+def _counter(name: str, text: str) -> int:
+    return _cell(name, text, "counter")
+
+
+def _counters(name: str, text: str, label: str, values: tuple[str, ...]) -> dict[str, int]:
+    return {value: _cell(name, text, "counter", (label, value)) for value in values}
+
+
+def _gauge(name: str, text: str) -> int:
+    return _cell(name, text, "gauge")
+
+
+def _running(name: str, text: str) -> int:
+    """Declare a gauge whose rows are signed changes: one worker adds, another takes away."""
+    return _cell(name, text, "running")
+
+
+def _internal(name: str) -> int:
+    """Declare a number of a living process that is shared but not exposed as it is."""
+    return _cell(name, "", "internal")
+
+
+def _hidden(name: str) -> int:
+    """Declare a number as ``_running`` does that is not exposed as it is."""
+    return _cell(name, "", "hidden")
+
+
+def _spares(name: str, text: str, label: str, count: int) -> list[int]:
+    """Declare counters whose label's values are known only later; until then not exposed."""
+    return [_cell(name, text, "spare", (label, "")) for _ in range(count)]
+
+
+def _histogram(name: str, text: str, bounds: tuple[float, ...], scale: int = 1) -> Histogram:
+    global _width  # noqa: PLW0603
+    histogram = Histogram(name, text, _width, bounds, scale)
+    _HISTOGRAMS.append(histogram)
+    _width += len(bounds) + 2
+    return histogram
+
+
+_FAST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_SLOW_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_LAG_SECONDS = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 180, 300, 600, 1800, 3600, 21600, 86400)
+_EVENTS = (1, 10, 50, 100, 500, 1000, 2500, 5000, 10000, 50000, 100000)
+_BYTES = (1024, 4096, 16384, 65536, 262144, 1048576, 2097152, 4194304, 8388608, 33554432)
+_MICRO = 1_000_000
+_LARGEST = 2**63 - 1  # of a cell
+
+REQUESTS = _counter("http_requests_total", "Requests to /collect, by POST or GET.")
+REQUESTS_ACCEPTED = _counter(
+    "http_requests_accepted_total", "Requests to /collect whose events were accepted."
+)
+REQUESTS_QUEUE_FULL = _counter(
+    "http_requests_rejected_queue_full_total", "Requests refused because the queue was full."
+)
+REQUESTS_REJECTED = _counters(
+    "http_requests_rejected_total",
+    "Requests to /collect refused, by reason.",
+    "reason",
+    (*REFUSALS, "internal_error"),
+)
+EVENTS_REJECTED = _counter(
+    "events_rejected_total", "Events refused by themselves inside requests that were accepted."
+)
+
+_KEYS = _spares(
+    "events_accepted_by_key_total",
+    "Events answered with 2xx, by the name of the write key.",
+    "key",
+    2 * MAX_KEYS,
+)
+
+ACCEPTED = _counter("events_accepted_total", "Events answered with 2xx.")
+ADOPTED = _counter("events_adopted_total", "Events found on disk from an earlier life.")
+STORED = _counter("s3_events_stored_total", "Events stored in S3, replayed ones included.")
+HANDED_OVER = _counter("events_handed_over_total", "Events handed over to FALLBACK_BUCKET.")
+PENDING = _gauge("events_pending", "Events accepted, and neither stored nor in the DLQ yet.")
+DLQ_EVENTS = _running("dlq_events_current", "Events in the DLQ.")
+DROPPED = _counters(
+    "dlq_events_dropped_total",
+    "Events that left the DLQ unstored, by the operator's policy.",
+    "reason",
+    ("overflow", "unreadable"),
+)
+
+PUT_ERRORS = _counter("s3_put_errors_total", "Failed attempts to store an object.")
+DLQ_ENQUEUED = _counter("dlq_events_enqueued_total", "Events written to the DLQ.")
+DLQ_REUPLOADED = _counter("dlq_events_reuploaded_total", "Events stored in S3 from the DLQ.")
+DLQ_FILES = _running("dlq_files_current", "Files in the DLQ.")
+DLQ_BYTES = _running("dlq_size_bytes", "Size of the DLQ.")
+DLQ_EXPIRED = _counter("dlq_files_expired_total", "DLQ files that passed DLQ_MAX_AGE.")
+DLQ_QUARANTINED = _counter("dlq_files_quarantined_total", "DLQ files found unreadable.")
+BREAKER_OPEN = _gauge("breaker_open", "Workers that upload nothing because the store is down.")
+QUEUE_EVENTS = _gauge("queue_events", "Events waiting in the queue.")
+QUEUE_BYTES = _gauge("queue_bytes", "Bytes of finished lines waiting in the queue.")
+
+JOURNAL_BYTES = _gauge("journal_size_bytes", "Size of the journals of events not stored yet.")
+IN_DOUBT = _counter(
+    "events_in_doubt_total",
+    "Events refused after a failed write that could not be undone: a crash may bring them back.",
+)
+
+#: Pending events of dead processes, in signed changes; told as part of PENDING.
+ORPHANED = _hidden("events_orphaned")
+#: Files that ``DROPPED`` counts the events of, and their bytes.
+DROPPED_FILES, DROPPED_BYTES = _hidden("dlq_files_dropped"), _hidden("dlq_bytes_dropped")
+#: Whether this worker was the first of its server to lead, and has disowned what it had to.
+LED = _hidden("dlq_led")
+#: Bytes that this worker would write to the DLQ if every upload failed from now on.
+EXPOSED_BYTES = _internal("exposed_bytes")
+#: When the oldest batch in the DLQ was opened, in unix seconds; written by the retrier.
+DLQ_OLDEST = _internal("dlq_oldest_unix")
+
+REQUEST_SECONDS = _histogram(
+    "http_request_seconds", "Time to accept a request to /collect.", _FAST_SECONDS, _MICRO
+)
+COMMIT_SECONDS = _histogram(
+    "commit_seconds", "Time to append a group of requests to the journal.", _FAST_SECONDS, _MICRO
+)
+ENCODE_SECONDS = _histogram(
+    "encode_seconds", "Time to compress a batch, all its pieces.", _SLOW_SECONDS, _MICRO
+)
+PUT_SECONDS = _histogram(
+    "s3_put_seconds", "Time of one attempt to store an object.", _SLOW_SECONDS, _MICRO
+)
+BATCH_EVENTS = _histogram("batch_events", "Events in a batch.", _EVENTS)
+BATCH_BYTES = _histogram("batch_bytes", "Compressed size of a batch.", _BYTES)
+LAG_SECONDS = _histogram(
+    # in whole seconds: each event adds its lag, and an old DLQ has millions of them
+    "event_store_lag_seconds",
+    "Time from accepting an event to storing it.",
+    _LAG_SECONDS,
+)
+
+#: Cells in a row.
+COLUMNS = _width
+
+_cells_of_keys: dict[str, int] = {}
+
+_OF_LIVING = [cell.at for cell in _CELLS if cell.kind in ("gauge", "internal")]
+
+
+class Metrics:
+    """Writes the counts of one process to its row."""
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self._cells = row.cells
+
+    def count(self, index: int, n: int = 1) -> None:
+        """Add ``n`` to a counter."""
+        self._cells[index] += n
+
+    def set(self, index: int, value: int) -> None:
+        """Set a gauge."""
+        self._cells[index] = value
+
+    def observe(self, histogram: Histogram, value: float, weight: int = 1) -> None:
+        """Count ``value``, in the histogram's unit, ``weight`` times."""
+        cells = self._cells
+        at = histogram.at
+        cells[at + bisect_left(histogram.bounds, value)] += weight
+        total = at + len(histogram.bounds) + 1
+        cells[total] = min(cells[total] + round(value * histogram.scale) * weight, _LARGEST)
+
+
+def forget_process(row: Row) -> None:
+    """Zero what only a living process has: its gauges. Its counters stay."""
+    row.heal()
+    row.change({index: -row.cells[index] for index in _OF_LIVING})
+
+
+def name_keys(names: Iterable[str]) -> None:
+    """Give each name of a write key its counter, for the life of the server.
+
+    Called before workers fork, again on a reload: a counter never changes its name. When so
+    many names have come and gone that none is left, new ones share the last, ``(others)``.
+    """
+    for name in names:
+        if name not in _cells_of_keys:
+            at = _KEYS[min(len(_cells_of_keys), len(_KEYS) - 1)]
+            _cells_of_keys[name] = at
+            shown = name if at != _KEYS[-1] else "(others)"
+            index = next(i for i, cell in enumerate(_CELLS) if cell.at == at)
+            _CELLS[index] = _CELLS[index]._replace(kind="counter", label=("key", shown))
+
+
+def accepted_by_key(name: str) -> int:
+    """Return the counter of a write key's name, which ``name_keys`` knows."""
+    return _cells_of_keys[name]
+
+
+def page() -> SharedPage:
+    """Return a new page with room for every metric."""
+    return SharedPage(COLUMNS)
+
+
+def render(shared: SharedPage) -> bytes:
+    """Return the Prometheus text exposition of all rows together."""
+    registry = CollectorRegistry()
+    registry.register(_PageCollector(shared))
+    return generate_latest(registry)
+
+
+class _PageCollector(Collector):
+    def __init__(self, shared: SharedPage) -> None:
+        self._page = shared
+
+    def collect(self) -> Iterator[Metric]:
+        rows = [row.read() for row in self._page.used_rows()]
+        totals = [sum(column) for column in zip(*rows, strict=True)] or [0] * COLUMNS
+        totals[PENDING] += totals[ORPHANED]
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for cell in _CELLS:
+            if cell.kind in ("internal", "hidden", "spare"):
+                continue
+            family = families.get(cell.name)
+            if family is None:
+                kind = CounterMetricFamily if cell.kind == "counter" else GaugeMetricFamily
+                labels = [cell.label[0]] if cell.label else []
+                family = families[cell.name] = kind(cell.name, cell.help, labels=labels)
+            family.add_metric([cell.label[1]] if cell.label else [], totals[cell.at])
+        yield from families.values()
+        yield _oldest(rows, totals)
+        for histogram in _HISTOGRAMS:
+            yield _family(histogram, totals)
+
+
+def _oldest(rows: list[list[int]], totals: list[int]) -> Metric:
+    known = [row[DLQ_OLDEST] for row in rows if row[DLQ_OLDEST]]
+    age = max(0.0, time.time() - min(known)) if known and totals[DLQ_FILES] > 0 else 0.0
+    return GaugeMetricFamily("dlq_oldest_seconds", "Age of the oldest batch in the DLQ.", age)
+
+
+def _family(histogram: Histogram, totals: list[int]) -> Metric:
+    end = histogram.at + len(histogram.bounds) + 1
+    cumulated = accumulate(totals[histogram.at : end])
+    bounds = (*map(str, map(float, histogram.bounds)), "+Inf")
+    return HistogramMetricFamily(
+        histogram.name,
+        histogram.help,
+        buckets=list(zip(bounds, cumulated, strict=True)),
+        sum_value=totals[end] / histogram.scale,
+    )

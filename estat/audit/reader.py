@@ -1,0 +1,106 @@
+"""Reads a store for the audit: lists it, and takes the ids from many objects at a time.
+
+Transient errors are tried again; what remains is raised as StoreError and ends
+the audit, because an object that was not read proves nothing. An object that
+was read and makes no sense is a finding, not an error.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from estat.audit import stored
+from estat.audit.stored import Content, Fault, Record
+from estat.backoff import full_jitter
+from estat.errors import StoreUnavailable
+from estat.stores import Store
+from estat.stores.head import BYTES
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_ATTEMPTS = 5
+_BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 0.2, 5.0
+#: Objects that wait for a thread, for each thread: enough to keep it busy.
+_QUEUED = 4
+
+
+class Reader:
+    """Reads with ``threads`` requests at a time; 0 reads in the calling thread."""
+
+    def __init__(self, store: Store, threads: int) -> None:
+        self._store = store
+        self._threads = threads
+
+    def keys(self, prefix: str, tick: Callable[[int], None]) -> list[str]:
+        """List all keys below a prefix; ``tick`` is told how many there are so far."""
+        found: list[str] = []
+
+        def go_on() -> None:
+            for key in self._store.list(prefix, found[-1] if found else ""):
+                found.append(key)
+                tick(len(found))
+
+        _attempt(go_on)
+        return found
+
+    def contents(self, keys: Iterable[str], *, deep: bool) -> Iterator[Content]:
+        """Yield what each object holds, in any order; ``deep`` trusts no metadata."""
+        return self._each(self._read if deep else self._look, keys)
+
+    def records(self, keys: Iterable[str]) -> Iterator[Record | Fault]:
+        """Yield the streams' records, in any order."""
+        return self._each(self._record, keys)
+
+    def _look(self, key: str) -> Content:
+        def look() -> Content:
+            head = self._store.head(key)
+            if head is None:
+                return stored.damaged(key, "gone while the audit ran")
+            if BYTES in head.metadata and not head.whole:
+                return self._content(key)  # cut off, or something else altogether
+            return stored.from_metadata(key, head.metadata) or self._content(key)
+
+        return _attempt(look)
+
+    def _read(self, key: str) -> Content:
+        return _attempt(lambda: self._content(key))
+
+    def _content(self, key: str) -> Content:
+        return stored.from_body(key, self._store.get(key))
+
+    def _record(self, key: str) -> Record | Fault:
+        body = _attempt(lambda: self._store.get(key))
+        try:
+            return stored.record(key, body)
+        except ValueError as exc:
+            return Fault(key, None, f"unreadable record: {exc}")
+
+    def _each(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        if not self._threads:
+            yield from map(work, items)
+            return
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="audit")
+        running: set[Future[R]] = set()
+        try:
+            for item in items:
+                running.add(pool.submit(work, item))
+                if len(running) >= _QUEUED * self._threads:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _attempt(work: Callable[[], R]) -> R:
+    """Do ``work``, again while the store asks for patience. Raises StoreError."""
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return work()
+        except StoreUnavailable:
+            time.sleep(full_jitter(attempt, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS))
+    return work()

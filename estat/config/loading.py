@@ -1,0 +1,110 @@
+"""Reads the settings from the environment and a ``.env`` file, and checks them.
+
+The file lies in the working directory; the environment wins. All problems are
+told together. ``os.environ`` is read in this module alone.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from dotenv import dotenv_values
+
+from estat.config import checks, unknown_settings
+from estat.config.settings import Declaration, Settings, declarations
+from estat.config.unknown_settings import Misspelt
+from estat.errors import SettingsError
+
+
+def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Settings:
+    """Read and check all settings.
+
+    Variables of ``env_file`` that boto3 reads (``AWS_…``) are put into the
+    environment, where boto3 looks for them. Raises SettingsError with every
+    problem found.
+    """
+    from_file = _read(env_file)
+    if environ is None:
+        for name, value in from_file.items():
+            if name.startswith("AWS_"):
+                os.environ.setdefault(name, value)
+        environ = os.environ
+    given = {**from_file, **environ}
+    parsed: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, declared in declarations().items():
+        try:
+            parsed[name.lower()] = _value(name, declared, given)
+        except SettingsError as exc:
+            problems += exc.problems
+    if not problems:
+        settings = Settings(**parsed)
+        problems = checks.find(settings)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def http_addr(env_file: str = ".env") -> str:
+    """Return HTTP_ADDR alone, for who asks a running server: it has checked the rest.
+
+    Raises SettingsError.
+    """
+    name = "HTTP_ADDR"
+    given = {**_read(env_file), **os.environ}
+    address: str = _value(name, declarations()[name], given)
+    return address
+
+
+def misspelt_names(
+    environ: Mapping[str, str] | None = None, env_file: str = ".env"
+) -> list[Misspelt]:
+    """Return the names in the file, and in the environment, that seem to be meant for settings."""
+    environ = os.environ if environ is None else environ
+    settings = declarations().keys()
+    if settings <= environ.keys():
+        return []  # so nothing else counts (see replace_environment)
+    try:
+        return unknown_settings.find(_read(env_file, interpolate=False), environ, settings)
+    except SettingsError:
+        return []  # told by load
+
+
+def replace_environment(given: Mapping[str, str]) -> None:
+    """Put settings into the environment for what this process becomes; all others to default."""
+    # an empty one counts as not set, and wins over one of the .env file
+    os.environ.update({**dict.fromkeys(declarations(), ""), **given})
+
+
+def effective(settings: Settings) -> dict[str, str]:
+    """Return every setting's value as text, secrets hidden, for the log line at start."""
+    return {
+        name: "(hidden)"
+        if declared.secret and getattr(settings, name.lower())
+        else settings.text(name)
+        for name, declared in declarations().items()
+    }
+
+
+def _read(env_file: str, *, interpolate: bool = True) -> dict[str, str]:
+    try:
+        found = dotenv_values(env_file, interpolate=interpolate)
+        return {name: value for name, value in found.items() if value is not None}
+    except (OSError, UnicodeError) as exc:
+        raise SettingsError([f"{env_file} can't be read: {exc}"]) from exc
+
+
+def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:
+    text = given.get(name, "").strip()
+    if not text:
+        if declared.default is None:
+            raise SettingsError([f"{name} is not set; it must be {declared.valid}"])
+        text = declared.default or declared.computed()
+    if not text:
+        return ""
+    try:
+        return declared.parse(text)
+    except (ValueError, KeyError) as exc:
+        shown = "(hidden)" if declared.secret else repr(text)
+        problem = f"{name}={shown} is not valid; it must be {declared.valid}"
+        raise SettingsError([problem]) from exc

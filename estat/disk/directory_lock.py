@@ -1,0 +1,196 @@
+"""The directory of one stream's journals, and the lock that says who may touch it.
+
+    journal/<stream>/lock        held (flock) by the process that writes the journals,
+                                 or by the one that recovers them after its death
+    journal/<stream>/<seq>.journal
+
+The kernel frees the lock when its holder dies, however it dies. A new directory
+gets its name only once it is locked, so nobody ever sees one without an owner
+that has one. All calls block: use them through ``Offload``. They raise DiskError.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from typing import Self
+
+from estat.disk import files, journal_file
+
+LOCK = "lock"
+
+_JOURNAL = re.compile(r"[0-9]{6,12}" + re.escape(journal_file.SUFFIX))
+
+_HIDDEN = "."
+
+
+class StreamLock:
+    """The exclusive right to a stream's directory."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    @classmethod
+    def create(cls, root: str, stream: str) -> Self:
+        """Make the directory of a new stream, locked and durable."""
+        path = os.path.join(root, stream)
+        hidden = os.path.join(root, _HIDDEN + stream)
+        with files.disk_errors("create", path):
+            files.check_directory(root)
+            files.make_directories(root, files.PRIVATE)
+            with contextlib.suppress(FileExistsError):  # an attempt that the disk refused
+                os.mkdir(hidden, files.PRIVATE.directory)
+            descriptor, named = -1, False
+            try:
+                descriptor = _open(hidden)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.rename(hidden, path)
+                named = True
+                files.sync_directory(path)
+                files.sync_directory(root)
+            except OSError:
+                # still locked, or it would be adopted; what has the name already may be another's
+                _remove(path if named else hidden)
+                if descriptor >= 0:
+                    os.close(descriptor)
+                raise
+        return cls(path, descriptor)
+
+    @property
+    def held(self) -> bool:
+        """Whether the directory is still there with the lock that was taken, as far as one knows.
+
+        False if somebody cleaned up: the stream then looks dead to others. Blocks.
+        """
+        try:
+            return _is_lock(self.path, self._descriptor)
+        except OSError:
+            return True
+
+    @classmethod
+    def adopt(cls, root: str, stream: str) -> Self | None:
+        """Take over a stream whose owner is dead; None if it lives, or another was faster."""
+        path = os.path.join(root, stream)
+        with files.disk_errors("lock", path):
+            try:
+                descriptor = _open(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # whoever had it may have removed it since it was opened, and another made it anew
+                if _is_lock(path, descriptor):
+                    return cls(path, descriptor)
+            except BlockingIOError:
+                pass
+            except OSError:
+                os.close(descriptor)
+                raise
+        os.close(descriptor)
+        return None
+
+    def journals(self) -> list[str]:
+        """Return the paths of the stream's journals, oldest first."""
+        return journals(self.path)
+
+    def close(self) -> None:
+        """Give up the right, and leave the directory as it is."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):  # a lock has nothing to write
+                os.close(descriptor)
+
+    def release(self) -> None:
+        """Give up the right; the directory goes if no journal is left in it."""
+        try:
+            if self.journals():
+                return
+            self._unlink()
+        finally:
+            self.close()
+        _remove_empty(self.path)
+
+    def destroy(self) -> None:
+        """Give up the right; the directory goes with all that is in it."""
+        try:
+            with files.disk_errors("remove", self.path):
+                for name in os.listdir(self.path):
+                    if name != LOCK:
+                        _remove_whole(os.path.join(self.path, name))
+            self._unlink()
+        finally:
+            self.close()
+        _remove_empty(self.path)
+
+    def _unlink(self) -> None:
+        # Before it is closed, or another could get it and have it taken away. But NFS keeps a
+        # removed file in its directory until it is closed, so the directory goes after that.
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self.path, LOCK))
+
+
+def streams(root: str) -> list[str]:
+    """Return the streams that have a directory, oldest first; links are none."""
+    return [name for name in _names(root, directories=True) if not name.startswith(_HIDDEN)]
+
+
+def journals(path: str) -> list[str]:
+    """Return the paths of the journals in a stream's directory, oldest first; links are none."""
+    names = _names(path, directories=False)
+    return [os.path.join(path, name) for name in names if _JOURNAL.fullmatch(name)]
+
+
+def _names(path: str, *, directories: bool) -> list[str]:
+    with files.disk_errors("scan", path), contextlib.suppress(FileNotFoundError):
+        return sorted(
+            entry.name
+            for entry in files.entries(path)
+            if (entry.is_dir if directories else entry.is_file)(follow_symlinks=False)
+        )
+    return []
+
+
+def remove_stale(root: str) -> None:
+    """Remove what processes left that died while they made a directory."""
+    with files.disk_errors("scan", root), contextlib.suppress(FileNotFoundError):
+        for entry in files.entries(root):
+            if (
+                entry.name.startswith(_HIDDEN)
+                and entry.is_dir(follow_symlinks=False)
+                and files.is_stale(entry.stat(follow_symlinks=False).st_mtime)
+            ):
+                _remove(os.path.join(root, entry.name))
+
+
+def _open(path: str) -> int:
+    files.check_directory(path)
+    return files.open_lock(os.path.join(path, LOCK))
+
+
+def _is_lock(path: str, descriptor: int) -> bool:
+    """Tell whether an open file is the lock of a directory, and not one that was removed."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(os.path.join(path, LOCK)))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _remove_whole(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def _remove(path: str) -> None:
+    """Remove a directory that holds nothing but its lock; the lock goes last but one."""
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(path, LOCK))
+    _remove_empty(path)
+
+
+def _remove_empty(path: str) -> None:
+    with contextlib.suppress(OSError):  # whoever has come meanwhile removes it, or the next look
+        os.rmdir(path)

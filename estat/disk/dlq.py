@@ -1,0 +1,377 @@
+"""The dead letter queue on disk: batches that could not be stored yet.
+
+    pending/<slot>/<file>      to be retried; a slot is the hour (UTC) before which it is not
+    expired/<slot>/<file>      older than DLQ_MAX_AGE: retried last and rarely, never deleted
+    quarantine/<file>          can't be read; goes to DLQ_PREFIX for a person to look at
+
+Slots make a partial scan cheap and fair: names are read from the oldest slot on,
+a limited number, however many there are, and a file that fails for its own sake
+moves to a later slot, from where it hides nothing.
+
+Whoever sends, moves or deletes a file holds a lock on it (flock), so two
+processes never work on one file; a crash frees the lock. All calls block: use
+them through ``Offload``. They raise DiskError.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Self
+
+from estat.disk import dlq_file, files
+from estat.errors import DiskError
+from estat.events.batch import Batch
+from estat.events.gzip import gzip
+
+PENDING, EXPIRED, QUARANTINE = "pending", "expired", "quarantine"
+
+#: Names that one scan reads at most.
+SCAN_LIMIT = 1000
+
+_SLOT_SECONDS = 3600
+
+#: An instant by which every file is due, also one that was put off.
+EVER = 1e11
+
+
+def slot_of(unix_seconds: float) -> str:
+    """Return the slot of an instant; slots sort by time."""
+    return time.strftime("%Y-%m-%dT%H", time.gmtime(unix_seconds))
+
+
+def is_due(slot: str, unix_seconds: float) -> bool:
+    """Tell whether a slot's files are to be retried by then.
+
+    One beyond the next hour is: nothing is put off for longer, so the clock was ahead once.
+    """
+    return not slot_of(unix_seconds) < slot <= slot_of(unix_seconds + _SLOT_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file as a scan saw it."""
+
+    slot: str
+    name: str
+    path: str
+    events: int
+    opened: int | None
+
+    @property
+    def area(self) -> str:
+        """PENDING, EXPIRED or QUARANTINE."""
+        directory = os.path.dirname(self.path)
+        return os.path.basename(os.path.dirname(directory) if self.slot else directory)
+
+    @property
+    def age_key(self) -> tuple[int, str]:
+        """Sorts the oldest batch first."""
+        return (self.opened or 0, self.name)
+
+
+class Scan(NamedTuple):
+    """What a scan found: files that may be retried, oldest first, and the oldest batch's time."""
+
+    due: list[Entry]
+    oldest: int | None
+
+
+class Totals(NamedTuple):
+    """The size of the whole DLQ."""
+
+    files: int
+    events: int
+    size_bytes: int
+
+
+class Inventory(NamedTuple):
+    """What lay in the DLQ at one moment."""
+
+    totals: Totals
+    #: Hashes of the files' names, for there may be many. They hold in processes of one fork.
+    names: "array[int]"
+
+
+class Claim:
+    """The exclusive right to a file, while the block lasts."""
+
+    def __init__(self, entry: Entry, descriptor: int, size_bytes: int) -> None:
+        self.entry = entry
+        self.size_bytes = size_bytes
+        self._descriptor = descriptor
+
+    def read(self) -> Batch:
+        """Return the file's batch. Raises Unreadable, or NotOurs."""
+        return dlq_file.read(self.entry.name, self.content())
+
+    def content(self) -> bytes:
+        """Return the file's bytes as they are."""
+        with files.disk_errors("read", self.entry.path):
+            return os.pread(self._descriptor, self.size_bytes, 0)
+
+    def remove(self) -> None:
+        """Delete the file."""
+        with files.disk_errors("unlink", self.entry.path):
+            os.unlink(self.entry.path)
+
+    def move(self, directory: str) -> None:
+        """Move the file to another directory of the DLQ."""
+        with files.disk_errors("rename", self.entry.path):
+            files.check_directory(directory)
+            files.make_directories(directory, files.PRIVATE)
+            os.rename(self.entry.path, os.path.join(directory, self.entry.name))
+            files.sync_directory(directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+class DeadLetterQueue:
+    """The directory ``root``."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def create(self) -> None:
+        """Make the directories, and prove that files can be written."""
+        with files.disk_errors("create", self.root):
+            # others may have to pass through it to what else lies there
+            files.make_directories(os.path.dirname(self.root), files.PASSABLE)
+        for area in map(self._area, (PENDING, EXPIRED, QUARANTINE)):
+            with files.disk_errors("create", area):
+                files.make_private(area)
+        self.probe()
+
+    def probe(self) -> None:
+        """Write, sync and remove a small file."""
+        path = os.path.join(self.root, ".probe")
+        files.write_whole(path, [b"probe\n"], files.PRIVATE)
+        with files.disk_errors("unlink", path), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def write(self, batch: Batch, parts: list[bytes]) -> int:
+        """Store a batch, packed by ``dlq_file``; return the file's size in bytes."""
+        directory = self._area(PENDING, slot_of(time.time()))
+        path = os.path.join(directory, dlq_file.file_name(batch))
+        with files.disk_errors("write", path):
+            files.check_directory(directory)
+        files.write_whole(path, parts, files.PRIVATE)
+        return sum(map(len, parts))
+
+    def holds(self, batch: Batch) -> bool:
+        """Tell whether a batch's file is there already, to be retried; it is durable then."""
+        name = dlq_file.file_name(batch)
+        with files.disk_errors("scan", self.root):
+            for area in (PENDING, EXPIRED):
+                for slot in _directories(self._area(area)):
+                    if os.path.exists(self._area(area, slot, name)):
+                        # its writer may have died before it could do this
+                        files.sync_directory(self._area(area, slot))
+                        files.sync_directory(self._area(area))
+                        return True
+        return False
+
+    def put_aside(self, name: str, events: int, data: bytes) -> int | None:
+        """Write bytes that can't be trusted to the quarantine.
+
+        Return the file's size in bytes; None if it is there already.
+        """
+        content = gzip(data)
+        path = self._area(QUARANTINE, dlq_file.name_for(name, events))
+        try:
+            files.write_whole(path, [content], files.PRIVATE, replace=False)
+        except FileExistsError:
+            with files.disk_errors("sync", path):  # its writer may have died before it could
+                files.sync_directory(os.path.dirname(path))
+            return None
+        return len(content)
+
+    def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:
+        """Read at most ``limit`` names, from the oldest slot on; first of slots that are due."""
+        current = slot_of(now)
+        due: list[Entry] = []
+        opened: list[int] = []
+        with files.disk_errors("scan", self._area(area)):
+            slots = _directories(self._area(area))
+            # a clock that was ahead must not hide files behind those that are put off
+            for slot in sorted(slots, key=lambda slot: not is_due(slot, now)):
+                found = [
+                    self._entry(area, slot, name)
+                    for name in _visible(self._area(area, slot), limit)
+                ]
+                limit -= len(found)
+                opened += [entry.opened for entry in found if entry.opened]
+                due_now = is_due(slot, now)
+                if due_now:
+                    due += found
+                if due_now and slot != current and not found:
+                    _remove_empty(self._area(area, slot))
+                if limit <= 0:
+                    break
+        due.sort(key=lambda entry: (entry.slot, entry.age_key))
+        return Scan(due, min(opened, default=None))
+
+    def quarantined(self, limit: int = SCAN_LIMIT) -> list[Entry]:
+        """Return files in quarantine, at most ``limit``."""
+        with files.disk_errors("scan", self._area(QUARANTINE)):
+            names = _visible(self._area(QUARANTINE), limit)
+        return [self._entry(QUARANTINE, "", name) for name in names]
+
+    def every(self) -> Iterator[Entry]:
+        """Read all files of all areas one by one, and change nothing.
+
+        Slot by slot, inside a slot as the disk has them. The areas come in the order in
+        which files move, so one that moves meanwhile may be met twice: the first path is
+        gone by then.
+        """
+        return (entry for entry in self._walked() if not entry.name.startswith("."))
+
+    def claim(self, entry: Entry) -> Claim | None:
+        """Take a file for oneself; None if another process has it, or it is gone."""
+        try:
+            descriptor = _open_to_lock(entry.path)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise DiskError("open", entry.path, exc) from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(descriptor)
+            if status.st_nlink and os.path.exists(entry.path):
+                return Claim(entry, descriptor, status.st_size)
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            os.close(descriptor)
+            raise DiskError("lock", entry.path, exc) from exc
+        os.close(descriptor)
+        return None
+
+    def defer(self, claim: Claim, now: float) -> None:
+        """Move a file to the next slot of its area: it is not retried before that hour."""
+        claim.move(self._area(claim.entry.area, slot_of(now + _SLOT_SECONDS)))
+
+    def expire(self, claim: Claim, now: float) -> None:
+        """Move a file to the expired ones."""
+        claim.move(self._area(EXPIRED, slot_of(now)))
+
+    def quarantine(self, claim: Claim) -> None:
+        """Move a file that can't be read out of the way."""
+        claim.move(self._area(QUARANTINE))
+
+    def oldest(self) -> Claim | None:
+        """Claim the oldest file that nobody is working on."""
+        entries = [e for area in (EXPIRED, PENDING) for e in self.scan(area, EVER).due]
+        ours = (entry for entry in entries if entry.opened is not None)
+        for entry in sorted(ours, key=lambda e: e.age_key):
+            with contextlib.suppress(DiskError):  # the next file will do as well
+                claim = self.claim(entry)
+                if claim:
+                    return claim
+        return None
+
+    def walk(self) -> Totals:
+        """Count all files once, and remove what killed writers left half done."""
+        return _total(self._sized())
+
+    def inventory(self) -> Inventory:
+        """Do the same, and remember which files there were."""
+        names = array("q")
+
+        def noted() -> Iterator[tuple[Entry, int]]:
+            for entry, size_bytes in self._sized():
+                names.append(hash(entry.name))
+                yield entry, size_bytes
+
+        return Inventory(_total(noted()), names)
+
+    def left_of(self, inventory: Inventory) -> Totals:
+        """Count the files of an inventory that are still there, in whatever slot and area."""
+        names = frozenset(inventory.names)
+        return _total(found for found in self._sized() if hash(found[0].name) in names)
+
+    def _sized(self) -> Iterator[tuple[Entry, int]]:
+        """Read all files with their sizes; remove half-written ones that nobody writes any more."""
+        for entry in self._walked():
+            with files.disk_errors("stat", entry.path), contextlib.suppress(FileNotFoundError):
+                status = os.stat(entry.path)
+                if not entry.name.startswith("."):
+                    yield entry, status.st_size
+                elif entry.name.endswith(files.TEMPORARY) and files.is_stale(status.st_mtime):
+                    os.unlink(entry.path)
+
+    def _walked(self) -> Iterator[Entry]:
+        """Read all files of all areas, hidden ones too."""
+        with files.disk_errors("walk", self.root):
+            for area in (PENDING, EXPIRED, QUARANTINE):
+                for slot in [""] if area == QUARANTINE else _growing(self._area(area)):
+                    for name in _files(self._area(area, slot)):
+                        yield self._entry(area, slot, name)
+
+    def _area(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    def _entry(self, area: str, slot: str, name: str) -> Entry:
+        parsed = dlq_file.parse_name(name)
+        return Entry(slot, name, self._area(area, slot, name), parsed.events, parsed.opened)
+
+
+def _total(found: Iterable[tuple[Entry, int]]) -> Totals:
+    count = events = size = 0
+    for entry, size_bytes in found:
+        count += 1
+        events += entry.events
+        size += size_bytes
+    return Totals(count, events, size)
+
+
+def _open_to_lock(path: str) -> int:
+    """Open for writing where that is allowed: NFS locks only then exclusively (flock(2))."""
+    try:
+        return files.open_file(path, os.O_RDWR)
+    except OSError as exc:
+        if exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return files.open_file(path, os.O_RDONLY)
+
+
+def _files(directory: str) -> Iterator[str]:
+    """Read the names of a directory's files one by one; one that vanished is empty."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in files.entries(directory):
+            if entry.is_file(follow_symlinks=False):
+                yield entry.name
+
+
+def _visible(directory: str, limit: int) -> list[str]:
+    return list(islice((n for n in _files(directory) if not n.startswith(".")), limit))
+
+
+def _directories(directory: str) -> list[str]:
+    """Return the names of a directory's directories, in order."""
+    with contextlib.suppress(FileNotFoundError):
+        found = files.entries(directory)
+        return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+    return []
+
+
+def _growing(directory: str) -> Iterator[str]:
+    """Return a directory's directories in order, those too that come to be meanwhile."""
+    last = ""
+    while newer := [name for name in _directories(directory) if name > last]:
+        yield from newer
+        last = newer[-1]
+
+
+def _remove_empty(directory: str) -> None:
+    with contextlib.suppress(OSError):  # not empty any more, or gone: both are fine
+        os.rmdir(directory)

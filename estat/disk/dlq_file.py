@@ -1,0 +1,164 @@
+"""The format of a DLQ file: a batch that knows all about itself.
+
+    +----------------------------+-------------------------------+
+    | gzip member: one JSON line | gzip member(s): the object's  |
+    | about the batch            | own bytes                     |
+    +----------------------------+-------------------------------+
+
+Both parts are gzip, so ``zcat FILE`` shows first why the file is there, then
+its events. The line holds format, bucket, key, stream, ids, counts, size and
+CRC-32 of the object's bytes, and the error that brought it here. The number of
+events is in the file's name as well, so that a directory can be counted without
+opening its files:
+
+    <unix>_<instance>-<stream>_<seq>.<events>.jsonl.gz
+"""
+
+import json
+import re
+from typing import IO, Any, NamedTuple
+
+from isal import isal_zlib
+
+from estat.errors import NotOurs, Unreadable
+from estat.events import ids
+from estat.events.batch import Batch, crc32_of
+from estat.events.gzip import gzip
+
+_FORMAT = 1
+
+#: What the header may cost at most, by and large: bounded, because admission counts with it.
+OVERHEAD_BYTES = 2048
+_MAX_ERROR_CHARS = 200
+_EVENTS = re.compile(r"[0-9]{1,9}")
+_HEADER_READ_BYTES = 4 * OVERHEAD_BYTES  # a header is within, whatever its key and error
+_MAX_HEADER_BYTES = 64 * 1024  # inflated; a bomb is no header
+_GZIP = 16 + isal_zlib.MAX_WBITS
+
+
+class FileName(NamedTuple):
+    """What a DLQ file's name tells; ``opened`` is None if it is not one of ours."""
+
+    events: int
+    opened: int | None
+
+
+def file_name(batch: Batch) -> str:
+    """Return the name of a batch's file."""
+    return name_for(batch.name, batch.events)
+
+
+def name_for(name: str, events: int) -> str:
+    """Return the name of a file with so many events of the batch ``name``."""
+    return f"{name}.{events}{ids.SUFFIX}"
+
+
+def parse_name(name: str) -> FileName:
+    """Read a file's name; a strange one holds no events that are ours."""
+    stem, _, events = name.removesuffix(ids.SUFFIX).rpartition(".")
+    opened = ids.opened_at(stem)
+    if opened is None or not _EVENTS.fullmatch(events) or not name.endswith(ids.SUFFIX):
+        return FileName(0, None)
+    return FileName(int(events), opened)
+
+
+def pack(batch: Batch, reason: str, error: str) -> list[bytes]:
+    """Return the parts of a batch's file."""
+    about = {
+        "estat_dlq": _FORMAT,
+        "reason": reason,
+        "error": error[:_MAX_ERROR_CHARS],
+        "bucket": batch.bucket,
+        "key": batch.key,
+        "name": batch.name,
+        "stream": batch.stream,
+        "first": batch.first,
+        "last": batch.last,
+        "events": batch.events,
+        "bytes": len(batch.payload),
+        "crc32": batch.crc32,
+        "opened": batch.opened,
+    }
+    return [gzip(json.dumps(about).encode() + b"\n"), batch.payload]
+
+
+def read_header(file: IO[bytes]) -> dict[str, Any]:
+    """Return the facts of a file's header line, without reading its events.
+
+    Raises Unreadable, and OSError as reading does.
+    """
+    return _header(file.read(_HEADER_READ_BYTES))[0]
+
+
+def read(file_name: str, data: bytes) -> Batch:
+    """Return the batch of a file. Raises Unreadable, and NotOurs, as ``unpack`` does."""
+    about, payload = _header(data)
+    check_header(file_name, about)
+    return _unpacked(about, payload)
+
+
+def unpack(data: bytes) -> Batch:
+    """Return the batch of a file's content, whatever the file is called.
+
+    Raises Unreadable unless every byte is right, and NotOurs where all are, and say what this
+    server never writes.
+    """
+    about, payload = _header(data)
+    _check(about)
+    return _unpacked(about, payload)
+
+
+def _unpacked(about: dict[str, Any], payload: bytes) -> Batch:
+    batch = Batch(
+        bucket=about["bucket"],
+        key=about["key"],
+        name=about["name"],
+        stream=about["stream"],
+        first=about["first"],
+        last=about["last"],
+        events=about["events"],
+        payload=payload,
+        crc32=about["crc32"],
+        opened=float(about["opened"]),
+    )
+    if len(batch.payload) != about["bytes"]:
+        raise Unreadable(f"{len(batch.payload)} bytes of {about['bytes']}")
+    if crc32_of(batch.payload) != batch.crc32:
+        raise Unreadable("checksum does not match")
+    return batch
+
+
+def check_header(file_name: str, about: dict[str, Any]) -> None:
+    """Raise NotOurs unless a file's name and header line are such as this server writes.
+
+    The books hold what the name tells, so it must be that of the header's batch.
+    """
+    _check(about)
+    name = name_for(about["name"], about["events"])
+    if file_name != name:
+        raise NotOurs(f"its name is not that of its batch, {name}")
+
+
+def _check(about: dict[str, Any]) -> None:
+    """Raise NotOurs unless the facts of a header line are such as this server writes."""
+    ids.check(*map(about.get, ("bucket", "key", "name", "stream")))
+    for name in ("first", "last", "events", "bytes", "crc32"):
+        ids.check_number(name, about.get(name))
+    ids.check_time("opened", about.get("opened"))
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the facts of the header line and what follows its member. Raises Unreadable."""
+    inflater = isal_zlib.decompressobj(_GZIP)
+    try:
+        about = json.loads(inflater.decompress(data, _MAX_HEADER_BYTES))
+    except (isal_zlib.error, ValueError, RecursionError) as exc:  # type: ignore[misc]
+        raise Unreadable(f"no header: {type(exc).__name__}: {exc}") from exc
+    if not inflater.eof:
+        raise Unreadable("cut off within its header, or too long a header")
+    version = about.get("estat_dlq") if isinstance(about, dict) else None
+    if type(version) is int and version > _FORMAT:
+        raise NotOurs("it has the format of a later version")
+    if version != _FORMAT:
+        raise Unreadable("its first line is not a header of a known format")
+    return about, inflater.unused_data

@@ -1,0 +1,71 @@
+"""Tells whether somebody else may have prepared DLQ_DIR, and what is to be said of that.
+
+In a directory like /tmp everybody may make ``dlq`` before the server does, and put files
+into it. Its files are read with care (see ``files``), but whoever owns the directory may
+read accepted events, move them and delete them.
+"""
+
+import errno
+import os
+import stat
+
+from estat.disk import files
+from estat.events.text import excerpt
+
+_SHOWN_CHARS = 300  # of a path
+
+
+def warnings(directory: str) -> list[str]:
+    """Return sentences to warn of; raise DiskError if a DLQ_DIR must not be used.
+
+    One that is not there is fine.
+    """
+    with files.disk_errors("use", directory):
+        try:
+            return _warnings(os.path.abspath(directory))
+        except FileNotFoundError:
+            return []
+
+
+def _warnings(directory: str) -> list[str]:
+    entry, status = os.lstat(directory), os.stat(directory)
+    real = os.path.realpath(directory)
+    told = []
+    for place, found in ((directory, entry), (real, status)):
+        if files.is_trusted(found.st_uid):
+            continue
+        kind = "link" if stat.S_ISLNK(found.st_mode) else "directory"
+        problem = f"the {kind} {place} belongs to user {found.st_uid}, not to user {os.geteuid()}"
+        parent = os.path.dirname(place) or "."
+        if _others_may_write(parent):
+            problem += f", and others may write to {parent}, so anybody may have made it"
+            todo = "name another directory, or give this one to the server's user"
+            raise PermissionError(errno.EPERM, f"{problem}: {todo}")
+        told.append(f"{problem}: who owns it can read, change and delete what waits there")
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        told.append(
+            f"everybody may write to {real} (mode {stat.S_IMODE(status.st_mode):04o}), and so "
+            "delete or rename what waits there"
+        )
+    return list(dict.fromkeys(told))
+
+
+def not_followed(directory: str) -> list[str]:
+    """Return a sentence on links and the like in a DLQ_DIR, if there are any."""
+    found = list(files.not_followed(os.path.realpath(directory)))
+    if not found:
+        return []
+    path, why = found[0]
+    more = f"; so are {len(found) - 1} more" if len(found) > 1 else ""
+    return [f"{excerpt(path, _SHOWN_CHARS)} is passed over, as {why}{more}"]
+
+
+def _others_may_write(path: str) -> bool:
+    """Tell whether anybody but this process's user and root may make files in a directory."""
+    status = os.stat(path)
+    by_group = status.st_mode & stat.S_IWGRP and status.st_gid not in (0, *_groups())
+    return bool(status.st_mode & stat.S_IWOTH or by_group or not files.is_trusted(status.st_uid))
+
+
+def _groups() -> set[int]:
+    return {os.getegid(), *os.getgroups()}

@@ -1,0 +1,329 @@
+"""Keeps accepted events on disk from their acknowledgement until they are stored.
+
+One journal holds the lines of one batch. A group of requests is appended with
+one write, and acknowledged when ``append`` has returned: it then survives the
+process (DURABILITY=journal), or the power (``fsync``, which syncs it first).
+
+An append that fails ends its journal: the group is cut off again, so that what
+was refused leaves nothing behind, and the file is never written or synced
+after that, for a failed sync says nothing about a later one. Its batch goes on
+to the store with what was acknowledged.
+
+So does the batch of a journal whose stream's lock somebody deleted, alone or with
+the directory: a reader could not find the journal any more, or takes it for a dead
+process's.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+
+from estat.accounting import metrics
+from estat.accounting.metrics import Metrics
+from estat.disk import files, journal_file
+from estat.disk.directory_lock import StreamLock
+from estat.disk.journal_file import Header
+from estat.errors import DiskError
+from estat.log import Seldom
+from estat.serial_executor import SerialExecutor
+from estat.threads import Offload
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = "journal"
+
+#: What takes longer is a disk that hangs: a slow one takes a tenth of it.
+_STALLED_SECONDS = 2.0
+
+
+class Journal:
+    """One batch's file. It belongs to the process that holds its stream's lock."""
+
+    def __init__(self, path: str, header: Header, *, synced: bool) -> None:
+        self.header = header
+        self.size_bytes = 0  # acknowledged
+        #: Whether a group that was refused may come back after a crash: it could not be cut off.
+        self.in_doubt = False
+        #: Whether it takes no more groups: its stream's lock is gone, and perhaps its file.
+        self.lost = False
+        #: Whether the disk has refused to read or delete it before: it may be this file alone.
+        self.refused = False
+        self._path = path
+        self._synced = synced
+        self._descriptor = -1
+
+    def create(self) -> None:
+        """Make the file with its first line. Blocks; raises DiskError."""
+        first_line = journal_file.pack_header(self.header)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        with files.disk_errors("create", self._path):
+            self._descriptor = os.open(self._path, flags, files.PRIVATE.file)
+            try:
+                self._write(first_line)
+                if self._synced:
+                    os.fsync(self._descriptor)
+                    files.sync_directory(os.path.dirname(self._path))
+            except OSError:
+                self._close()
+                with contextlib.suppress(OSError):  # without a group it is worth nothing
+                    os.unlink(self._path)
+                raise
+        self.size_bytes = len(first_line)
+
+    def append(self, lines: list[bytes]) -> None:
+        """Append a group. Raises DiskError; the group is then gone, unless ``in_doubt``."""
+        if self.lost:
+            raise DiskError("append", self._path, FileNotFoundError(errno.ENOENT, "lock deleted"))
+        data = journal_file.pack_group(lines)
+        try:
+            with files.disk_errors("append", self._path):
+                self._write(data)
+                if self._synced:
+                    os.fdatasync(self._descriptor)
+        except DiskError:
+            try:
+                os.ftruncate(self._descriptor, self.size_bytes)
+            except OSError:
+                self.in_doubt = True
+            self._close()
+            raise
+        self.size_bytes += len(data)
+
+    def seal(self, events: int) -> None:
+        """Note that the batch is complete. Blocks; raises DiskError."""
+        if self._descriptor < 0:
+            return  # it ended with a failed append
+        try:
+            line = journal_file.pack_seal(self.header, events)
+            with files.disk_errors("seal", self._path):
+                self._write(line)
+            self.size_bytes += len(line)
+        except DiskError:
+            with contextlib.suppress(OSError):  # half a line is a bad range, and no more
+                os.ftruncate(self._descriptor, self.size_bytes)
+            raise
+        finally:
+            self._close()
+
+    def remove(self) -> None:
+        """Delete the file. Blocks; raises DiskError."""
+        self._close()
+        with files.disk_errors("unlink", self._path), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    def cut(self) -> None:
+        """Try again to cut off what was refused. Blocks; raises DiskError."""
+        with files.disk_errors("truncate", self._path), contextlib.suppress(FileNotFoundError):
+            os.truncate(self._path, self.size_bytes)
+        self.in_doubt = False
+
+    def content(self) -> bytes:
+        """Return the file's bytes. Blocks; raises DiskError."""
+        return files.read_whole(self._path)[: self.size_bytes]
+
+    def _write(self, data: bytes) -> None:
+        if os.write(self._descriptor, data) < len(data):
+            raise OSError(errno.ENOSPC, "short write")
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):  # its writes have been answered for one by one
+                os.close(descriptor)
+
+
+class Journals:
+    """The journals of one process: its streams' directories, locked, and what lies in them."""
+
+    def __init__(
+        self, dlq_dir: str, durability: str, counts: Metrics,
+        may_write: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
+        #: Called when the open batch should be sealed at once, for its journal is lost.
+        self.on_lost: Callable[[], object] = lambda: None
+        self._root = os.path.join(dlq_dir, DIRECTORY)
+        self._may_write = may_write  # raises DiskError if not
+        self._synced = durability == "fsync"
+        self._counts = counts
+        self._waiting_since: float | None = None
+        self._thread = SerialExecutor()  # one group after the other
+        self._housekeeping = Offload(1)
+        self._locks: dict[str, StreamLock] = {}
+        self._held: Counter[str] = Counter()  # journals by stream
+        self._newest = ""  # the stream that is in use
+        self._last: Journal | None = None  # opened last; no other one takes groups
+        self._doubtful: list[Journal] = []
+        self._finished: deque[Journal] = deque()  # to be deleted
+        self._seldom = Seldom(log)
+
+    def open(self, header: Header, seq: int) -> Journal:
+        """Make the journal of a new batch. Raises DiskError."""
+        path = os.path.join(self._root, header.stream, f"{seq:06d}{journal_file.SUFFIX}")
+        journal = Journal(path, header, synced=self._synced)
+        # first of all, for mend() may run meanwhile
+        self._newest = header.stream
+        self._held[header.stream] += 1
+        try:
+            with self._waiting():
+                self._may_write()
+                self._thread.run(self._create, journal)
+        except DiskError:
+            self._held[header.stream] -= 1
+            raise
+        self._last = journal
+        self._grow(journal.size_bytes)
+        return journal
+
+    def append(self, journal: Journal, lines: list[bytes]) -> None:
+        """Keep a group of events. Raises DiskError: they are not kept, and the journal has ended.
+
+        Whether numbers may be given again depends on ``trusted``.
+        """
+        started = time.perf_counter()
+        before = journal.size_bytes
+        try:
+            self._may_write()
+            if self._synced:
+                with self._waiting():
+                    self._thread.run(journal.append, lines)
+            else:
+                journal.append(lines)  # microseconds into the page cache; a hop to a thread is 40
+        except DiskError:
+            if journal.in_doubt:
+                self._doubtful.append(journal)
+                self._counts.count(metrics.IN_DOUBT, len(lines))
+            raise
+        finally:
+            self._counts.observe(metrics.COMMIT_SECONDS, time.perf_counter() - started)
+            self._grow(journal.size_bytes - before)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the disk lets a group wait for so long that no other should join it."""
+        since = self._waiting_since
+        return since is not None and time.monotonic() - since > _STALLED_SECONDS
+
+    def trusted(self, journal: Journal) -> bool:
+        """Tell whether a failed group is surely gone, so that its numbers may be used again.
+
+        A cut that was not synced may be undone by a power failure. A lost journal's stream may
+        have been taken over: a new one keeps out of the way.
+        """
+        return not (journal.in_doubt or journal.lost or self._synced)
+
+    def seal(self, journal: Journal, events: int) -> None:
+        """Note in a journal that its batch is complete. Raises DiskError."""
+        before = journal.size_bytes
+        self._takes_no_more(journal)
+        self._housekeeping.run(journal.seal, events)
+        self._grow(journal.size_bytes - before)
+
+    def finish(self, journal: Journal) -> None:
+        """Delete a journal whose batch is stored or in the DLQ, now or as soon as possible."""
+        self._takes_no_more(journal)
+        self._finished.append(journal)
+        try:
+            self._delete()
+        except DiskError as exc:
+            log.debug("journal_not_deleted", extra={"error": str(exc)})  # mend() will tell
+
+    def mend(self) -> None:
+        """Try again what the disk refused before, and tidy up after it. Raises DiskError.
+
+        A journal that can't be deleted is an error once: whether the disk works is then up to
+        the probe, and one bad file must not close admission again and again.
+        """
+        self._look_for_lock()
+        try:
+            self._delete()
+        except DiskError as exc:
+            self._seldom.warning("journal_not_deleted", "undeletable", error=str(exc))
+            journal = self._finished[-1]
+            before, journal.refused = journal.refused, True
+            if not before:
+                raise
+        # a name says nothing: the clock may have been set back
+        ended = [s for s in list(self._locks) if s != self._newest and not self._held[s]]
+        for stream in ended:
+            # it ended with a failed append, and nothing of it is left
+            self._housekeeping.run(_give_up, self._locks.pop(stream))
+        for journal in list(self._doubtful):
+            self._housekeeping.run(journal.cut)
+            with contextlib.suppress(ValueError):  # deleted meanwhile
+                self._doubtful.remove(journal)
+
+    def close(self) -> None:
+        """Give the streams up; what journals they still have is for the next life to recover."""
+        for lock in self._locks.values():
+            try:
+                self._housekeeping.run(_give_up, lock)
+            except DiskError as exc:
+                log.warning("journal_directory_left", extra={"error": str(exc)})
+        self._locks.clear()
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self._waiting_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waiting_since = None
+
+    def _create(self, journal: Journal) -> None:
+        stream = journal.header.stream
+        lock = self._locks.get(stream)
+        if lock is None:
+            self._locks[stream] = StreamLock.create(self._root, stream)
+        elif not lock.held:
+            # whoever has taken the stream over has it until its directory is empty
+            again = StreamLock.adopt(self._root, stream) or StreamLock.create(self._root, stream)
+            self._locks[stream] = again
+            lock.close()
+        journal.create()
+
+    def _takes_no_more(self, journal: Journal) -> None:
+        if journal is self._last:
+            self._last = None
+
+    def _look_for_lock(self) -> None:
+        """Find out whether the open journal's stream still is this process's."""
+        journal = self._last
+        lock = self._locks.get(journal.header.stream) if journal else None
+        if journal is None or journal.lost or lock is None:
+            return
+        if self._waiting_since is not None:
+            return  # behind a disk that hangs whoever renews the lease would wait, too
+        # in the thread that may replace it
+        if self._thread.run(lambda: lock.held) or journal is not self._last:
+            return
+        journal.lost = True
+        log.error("journal_lost", extra={"stream": journal.header.stream, "directory": lock.path})
+        self.on_lost()
+
+    def _delete(self) -> None:
+        while self._finished:
+            journal = self._finished.popleft()
+            try:
+                self._housekeeping.run(journal.remove)
+            except DiskError:
+                self._finished.append(journal)
+                raise
+            if journal in self._doubtful:
+                self._doubtful.remove(journal)
+            self._held[journal.header.stream] -= 1
+            self._grow(-journal.size_bytes)
+
+    def _grow(self, change_bytes: int) -> None:
+        self._counts.count(metrics.JOURNAL_BYTES, change_bytes)
+
+
+def _give_up(lock: StreamLock) -> None:
+    """Release a stream's lock. Blocks; raises DiskError."""
+    if lock.held:
+        lock.release()
+    else:
+        lock.close()  # a directory of this name is another's

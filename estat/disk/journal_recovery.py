@@ -1,0 +1,96 @@
+"""Turns a journal's bytes back into its batch, and tells what of them is lost.
+
+A rule without I/O, used after a crash and for batches that could neither be
+stored nor copied to the DLQ while the process lived.
+"""
+
+import json
+from typing import NamedTuple
+
+from estat.config.settings import Settings
+from estat.disk import journal_file
+from estat.disk.journal_file import Content, Header
+from estat.errors import NotOurs
+from estat.events import ids
+from estat.events.batch import Batch, crc32_of
+from estat.events.gzip import gzip
+
+
+class Damage(NamedTuple):
+    """A range that can't be trusted, for the quarantine."""
+
+    name: str
+    events: int
+    data: bytes
+
+
+class Salvage(NamedTuple):
+    """What a journal holds; ``batch`` is None if it has no event that can be trusted."""
+
+    batch: Batch | None
+    damages: list[Damage]
+
+
+def salvage(data: bytes, stream: str, seq: int, settings: Settings) -> Salvage:
+    """Return everything that a journal's bytes still hold.
+
+    ``stream`` and ``seq`` are those in its path, should its first line be lost. Raises NotOurs
+    if its header is not lost, but none that this server writes.
+    """
+    content = journal_file.parse(data)
+    if content.not_ours:
+        raise NotOurs(content.not_ours)
+    header = content.header or _made_up(data, content, stream, seq, settings)
+    damages = [
+        Damage(f"{header.name}-bad{bad.start}", bad.events, data[bad.start : bad.end])
+        for bad in content.bad
+    ]
+    if not content.groups:
+        return Salvage(None, damages)
+    payload = gzip(b"".join(data[group.start : group.end] for group in content.groups))
+    last = content.groups[-1]
+    batch = Batch(
+        bucket=header.bucket,
+        key=header.key,
+        name=header.name,
+        stream=header.stream,
+        first=content.groups[0].first,
+        last=last.first + last.events - 1,
+        events=sum(group.events for group in content.groups),
+        payload=payload,
+        crc32=crc32_of(payload),
+        opened=header.opened,
+    )
+    return Salvage(batch, damages)
+
+
+def events_in(data: bytes) -> int:
+    """Return the number of events that a journal's bytes still hold."""
+    return sum(group.events for group in journal_file.parse(data).groups)
+
+
+def _made_up(data: bytes, content: Content, stream: str, seq: int, settings: Settings) -> Header:
+    """Give a batch whose header is lost a key of its own.
+
+    It was never sealed, so as a rule it was never uploaded under the key that is lost. The
+    exception, a batch whose last append failed, gets the same key again from the same settings.
+    """
+    first, opened = 1, ids.started_at(stream) or 0.0
+    if content.groups:
+        first, start = content.groups[0].first, content.groups[0].start
+        opened = _time_in(data[start : data.index(b"\n", start)], opened)
+    key = ids.object_key(
+        settings.raw_prefix, ids.partition(opened, settings.partition_tz), opened,
+        settings.instance_id, stream, seq,
+    )  # fmt: skip
+    return Header(settings.raw_bucket, key, ids.stem(key), stream, first, opened)
+
+
+def _time_in(line: bytes, otherwise: float) -> float:
+    """Return the time in an event's line; ``otherwise`` if it has none that can be one."""
+    try:
+        opened = json.loads(line)["ts"]
+        ids.check_time("ts", opened)
+    except (ValueError, TypeError, LookupError, RecursionError, NotOurs):
+        return otherwise
+    return float(opened)

@@ -1,0 +1,144 @@
+"""Names that are given once and kept for ever: streams, event ids, object keys.
+
+    stream   0199c1b2f3a4-8e5d…          12 hex digits of unix milliseconds, then 16 random
+    event    <stream>-<n>                 n counts 1, 2, 3 … without gaps
+    object   <prefix>/dt=2025-11-13/hr=07/<unix>_<instance>-<stream>_<seq>.jsonl.gz
+    record   <prefix>_streams/<stream>.json
+
+Time comes first in each, so names sort by age.
+
+What a file on disk says of these is data: ``check`` tells whether this server may have
+written it, with whatever RAW_PREFIX, RAW_BUCKET and INSTANCE_ID it had then.
+"""
+
+import re
+import secrets
+import time
+from datetime import datetime
+from typing import cast
+from zoneinfo import ZoneInfo
+
+from estat.config import parsers
+from estat.errors import NotOurs
+
+SUFFIX = ".jsonl.gz"
+
+#: Keys in S3 are no longer (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html).
+_MAX_KEY_CHARS = 1024
+
+_MAX_NUMBER = 10**18  # a journal's lines have no larger one
+_MAX_SECONDS = 253_402_000_000  # calendars end with the year 9999
+
+_STREAM = re.compile(r"[0-9a-f]{28}")
+# what has more digits would not fit the books
+_STEM = re.compile(
+    r"(?P<unix>[0-9]{1,12})_(?P<instance>[A-Za-z0-9.-]+)-(?P<stream>[0-9a-f]{28})_[0-9]+"
+)
+_NAME = re.compile(rf"{_STEM.pattern}(?:-r[0-9]{{1,3}})?")
+_KEY = re.compile(
+    rf"{parsers.PREFIX.pattern}/dt=[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}/hr=[0-9]{{2}}/"
+    rf"{_NAME.pattern}{re.escape(SUFFIX)}"
+)
+_RECORD = re.compile(rf"{parsers.PREFIX.pattern}_streams/(?P<stream>[0-9a-f]{{28}})\.json")
+_DIRECTORY = "file:/"
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
+
+
+def new_stream() -> str:
+    """Name one life of one process. Call it after fork: the random half must differ."""
+    return f"{int(time.time() * 1000):012x}{secrets.token_hex(8)}"
+
+
+def partition(unix_seconds: float, zone: ZoneInfo) -> str:
+    """Return the hive partition of an instant, ``dt=YYYY-MM-DD/hr=HH``."""
+    return datetime.fromtimestamp(unix_seconds, zone).strftime("dt=%Y-%m-%d/hr=%H")
+
+
+def object_key(
+    prefix: str, partition_path: str, opened: float, instance: str, stream: str, seq: int
+) -> str:
+    """Return the key of a batch, which every attempt and every replay uses."""
+    return f"{prefix}/{partition_path}/{int(opened)}_{instance}-{stream}_{seq:06d}{SUFFIX}"
+
+
+def stem(key: str) -> str:
+    """Return an object's name without directory and suffix; its batch's DLQ file is named so."""
+    return key.rpartition("/")[2].removesuffix(SUFFIX)
+
+
+def started_at(stream: str) -> float | None:
+    """Return the unix time at which a stream began; None if that is no stream's name."""
+    return int(stream[:12], 16) / 1000 if _STREAM.fullmatch(stream) else None
+
+
+def rest_key(key: str, number: int) -> str:
+    """Return the key for events that the object at ``key`` turned out to lack."""
+    return f"{key.removesuffix(SUFFIX)}-r{number}{SUFFIX}"
+
+
+def record_key(prefix: str, stream: str) -> str:
+    """Return the key of a stream's record, written when the stream has ended cleanly."""
+    return f"{prefix}_streams/{stream}.json"
+
+
+def opened_at(stem: str) -> int | None:
+    """Return the unix time in an object's or DLQ file's name; None if it is not one of ours."""
+    match = _STEM.match(stem)
+    return int(match["unix"]) if match else None
+
+
+def plain(name: str) -> str:
+    """Return a file's name, which may be anybody's, fit for a key."""
+    return _NOT_PLAIN.sub("_", name)
+
+
+def is_within(key: str) -> bool:
+    """Tell whether a key, as a path, stays below its bucket's directory."""
+    return "\0" not in key and ".." not in key.split("/")
+
+
+def check(bucket: object, key: object, name: object, stream: object) -> None:
+    """Raise NotOurs unless a file's words are such as this server writes.
+
+    ``name`` is the DLQ file's, without count and suffix. Of a bucket only the form is looked
+    at: whether a directory may be written to is up to the settings (see ``stores``).
+    """
+    if not (isinstance(stream, str) and _STREAM.fullmatch(stream)):
+        raise NotOurs(f"its stream is {_shown(stream)}")
+    named = _NAME.fullmatch(name) if isinstance(name, str) else None
+    if not named or named["stream"] != stream:
+        raise NotOurs(f"its name is {_shown(name)}")
+    if not (isinstance(key, str) and _stream_of(key) == stream):
+        raise NotOurs(f"its key is {_shown(key)}")
+    if not (isinstance(bucket, str) and _is_bucket(bucket)):
+        raise NotOurs(f"its bucket is {_shown(bucket)}")
+
+
+def check_number(what: str, value: object) -> None:
+    """Raise NotOurs unless a file's word is a number that this server counts to."""
+    if type(value) is not int or not 0 <= value <= _MAX_NUMBER:
+        raise NotOurs(f"its {what} is {_shown(value)}")
+
+
+def check_time(what: str, value: object) -> None:
+    """Raise NotOurs unless a file's word is a time (unix seconds) that a calendar has."""
+    # no bool, which is an int; NaN is in no order
+    if type(value) not in (int, float) or not 0 <= cast("float", value) <= _MAX_SECONDS:
+        raise NotOurs(f"its {what} is {_shown(value)}")
+
+
+def _stream_of(key: str) -> str | None:
+    """Return the stream in the key of an object or a record; None if it is not one of ours."""
+    match = _KEY.fullmatch(key) or _RECORD.fullmatch(key)
+    if not match or len(key) > _MAX_KEY_CHARS or not {".", ".."}.isdisjoint(key.split("/")):
+        return None
+    return match["stream"]
+
+
+def _is_bucket(bucket: str) -> bool:
+    return bucket.startswith(_DIRECTORY) or parsers.BUCKET.fullmatch(bucket) is not None
+
+
+def _shown(value: object) -> str:
+    """Return what a file says, fit for a log line."""
+    return f"{ascii(value)[:100]}, which is not of this server's form"

@@ -1,0 +1,100 @@
+"""A circuit breaker: during an outage batches go to disk without waiting for the store.
+
+    closed --several failures in a row, or a refusal for good--> open
+    open   --an interval has passed--> one batch may try (the probe)
+    probe  --stored--> closed        --failed--> open, the interval doubled, up to 30 s
+
+So an outage costs disk, not acceptance: uploaders do not spend their time on
+attempts that can't succeed, and the upload queue stays empty. One log line
+tells the beginning of an outage and one its end. A rule with a clock, no I/O.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from estat.accounting import metrics
+from estat.accounting.metrics import Metrics
+from estat.errors import ObjectRefused, StoreDenied, StoreError
+
+log = logging.getLogger(__name__)
+
+#: Failed attempts in a row that open it. A refusal for good (403, no such bucket) does at once.
+_FAILURES = 3
+
+_FIRST_SECONDS, _CAP_SECONDS = 1.0, 30.0
+
+
+class Breaker:
+    """What this worker's attempts say about the store as a whole."""
+
+    def __init__(self, counts: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self.open = False
+        self._counts = counts
+        self._clock = clock
+        self._failures = 0
+        self._kind: type[StoreError] | None = None  # of the failure that was told
+        self._worked_at = float("-inf")
+        self._since = 0.0
+        self._probe_at = 0.0
+        self._interval = _FIRST_SECONDS
+        self._on_close: list[Callable[[], None]] = []
+
+    def on_close(self, action: Callable[[], None]) -> None:
+        """Call ``action`` whenever an outage ends."""
+        self._on_close.append(action)
+
+    def allows(self) -> bool:
+        """Tell whether to attempt an upload now; while open, one caller an interval may."""
+        if not self.open:
+            return True
+        now = self._clock()
+        if now < self._probe_at:
+            return False
+        self._interval = min(2 * self._interval, _CAP_SECONDS)
+        self._probe_at = now + self._interval
+        return True
+
+    def failed(self, error: StoreError) -> None:
+        """Take note of a failed attempt; one refused object says nothing about the store."""
+        if isinstance(error, ObjectRefused):
+            return
+        if self.open:
+            self._tell(error)
+            return
+        self._failures += 1
+        if self._failures < _FAILURES and not isinstance(error, StoreDenied):
+            return
+        self._set(open_=True)
+        self._since = self._clock()
+        self._interval = _FIRST_SECONDS
+        self._probe_at = self._since + self._interval
+        self._kind = None
+        self._tell(error)
+
+    def _tell(self, error: StoreError) -> None:
+        """Log why the store is down, and again when that has become somebody else's matter."""
+        if type(error) is not self._kind:
+            self._kind = type(error)
+            log.error("store_down", extra={"error": str(error), "kind": self._kind.__name__})
+
+    def worked(self) -> None:
+        """Take note of a successful attempt."""
+        self._failures = 0
+        self._worked_at = self._clock()
+        if not self.open:
+            return
+        self._set(open_=False)
+        log.warning(
+            "store_recovered", extra={"outage_seconds": round(self._clock() - self._since, 1)}
+        )
+        for action in self._on_close:
+            action()
+
+    def worked_since(self, moment: float) -> bool:
+        """Tell whether the store works and has shown it since ``moment`` (``time.monotonic``)."""
+        return not self.open and self._worked_at >= moment
+
+    def _set(self, *, open_: bool) -> None:
+        self.open = open_
+        self._counts.set(metrics.BREAKER_OPEN, int(open_))

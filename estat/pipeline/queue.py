@@ -1,0 +1,115 @@
+"""The bounded queue between requests and the collector.
+
+It is bounded by events and by the bytes of finished lines; full is an answer
+(503), never a wait. The collector takes all that waits at once.
+"""
+
+from collections import deque
+
+import gevent
+from gevent.event import Event
+from gevent.hub import Waiter, get_hub
+
+from estat.accounting import metrics
+from estat.accounting.metrics import Metrics
+from estat.errors import Refused
+from estat.events import stored_line
+
+
+class Submission:
+    """The events of one request on their way: finished lines, but for id and time."""
+
+    __slots__ = ("_done", "_refused", "_waiter", "lines", "size_bytes")
+
+    def __init__(self, origin: bytes, bodies: list[bytes]) -> None:
+        self.lines = [b"%b%b}\n" % (origin, body) for body in bodies]
+        self.size_bytes = sum(map(len, self.lines)) + stored_line.STAMP_BYTES * len(self.lines)
+        self._done = False
+        self._waiter: Waiter[None] | None = None
+        self._refused: Refused | None = None
+
+    def settle(self, refused: Refused | None = None) -> None:
+        """Tell whoever waits that the events are kept, or why they are not."""
+        self._done, self._refused = True, refused
+        if self._waiter:
+            get_hub().loop.run_callback(self._waiter.switch, None)
+
+    def wait(self) -> None:
+        """Wait until the events are kept. Raises Refused: nothing of them is left behind.
+
+        It is for one greenlet, so a bare waiter will do, at half of what an Event costs.
+        """
+        if not self._done:
+            self._waiter = Waiter()
+            self._waiter.get()
+        if self._refused:
+            raise self._refused
+
+
+class Buffer:
+    """A queue of submissions, at most ``max_events`` events and ``max_bytes`` bytes."""
+
+    def __init__(self, max_events: int, max_bytes: int, counts: Metrics) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._counts = counts
+        self._waiting: deque[Submission] = deque()
+        self._events = 0
+        self._bytes = 0
+        self._wanted = (1, 1)  # by the last request that was refused
+        self._wakeup = Event()
+
+    def check(self, events: int, size_bytes: int) -> None:
+        """Raise Refused unless there is room for so much more now."""
+        if events > self._max_events or size_bytes > self._max_bytes:
+            raise Refused(
+                "too_large",
+                f"{events} events of {size_bytes} bytes can never fit the queue "
+                f"({self._max_events} events, {self._max_bytes} bytes)",
+            )
+        if self.full_for(events, size_bytes):
+            self._wanted = (events, size_bytes)
+            raise Refused("queue_full", "the queue is full; try again")
+
+    def full_for(self, events: int, size_bytes: int) -> bool:
+        """Tell whether there is no room for so much more now."""
+        return (
+            self._events + events > self._max_events or self._bytes + size_bytes > self._max_bytes
+        )
+
+    @property
+    def full(self) -> bool:
+        """Whether the request that was refused last would still be refused."""
+        return self.full_for(*self._wanted)
+
+    def put(self, submission: Submission) -> None:
+        """Queue a submission that was checked."""
+        self._waiting.append(submission)
+        self._events += len(submission.lines)
+        self._bytes += submission.size_bytes
+        self._publish()
+        self._wakeup.set()
+
+    def take(self, timeout_seconds: float | None, gather_seconds: float = 0) -> deque[Submission]:
+        """Wait for submissions, at most so long, and return all that wait; none on a wakeup.
+
+        Those that arrive at the same time come along: it takes when the event loop has
+        nothing else to do, but no later than after ``gather_seconds``.
+        """
+        self._wakeup.wait(timeout_seconds)
+        if gather_seconds and self._waiting:
+            with gevent.Timeout(gather_seconds, False):  # type: ignore[arg-type] # False: no error
+                gevent.idle()
+        self._wakeup.clear()
+        taken, self._waiting = self._waiting, deque()
+        self._events = self._bytes = 0
+        self._publish()
+        return taken
+
+    def wake(self) -> None:
+        """Make ``take`` return now, to look at what has changed."""
+        self._wakeup.set()
+
+    def _publish(self) -> None:
+        self._counts.set(metrics.QUEUE_EVENTS, self._events)
+        self._counts.set(metrics.QUEUE_BYTES, self._bytes)

@@ -1,0 +1,228 @@
+"""Recovers the journals of dead processes: every batch in them becomes a DLQ file.
+
+From there it is replayed under its own key as any other, so an event that was
+stored before the crash is found in its object and not stored twice. A process
+is dead when its stream's lock is free, for the kernel holds it as long as the
+process lives. One worker does this, the one that leads; whoever works on a
+stream holds its lock, so that not even two servers can work on the same.
+
+The order of the steps makes every one of them safe to repeat: first the DLQ
+file, durable, then the books, then the journal goes.
+"""
+
+import logging
+import os
+from collections.abc import Set as AbstractSet
+
+from gevent.event import Event
+
+from estat.accounting import metrics
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
+from estat.accounting.shared_memory import SharedPage
+from estat.config.settings import Settings
+from estat.disk import directory_lock, files, journal
+from estat.disk.directory_lock import StreamLock
+from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Totals
+from estat.disk.dlq_file import name_for, pack
+from estat.disk.journal_recovery import Damage, events_in, salvage
+from estat.disk.leader import Leader
+from estat.errors import DiskError, NotOurs
+from estat.events import ids
+from estat.log import Seldom
+from estat.pipeline.admission import Capacity
+from estat.pipeline.reconcile import Recount
+from estat.threads import Offload
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+#: Looks in a row that find nothing to recover before what is still missing counts as lost.
+#: The arbiter notices a dead worker well within.
+_QUIET_LOOKS = 3
+
+
+def pending_events(dlq_dir: str, earlier: AbstractSet[str]) -> int:
+    """Count the events in the journals of all streams but the ``earlier`` ones.
+
+    A journal that can't be read is logged and counts for nothing. Blocks. Raises DiskError.
+    """
+    root = os.path.join(dlq_dir, journal.DIRECTORY)
+    events = 0
+    for stream in directory_lock.streams(root):
+        if stream not in earlier and ids.started_at(stream) is not None:
+            for path in directory_lock.journals(os.path.join(root, stream)):
+                try:
+                    events += events_in(files.read_whole(path))
+                except DiskError as exc:
+                    log.error("journal_not_read", extra={"error": str(exc)})
+    return events
+
+
+class Recovery:
+    """The loop that looks for dead streams."""
+
+    def __init__(
+        self, dlq: DeadLetterQueue, leader: Leader, ledger: Ledger, recount: Recount,
+        page: SharedPage, capacity: Capacity, counts: Metrics, threads: Offload,
+        settings: Settings,
+    ) -> None:  # fmt: skip
+        self._dlq = dlq
+        self._leader = leader
+        self._ledger = ledger
+        self._recount = recount
+        self._page = page
+        self._capacity = capacity
+        self._counts = counts
+        self._threads = threads
+        self._settings = settings
+        self._wakeup = Event()
+        self._ending = False
+        self._seldom = Seldom(log)
+        #: Journals that could not be deleted: what they hold is in the DLQ, or was.
+        self._left: set[str] = set()
+        #: Journals that are not obeyed: they stay where they are.
+        self._set_aside: set[str] = set()
+        #: Orphans and files without an entry, and for how many looks they have been the same.
+        self._quiet: tuple[tuple[int, Totals | None], int] = ((0, None), 0)
+
+    def run(self) -> None:
+        """Recover until ``end``."""
+        while not self._ending:
+            try:
+                if self._leader.lead():
+                    self._look()
+            except DiskError as exc:
+                self._capacity.failed(exc)
+            except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
+                self._seldom.exception("recovery_failed_unexpectedly")
+            self._wakeup.wait(_LOOK_SECONDS)
+
+    def end(self) -> None:
+        """Make ``run`` return once the journal in hand is done."""
+        self._ending = True
+        self._wakeup.set()
+
+    def recover_from(self, dlq_dir: str, *, own: bool) -> bool:
+        """Recover the dead streams in a DLQ directory; tell whether there were any.
+
+        In this server's ``own`` directory, some may be of its present life. What the files of
+        another one hold already is left to whoever moves them. Raises DiskError.
+        """
+        root = os.path.join(dlq_dir, journal.DIRECTORY)
+        theirs = None if own else DeadLetterQueue(dlq_dir)
+        found = False
+        for stream in self._threads.run(directory_lock.streams, root):
+            if ids.started_at(stream) is None or self._ending:
+                continue
+            try:
+                lock = self._threads.run(StreamLock.adopt, root, stream)
+            except DiskError as exc:
+                # one bad directory is no failing disk, and must not hide the others
+                self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
+                found = found or stream not in self._page.earlier
+                continue
+            if lock:
+                orphans = own and stream not in self._page.earlier
+                try:
+                    # what an earlier life left, and nobody may send, keeps no books open
+                    set_aside = self._recover(stream, lock, theirs, orphans) and not orphans
+                    found = found or not set_aside
+                finally:
+                    self._threads.run(lock.release)
+        return found
+
+    def _look(self) -> None:
+        self._settle(self.recover_from(self._settings.dlq_dir, own=True))
+
+    def _recover(
+        self, stream: str, lock: StreamLock, theirs: DeadLetterQueue | None, orphans: bool
+    ) -> bool:
+        """Bring a stream's journals to the DLQ; tell whether it has only such as are set aside."""
+        events = batches = 0
+        paths = self._threads.run(lock.journals)
+        for path in paths:
+            if self._ending:
+                return False
+            if path in self._set_aside:
+                continue
+            if path not in self._left:
+                try:
+                    content = self._threads.run(files.read_whole, path)
+                except DiskError as exc:
+                    # one bad file is no failing disk, and must not hide the others
+                    self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
+                    continue
+                try:
+                    events += self._keep(stream, path, content, theirs, orphans)
+                except NotOurs as exc:
+                    self._set_aside.add(path)
+                    self._seldom.warning("journal_set_aside", "not_ours", file=path, error=str(exc))
+                    continue
+                batches += 1
+            self._delete(path)
+        if batches:
+            facts = {"stream": stream, "batches": batches, "events": events}
+            log.warning("journals_recovered", extra=facts)
+        return bool(paths) and self._set_aside.issuperset(paths)
+
+    def _delete(self, path: str) -> None:
+        """Delete a journal whose batch is in the DLQ; what can't be deleted hides no other."""
+        try:
+            self._threads.run(files.remove, path)
+            self._left.discard(path)
+        except DiskError as exc:
+            self._left.add(path)
+            self._seldom.warning("journal_not_deleted", "kept", error=str(exc))
+
+    def _keep(
+        self, stream: str, path: str, content: bytes, theirs: DeadLetterQueue | None, orphans: bool
+    ) -> int:
+        """Bring what a journal holds to the DLQ; return the number of events."""
+        seq = int(os.path.basename(path).partition(".")[0])
+        batch, damages = self._threads.run(salvage, content, stream, seq, self._settings)
+        for damage in damages:
+            if theirs and self._threads.run(_has_aside, theirs, damage):
+                continue
+            size = self._threads.run(self._dlq.put_aside, *damage)
+            if size is None:
+                continue
+            self._ledger.recover(damage.events, size, orphans=orphans)
+            self._counts.count(metrics.DLQ_QUARANTINED)
+            log.error("journal_damaged", extra={"range": damage.name, "events": damage.events})
+        if batch is None:
+            return 0
+        parts = pack(batch, "recovered", "")
+        if self._threads.run(self._dlq.holds, batch):
+            return 0  # its writer may or may not have entered it into the books: _settle will tell
+        if theirs and self._threads.run(theirs.holds, batch):
+            return 0  # the file comes to us by itself, and into the books then
+        size = self._threads.run(self._dlq.write, batch, parts)
+        self._ledger.recover(batch.events, size, orphans=orphans)
+        return batch.events
+
+    def _settle(self, found: bool) -> None:
+        """Close the books on dead processes once there is nothing left to recover."""
+        orphaned = self._recount.orphaned()
+        unknown = self._recount.unknown() if orphaned > 0 else None
+        same, looks = self._quiet
+        now = (orphaned, unknown)
+        # while the books change nobody can tell what of the orphans lies in the DLQ
+        seen = orphaned <= 0 or unknown is not None
+        self._quiet = (now, looks + 1 if now == same and seen and not found else 0)
+        if self._quiet[1] < _QUIET_LOOKS:
+            return
+        if unknown and unknown.events > 0:
+            self._recount.enter(unknown)
+            orphaned = self._recount.orphaned()
+        if orphaned:
+            self._ledger.settle(orphaned)
+            # a journal that held more than the books knew of is no loss
+            level = logging.ERROR if orphaned > 0 else logging.INFO
+            log.log(level, "orphans_settled", extra={"events_lost": max(0, orphaned)})
+
+
+def _has_aside(dlq: DeadLetterQueue, damage: Damage) -> bool:
+    """Tell whether a range that can't be trusted is in a quarantine already."""
+    return os.path.exists(os.path.join(dlq.root, QUARANTINE, name_for(damage.name, damage.events)))

@@ -1,0 +1,173 @@
+"""Takes finished batches to the store; what it can't deliver goes to the DLQ.
+
+    upload queue -> attempt, and S3_APP_RETRIES more -> stored
+                                                     -> failed for now: DLQ file
+    breaker open, or upload queue full               -> DLQ file at once
+
+A batch leaves memory only when it is stored or on disk. While the disk fails
+too, one that has a journal is left to that, and read from there again later.
+Without a journal, store and disk are tried in turn, for as long as the process
+lives; admission is closed by then, so that memory stays bounded.
+"""
+
+import logging
+from collections import deque
+from dataclasses import replace
+
+import gevent
+from gevent.queue import Full, JoinableQueue
+
+from estat.accounting import metrics
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
+from estat.backoff import full_jitter
+from estat.config.settings import Settings
+from estat.disk.journal import Journal, Journals
+from estat.disk.journal_recovery import salvage
+from estat.errors import DiskError, StoreError, StoreUnavailable
+from estat.events.batch import Batch
+from estat.log import Seldom
+from estat.pipeline.admission import Capacity
+from estat.pipeline.breaker import Breaker
+from estat.pipeline.delivery import Delivery
+from estat.pipeline.spill import Spool
+from estat.threads import Offload
+
+log = logging.getLogger(__name__)
+
+_RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS = 0.2, 2.0
+_STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS = 0.5, 5.0
+_LAST_SECONDS = 0.1
+
+
+class Uploader:
+    """The upload queue and the loop of the greenlets that empty it."""
+
+    def __init__(
+        self, delivery: Delivery, breaker: Breaker, spool: Spool, journals: Journals,
+        ledger: Ledger, capacity: Capacity, threads: Offload, counts: Metrics, settings: Settings,
+    ) -> None:  # fmt: skip
+        self._delivery = delivery
+        self._breaker = breaker
+        self._spool = spool
+        self._journals = journals
+        self._ledger = ledger
+        self._capacity = capacity
+        self._threads = threads
+        self._counts = counts
+        self._settings = settings
+        self._seldom = Seldom(log)
+        self._queue: JoinableQueue[Batch] = JoinableQueue(maxsize=settings.upload_queue)
+        self._stranded: deque[Journal] = deque()
+
+    def submit(self, batch: Batch) -> None:
+        """Take over a batch; waits only while neither the queue nor the disk takes it."""
+        try:
+            self._queue.put_nowait(batch)
+        except Full:
+            self._spill(batch, "upload_queue_full", "")
+
+    def run(self) -> None:
+        """Upload batches for ever; the drain kills it in the end."""
+        while True:
+            batch = self._queue.get()
+            try:
+                self._upload(batch)
+            finally:
+                self._queue.task_done()
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait until every batch is stored or on disk, at most so long."""
+        self._queue.join(timeout=timeout_seconds)
+
+    def rescue(self) -> None:
+        """Take up again what was left to its journal, as far as the queue has room.
+
+        Raises DiskError for a journal that can't be read, but only once for each: it may be a
+        bad file, which must neither close admission again and again nor hide the others.
+        """
+        failure: DiskError | None = None
+        for _ in range(len(self._stranded)):
+            if self._queue.full() or (self._capacity.failing and self._breaker.open):
+                break
+            journal = self._stranded.popleft()
+            try:
+                content = self._threads.run(journal.content)
+            except DiskError as exc:
+                self._stranded.append(journal)
+                self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
+                if not journal.refused:
+                    journal.refused, failure = True, exc
+                continue
+            stream = journal.header.stream
+            batch, damages = self._threads.run(salvage, content, stream, 0, self._settings)
+            if batch is None or damages:
+                # left to the recovery, which knows what to do with the rest
+                log.error("journal_damaged", extra={"key": journal.header.key})
+                continue
+            self._capacity.expose(len(batch.payload), files=1)
+            self.submit(replace(batch, journal=journal))
+        if failure:
+            raise failure
+
+    def _upload(self, batch: Batch) -> None:
+        probing = self._breaker.open
+        if not self._breaker.allows():
+            self._spill(batch, "breaker_open", "")
+            return
+        reason, error = "put_failed", ""
+        for attempt in range(1 if probing else 1 + self._settings.s3_app_retries):
+            if attempt:
+                self._delivery.pause(
+                    full_jitter(attempt - 1, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS)
+                )
+            if self._delivery.over:
+                reason = "stopping"
+                break
+            try:
+                self._deliver(batch)
+            except StoreUnavailable as exc:
+                error = str(exc)
+            except StoreError as exc:
+                error = str(exc)
+                break
+            except Exception as exc:
+                log.exception("upload_failed_unexpectedly", extra={"key": batch.key})
+                self._counts.count(metrics.PUT_ERRORS)
+                error = repr(exc)
+                break
+            else:
+                return
+        self._spill(batch, reason, error)
+
+    def _deliver(self, batch: Batch) -> None:
+        self._delivery.attempt(batch)
+        self._ledger.store(batch.events)
+        if batch.journal:
+            self._journals.finish(batch.journal)
+        self._capacity.expose(-len(batch.payload), files=-1)
+
+    def _spill(self, batch: Batch, reason: str, error: str) -> None:
+        attempt = 0
+        while True:
+            try:
+                return self._spool.spill(batch, reason, error)
+            except DiskError:
+                log.debug("spill_failed", exc_info=True)  # told once by Capacity.failed
+            except Exception:  # noqa: BLE001 - the batch must not go with it
+                self._seldom.exception("spill_failed_unexpectedly")
+            try:
+                return self._deliver(batch)
+            except StoreError as exc:
+                error = str(exc)
+            except Exception:  # noqa: BLE001 - nor here
+                self._seldom.exception("upload_failed_unexpectedly")
+            if batch.journal:
+                self._stranded.append(batch.journal)
+                self._capacity.expose(-len(batch.payload), files=-1)
+                return None
+            wait = full_jitter(attempt, _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS)
+            self._delivery.pause(wait)
+            if self._delivery.over:
+                gevent.sleep(min(wait, _LAST_SECONDS))  # only the disk is left to try, often
+            attempt += 1

@@ -1,0 +1,94 @@
+"""The WSGI application: which listener and which resource answer a request, and how errors look.
+
+``Front`` is what the server calls. Behind it are two Falcon applications: the public one,
+and with METRICS_ADDR a private one for the metrics and the OpenAPI description.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import falcon
+
+from estat.errors import Refused
+from estat.events import stored_line
+from estat.pipeline.pipeline import Pipeline
+from estat.web import write_keys
+from estat.web.collect import Collect, Pixel
+from estat.web.cors import Cors, Fields
+from estat.web.resources import Description, Exposition, Health, Ready, Root, Script, refuse
+
+
+class Front:
+    """Passes a request on to the application of the listener that it came to.
+
+    A request to the public one loses the write keys in its query first, and its answer gets
+    the CORS fields last, so that every answer has them, whatever the application does. The
+    listener of METRICS_ADDR needs neither: it takes no events, and no web page reads it.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        settings = pipeline.settings
+        self._public = create_app(pipeline)
+        self._private = create_private_app(pipeline) if settings.metrics_addr else None
+        self._private_port = settings.metrics_addr.rpartition(":")[2]
+        self._takes_keys = bool(settings.write_keys)
+        self._cors_fields = Cors(settings.allowed_origins).fields
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """Serve one request."""
+        # gunicorn puts the port of the listener here, whatever the Host header says
+        if self._private and environ["SERVER_PORT"] == self._private_port:
+            return self._private(environ, start_response)
+        if self._takes_keys:
+            write_keys.take_from_query(environ)
+        fields = self._cors_fields(environ.get("HTTP_ORIGIN"))
+
+        def start(status: str, headers: Fields, exc_info: Any = None) -> Any:
+            return start_response(status, headers + fields, exc_info)
+
+        return self._public(environ, start)
+
+
+def create_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
+    """Return the Falcon application of the public listener."""
+    app = _app_with_probes(pipeline)
+    app.add_error_handler(Refused, refuse)
+    app.add_route("/", Root())
+    collect = Collect(pipeline)
+    app.add_route("/collect", collect)
+    app.add_route("/collect.gif", Pixel(collect))
+    app.add_route("/estat.js", Script(pipeline.settings))
+    if not pipeline.settings.metrics_addr:
+        _add_private(app, pipeline)
+    return app
+
+
+def create_private_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
+    """Return the Falcon application of the listener of METRICS_ADDR."""
+    app = _app_with_probes(pipeline)
+    _add_private(app, pipeline)
+    return app
+
+
+def _app_with_probes(pipeline: Pipeline) -> falcon.App[Any, Any]:
+    app = falcon.App()
+    app.set_error_serializer(_serialize)
+    app.add_route("/health", Health(pipeline))
+    app.add_route("/ready", Ready(pipeline))
+    return app
+
+
+def _add_private(app: falcon.App[Any, Any], pipeline: Pipeline) -> None:
+    """Add the routes that are only on the listener of METRICS_ADDR, if there is one."""
+    app.add_route("/metrics", Exposition(pipeline))
+    app.add_route("/openapi.json", Description(pipeline))
+
+
+def _serialize(req: falcon.Request, resp: falcon.Response, exception: falcon.HTTPError) -> None:
+    """Write an error as JSON, whatever the client's Accept header prefers."""
+    resp.content_type = falcon.MEDIA_JSON
+    resp.set_header("Cache-Control", "no-store")
+    description = exception.description or f"{req.method} {req.path}"
+    resp.data = stored_line.encode({"title": exception.title, "description": description})

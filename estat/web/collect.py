@@ -1,0 +1,140 @@
+"""The resource of the intake: events in, an answer out, and the counts of both."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import falcon
+
+from estat.accounting import metrics
+from estat.errors import Refused
+from estat.events import stored_line
+from estat.events.inflater import inflate
+from estat.events.parser import Events, Intake
+from estat.events.raw_parser import RawIntake
+from estat.log import Seldom
+from estat.pipeline.pipeline import Pipeline
+from estat.web.cors import Cors
+from estat.web.request_body import RequestBody, is_gzip
+from estat.web.request_context import Origins
+from estat.web.write_keys import WriteKeys
+
+_OK_ONE = b'{"accepted":1}'
+
+#: One transparent pixel.
+_GIF = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
+)
+
+
+class Collect:
+    """``POST /collect`` takes the events of a body, ``GET`` the one that the query is."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        settings = pipeline.settings
+        self._pipeline = pipeline
+        self._counts = pipeline.counts
+        self._intake: Intake | RawIntake = (
+            RawIntake(settings.max_body_size)
+            if settings.event_format == "raw"
+            else Intake(
+                settings.max_body_size, settings.max_batch_events, settings.event_schema or None
+            )
+        )
+        self._origins = Origins(settings)
+        self._max_bytes = settings.max_batch_body_size
+        self._body = RequestBody(self._max_bytes, settings.read_timeout)
+        self._seldom = Seldom(logging.getLogger(__name__))
+        self._cors = Cors(settings.allowed_origins)
+        self._keys = WriteKeys(settings.write_keys) if settings.write_keys else None
+        methods = ("GET", "HEAD", "OPTIONS", "POST")
+        self._methods = ", ".join(m for m in methods if hasattr(self, f"on_{m.lower()}"))
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 202 when the events are accepted, an error when they are refused."""
+        events = self._take(req, self._posted)
+        resp.status = falcon.HTTP_202
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = _answer(events) if events.batch else _OK_ONE
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 204 when the query is accepted as an event, an error when it is refused."""
+        resp.set_header("Cache-Control", "no-store")  # a cache would swallow the next event
+        self._take(req, self._queried)
+        resp.status = falcon.HTTP_204
+
+    def _take(self, req: falcon.Request, read: Callable[[falcon.Request], Events]) -> Events:
+        """Accept what ``read`` finds in a request, and count what became of it. Raises Refused."""
+        started = time.perf_counter()
+        counts = self._counts
+        counts.count(metrics.REQUESTS)
+        try:
+            key = self._key(req) if self._keys else None
+            events = read(req)
+            self._pipeline.accept(self._origins.of(req.env, key), events.bodies)
+        except Refused as refused:
+            counts.count(metrics.REQUESTS_REJECTED[refused.reason])
+            if refused.reason == "queue_full":
+                counts.count(metrics.REQUESTS_QUEUE_FULL)
+            self._seldom.warning("requests_refused", refused.reason, example=refused.description)
+            raise
+        except Exception:
+            counts.count(metrics.REQUESTS_REJECTED["internal_error"])
+            raise
+        counts.count(metrics.REQUESTS_ACCEPTED)
+        if key:
+            counts.count(metrics.accepted_by_key(key), len(events.bodies))
+        if events.rejected:
+            counts.count(metrics.EVENTS_REJECTED, events.rejected)
+        counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
+        return events
+
+    def _posted(self, req: falcon.Request) -> Events:
+        gzipped = is_gzip(req)
+        body = self._body.read(req)
+        self._pipeline.check_room()
+        if gzipped:
+            body = inflate(body, self._max_bytes)
+        return self._intake.read(body, req.env.get("CONTENT_TYPE"))
+
+    def _queried(self, req: falcon.Request) -> Events:
+        self._pipeline.check_room()
+        return self._intake.read_query(req.env["QUERY_STRING"].encode("latin-1"))
+
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer a preflight, or whoever asks for the methods."""
+        resp.status = falcon.HTTP_204
+        resp.set_header("Allow", self._methods)
+        for name, value in self._cors.preflight(req.env.get("HTTP_ORIGIN"), self._methods):
+            resp.set_header(name, value)
+
+    def _key(self, req: falcon.Request) -> str:
+        """Return the name of the request's write key. Raises Refused."""
+        name = self._keys.find(req.env) if self._keys else None
+        if name:
+            return name
+        raise Refused(
+            "unauthorized",
+            "send a valid write key as Authorization: Bearer, as X-Write-Key or as ?key=",
+        )
+
+
+class Pixel:
+    """``GET /collect.gif``: as ``/collect``, for an image element, which asks for no preflight."""
+
+    def __init__(self, collect: Collect) -> None:
+        self._collect = collect
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with a transparent pixel, or with an error as JSON."""
+        self._collect.on_get(req, resp)
+        resp.status = falcon.HTTP_200
+        resp.content_type = "image/gif"
+        resp.data = _GIF
+
+
+def _answer(events: Events) -> bytes:
+    errors = [{"index": index, "reason": reason} for index, reason in events.errors]
+    return stored_line.encode(
+        {"accepted": len(events.bodies), "rejected": events.rejected, "errors": errors}
+    )

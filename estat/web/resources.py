@@ -1,0 +1,160 @@
+"""The HTTP resources besides ``/collect``, and the answer to a request that was refused."""
+
+import gzip
+import hashlib
+import re
+from importlib import resources
+from typing import Any, NamedTuple
+
+import falcon
+import rjsmin
+
+from estat.accounting import metrics
+from estat.config.settings import Settings
+from estat.errors import REFUSALS, Refused
+from estat.events import stored_line
+from estat.pipeline.pipeline import Pipeline
+from estat.web import openapi
+
+_ACCEPTS_GZIP = re.compile(r"(?i)(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?:1|0?\.0*[1-9]))")
+
+
+class Health:
+    """``GET /health``: whether the process works."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200, or 500 when a stage died and only a restart can help."""
+        broken = self._pipeline.broken
+        resp.status = falcon.HTTP_500 if broken else falcon.HTTP_200
+        resp.media = {"status": "broken" if broken else "ok"}
+        _never_cached(resp)
+
+    on_head = on_get
+
+
+class Ready:
+    """``GET /ready``: whether to send requests here. Red only while starting and draining."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer 200 or 503; the body names what is wrong."""
+        ready = self._pipeline.ready
+        resp.status = falcon.HTTP_200 if ready else falcon.HTTP_503
+        resp.media = {"ready": ready, "problems": self._pipeline.problems()}
+        _never_cached(resp)
+
+    on_head = on_get
+
+
+class Exposition:
+    """``GET /metrics``: the metrics of all workers."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._page = pipeline.page
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the Prometheus text format."""
+        resp.content_type = metrics.CONTENT_TYPE
+        resp.data = metrics.render(self._page)
+        _never_cached(resp)
+
+
+class Description:
+    """``GET /openapi.json``: the HTTP interface, for tools."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._data = stored_line.encode(openapi.document(pipeline.settings))
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the OpenAPI description."""
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = self._data
+
+    on_head = on_get
+
+
+class Root:
+    """``GET /``: what this is, for whoever comes by."""
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the name and where events go."""
+        resp.media = {"name": "Estat Ingest", "events": "POST /collect"}
+
+    on_head = on_get
+
+
+class Script:
+    """``GET /estat.js``: the browser client. Any page may load it, and keep it for an hour."""
+
+    def __init__(self, settings: Settings) -> None:
+        data = browser_client(settings)
+        self._plain = _Encoded.of(data)
+        self._gzipped = _Encoded.of(gzip.compress(data, mtime=0))
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with the client, or with 304 if the browser has it already."""
+        gzipped = _ACCEPTS_GZIP.search(req.get_header("Accept-Encoding") or "")
+        body = self._gzipped if gzipped else self._plain
+        resp.set_header("Cache-Control", "public, max-age=3600")
+        resp.append_header("Vary", "Accept-Encoding")
+        resp.etag = body.tag
+        # a page that isolates itself (COEP) loads a script only with this header
+        resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+        if {body.tag, "*"}.intersection(req.if_none_match or []):
+            resp.status = falcon.HTTP_304
+            return
+        resp.content_type = "text/javascript; charset=utf-8"
+        if gzipped:
+            resp.set_header("Content-Encoding", "gzip")
+        resp.data = body.data
+
+    on_head = on_get
+
+
+class _Encoded(NamedTuple):
+    """A body as it is sent, with its entity tag."""
+
+    data: bytes
+    tag: str
+
+    @classmethod
+    def of(cls, data: bytes) -> "_Encoded":
+        return cls(data, hashlib.sha256(data).hexdigest()[:16])
+
+
+def browser_client(settings: Settings) -> bytes:
+    """Return static/estat.js as it is served: with the settings' limits in it, and made small."""
+    source = resources.files("estat.web").joinpath("static/estat.js").read_text(encoding="utf-8")
+    limits = {
+        "BATCH_EVENTS": settings.max_batch_events,
+        "BATCH_BYTES": settings.max_batch_body_size,
+        "EVENT_BYTES": settings.max_body_size,
+    }
+    for name, value in limits.items():
+        source = re.sub(rf"\b{name} = \d+", f"{name} = {value}", source, count=1)
+    small: str = rjsmin.jsmin(source)
+    return small.encode()
+
+
+def refuse(_req: falcon.Request, _resp: falcon.Response, refused: Refused, _params: Any) -> None:
+    """Turn Refused into its HTTP error (a Falcon error handler)."""
+    refusal = REFUSALS[refused.reason]
+    headers = {}
+    if refusal.retry_after_seconds:
+        headers["Retry-After"] = str(refusal.retry_after_seconds)
+    if refusal.challenge:
+        headers["WWW-Authenticate"] = refusal.challenge
+    if refused.reason == "unsupported_encoding":
+        headers["Accept-Encoding"] = "gzip"  # RFC 9110, 12.5.3
+    raise falcon.HTTPError(
+        refusal.status, title=refusal.title, description=refused.description, headers=headers
+    ) from refused
+
+
+def _never_cached(resp: falcon.Response) -> None:
+    resp.set_header("Cache-Control", "no-store")

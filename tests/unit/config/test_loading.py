@@ -1,0 +1,249 @@
+"""Settings: parsed, bounded, all problems told together."""
+
+import pytest
+
+from estat.config import loading, parsers, reference
+from estat.config.settings import Settings, declarations
+from estat.errors import SettingsError
+from estat.events.schema import Mismatch
+
+MINIMAL = {"RAW_BUCKET": "events"}
+
+
+def problems(**given: str) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        loading.load({**MINIMAL, **given}, env_file="")
+    return caught.value.problems
+
+
+def load(**given: str) -> Settings:
+    return loading.load({**MINIMAL, **given}, env_file="")
+
+
+def fed_back(settings: Settings) -> Settings:
+    return loading.load(loading.effective(settings), env_file="")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"READ_TIMEOUT": "8s", "KEEPALIVE": "1h", "DLQ_MAX_AGE": "3650d", "DRAIN_DELAY": "0s"},
+        {"READ_TIMEOUT": "333ms", "S3_TIMEOUT": "0.1s", "KEEPALIVE": "1.0000001m"},
+        {"DLQ_MAX_AGE": "12345678.125s", "SHUTDOWN_TIMEOUT": "59m", "FLUSH_INTERVAL": "10ms"},
+        {"S3_CONDITIONAL_PUT": "0", "DLQ_SHARED": "TRUE", "DURABILITY": "FSYNC"},
+        {"DLQ_MAX_SIZE_BYTES": "1000TiB", "QUEUE_BYTES": "1KiB", "RAW_PREFIX": "/a/b=c/"},
+        {"RAW_BUCKET": "file:data, and more", "DLQ_DIR": "../dlq", "PARTITION_TZ": "Asia/Seoul"},
+        {"S3_OBJECT_TAGS": "team = web, path=a/b=c,empty=", "S3_STORAGE_CLASS": "glacier_ir"},
+        {"CAPTURE_HEADERS": "Referer, cookie", "ALLOWED_ORIGINS": "https://a.example, http://b:81"},
+        {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8", "CLIENT_IP_HEADER": "Forwarded"},
+        {"TRUSTED_PROXIES": "0", "HTTP_ADDR": ":0", "METRICS_ADDR": "[::1]:9"},
+    ],
+)
+def test_the_settings_as_they_are_logged_can_be_given_again(given):
+    settings = load(**given)
+    assert fed_back(settings) == settings
+
+
+def test_every_duration_as_it_is_logged_can_be_given_again():
+    for milliseconds in range(10, 4000):
+        settings = load(FLUSH_INTERVAL=f"{milliseconds}ms")
+        assert parsers.duration(settings.text("FLUSH_INTERVAL")) == settings.flush_interval
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("READ_TIMEOUT", "8s"), ("DLQ_MAX_AGE", "24h"), ("FLUSH_INTERVAL", "500ms"),
+     ("DRAIN_DELAY", "0s"), ("S3_CONDITIONAL_PUT", "true"), ("KEEPALIVE", "1.5s")],
+)  # fmt: skip
+def test_a_setting_is_logged_as_people_write_it(name, text):
+    assert loading.effective(load(**{name: text}))[name] == text
+
+
+def test_the_established_defaults_hold():
+    settings = load()
+    assert (settings.max_body_size, settings.channel_size, settings.batch_size) == (
+        16384, 4000, 5000,
+    )  # fmt: skip
+    assert (settings.flush_interval, settings.s3_timeout, settings.dlq_max_age) == (120, 3, 86400)
+    assert settings.dlq_max_size_bytes == 18 * 10**9
+    assert settings.http_addr == "0.0.0.0:8080"
+
+
+def test_all_problems_are_told_together_with_variable_value_and_what_is_valid():
+    found = problems(RAW_BUCKET="", BATCH_SIZE="many", FLUSH_INTERVAL="120")
+    assert len(found) == 3
+    assert "RAW_BUCKET is not set" in found[0]
+    assert any("BATCH_SIZE='many'" in line and "whole number from 1" in line for line in found)
+    assert any("FLUSH_INTERVAL='120'" in line and "120s" in line for line in found)
+
+
+def test_a_secret_is_not_repeated_in_a_problem():
+    (problem,) = problems(WRITE_KEYS="hunter2 is no key")
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parsed"),
+    [
+        ("FLUSH_INTERVAL", "500ms", 0.5),
+        ("DLQ_MAX_AGE", "24h", 86400),
+        ("BATCH_BYTES", "8MiB", 8 * 2**20),
+        ("DLQ_MAX_SIZE_BYTES", "18GB", 18 * 10**9),
+        ("MAX_BODY_SIZE", "16384", 16384),
+        ("HTTP_ADDR", "127.0.0.1:9", "127.0.0.1:9"),
+        ("HTTP_ADDR", "[::]:8080", "[::]:8080"),
+        ("RAW_PREFIX", "/a/b/", "a/b"),
+        ("S3_CONDITIONAL_PUT", "FALSE", False),
+        ("TRUSTED_PROXIES", "2", 2),
+        ("CAPTURE_HEADERS", "Referer, cookie,referer", ("referer", "cookie")),
+    ],
+)
+def test_durations_sizes_and_the_like_are_parsed(name, value, parsed):
+    assert getattr(load(**{name: value}), name.lower()) == parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FLUSH_INTERVAL", "0s"),
+        ("MAX_BODY_SIZE", "-1"),
+        ("WEB_CONCURRENCY", "0"),
+        ("WEB_CONCURRENCY", "1.5"),
+        ("HTTP_ADDR", "8080"),
+        ("HTTP_ADDR", ":99999"),
+        ("RAW_BUCKET", "Has_Capitals"),
+        ("RAW_BUCKET", "s3://events"),
+        ("RAW_BUCKET", "file:"),
+        ("RAW_PREFIX", "a//b"),
+        ("PARTITION_TZ", "Mars/Olympus"),
+        ("PARTITION_TZ", "../../etc/passwd"),
+        ("INSTANCE_ID", "under_score"),
+        ("INSTANCE_ID", "x" * 49),
+        ("DLQ_OVERFLOW", "drop_newest"),
+        ("TRUSTED_PROXIES", "10.0.0.0/99"),
+        ("METRICS_ADDR", "9090"),
+        ("S3_CONDITIONAL_PUT", "maybe"),
+        ("IP_MODE", "mask"),
+        ("EVENT_FORMAT", "xml"),
+        ("CLIENT_IP_HEADER", "x-real-ip"),
+        ("CAPTURE_HEADERS", "referer,"),
+        ("CAPTURE_HEADERS", "refe rer"),
+        ("CAPTURE_HEADERS", "x_custom"),
+        ("CAPTURE_HEADERS", "r\u00e9f\u00e9rer"),
+        ("CAPTURE_HEADERS", "body"),
+        ("CAPTURE_HEADERS", ",".join(f"x-{n}" for n in range(21))),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(name, value):
+    (problem,) = problems(**{name: value})
+    assert problem.startswith(f"{name}={value!r} is not valid")
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    found = problems(
+        MAX_BODY_SIZE="2MiB", RAW_PREFIX="raw", DLQ_PREFIX="raw/dlq",
+        DRAIN_DELAY="25s", SHUTDOWN_TIMEOUT="25s", FALLBACK_BUCKET="events",
+    )  # fmt: skip
+    names = ["MAX_BODY_SIZE", "DLQ_PREFIX", "FALLBACK_BUCKET", "DRAIN_DELAY"]
+    assert [line.split("=")[0] for line in found] == names
+
+
+@pytest.mark.parametrize("name", ["authorization", "Proxy-Authorization", "X-Write-Key"])
+def test_a_credential_is_not_to_be_stored(name):
+    (problem,) = problems(CAPTURE_HEADERS=f"referer,{name}")
+    assert "credential" in problem
+    assert name.lower() in problem
+
+
+@pytest.mark.parametrize("mode", ["truncate", "hash", "drop"])
+def test_a_field_that_has_addresses_is_not_stored_where_addresses_are_not(mode):
+    given = {"IP_MODE": mode, "IP_HASH_KEY": "0123456789abcdef"}
+    (problem,) = problems(CAPTURE_HEADERS="referer,x-forwarded-for", **given)
+    assert "CAPTURE_HEADERS='x-forwarded-for'" in problem
+    assert load(CAPTURE_HEADERS="x-forwarded-for").capture_headers == ("x-forwarded-for",)
+
+
+def test_hashing_needs_a_key():
+    (problem,) = problems(IP_MODE="hash")
+    assert "IP_HASH_KEY" in problem
+    assert "16 characters" in problem
+
+
+def test_a_short_key_is_refused_and_not_repeated():
+    (problem,) = problems(IP_MODE="hash", IP_HASH_KEY="fifteen-letters")
+    assert problem.startswith("IP_HASH_KEY=(hidden) is not valid")
+    assert "16 characters" in problem
+
+
+def test_the_key_is_not_among_the_effective_settings():
+    shown = loading.effective(load(IP_MODE="hash", IP_HASH_KEY="0123456789abcdef"))
+    assert shown["IP_HASH_KEY"] == "(hidden)"
+
+
+def test_a_field_of_proxies_counts_for_nothing_where_none_is_trusted():
+    (problem,) = problems(TRUSTED_PROXIES="0", CLIENT_IP_HEADER="forwarded")
+    assert "CLIENT_IP_HEADER" in problem
+
+
+@pytest.mark.parametrize("address", [":8080", "127.0.0.1:8080", "[::1]:8080", ":0"])
+def test_a_listener_for_metrics_needs_a_port_of_its_own(address):
+    (problem,) = problems(HTTP_ADDR=":8080", METRICS_ADDR=address)
+    assert problem.startswith("METRICS_ADDR=")
+
+
+def test_the_name_of_a_key_is_not_stored_where_no_key_is_asked_for():
+    (problem,) = problems(CAPTURE_WRITE_KEY_NAME="true")
+    assert problem.startswith("CAPTURE_WRITE_KEY_NAME=true needs WRITE_KEYS")
+
+
+def test_the_environment_wins_over_the_env_file(tmp_path):
+    file = tmp_path / ".env"
+    file.write_text("RAW_BUCKET=from-file\nBATCH_SIZE=7\n")
+    settings = loading.load({"RAW_BUCKET": "from-environment"}, env_file=str(file))
+    assert (settings.raw_bucket, settings.batch_size) == ("from-environment", 7)
+
+
+def test_a_directory_bucket_is_made_absolute_so_that_dlq_files_can_name_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert load(RAW_BUCKET="file:data").raw_bucket == f"file:{tmp_path}/data"
+
+
+def test_the_example_file_sets_what_the_defaults_are(tmp_path):
+    file = tmp_path / "all.env"
+    file.write_text(reference.example().replace("\n#", "\n").replace("# ", "#"))
+    given = {
+        line.partition("=")[0]: line.partition("=")[2]
+        for line in reference.example().splitlines()
+        if "=" in line and not line.startswith("# ")
+    }
+    uncommented = {name.lstrip("#"): value for name, value in given.items()}
+    assert set(uncommented) == set(declarations())
+    uncommented["RAW_BUCKET"] = "events"
+    assert loading.load(uncommented, env_file="") == load()
+
+
+@pytest.mark.parametrize("path", list(reference.files()))
+def test_generated_references_agree_with_the_code(path, pytestconfig):
+    assert (pytestconfig.rootpath / path).read_text() == reference.files()[path], "run: make docs"
+
+
+def test_a_schema_is_read_at_start_and_told_by_its_file(tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text('{"required":["a"]}')
+    settings = load(EVENT_SCHEMA=str(file))
+    file.write_text("no longer JSON")
+    with pytest.raises(Mismatch):
+        settings.event_schema.check({}, b"{}")
+    assert loading.effective(settings)["EVENT_SCHEMA"] == str(file)
+    file.write_text("{}")
+    assert str(fed_back(settings).event_schema) == str(file)
+
+
+def test_a_schema_that_can_not_be_used_is_told_with_all_other_problems(tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text('{"type":"objekt"}')
+    schema, size = sorted(problems(EVENT_SCHEMA=str(file), MAX_BODY_SIZE="x"))
+    assert schema.startswith(f"EVENT_SCHEMA={str(file)!r} is not valid: ")
+    assert "/type" in schema
+    assert size.startswith("MAX_BODY_SIZE")

@@ -1,0 +1,112 @@
+"""When the breaker opens, probes and closes."""
+
+import pytest
+
+from estat.accounting import metrics
+from estat.accounting.metrics import Metrics
+from estat.errors import ObjectRefused, StoreDenied, StoreUnavailable
+from estat.pipeline.breaker import Breaker
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def row():
+    return metrics.page().rows[1]
+
+
+@pytest.fixture
+def breaker(clock, row):
+    return Breaker(Metrics(row), clock)
+
+
+def fail(breaker, times=3, error=StoreUnavailable):
+    for _ in range(times):
+        breaker.failed(error("503"))
+
+
+def test_it_opens_after_several_failures_in_a_row(breaker, row):
+    fail(breaker, 2)
+    assert breaker.allows()
+    fail(breaker, 1)
+    assert breaker.open
+    assert not breaker.allows()
+    assert row.cells[metrics.BREAKER_OPEN] == 1
+
+
+def test_a_success_in_between_begins_the_count_anew(breaker):
+    fail(breaker, 2)
+    breaker.worked()
+    fail(breaker, 2)
+    assert not breaker.open
+
+
+def test_a_refusal_for_good_opens_it_at_once(breaker):
+    fail(breaker, 1, StoreDenied)
+    assert breaker.open
+
+
+def test_a_refused_object_never_opens_it(breaker):
+    fail(breaker, 100, ObjectRefused)
+    assert not breaker.open
+
+
+def test_while_open_one_attempt_an_interval_is_allowed_and_intervals_grow_to_30_seconds(
+    breaker, clock
+):
+    fail(breaker)
+    waits, last = [], clock.now
+    for _ in range(7):
+        while not breaker.allows():
+            clock.now += 0.25
+        assert not breaker.allows(), "only one"
+        waits.append(clock.now - last)
+        last = clock.now
+        fail(breaker, 1)
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_a_success_closes_it_and_tells_who_asked(breaker, row):
+    told = []
+    breaker.on_close(lambda: told.append(True))
+    fail(breaker)
+    breaker.worked()
+    breaker.worked()
+    assert told == [True]
+    assert breaker.allows()
+    assert row.cells[metrics.BREAKER_OPEN] == 0
+
+
+def test_the_next_outage_begins_with_short_intervals_again(breaker, clock):
+    fail(breaker)
+    for _ in range(5):
+        clock.now += 30
+        assert breaker.allows()
+    breaker.worked()
+    fail(breaker)
+    clock.now += 1
+    assert breaker.allows()
+
+
+def test_an_outage_is_told_again_when_its_kind_changes(breaker, caplog):
+    fail(breaker, 10)
+    fail(breaker, 10, StoreDenied)
+    assert [record.kind for record in caplog.records] == ["StoreUnavailable", "StoreDenied"]
+
+
+def test_each_outage_is_told(breaker, caplog):
+    for _ in range(2):
+        fail(breaker)
+        breaker.worked()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["store_down", "store_recovered"] * 2

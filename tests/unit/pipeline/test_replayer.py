@@ -1,0 +1,160 @@
+"""What a replay leaves in the books when it dies."""
+
+import errno
+import os
+import time
+
+import pytest
+from gevent import GreenletExit
+
+from estat.accounting import ledger, metrics
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
+from estat.config import loading
+from estat.disk import dlq_file
+from estat.disk.dlq import EXPIRED, PENDING, SCAN_LIMIT, DeadLetterQueue
+from estat.disk.leader import Leader
+from estat.errors import StoreDenied
+from estat.pipeline.admission import Capacity
+from estat.pipeline.breaker import Breaker
+from estat.pipeline.delivery import Delivery
+from estat.pipeline.reconcile import Recount
+from estat.pipeline.replayer import Retrier
+from estat.stores import Stores
+from estat.threads import Offload
+from tests.unit.batches import batch
+
+LATER = 10**11
+
+
+class Died(GreenletExit):
+    """The process is gone."""
+
+
+class Worker:
+    """A worker that replays, and its DLQ and store."""
+
+    def __init__(self, path, page, slot, stores=None):
+        bucket = f"file:{path}/store"
+        settings = loading.load({"RAW_BUCKET": bucket, "DLQ_DIR": f"{path}/dlq"}, env_file="")
+        counts, threads = Metrics(page.rows[slot]), Offload(1)
+        self.bucket = bucket
+        self.books = Ledger(counts)
+        self.dlq = DeadLetterQueue(settings.dlq_dir)
+        self.dlq.create()
+        self.now = 0.0
+        self.recount = Recount(self.dlq, self.books, page, threads, lambda: self.now)
+        breaker = Breaker(counts)
+        self._retrier = Retrier(
+            self.dlq, Leader(settings.dlq_dir), self.recount,
+            Delivery(stores or Stores(settings), bucket, 5, counts, breaker), breaker, self.books,
+            Capacity(self.dlq, page, counts, threads, 10**9, False), counts, threads, settings,
+        )  # fmt: skip
+
+    def replay(self):
+        for entry in self.dlq.scan(PENDING, LATER).due:
+            self._retrier._replay(entry)
+
+    def find_nothing(self):
+        for self.now in (0, 60):
+            self.recount.found_empty(self.recount.booked())
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_replay_that_dies_at_its_last_step_leaves_books_that_close(tmp_path, monkeypatch, late):
+    page = metrics.page()
+    worker = Worker(tmp_path, page, 1)
+    kept = batch(bucket=worker.bucket)
+    worker.books.accept(kept.events)
+    parts = dlq_file.pack(kept, "put_failed", "")
+    worker.books.spill(kept.events, worker.dlq.write(kept, parts))
+
+    def die(path):
+        if late or path != entry.path:
+            unlink(path)
+        if path == entry.path:
+            raise Died
+
+    (entry,) = worker.dlq.scan(PENDING, LATER).due
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", die)
+    with pytest.raises(Died):
+        worker.replay()
+    monkeypatch.undo()
+
+    next_worker = Worker(tmp_path, page, 2)
+    next_worker.replay()
+    next_worker.find_nothing()
+    terms = ledger.terms(page)
+    assert (terms.in_dlq, terms.lost) == (0, 0)
+
+
+class Denied:
+    """Stores that are refused."""
+
+    def __init__(self, operation):
+        self._operation = operation
+
+    def get(self, bucket):
+        raise StoreDenied("no", self._operation)
+
+
+@pytest.mark.parametrize(
+    ("operation", "is_due"),
+    [("AssumeRole", True), ("AssumeRoleWithWebIdentity", True), ("PutObject", False)],
+)
+def test_a_file_of_another_bucket_is_put_off_only_if_that_bucket_refused_it(
+    tmp_path, operation, is_due
+):
+    worker = Worker(tmp_path, metrics.page(), 1, Denied(operation))
+    kept = batch(bucket="earlier")
+    worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
+    worker.replay()
+    assert bool(worker.dlq.scan(PENDING, time.time()).due) == is_due
+
+
+def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, monkeypatch):
+    page = metrics.page()
+    worker = Worker(tmp_path, page, 1)
+    kept = batch(bucket=worker.bucket)
+    worker.books.accept(kept.events)
+    worker.books.spill(kept.events, worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", "")))
+
+    def refuse(path):
+        if path == entry.path:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        unlink(path)
+
+    (entry,) = worker.dlq.scan(PENDING, LATER).due
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", refuse)
+    for _ in range(3):
+        worker.replay()
+    terms = ledger.terms(page)
+    assert (terms.stored, terms.adopted, terms.in_dlq) == (kept.events,) * 3
+    monkeypatch.undo()
+    worker.replay()
+    terms = ledger.terms(page)
+    assert (terms.stored, terms.adopted, terms.in_dlq, terms.lost) == (kept.events, 0, 0, 0)
+    assert worker.recount.booked() == worker.dlq.walk() == (0, 0, 0)
+
+
+def test_files_that_are_set_aside_hide_nothing_and_wait_for_another_hour(tmp_path):
+    page = metrics.page()
+    worker = Worker(tmp_path, page, 1)
+    forged = f"file:{tmp_path}/elsewhere"
+    for seq in range(1, SCAN_LIMIT + 2):
+        made = batch(range(1, 3), bucket=forged, seq=seq, opened=1763000000.0)
+        size = worker.dlq.write(made, dlq_file.pack(made, "put_failed", ""))
+        worker.books.adopt(made.events, 1, size)
+    kept = batch(bucket=worker.bucket)
+    worker.books.adopt(
+        kept.events, 1, worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
+    )
+    for _ in range(3):
+        worker._retrier._pass()
+    terms = ledger.terms(page)
+    assert (terms.stored, terms.in_dlq, terms.lost) == (kept.events, 2 * (SCAN_LIMIT + 1), 0)
+    assert [e for area in (PENDING, EXPIRED) for e in worker.dlq.scan(area, time.time()).due] == []
+    assert worker.recount.booked() == worker.dlq.walk()
+    assert not (tmp_path / "elsewhere").exists()

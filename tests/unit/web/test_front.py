@@ -1,0 +1,104 @@
+"""What stands in front of the applications: which one serves, keys taken, CORS fields given."""
+
+import io
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+
+from estat.accounting import metrics
+from estat.config import loading
+from estat.pipeline.pipeline import Pipeline
+from estat.web.app import Front
+
+ORIGIN = "https://shop.example"
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Ask the real applications, on a pipeline that was not started."""
+
+    def ask(method="GET", path="/", body=b"", *, fault=None, port="80", origin=ORIGIN, **given):
+        settings = loading.load(
+            {"RAW_BUCKET": f"file:{tmp_path}", "DLQ_DIR": str(tmp_path / "dlq")} | given,
+            env_file="",
+        )
+        pipeline = Pipeline(settings, metrics.page(), 1)
+        if fault:
+            pipeline.check_room = fault
+        environ = {
+            "REQUEST_METHOD": method, "PATH_INFO": path, "SERVER_PORT": port,
+            "HTTP_ORIGIN": origin, "REMOTE_ADDR": "127.0.0.1", "wsgi.input": io.BytesIO(body),
+            "estat.body": body, "wsgi.errors": io.StringIO(),
+        }  # fmt: skip
+        setup_testing_defaults(environ)
+        answers = []
+
+        def start_response(status, headers, exc_info=None):
+            answers.append((int(status.split()[0]), {k.lower(): v for k, v in headers}))
+
+        b"".join(Front(pipeline)(environ, start_response))
+        (answer,) = answers
+        return answer
+
+    return ask
+
+
+def broken():
+    raise RuntimeError("a defect")
+
+
+@pytest.mark.parametrize(
+    ("status", "request_", "given"),
+    [
+        (200, {"path": "/"}, {}),
+        (204, {"method": "OPTIONS", "path": "/collect"}, {}),
+        (401, {"method": "POST", "path": "/collect", "body": b"{}"}, {"WRITE_KEYS": "k"}),
+        (404, {"path": "/nothing"}, {}),
+        (405, {"method": "DELETE", "path": "/collect"}, {}),
+        (400, {"method": "POST", "path": "/collect", "fault": lambda: None}, {}),
+        (500, {"method": "POST", "path": "/collect", "body": b"{}", "fault": broken}, {}),
+        (503, {"path": "/ready"}, {}),
+    ],
+)
+@pytest.mark.parametrize("allowed", ["*", ORIGIN])
+def test_every_answer_has_the_cors_fields(status, request_, given, allowed, ask):
+    found, headers = ask(**request_, ALLOWED_ORIGINS=allowed, **given)
+    assert found == status
+    assert headers["access-control-allow-origin"] == allowed
+    assert headers["access-control-expose-headers"] == "Retry-After"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/collect"])
+def test_an_error_is_not_for_caches(path, ask):
+    status, headers = ask("PUT", path)
+    assert status in (404, 405)
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+def test_what_a_probe_or_a_scrape_gets_is_not_for_caches(path, ask):
+    _, headers = ask("GET", path)
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("port", "path", "status"),
+    [
+        ("80", "/metrics", 404),
+        ("80", "/openapi.json", 404),
+        ("80", "/", 200),
+        ("80", "/health", 200),
+        ("9090", "/metrics", 200),
+        ("9090", "/openapi.json", 200),
+        ("9090", "/health", 200),
+        ("9090", "/collect", 404),
+        ("9090", "/", 404),
+    ],
+)
+def test_each_listener_has_its_own_paths(port, path, status, ask):
+    assert ask("GET", path, port=port, METRICS_ADDR=":9090")[0] == status
+
+
+def test_the_listener_for_metrics_allows_no_web_page_to_read_it(ask):
+    _, headers = ask("GET", "/metrics", port="9090", METRICS_ADDR=":9090")
+    assert "access-control-allow-origin" not in headers

@@ -144,11 +144,7 @@ class Charts:
         figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
-_KINDS = {
-    "refused": "refuses connections",
-    "hang": "hangs",
-    "503": "answers 503",
-}
+_KINDS = {"refused": "refuses connections", "hang": "hangs", "503": "answers 503"}
 
 
 def _bars(axes: Axes, names: list[str], found: list[list[float]], colour: str, digits: int) -> None:

@@ -52,10 +52,7 @@ def ceiling(settings: Settings, base: float, packed: float, requests: int, body:
 def run(directory: str, options: Namespace) -> list[Reading]:
     """Watch a worker's memory for minutes at full rate while S3 hangs."""
     dlq_bytes = options.dlq_mebibytes * 1024**2
-    with (
-        Store() as s3,
-        servers.serving(contenders.memory(s3.url, dlq_bytes), directory) as serving,
-    ):
+    with Store() as s3, servers.serving(contenders.memory(s3.url, dlq_bytes), directory) as serving:
         readings = _watch(serving, s3, 60 * options.minutes)
     connections = serving.contender.connections
     report.describe(

@@ -25,8 +25,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from estat.accounting.shared_memory import Row, SharedPage
+from estat.config.parsers import MAX_WRITE_KEYS
 from estat.errors import REFUSALS
-from estat.web.write_keys import MAX_KEYS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -132,7 +132,7 @@ _KEYS = _spares(
     "events_accepted_by_key_total",
     "Events answered with 2xx, by the name of the write key.",
     "key",
-    2 * MAX_KEYS,
+    2 * MAX_WRITE_KEYS,
 )
 
 ACCEPTED = _counter("events_accepted_total", "Events answered with 2xx.")

@@ -42,7 +42,7 @@ def run(_args: argparse.Namespace) -> int:
         settings = loading.load()
     except SettingsError as exc:
         _print(("FAIL", "setting", problem) for problem in exc.problems)
-        _print(_misspelt())
+        _print(_unknown_names())
         return 2
     return 1 if _print(_findings(settings)) else 0
 
@@ -58,15 +58,15 @@ def _print(findings: Iterable[Finding]) -> bool:
 
 def _findings(settings: Settings) -> Iterator[Finding]:
     yield "ok", "settings", "all valid"
-    yield from _misspelt()
+    yield from _unknown_names()
     for warning in headroom.warnings(settings):
         yield "warn", "settings", warning
     yield from _dlq(settings)
     yield from _bucket(settings)
 
 
-def _misspelt() -> Iterator[Finding]:
-    for name in loading.misspelt_names():
+def _unknown_names() -> Iterator[Finding]:
+    for name in loading.unknown_names():
         yield "warn", "settings", str(name)
 
 

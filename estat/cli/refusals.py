@@ -8,7 +8,7 @@ takes the object is the one to look at. No write leaves out the expected owner.
 from estat.config.settings import Settings
 from estat.errors import ASSUME_ROLE, UNPROVEN, StoreDenied, StoreError, StoreUnavailable
 from estat.events.batch import crc32_of
-from estat.stores import Stores, without
+from estat.stores import Stores
 
 _GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
 _UNREACHABLE = (
@@ -159,7 +159,7 @@ def _by_elimination(settings: Settings, key: str, body: bytes) -> str:
     given = [name for name in _OPTIONAL if getattr(settings, name.lower())]
     for name in given:
         try:
-            store = Stores(without(settings, name)).get(settings.raw_bucket)
+            store = Stores(settings.without(name)).get(settings.raw_bucket)
             store.put(key, body, crc32_of(body), "text/plain", {})
         except StoreError:
             continue
@@ -177,7 +177,7 @@ def _is_of_another(settings: Settings) -> bool:
     """Return whether the bucket can be listed only without naming its expected owner."""
     if not settings.s3_expected_bucket_owner or _lists(settings):
         return False
-    return _lists(without(settings, "S3_EXPECTED_BUCKET_OWNER"))
+    return _lists(settings.without("S3_EXPECTED_BUCKET_OWNER"))
 
 
 def _lists(settings: Settings) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from estat.config import checks, unknown_settings
+from estat.config import checks
+from estat.config.checks import UnknownSetting
 from estat.config.settings import Declaration, Settings, declarations
-from estat.config.unknown_settings import Misspelt
 from estat.errors import SettingsError
 
 
@@ -39,7 +39,7 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
             problems += exc.problems
     if not problems:
         settings = Settings(**parsed)
-        problems = checks.find(settings)
+        problems = checks.contradictions(settings)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -56,16 +56,16 @@ def http_addr(env_file: str = ".env") -> str:
     return address
 
 
-def misspelt_names(
+def unknown_names(
     environ: Mapping[str, str] | None = None, env_file: str = ".env"
-) -> list[Misspelt]:
+) -> list[UnknownSetting]:
     """Return the names in the file, and in the environment, that seem to be meant for settings."""
     environ = os.environ if environ is None else environ
     settings = declarations().keys()
     if settings <= environ.keys():
         return []  # so nothing else counts (see replace_environment)
     try:
-        return unknown_settings.find(_read(env_file, interpolate=False), environ, settings)
+        return checks.unknown_settings(_read(env_file, interpolate=False), environ, settings)
     except SettingsError:
         return []  # told by load
 
@@ -101,7 +101,7 @@ def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:
             raise SettingsError([f"{name} is not set; it must be {declared.valid}"])
         text = declared.default or declared.computed()
     if not text:
-        return ""
+        return declared.unset
     try:
         return declared.parse(text)
     except (ValueError, KeyError) as exc:

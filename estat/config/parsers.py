@@ -1,31 +1,29 @@
 """How the text of a setting becomes its value.
 
 Each function takes the text and returns the value, or raises ValueError or
-KeyError; ``config`` makes the sentence that tells what would be valid.
+KeyError; ``loading`` makes the sentence that tells what would be valid. The rules
+for an S3 bucket are AWS's own; what fits them may still be refused by the bucket,
+which ``estat check`` tells.
 """
 
 import os
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from estat.events import ids
 
 Network = IPv4Network | IPv6Network
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?")
-_SIZE_UNITS = {
-    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
-}  # fmt: skip
-#: A key prefix; ``prefix`` also refuses the parts "." and "..".
-PREFIX = re.compile(r"[A-Za-z0-9!_.*'()=-]+(?:/[A-Za-z0-9!_.*'()=-]+)*")
+_DECIMAL_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE_UNITS = _DECIMAL_UNITS | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _MAX_PREFIX_CHARS = 512  # a key has 1,024 bytes at most, and needs some 200 behind its prefix
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-BUCKET = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-INSTANCE = re.compile(r"[A-Za-z0-9.-]{1,48}")
 _FIELD_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s/]*):(?P<port>\d{1,5})")
 
@@ -35,6 +33,50 @@ CREDENTIALS = ("authorization", "proxy-authorization", "x-write-key")
 _TAKEN = ("id", "ts", "ip", "write_key", "body")
 _MAX_CAPTURED = 20
 _MIN_KEY_CHARS = 16
+
+
+#: Write keys at a time, and so the values of the label that counts them.
+MAX_WRITE_KEYS = 32
+# what fits a Bearer token (RFC 6750), a header field and a query
+_WRITE_KEY = re.compile(r"(?:(?P<name>[A-Za-z0-9_.-]{1,64}):)?(?P<key>[A-Za-z0-9._~+/-]+=*)")
+
+#: The value of ALLOWED_ORIGINS that stands for every origin.
+ANY_ORIGIN = "*"
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?"
+)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+#: The settings that say how RAW_BUCKET is written to and read.
+BUCKET_SETTINGS = (
+    "S3_KMS_KEY_ID",
+    "S3_STORAGE_CLASS",
+    "S3_OBJECT_TAGS",
+    "S3_EXPECTED_BUCKET_OWNER",
+    "S3_ROLE_ARN",
+    "S3_ROLE_EXTERNAL_ID",
+)
+#: Classes whose objects can be read at once: `estat audit`, and the comparison of ids after a
+#: 412, read objects. GLACIER and DEEP_ARCHIVE want a restore first; the rest is not of general
+#: purpose buckets, or given up (REDUCED_REDUNDANCY).
+STORAGE_CLASSES = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
+
+# https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id
+_KEY = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}"
+_ALIAS = r"alias/[A-Za-z0-9/_-]{1,250}"
+_KMS_ARN = re.compile(
+    rf"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):[0-9]{{12}}:(?:key/(?:{_KEY})|{_ALIAS})"
+)
+_KMS_NAME = re.compile(rf"{_KEY}|{_ALIAS}")
+OWNER = re.compile(r"[0-9]{12}")
+# https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,576}")
+EXTERNAL_ID = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+_TAG_TEXT = re.compile(r"[\w .:/=+@-]*")
+_MAX_TAGS, _MAX_TAG_KEY_CHARS, _MAX_TAG_VALUE_CHARS = 10, 128, 256
+_RESERVED = "aws:"
 
 
 def duration(text: str) -> float:
@@ -102,7 +144,7 @@ def prefix(text: str) -> str:
     text = text.strip("/")
     if len(text) > _MAX_PREFIX_CHARS or not {".", ".."}.isdisjoint(text.split("/")):
         raise ValueError
-    return pattern(PREFIX)(text)
+    return pattern(ids.PREFIX)(text)
 
 
 def bucket(text: str) -> str:
@@ -112,7 +154,7 @@ def bucket(text: str) -> str:
         if not path:
             raise ValueError
         return "file:" + os.path.abspath(path.removeprefix("//"))
-    return pattern(BUCKET)(text)
+    return pattern(ids.BUCKET)(text)
 
 
 def address(text: str) -> str:
@@ -140,6 +182,89 @@ def header_names(text: str) -> tuple[str, ...]:
         if not _FIELD_NAME.fullmatch(name) or name in CREDENTIALS or name in _TAKEN:
             raise ValueError
     return names
+
+
+class WriteKey(NamedTuple):
+    """A write key by its name and its SHA-256, so that no setting shows the key itself."""
+
+    name: str
+    digest: bytes
+
+
+def write_keys(text: str) -> tuple[WriteKey, ...]:
+    """Parse ``key`` or ``name:key``, separated by commas.
+
+    Keys of one name count together. One without a name is called by its place: key1, key2 …
+    A key that is there twice is refused, and such a name given to another key.
+    """
+    matches = [_WRITE_KEY.fullmatch(part.strip()) for part in text.split(",")]
+    given = {match["name"] for match in matches if match}
+    keys = []
+    for number, match in enumerate(matches, 1):
+        if not match or (not match["name"] and f"key{number}" in given):
+            raise ValueError
+        keys.append(WriteKey(match["name"] or f"key{number}", key_digest(match["key"])))
+    if len({key.digest for key in keys}) < len(keys) or len(keys) > MAX_WRITE_KEYS:
+        raise ValueError
+    return tuple(keys)
+
+
+def key_digest(key: str) -> bytes:
+    """Return the SHA-256 by which a write key is known."""
+    return sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Parse ``*`` or origins separated by commas, as browsers write them."""
+    if text == ANY_ORIGIN:
+        return (ANY_ORIGIN,)
+    return tuple(_origin(part.strip().lower()) for part in text.split(","))
+
+
+def _origin(text: str) -> str:
+    match = _ORIGIN.fullmatch(text)
+    if not match or int((match["port"] or ":1")[1:]) not in range(1, 65536):
+        raise ValueError
+    if match["port"] == _DEFAULT_PORTS.get(match["scheme"], ""):
+        return text.removesuffix(match["port"])  # browsers leave it out
+    return text
+
+
+def kms_key(text: str) -> str:
+    """Parse a KMS key's id or alias, or the ARN of either."""
+    if not (_KMS_ARN.fullmatch(text) or _KMS_NAME.fullmatch(text)):
+        raise ValueError
+    return text
+
+
+def kms_region(key: str) -> str:
+    """Return the region that a key's ARN names; empty for an id or an alias."""
+    match = _KMS_ARN.fullmatch(key)
+    return match["region"] if match else ""
+
+
+def storage_class(text: str) -> str:
+    """Parse a storage class, in capitals as S3 writes it."""
+    if text.upper() not in STORAGE_CLASSES:
+        raise ValueError
+    return text.upper()
+
+
+def tags(text: str) -> tuple[str, ...]:
+    """Parse ``key=value,key2=value2``; each tag is returned as ``key=value``."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (equals and 0 < len(key) <= _MAX_TAG_KEY_CHARS and key not in found):
+            raise ValueError
+        if len(value) > _MAX_TAG_VALUE_CHARS or not _TAG_TEXT.fullmatch(key + value):
+            raise ValueError
+        if key.lower().startswith(_RESERVED):
+            raise ValueError
+        found[key] = value
+    if len(found) > _MAX_TAGS:
+        raise ValueError
+    return tuple(f"{key}={value}" for key, value in found.items())
 
 
 def hash_key(text: str) -> str:

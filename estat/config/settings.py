@@ -1,23 +1,22 @@
 """The settings: each is declared once here, with its default, its bounds and one sentence.
 
 The reference page and the example file are generated from these declarations
-(see ``reference``); ``config`` reads their values.
+(see ``reference``); ``loading`` reads their values.
 """
 
 import os
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, Self, get_args
 from typing import Literal as L  # noqa: N817 - the declarations read better short
 from zoneinfo import ZoneInfo
 
-from estat.config import bucket_values, parsers
+from estat.config import parsers
 from estat.errors import SettingsError
+from estat.events import ids
 from estat.events.schema import Schema
-from estat.web import cors, write_keys
-from estat.web.write_keys import WriteKey
 
 
 class Declaration(NamedTuple):
@@ -27,14 +26,9 @@ class Declaration(NamedTuple):
     default: str | None  # None: required
     valid: str
     doc: str
-    group: str
+    unset: Any  # the value of an empty default
     secret: bool
     computed: Callable[[], str]  # the default where that depends on the host
-
-
-def _default_instance() -> str:
-    cleaned = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:48]
-    return cleaned or "instance"
 
 
 def _setting(
@@ -42,32 +36,42 @@ def _setting(
     default: str | None,
     valid: str,
     doc: str,
-    group: str,
     *,
+    unset: Any = "",
     secret: bool = False,
     computed: Callable[[], str] = str,
 ) -> Any:
-    declaration = Declaration(parse, default, valid, doc, group, secret, computed)
+    declaration = Declaration(parse, default, valid, doc, unset, secret, computed)
     return field(metadata={"declaration": declaration})
 
 
-def _seconds(default: str, low: str, high: str, doc: str, group: str) -> Any:
+def _seconds(default: str, low: str, high: str, doc: str) -> Any:
     parse = parsers.between(parsers.duration, parsers.duration(low), parsers.duration(high))
-    return _setting(
-        parse, default, f"a duration from {low} to {high}, as 120s, 24h or 500ms", doc, group
-    )
+    return _setting(parse, default, f"a duration from {low} to {high}, as 120s, 24h or 500ms", doc)
 
 
-def _bytes(default: str, low: str, high: str, doc: str, group: str) -> Any:
+def _bytes(default: str, low: str, high: str, doc: str) -> Any:
     parse = parsers.between(parsers.size, parsers.size(low), parsers.size(high))
-    return _setting(
-        parse, default, f"a size from {low} to {high}, as 16384, 8MiB or 18GB", doc, group
-    )
+    return _setting(parse, default, f"a size from {low} to {high}, as 16384, 8MiB or 18GB", doc)
 
 
-def _count(default: str, low: int, high: int, doc: str, group: str) -> Any:
+def _count(default: str, low: int, high: int, doc: str) -> Any:
     parse = parsers.between(parsers.whole, low, high)
-    return _setting(parse, default, f"a whole number from {low} to {high}", doc, group)
+    return _setting(parse, default, f"a whole number from {low} to {high}", doc)
+
+
+def _flag(default: str, doc: str) -> Any:
+    return _setting(parsers.flag, default, "true or false", doc)
+
+
+def _choice(options: Any, default: str, doc: str) -> Any:
+    *others, last = get_args(options)
+    return _setting(parsers.choice(options), default, f"{', '.join(others)} or {last}", doc)
+
+
+def _default_instance() -> str:
+    cleaned = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:48]
+    return cleaned or "instance"
 
 
 def _schema(text: str) -> Schema:
@@ -80,18 +84,23 @@ def _schema(text: str) -> Schema:
         raise SettingsError([problem]) from exc
 
 
-STORE, HTTP, QUEUE, UPLOAD, DLQ, STOP, CLIENT, LOG = (
-    "Where events go",
-    "HTTP",
-    "Queue and batches",
-    "Uploads",
-    "Dead letter queue",
-    "Shutdown",
-    "Clients and privacy",
-    "Logs and identity",
-)
+#: The headings of the reference, each with the setting that comes first under it.
+GROUPS = {
+    "RAW_BUCKET": "Where events go",
+    "HTTP_ADDR": "HTTP",
+    "DURABILITY": "Queue and batches",
+    "UPLOAD_QUEUE": "Uploads",
+    "DLQ_DIR": "Dead letter queue",
+    "FALLBACK_BUCKET": "Shutdown",
+    "TRUSTED_PROXIES": "Clients and privacy",
+    "INSTANCE_ID": "Logs and identity",
+}
 
 Durability = L["memory", "journal", "fsync"]
+
+_PREFIX = "letters, digits and -_.=!*'() in parts joined by /, none of them . or .."
+_BUCKET = "an S3 bucket's name, or file:DIR for a local directory"
+_ADDRESS = "HOST:PORT or :PORT"
 
 
 @dataclass(frozen=True)
@@ -101,142 +110,109 @@ class Settings:
     raw_bucket: str = _setting(
         parsers.bucket,
         None,
-        "an S3 bucket's name, or file:DIR for a local directory",
+        _BUCKET,
         "The bucket that events are stored in; `file:DIR` stores the same keys under DIR.",
-        STORE,
     )
     raw_prefix: str = _setting(
-        parsers.prefix,
-        "raw",
-        "letters, digits and -_.=!*'() in parts joined by /, none of them . or ..",
-        "What every object's key begins with.",
-        STORE,
+        parsers.prefix, "raw", _PREFIX, "What every object's key begins with."
     )
     dlq_prefix: str = _setting(
         parsers.prefix,
         "raw_dlq",
-        "letters, digits and -_.=!*'() in parts joined by /, none of them . or ..",
+        _PREFIX,
         "Where files that can't be read go, for a person to look at; never RAW_PREFIX.",
-        STORE,
     )
     aws_region: str = _setting(
         parsers.pattern(re.compile(r"[a-z0-9-]*")),
         "",
         "a region's name, as eu-central-1",
         "The bucket's region; empty: as boto3 finds it.",
-        STORE,
     )
     s3_kms_key_id: str = _setting(
-        bucket_values.kms_key,
+        parsers.kms_key,
         "",
         "a key id, alias/NAME, or the ARN of a key or an alias",
         "The KMS key that objects are encrypted with (SSE-KMS, with a bucket key); empty: as the "
         "bucket does by default.",
-        STORE,
     )
     s3_storage_class: str = _setting(
-        bucket_values.storage_class,
+        parsers.storage_class,
         "",
-        f"{', '.join(bucket_values.STORAGE_CLASSES[:-1])} or {bucket_values.STORAGE_CLASSES[-1]}; "
+        f"{', '.join(parsers.STORAGE_CLASSES[:-1])} or {parsers.STORAGE_CLASSES[-1]}; "
         "objects of other classes can't be read at once",
         "The storage class of objects; empty: STANDARD.",
-        STORE,
     )
     s3_object_tags: tuple[str, ...] = _setting(
-        bucket_values.tags,
+        parsers.tags,
         "",
         "at most 10 tags as key=value,key2=value2; keys of 128 and values of 256 characters at "
         "most, of letters, digits, spaces and +-=._:/@; each key once, none that begins with aws:",
         "Tags of every object, as `team=web,retention=1y`.",
-        STORE,
+        unset=(),
     )
     s3_expected_bucket_owner: str = _setting(
-        parsers.pattern(bucket_values.OWNER),
+        parsers.pattern(parsers.OWNER),
         "",
         "the 12 digits of an AWS account",
         "The account that the bucket must belong to, or every request is refused; empty: any.",
-        STORE,
     )
     s3_role_arn: str = _setting(
-        parsers.pattern(bucket_values.ROLE),
+        parsers.pattern(parsers.ROLE),
         "",
         "a role's ARN, as arn:aws:iam::123456789012:role/NAME",
         "A role to assume for the bucket; empty: the credentials as boto3 finds them.",
-        STORE,
     )
     s3_role_external_id: str = _setting(
-        parsers.pattern(bucket_values.EXTERNAL_ID),
+        parsers.pattern(parsers.EXTERNAL_ID),
         "",
         "2 to 1,224 letters, digits and _+=,.@:/-",
         "The external id that the role's trust policy asks for.",
-        STORE,
     )
     partition_tz: ZoneInfo = _setting(  # noqa: RUF009 - a field, made by a helper
         parsers.zone,
         "UTC",
         "a name from the tz database, as UTC or Asia/Seoul",
         "The time zone of the dt= and hr= partitions.",
-        STORE,
     )
 
-    http_addr: str = _setting(
-        parsers.address,
-        ":8080",
-        "HOST:PORT or :PORT",
-        "The address to listen on.",
-        HTTP,
-    )
-    web_concurrency: int = _count("1", 1, 64, "Worker processes.", HTTP)
-    max_body_size: int = _bytes("16384", "64", "16MiB", "The largest single event.", HTTP)
-    max_batch_body_size: int = _bytes("1MiB", "64", "64MiB", "The largest request body.", HTTP)
-    max_batch_events: int = _count("1000", 1, 100_000, "Events in one request, at most.", HTTP)
+    http_addr: str = _setting(parsers.address, ":8080", _ADDRESS, "The address to listen on.")
+    web_concurrency: int = _count("1", 1, 64, "Worker processes.")
+    max_body_size: int = _bytes("16384", "64", "16MiB", "The largest single event.")
+    max_batch_body_size: int = _bytes("1MiB", "64", "64MiB", "The largest request body.")
+    max_batch_events: int = _count("1000", 1, 100_000, "Events in one request, at most.")
     read_timeout: float = _seconds(
         "8s",
         "100ms",
         "10m",
         "How long a request's head may take to arrive, and each 64 KiB of its body.",
-        HTTP,
     )
     keepalive: float = _seconds(
         "75s",
         "1s",
         "1h",
         "How long an idle connection stays open; above the idle timeout of the balancer in front.",
-        HTTP,
     )
 
-    durability: str = _setting(
-        parsers.choice(Durability),
+    durability: str = _choice(
+        Durability,
         "journal",
-        "memory, journal or fsync",
         "What an acknowledgement survives: `memory` a failing store and a stop, `journal` also "
         "the death of any process, `fsync` also a power failure.",
-        QUEUE,
     )
-    channel_size: int = _count("4000", 1, 10_000_000, "Events that may wait in the queue.", QUEUE)
-    queue_bytes: int = _bytes("16MiB", "1KiB", "4GiB", "Bytes that may wait in the queue.", QUEUE)
-    batch_size: int = _count("5000", 1, 1_000_000, "Events in a batch, at most.", QUEUE)
-    batch_bytes: int = _bytes(
-        "8MiB", "1KiB", "256MiB", "Uncompressed bytes in a batch, at most.", QUEUE
-    )
-    flush_interval: float = _seconds(
-        "120s", "10ms", "1h", "The age at which a batch is closed.", QUEUE
-    )
+    channel_size: int = _count("4000", 1, 10_000_000, "Events that may wait in the queue.")
+    queue_bytes: int = _bytes("16MiB", "1KiB", "4GiB", "Bytes that may wait in the queue.")
+    batch_size: int = _count("5000", 1, 1_000_000, "Events in a batch, at most.")
+    batch_bytes: int = _bytes("8MiB", "1KiB", "256MiB", "Uncompressed bytes in a batch, at most.")
+    flush_interval: float = _seconds("120s", "10ms", "1h", "The age at which a batch is closed.")
 
-    upload_queue: int = _count(
-        "4", 1, 1000, "Closed batches that may wait for an uploader.", UPLOAD
-    )
-    upload_concurrency: int = _count("4", 1, 64, "Uploads at a time.", UPLOAD)
-    s3_timeout: float = _seconds("3s", "10ms", "5m", "The deadline of one attempt.", UPLOAD)
+    upload_queue: int = _count("4", 1, 1000, "Closed batches that may wait for an uploader.")
+    upload_concurrency: int = _count("4", 1, 64, "Uploads at a time.")
+    s3_timeout: float = _seconds("3s", "10ms", "5m", "The deadline of one attempt.")
     s3_app_retries: int = _count(
-        "2", 0, 20, "Attempts after the first, before a batch goes to the DLQ.", UPLOAD
+        "2", 0, 20, "Attempts after the first, before a batch goes to the DLQ."
     )
-    s3_conditional_put: bool = _setting(
-        parsers.flag,
-        "true",
-        "true or false",
-        "Send `If-None-Match: *`, so that no object is ever replaced.",
-        UPLOAD,
+    s3_conditional_put: bool = _flag(
+        "true", "Send `If-None-Match: *`, so that no object is ever replaced."
     )
 
     dlq_dir: str = _setting(
@@ -244,42 +220,35 @@ class Settings:
         "/tmp/dlq",  # noqa: S108 - the established default
         "a directory",
         "The directory of the dead letter queue and the journals; made with mode 0700.",
-        DLQ,
     )
     dlq_max_age: float = _seconds(
-        "24h", "1s", "3650d", "The age from which a file is retried last and rarely.", DLQ
+        "24h", "1s", "3650d", "The age from which a file is retried last and rarely."
     )
     dlq_max_size_bytes: int = _bytes(
-        "18GB", "4KiB", "1000TiB", "The largest size of the dead letter queue.", DLQ
+        "18GB", "4KiB", "1000TiB", "The largest size of the dead letter queue."
     )
-    dlq_overflow: str = _setting(
-        parsers.choice(L["reject", "drop_oldest"]),
+    dlq_overflow: str = _choice(
+        L["reject", "drop_oldest"],
         "reject",
-        "reject or drop_oldest",
         "When the DLQ is full: refuse new events, or delete the oldest files.",
-        DLQ,
     )
-    dlq_shared: bool = _setting(
-        parsers.flag,
+    dlq_shared: bool = _flag(
         "false",
-        "true or false",
         "Whether several hosts share DLQ_DIR: each then keeps to a directory of its own in it, "
         "and takes over those of dead ones.",
-        DLQ,
     )
     fallback_bucket: str = _setting(
         parsers.bucket,
         "",
-        "an S3 bucket's name, or file:DIR for a local directory",
+        _BUCKET,
         "Where a stop hands over what it could not store; empty: it stays in DLQ_DIR.",
-        STOP,
     )
 
     shutdown_timeout: float = _seconds(
-        "25s", "1s", "1h", "How long a stop may take in all, DRAIN_DELAY included.", STOP
+        "25s", "1s", "1h", "How long a stop may take in all, DRAIN_DELAY included."
     )
     drain_delay: float = _seconds(
-        "0s", "0s", "10m", "How long to go on serving with /ready red before a stop begins.", STOP
+        "0s", "0s", "10m", "How long to go on serving with /ready red before a stop begins."
     )
 
     trusted_proxies: int | tuple[parsers.Network, ...] = _setting(
@@ -287,30 +256,24 @@ class Settings:
         "1",
         "a number of proxies, or networks such as 10.0.0.0/8,fd00::/8",
         "The proxies in front: how many of them, or their networks.",
-        CLIENT,
     )
-    client_ip_header: str = _setting(
-        parsers.choice(L["auto", "x-forwarded-for", "forwarded", "cloudfront-viewer-address"]),
+    client_ip_header: str = _choice(
+        L["auto", "x-forwarded-for", "forwarded", "cloudfront-viewer-address"],
         "auto",
-        "auto, x-forwarded-for, forwarded or cloudfront-viewer-address",
         "The header field in which the proxies in front tell the client's address, no other "
         "counts; auto: X-Forwarded-For, or without it Forwarded.",
-        CLIENT,
     )
-    ip_mode: str = _setting(
-        parsers.choice(L["full", "truncate", "hash", "drop"]),
+    ip_mode: str = _choice(
+        L["full", "truncate", "hash", "drop"],
         "full",
-        "full, truncate, hash or drop",
         "What is stored of the client's address: all of it, its /24 or /48, 32 hexadecimal "
         "digits that depend on IP_HASH_KEY, or nothing.",
-        CLIENT,
     )
     ip_hash_key: str = _setting(
         parsers.hash_key,
         "",
         "at least 16 characters",
         "The key of IP_MODE=hash: the same key gives the same digits for an address.",
-        CLIENT,
         secret=True,
     )
     capture_headers: tuple[str, ...] = _setting(
@@ -321,84 +284,73 @@ class Settings:
         "and none that is a name in the record (id, ts, ip, body)",
         "Header fields to store with each event, as `referer,cookie`; each under its name in lower "
         "case with `_` for `-`.",
-        CLIENT,
+        unset=(),
     )
     allowed_origins: tuple[str, ...] = _setting(
-        cors.parse,
+        parsers.origins,
         "*",
         "*, or origins separated by commas, as https://example.com,http://localhost:3000: "
         "scheme://host or scheme://host:port, without a path or a slash at the end",
         "The origins whose pages may read answers, with credentials too; `*`: every page may, "
         "without credentials.",
-        CLIENT,
     )
-    write_keys: tuple[WriteKey, ...] = _setting(
-        write_keys.parse,
+    write_keys: tuple[parsers.WriteKey, ...] = _setting(
+        parsers.write_keys,
         "",
-        f"up to {write_keys.MAX_KEYS} different keys separated by commas, each key or name:key; "
+        f"up to {parsers.MAX_WRITE_KEYS} different keys separated by commas, each key or name:key; "
         "a key has letters, digits and ._~+/- with = only at its end, a name letters, digits and "
         "_.-; an unnamed key is called key and its place, as key1",
         "The keys with which events are taken; empty: everyone may send.",
-        CLIENT,
         secret=True,
+        unset=(),
     )
-    capture_write_key_name: bool = _setting(
-        parsers.flag,
-        "false",
-        "true or false",
-        "Whether the name of the write key is stored with each event, as `write_key`.",
-        CLIENT,
+    capture_write_key_name: bool = _flag(
+        "false", "Whether the name of the write key is stored with each event, as `write_key`."
     )
-    event_schema: Schema | L[""] = _setting(  # noqa: RUF009 - a field, made by a helper
+    event_schema: Schema | None = _setting(  # noqa: RUF009 - a field, made by a helper
         _schema,
         "",
         "a file with a JSON Schema",
         "A JSON Schema that every event must match; empty: any JSON object is an event.",
-        CLIENT,
+        unset=None,
     )
-    event_format: str = _setting(
-        parsers.choice(L["json", "raw"]),
+    event_format: str = _choice(
+        L["json", "raw"],
         "json",
-        "json or raw",
         "What an event is: a JSON object; or any text, one event a request, stored as a string "
         "with whole seconds and the cookies, as older downstream jobs read it.",
-        CLIENT,
     )
     metrics_addr: str = _setting(
         parsers.address,
         "",
-        "HOST:PORT or :PORT",
+        _ADDRESS,
         "A second address to listen on, for /metrics and /openapi.json, which are then there only; "
         "empty: they are at HTTP_ADDR.",
-        CLIENT,
     )
 
     instance_id: str = _setting(
-        parsers.pattern(parsers.INSTANCE),
+        parsers.pattern(ids.INSTANCE),
         "",
         "letters, digits, . and -, 48 at most",
         "This server's name in object keys; empty: the host's name.",
-        LOG,
         computed=_default_instance,
     )
-    log_level: str = _setting(
-        parsers.choice(L["debug", "info", "warning", "error"]),
-        "info",
-        "debug, info, warning or error",
-        "The least severe lines to log.",
-        LOG,
+    log_level: str = _choice(
+        L["debug", "info", "warning", "error"], "info", "The least severe lines to log."
     )
-    log_format: str = _setting(
-        parsers.choice(L["json", "console"]),
-        "json",
-        "json or console",
-        "One JSON object a line, or lines for people.",
-        LOG,
+    log_format: str = _choice(
+        L["json", "console"], "json", "One JSON object a line, or lines for people."
     )
+
+    def without(self, *names: str) -> Self:
+        """Return the settings with some, named by their variables, not set."""
+        return replace(self, **{name.lower(): declarations()[name].unset for name in names})
 
     def text(self, name: str) -> str:
         """Return a setting's value as its variable may be set to, by the variable's name."""
         match getattr(self, name.lower()):
+            case None:
+                return ""
             case bool(value):
                 return str(value).lower()
             case float(value):

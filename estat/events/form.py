@@ -8,10 +8,12 @@ become U+FFFD. All values are text. A name that comes again makes an array of it
 from urllib.parse import unquote_to_bytes
 
 from estat.errors import Refused
-from estat.web import write_keys
 
 #: Fields of one event; empty ones (``a=1&&b=2``) count, though they are skipped.
 MAX_FIELDS = 1000
+
+#: The write key in a query or a form; it never becomes part of an event.
+KEY_PARAMETER = "key"
 
 Fields = dict[str, str | list[str]]
 
@@ -27,7 +29,7 @@ def parse(data: bytes) -> Fields:
             continue
         name, _, value = part.partition(b"=")
         key, text = _text(name), _text(value)
-        if key == write_keys.PARAMETER:
+        if key == KEY_PARAMETER:
             continue
         known = found.get(key)
         if known is None:

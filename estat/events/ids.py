@@ -18,10 +18,15 @@ from datetime import datetime
 from typing import cast
 from zoneinfo import ZoneInfo
 
-from estat.config import parsers
 from estat.errors import NotOurs
 
 SUFFIX = ".jsonl.gz"
+
+#: A key prefix. The parts "." and ".." have this form and are refused apart from it.
+PREFIX = re.compile(r"[A-Za-z0-9!_.*'()=-]+(?:/[A-Za-z0-9!_.*'()=-]+)*")
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+BUCKET = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+INSTANCE = re.compile(r"[A-Za-z0-9.-]{1,48}")
 
 #: Keys in S3 are no longer (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html).
 _MAX_KEY_CHARS = 1024
@@ -36,10 +41,10 @@ _STEM = re.compile(
 )
 _NAME = re.compile(rf"{_STEM.pattern}(?:-r[0-9]{{1,3}})?")
 _KEY = re.compile(
-    rf"{parsers.PREFIX.pattern}/dt=[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}/hr=[0-9]{{2}}/"
+    rf"{PREFIX.pattern}/dt=[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}/hr=[0-9]{{2}}/"
     rf"{_NAME.pattern}{re.escape(SUFFIX)}"
 )
-_RECORD = re.compile(rf"{parsers.PREFIX.pattern}_streams/(?P<stream>[0-9a-f]{{28}})\.json")
+_RECORD = re.compile(rf"{PREFIX.pattern}_streams/(?P<stream>[0-9a-f]{{28}})\.json")
 _DIRECTORY = "file:/"
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -136,7 +141,7 @@ def _stream_of(key: str) -> str | None:
 
 
 def _is_bucket(bucket: str) -> bool:
-    return bucket.startswith(_DIRECTORY) or parsers.BUCKET.fullmatch(bucket) is not None
+    return bucket.startswith(_DIRECTORY) or BUCKET.fullmatch(bucket) is not None
 
 
 def _shown(value: object) -> str:

@@ -45,12 +45,7 @@ class Delivery:
     """Stores batches, one attempt a call, each within ``timeout_seconds``."""
 
     def __init__(
-        self,
-        stores: Stores,
-        bucket: str,
-        timeout_seconds: float,
-        counts: Metrics,
-        breaker: Breaker,
+        self, stores: Stores, bucket: str, timeout_seconds: float, counts: Metrics, breaker: Breaker
     ) -> None:
         self._stores = stores
         self._bucket = bucket  # whose health it is: DLQ files may name another
@@ -91,8 +86,7 @@ class Delivery:
 
         def put(replaces: str | None) -> None:
             self._proven(
-                key,
-                lambda: store.put(key, body, crc32, "application/octet-stream", {}, replaces),
+                key, lambda: store.put(key, body, crc32, "application/octet-stream", {}, replaces)
             )
 
         try:

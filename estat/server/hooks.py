@@ -230,7 +230,7 @@ def when_ready(server: Any) -> None:
     Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
     for warning in unsafe + mounts.warnings(given, shared=current.dlq_shared):
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
-    for name in loading.misspelt_names():
+    for name in loading.unknown_names():
         logger.warning("setting_unknown", extra=name._asdict())
     logger.info(
         "server_started",

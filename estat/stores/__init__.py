@@ -8,10 +8,9 @@ greenlet (never the event loop).
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from estat.config.bucket_values import NAMES
+from estat.config.parsers import BUCKET_SETTINGS
 from estat.config.settings import Settings
 from estat.errors import NotOurs, StoreError, StoreUnavailable
 from estat.stores.directory import DirectoryStore
@@ -111,14 +110,8 @@ class Stores:
         if bucket == settings.fallback_bucket:
             # its region and account may be others, and it is there for when the role or the key
             # fails
-            settings = without(settings, *NAMES)
+            settings = settings.without(*BUCKET_SETTINGS)
         return S3Store(bucket, settings)
-
-
-def without(settings: Settings, *names: str) -> Settings:
-    """Return the settings with some of those of the bucket (see ``bucket_values``) not set."""
-    unset: dict[str, Any] = dict.fromkeys((name.lower() for name in names), "")
-    return replace(settings, **unset)
 
 
 def _real(bucket: str) -> str:

@@ -37,9 +37,7 @@ class Collect:
         self._intake: Intake | RawIntake = (
             RawIntake(settings.max_body_size)
             if settings.event_format == "raw"
-            else Intake(
-                settings.max_body_size, settings.max_batch_events, settings.event_schema or None
-            )
+            else Intake(settings.max_body_size, settings.max_batch_events, settings.event_schema)
         )
         self._origins = Origins(settings)
         self._max_bytes = settings.max_batch_body_size

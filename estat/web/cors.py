@@ -6,35 +6,13 @@ With a list, a page of a listed origin may read answers, with credentials too; t
 answer depends on the request's Origin, so caches are told.
 """
 
-import re
+from estat.config.parsers import ANY_ORIGIN
 
 Fields = list[tuple[str, str]]
-
-_ANY = "*"
-_ORIGIN = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?"
-)
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 _EXPOSED = ("Access-Control-Expose-Headers", "Retry-After")
 _REQUEST_HEADERS = "Content-Type, Content-Encoding, Authorization, X-Write-Key"
 _MAX_AGE_SECONDS = 86400
-
-
-def parse(text: str) -> tuple[str, ...]:
-    """Parse ``*`` or origins separated by commas, as browsers write them. Raises ValueError."""
-    if text == _ANY:
-        return (_ANY,)
-    return tuple(_origin(part.strip().lower()) for part in text.split(","))
-
-
-def _origin(text: str) -> str:
-    match = _ORIGIN.fullmatch(text)
-    if not match or int((match["port"] or ":1")[1:]) not in range(1, 65536):
-        raise ValueError
-    if match["port"] == _DEFAULT_PORTS.get(match["scheme"], ""):
-        return text.removesuffix(match["port"])  # browsers leave it out
-    return text
 
 
 class Cors:
@@ -42,8 +20,8 @@ class Cors:
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
         self._listed: dict[str | None, Fields] = {}
-        if allowed == (_ANY,):
-            self._others = [("Access-Control-Allow-Origin", _ANY), _EXPOSED]
+        if allowed == (ANY_ORIGIN,):
+            self._others = [("Access-Control-Allow-Origin", ANY_ORIGIN), _EXPOSED]
             return
         vary = ("Vary", "Origin")
         self._others = [vary]

@@ -43,9 +43,7 @@ def document(settings: Settings) -> Json:
 def _with_limits(template: str, settings: Settings) -> str:
     """Replace the names of settings by their values; a name alone in quotes becomes a number."""
     return re.sub(
-        r'"(MAX_[A-Z_]+)"|(MAX_[A-Z_]+)',
-        lambda name: settings.text(name[1] or name[2]),
-        template,
+        r'"(MAX_[A-Z_]+)"|(MAX_[A-Z_]+)', lambda name: settings.text(name[1] or name[2]), template
     )
 
 

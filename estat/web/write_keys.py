@@ -8,19 +8,13 @@ in constant time. A key in a query is taken out before anything else sees it
 
 import re
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from hmac import compare_digest
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
-#: Keys at a time, and so the values of the label that counts them.
-MAX_KEYS = 32
+from estat.config.parsers import WriteKey, key_digest
+from estat.events.form import KEY_PARAMETER
 
-# what fits a Bearer token (RFC 6750), a header field and a query
-_ENTRY = re.compile(r"(?:(?P<name>[A-Za-z0-9_.-]{1,64}):)?(?P<key>[A-Za-z0-9._~+/-]+=*)")
-
-#: Of a query or a form; it never becomes part of an event.
-PARAMETER = "key"
 #: Where a request's environment keeps the digest of the key that its query had.
 _TAKEN = "estat.query_key"
 
@@ -30,31 +24,6 @@ _IN_TEXT = re.compile(
     r"|((?:authorization|x-write-key)(?:[: ]|\\t)+)[^'\"\\\r\n]*"
 )
 _HIDDEN = "(hidden)"
-
-
-class WriteKey(NamedTuple):
-    """A key by its name and its SHA-256."""
-
-    name: str
-    digest: bytes
-
-
-def parse(text: str) -> tuple[WriteKey, ...]:
-    """Parse ``key`` or ``name:key``, separated by commas.
-
-    Keys of one name count together. One without a name is called by its place: key1, key2 …
-    Raises ValueError, also for a key that is there twice and for such a name given to another.
-    """
-    matches = [_ENTRY.fullmatch(part.strip()) for part in text.split(",")]
-    given = {match["name"] for match in matches if match}
-    keys = []
-    for number, match in enumerate(matches, 1):
-        if not match or (not match["name"] and f"key{number}" in given):
-            raise ValueError
-        keys.append(WriteKey(match["name"] or f"key{number}", _digest(match["key"])))
-    if len({key.digest for key in keys}) < len(keys) or len(keys) > MAX_KEYS:
-        raise ValueError
-    return tuple(keys)
 
 
 class WriteKeys:
@@ -76,15 +45,11 @@ class WriteKeys:
 def _given(environ: Mapping[str, Any]) -> Iterator[bytes]:
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
-        yield _digest(token.strip())
+        yield key_digest(token.strip())
     if "HTTP_X_WRITE_KEY" in environ:
-        yield _digest(environ["HTTP_X_WRITE_KEY"])
+        yield key_digest(environ["HTTP_X_WRITE_KEY"])
     if _TAKEN in environ:
         yield environ[_TAKEN]
-
-
-def _digest(key: str) -> bytes:
-    return sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def take_from_query(environ: dict[str, Any]) -> None:
@@ -95,7 +60,7 @@ def take_from_query(environ: dict[str, Any]) -> None:
     rest, key = split_query(query)
     if key is None:
         return
-    environ[_TAKEN] = _digest(key)
+    environ[_TAKEN] = key_digest(key)
     environ["QUERY_STRING"] = rest
     path, _, query = environ.get("RAW_URI", "").partition("?")
     rest, _ = split_query(query)
@@ -107,7 +72,7 @@ def split_query(query: str) -> tuple[str, str | None]:
     rest, keys = [], []
     for part in query.split("&"):
         name, _, value = part.partition("=")
-        if unquote(name) == PARAMETER:
+        if unquote(name) == KEY_PARAMETER:
             keys.append(unquote(value))  # a plus stays one: no key has a space
         else:
             rest.append(part)

@@ -29,15 +29,7 @@ from estat.errors import DiskError
 from tests.support import accounting
 from tests.support.eras import Books, Era, Life, lines_of, on
 from tests.support.lines import parse_lines
-from tests.support.model_disk import (
-    EXTREMES,
-    KEPT,
-    Disk,
-    Fate,
-    Tree,
-    chance,
-    plant,
-)
+from tests.support.model_disk import EXTREMES, KEPT, Disk, Fate, Tree, chance, plant
 from tests.support.tape import Step, Tape
 
 Story = list[tuple[Any, ...]]

@@ -48,8 +48,7 @@ class _WithEnviron:
         given["body"] = _told(environ["wsgi.input"].read())
         data = json.dumps(given, sort_keys=True).encode()
         start_response(
-            "200 OK",
-            [("Content-Type", "application/json"), ("Content-Length", str(len(data)))],
+            "200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(data)))]
         )
         return [data]
 

@@ -152,7 +152,5 @@ def mutated(
         return data
 
     return st.builds(
-        change,
-        st.lists(requests, min_size=1, max_size=count),
-        st.lists(mutations, max_size=most),
+        change, st.lists(requests, min_size=1, max_size=count), st.lists(mutations, max_size=most)
     )

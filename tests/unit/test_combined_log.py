@@ -49,8 +49,7 @@ def test_an_event_is_utf_8() -> None:
 
 
 @pytest.mark.parametrize(
-    "request_line",
-    [rb"\x16\x03\x01", b"-", b"", b"GET /", b"GET /a b HTTP/1.1", b"GET / FTP/1"],
+    "request_line", [rb"\x16\x03\x01", b"-", b"", b"GET /", b"GET /a b HTTP/1.1", b"GET / FTP/1"]
 )
 def test_a_request_line_of_another_form_is_kept_whole(request_line: bytes) -> None:
     event = _request(request_line)

@@ -84,10 +84,6 @@ def test_an_address_that_is_none_is_told(ask):
 def test_it_imports_neither_the_server_nor_its_store():
     script = "import estat.cli.health, sys; print({'gevent', 'boto3', 'falcon'} & set(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "set()\n"

@@ -3,8 +3,7 @@
 import pytest
 
 from estat.config import loading
-from estat.config.bucket_values import NAMES
-from estat.stores import without
+from estat.config.parsers import BUCKET_SETTINGS
 from estat.stores.role import session_name
 from tests.unit.config.test_loading import load, problems
 
@@ -72,7 +71,7 @@ def test_what_aws_would_refuse_is_refused_at_start_with_what_is_valid(name, valu
     assert problem.startswith(f"{name}={value!r} is not valid; it must be ")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BUCKET_SETTINGS)
 def test_a_setting_of_a_bucket_is_refused_with_a_directory(name):
     found = problems(**{"RAW_BUCKET": "file:data", "S3_ROLE_ARN": ROLE, name: ALL[name]})
     assert any(line.startswith(f"{name}={ALL[name]!r} is for an S3 bucket") for line in found)
@@ -91,11 +90,11 @@ def test_a_key_of_another_region_than_the_buckets_is_refused():
 
 def test_what_is_in_force_is_shown_as_it_would_be_written():
     shown = loading.effective(load(**ALL))
-    assert {name: shown[name] for name in NAMES} == ALL
+    assert {name: shown[name] for name in BUCKET_SETTINGS} == ALL
 
 
 def test_settings_without_some_are_as_if_those_were_not_set():
-    assert without(load(**ALL), *NAMES) == load()
+    assert load(**ALL).without(*BUCKET_SETTINGS) == load()
 
 
 @pytest.mark.parametrize("instance", ["a", "x" * 48, "web-1.example"])

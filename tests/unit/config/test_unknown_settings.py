@@ -11,7 +11,7 @@ def told(file="", environ=(), tmp_path=None):
     if tmp_path:
         env_file = str(tmp_path / ".env")
         (tmp_path / ".env").write_text(file)
-    return [str(name) for name in loading.misspelt_names(dict.fromkeys(environ, "x"), env_file)]
+    return [str(name) for name in loading.unknown_names(dict.fromkeys(environ, "x"), env_file)]
 
 
 @pytest.mark.parametrize(

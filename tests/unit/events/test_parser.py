@@ -179,8 +179,7 @@ def choosy():
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type"),
-    [(b'{"n":1}', JSON), (b'{\n"n":1}', TEXT), (b"n=1", FORM)],
+    ("body", "content_type"), [(b'{"n":1}', JSON), (b'{\n"n":1}', TEXT), (b"n=1", FORM)]
 )
 def test_a_single_event_unlike_the_schema_is_refused(choosy, body, content_type):
     with pytest.raises(Refused) as caught:

@@ -2,9 +2,8 @@
 
 import pytest
 
-from estat.config import loading
+from estat.config import loading, parsers
 from estat.errors import SettingsError
-from estat.web import cors
 from estat.web.cors import Cors
 
 LISTED, OTHER = "https://shop.example", "https://evil.example"
@@ -25,7 +24,7 @@ LISTED, OTHER = "https://shop.example", "https://evil.example"
     ],
 )  # fmt: skip
 def test_origins_are_read_as_browsers_write_them(text, parsed):
-    assert cors.parse(text) == parsed
+    assert parsers.origins(text) == parsed
 
 
 @pytest.mark.parametrize(

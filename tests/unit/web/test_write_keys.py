@@ -3,7 +3,7 @@
 import pytest
 
 from estat.accounting import metrics
-from estat.config import loading
+from estat.config import loading, parsers
 from estat.errors import SettingsError
 from estat.web import write_keys
 from estat.web.write_keys import WriteKeys
@@ -12,7 +12,7 @@ KEY, OTHER = "s3cret-A.b_c~d+e/f==", "0123456789abcdef"
 
 
 def names(text: str) -> list[str]:
-    return [key.name for key in write_keys.parse(text)]
+    return [key.name for key in parsers.write_keys(text)]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def find(query: str | None = None, **environ: str) -> str | None:
     """Return the key's name of a request with this query and environment."""
     request = {"RAW_URI": f"/collect?{query}", "QUERY_STRING": query or ""} | environ
     write_keys.take_from_query(request)
-    return WriteKeys(write_keys.parse(f"old:{OTHER},web:{KEY}")).find(request)
+    return WriteKeys(parsers.write_keys(f"old:{OTHER},web:{KEY}")).find(request)
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,7 @@ from estat.disk.directory_lock import StreamLock
 from estat.disk.journal_file import Header
 from estat.errors import DiskError
 from estat.log import Seldom
-from estat.serial_executor import SerialExecutor
-from estat.threads import Offload
+from estat.threads import Offload, SerialExecutor
 
 log = logging.getLogger(__name__)
 

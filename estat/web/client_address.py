@@ -1,19 +1,32 @@
-"""Finds the address of the client among what the proxies in front say.
+"""Finds the address of the client among what the proxies in front say, and what is stored of it.
 
 Only entries that a trusted proxy wrote count, and proxies append on the right:
 what a client puts into a field itself can never win. A field that proxies replace
 instead (CloudFront-Viewer-Address) proves nothing by itself, for one that
 does not know it passes on what a client wrote; docs/record.md has the rule.
+
+    Forwarded: for="[2001:db8::1]:4711";proto=https, for=203.0.113.7        (RFC 7239)
+
+Its elements, too, are told apart from the right: a quote that a client leaves open on the
+left can't swallow what trusted proxies wrote. An address is used in its usual form, which
+is what ``ipaddress`` writes: lower case, the shortest IPv6 text, IPv4 for an IPv4-mapped
+address, without zone, port, brackets or quotes. IP_MODE says what is stored of it:
+
+    full      203.0.113.7                         2001:db8:1:2::3
+    truncate  203.0.113.0                         2001:db8:1::
+    hash      32 hexadecimal digits: the first half of HMAC-SHA-256, keyed with IP_HASH_KEY
+    drop      the empty string
+
+No address at all (a unix socket) stays the empty string.
 """
 
-from collections.abc import Iterator, Mapping
+import hmac
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import islice
 from typing import Any
-
-from estat.web import forwarded
-from estat.web.address import normalise, of_cloudfront
 
 _X_FORWARDED_FOR = "HTTP_X_FORWARDED_FOR"
 _FORWARDED = "HTTP_FORWARDED"
@@ -21,6 +34,28 @@ _CLOUDFRONT = "HTTP_CLOUDFRONT_VIEWER_ADDRESS"
 
 #: Entries that are looked at: no chain of proxies is longer.
 _MAX_ENTRIES = 100
+
+_MAX_ADDRESS_CHARS = 64  # quoted, in brackets, with zone and port an IPv6 address is shorter
+
+# a port is a number, or hidden under a name (RFC 7239, 6)
+_PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
+_FORM = re.compile(rf'(?P<quote>"?)(?:\[([^\]"]+)\]{_PORT}|([0-9.]+){_PORT}|([^\]\["]+))(?P=quote)')
+
+#: What is looked at: many fields of one name make a long list.
+_MAX_FORWARDED_CHARS = 8192
+
+# of the text read backwards, where a backslash comes after the quote that it escapes
+_ELEMENT_BACKWARDS = re.compile(r'(?:[^",]|"(?:[^"]|"\\)*+"(?!\\))*+')
+_PAIR = re.compile(
+    r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
+    r'("(?:[^"\\]|\\.)*+"|[^",; \t]*)[ \t]*(?:;|$)'
+)
+
+#: Of the digest: 128 bits, so that two addresses never share one.
+HASH_DIGITS = 32
+
+#: Addresses whose stored form is remembered: most clients send more than once.
+_REMEMBERED = 8192
 
 
 class ClientAddress:
@@ -55,7 +90,7 @@ class ClientAddress:
             value = environ.get(_FORWARDED)
             if not value:
                 return None
-            for number, node in enumerate(forwarded.nodes(value), 1):
+            for number, node in enumerate(forwarded_nodes(value), 1):
                 if number == hops:
                     return normalise(node)
             return None
@@ -85,7 +120,7 @@ class ClientAddress:
             if value:
                 return islice(reversed(value.rsplit(",", _MAX_ENTRIES)), _MAX_ENTRIES)
         value = environ.get(_FORWARDED) if self._forwarded else None
-        return forwarded.nodes(value) if value else iter(())
+        return forwarded_nodes(value) if value else iter(())
 
     def _in_networks(self, address: str) -> bool:
         if not address:
@@ -96,3 +131,98 @@ class ClientAddress:
 
 def _viewer(environ: Mapping[str, Any]) -> str | None:
     return of_cloudfront(environ.get(_CLOUDFRONT, ""))
+
+
+def stored_form(mode: str, key: str) -> Callable[[str], str]:
+    """Return what turns an address into what is stored of it."""
+    if mode == "full":
+        return str
+    if mode == "drop":
+        return _drop
+    secret = key.encode()
+
+    def shorten(address: str) -> str:
+        return _truncate(address) if mode == "truncate" else _hash(secret, address)
+
+    return lru_cache(maxsize=_REMEMBERED)(shorten)
+
+
+def _drop(address: str) -> str:
+    del address
+    return ""
+
+
+def _truncate(address: str) -> str:
+    if not address:
+        return ""
+    prefix = 48 if ":" in address else 24
+    return str(ip_network(f"{address}/{prefix}", strict=False).network_address)
+
+
+def _hash(secret: bytes, address: str) -> str:
+    if not address:
+        return ""
+    return hmac.digest(secret, address.encode(), "sha256").hex()[:HASH_DIGITS]
+
+
+def normalise(text: str) -> str | None:
+    """Return an address in its usual form; None if the text is none."""
+    text = text.strip()
+    # before the cache, which clients fill
+    return _normalise(text) if len(text) <= _MAX_ADDRESS_CHARS else None
+
+
+def of_cloudfront(text: str) -> str | None:
+    """Return the address of CloudFront-Viewer-Address: there is always a port, never a bracket."""
+    address, _, port = text.strip().rpartition(":")
+    return normalise(address) if port.isdecimal() else None
+
+
+@lru_cache(maxsize=8192)
+def _normalise(text: str) -> str | None:
+    match = _FORM.fullmatch(text)
+    if not match:
+        return None
+    try:
+        address = ip_address(match[2] or match[3] or match[4])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(IPv6Address(int(address)))  # without its zone, which means nothing elsewhere
+    return str(address)
+
+
+def forwarded_nodes(value: str) -> Iterator[str]:
+    """Yield what each element says that the request came from (its ``for``), from the right.
+
+    It is as the proxy wrote it, quotes included; empty if an element does not say it or is
+    malformed. What is left of an element that can't be told from others is not read.
+    """
+    backwards = value[: -_MAX_FORWARDED_CHARS - 1 : -1]
+    at = 0
+    while True:
+        match = _ELEMENT_BACKWARDS.match(backwards, at)
+        end = match.end() if match else at
+        if backwards[end : end + 1] != ",":
+            whole = end == len(value)
+            yield _node(backwards[at:end][::-1]) if whole else ""
+            return
+        yield _node(backwards[at:end][::-1])
+        at = end + 1
+
+
+def _node(element: str) -> str:
+    found = ""
+    at = 0
+    while at < len(element):
+        pair = _PAIR.match(element, at)
+        if not pair:
+            return ""
+        if pair[1].lower() == "for":
+            if found:
+                return ""
+            found = pair[2]
+        at = pair.end()
+    return found

@@ -9,7 +9,7 @@ import falcon
 from estat.accounting import metrics
 from estat.errors import Refused
 from estat.events import stored_line
-from estat.events.inflater import inflate
+from estat.events.gzip import inflate
 from estat.events.parser import Events, Intake
 from estat.events.raw_parser import RawIntake
 from estat.log import Seldom

@@ -5,8 +5,7 @@ from typing import Any
 
 from estat.config.settings import Settings
 from estat.events import stored_line
-from estat.web import ip_mode
-from estat.web.client_address import ClientAddress
+from estat.web.client_address import ClientAddress, stored_form
 
 _ALWAYS = "user-agent"
 
@@ -16,7 +15,7 @@ class Origins:
 
     def __init__(self, settings: Settings) -> None:
         self._client = ClientAddress(settings.trusted_proxies, settings.client_ip_header)
-        self._stored_form = ip_mode.stored_form(settings.ip_mode, settings.ip_hash_key)
+        self._stored_form = stored_form(settings.ip_mode, settings.ip_hash_key)
         names = [name for name in settings.capture_headers if name != _ALWAYS]
         if settings.event_format == "raw" and "cookie" not in names:
             names.insert(0, "cookie")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from estat.errors import REFUSALS, Refused
 from estat.events import form
-from estat.events.inflater import inflate
+from estat.events.gzip import inflate
 from estat.events.parser import Intake
 
 LIMIT = 1000

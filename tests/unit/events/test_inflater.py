@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from estat.errors import Refused
-from estat.events.inflater import MAX_MEMBERS, inflate
+from estat.events.gzip import MAX_MEMBERS, inflate
 
 LIMIT = 100_000
 DATA = b'{"a":"' + bytes(range(32, 127)) * 300 + b'"}'

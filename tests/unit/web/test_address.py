@@ -2,7 +2,7 @@
 
 import pytest
 
-from estat.web.address import normalise
+from estat.web.client_address import normalise
 
 
 @pytest.mark.parametrize(

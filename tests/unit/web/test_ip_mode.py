@@ -5,7 +5,7 @@ import hmac
 
 import pytest
 
-from estat.web.ip_mode import HASH_DIGITS, stored_form
+from estat.web.client_address import HASH_DIGITS, stored_form
 
 KEY = "0123456789abcdef"
 

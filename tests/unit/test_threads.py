@@ -8,7 +8,7 @@ import pytest
 from gevent.event import Event
 from gevent.exceptions import LoopExit
 
-from estat.serial_executor import SerialExecutor
+from estat.threads import SerialExecutor
 from tests.support.eventually import eventually
 
 

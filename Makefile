@@ -14,7 +14,7 @@ PORT ?= 8080
 PARALLEL ?= --numprocesses=2 --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test lint check soak fuzz bench docs build push pins clean
+.PHONY: help run-local test lint size check soak fuzz bench docs build push pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/mypy
 	$(BIN)/cfn-lint conf/ecs/estat.yaml
 	$(BIN)/hadolint Dockerfile
+
+size: ## count the lines of code
+	@$(PYTHON) .ci/size.py
 
 check: lint test ## what CI runs
 

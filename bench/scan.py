@@ -1,6 +1,6 @@
 """What one partial scan of the DLQ costs, by the number of files and of slots.
 
-The retrier scans once a pass, so this is what an outage costs each second
+The replayer scans once a pass, so this is what an outage costs each second
 however much lies there. The files are empty: a scan reads names alone.
 """
 

@@ -1,7 +1,7 @@
 """Every error of the server; the class is the decision.
 
 ``Refused`` answers a request with an error. The ``Store…`` errors tell the
-uploader and the retrier what to do with a batch. ``DiskError`` stops admission.
+uploader and the replayer what to do with a batch. ``DiskError`` stops admission.
 ``Unreadable`` sends a file to quarantine, ``NotOurs`` leaves it where it is.
 ``SettingsError`` ends the start.
 """

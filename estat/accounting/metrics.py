@@ -173,7 +173,7 @@ DROPPED_FILES, DROPPED_BYTES = _hidden("dlq_files_dropped"), _hidden("dlq_bytes_
 LED = _hidden("dlq_led")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.
 EXPOSED_BYTES = _internal("exposed_bytes")
-#: When the oldest batch in the DLQ was opened, in unix seconds; written by the retrier.
+#: When the oldest batch in the DLQ was opened, in unix seconds; written by the replayer.
 DLQ_OLDEST = _internal("dlq_oldest_unix")
 
 REQUEST_SECONDS = _histogram(

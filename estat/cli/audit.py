@@ -54,15 +54,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "[RAW_BUCKET and RAW_PREFIX]",
     )
     option(
-        "--dlq", action="append", metavar="DIR",
+        "--dlq",
+        action="append",
+        metavar="DIR",
         help="a DLQ directory, whose events and journals are not missing; once for each host",
-    )  # fmt: skip
+    )
     option("--deep", action="store_true", help="read every line; else metadata where it is whole")
     option("--json", action="store_true", help="print everything as one JSON object")
     option(
-        "--concurrency", type=_concurrency, default=16, metavar="N",
+        "--concurrency",
+        type=_concurrency,
+        default=16,
+        metavar="N",
         help="requests to S3 at a time [16]; a directory is read by one",
-    )  # fmt: skip
+    )
     parser.set_defaults(run=run)
 
 
@@ -156,17 +161,21 @@ def _read_disk(target: Target, args: argparse.Namespace, bar: ProgressBar) -> Di
 
 
 def _fill(
-    gaps: dict[str, list[Span]], reader: Reader, known: set[str], report: Report,
-    evidence: dict[str, Evidence], args: argparse.Namespace, bar: ProgressBar,
-) -> None:  # fmt: skip
+    gaps: dict[str, list[Span]],
+    reader: Reader,
+    known: set[str],
+    report: Report,
+    evidence: dict[str, Evidence],
+    args: argparse.Namespace,
+    bar: ProgressBar,
+) -> None:
     """Look once more for ids that are missing, in the order in which they move."""
     disk = _read_disk(report.target, args, bar)
     keys = [
         key
         for key in reader.keys(report.target.keys, _ticker(bar, "objects"))
-        if key not in known and stored.is_object(key)
-        and stored.stream_of(key) in {None, *gaps}
-    ]  # fmt: skip
+        if key not in known and stored.is_object(key) and stored.stream_of(key) in {None, *gaps}
+    ]
     for content in reader.contents(keys, deep=report.deep):
         audit_evidence.count(content, report)
         audit_evidence.fill_stored(gaps, content, evidence)

@@ -25,7 +25,7 @@ _JOURNAL = re.compile(r"[0-9]{6,12}" + re.escape(journal_file.SUFFIX))
 _HIDDEN = "."
 
 
-class StreamLock:
+class DirectoryLock:
     """The exclusive right to a stream's directory."""
 
     def __init__(self, path: str, descriptor: int) -> None:

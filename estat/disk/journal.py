@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.disk import files, journal_file
-from estat.disk.directory_lock import StreamLock
+from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal_file import Header
 from estat.errors import DiskError
 from estat.log import Seldom
@@ -139,9 +139,12 @@ class Journals:
     """The journals of one process: its streams' directories, locked, and what lies in them."""
 
     def __init__(
-        self, dlq_dir: str, durability: str, counts: Metrics,
+        self,
+        dlq_dir: str,
+        durability: str,
+        counts: Metrics,
         may_write: Callable[[], object] = lambda: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         #: Called when the open batch should be sealed at once, for its journal is lost.
         self.on_lost: Callable[[], object] = lambda: None
         self._root = os.path.join(dlq_dir, DIRECTORY)
@@ -151,7 +154,7 @@ class Journals:
         self._waiting_since: float | None = None
         self._thread = SerialExecutor()  # one group after the other
         self._housekeeping = Offload(1)
-        self._locks: dict[str, StreamLock] = {}
+        self._locks: dict[str, DirectoryLock] = {}
         self._held: Counter[str] = Counter()  # journals by stream
         self._newest = ""  # the stream that is in use
         self._last: Journal | None = None  # opened last; no other one takes groups
@@ -276,10 +279,12 @@ class Journals:
         stream = journal.header.stream
         lock = self._locks.get(stream)
         if lock is None:
-            self._locks[stream] = StreamLock.create(self._root, stream)
+            self._locks[stream] = DirectoryLock.create(self._root, stream)
         elif not lock.held:
             # whoever has taken the stream over has it until its directory is empty
-            again = StreamLock.adopt(self._root, stream) or StreamLock.create(self._root, stream)
+            again = DirectoryLock.adopt(self._root, stream) or DirectoryLock.create(
+                self._root, stream
+            )
             self._locks[stream] = again
             lock.close()
         journal.create()
@@ -320,7 +325,7 @@ class Journals:
         self._counts.count(metrics.JOURNAL_BYTES, change_bytes)
 
 
-def _give_up(lock: StreamLock) -> None:
+def _give_up(lock: DirectoryLock) -> None:
     """Release a stream's lock. Blocks; raises DiskError."""
     if lock.held:
         lock.release()

@@ -24,14 +24,14 @@ class Damage(NamedTuple):
     data: bytes
 
 
-class Salvage(NamedTuple):
+class RecoveredJournal(NamedTuple):
     """What a journal holds; ``batch`` is None if it has no event that can be trusted."""
 
     batch: Batch | None
     damages: list[Damage]
 
 
-def salvage(data: bytes, stream: str, seq: int, settings: Settings) -> Salvage:
+def recover_journal(data: bytes, stream: str, seq: int, settings: Settings) -> RecoveredJournal:
     """Return everything that a journal's bytes still hold.
 
     ``stream`` and ``seq`` are those in its path, should its first line be lost. Raises NotOurs
@@ -46,7 +46,7 @@ def salvage(data: bytes, stream: str, seq: int, settings: Settings) -> Salvage:
         for bad in content.bad
     ]
     if not content.groups:
-        return Salvage(None, damages)
+        return RecoveredJournal(None, damages)
     payload = gzip(b"".join(data[group.start : group.end] for group in content.groups))
     last = content.groups[-1]
     batch = Batch(
@@ -61,7 +61,7 @@ def salvage(data: bytes, stream: str, seq: int, settings: Settings) -> Salvage:
         crc32=crc32_of(payload),
         opened=header.opened,
     )
-    return Salvage(batch, damages)
+    return RecoveredJournal(batch, damages)
 
 
 def events_in(data: bytes) -> int:
@@ -80,9 +80,13 @@ def _made_up(data: bytes, content: Content, stream: str, seq: int, settings: Set
         first, start = content.groups[0].first, content.groups[0].start
         opened = _time_in(data[start : data.index(b"\n", start)], opened)
     key = ids.object_key(
-        settings.raw_prefix, ids.partition(opened, settings.partition_tz), opened,
-        settings.instance_id, stream, seq,
-    )  # fmt: skip
+        settings.raw_prefix,
+        ids.partition(opened, settings.partition_tz),
+        opened,
+        settings.instance_id,
+        stream,
+        seq,
+    )
     return Header(settings.raw_bucket, key, ids.stem(key), stream, first, opened)
 
 

@@ -16,7 +16,7 @@ import os
 import time
 
 from estat.disk import files
-from estat.disk.directory_lock import LOCK, StreamLock
+from estat.disk.directory_lock import LOCK, DirectoryLock
 from estat.errors import DiskError
 from estat.events import ids
 from estat.threads import Offload
@@ -45,7 +45,7 @@ class ServerDirectory:
 
     def __init__(self, dlq_dir: str) -> None:
         """Make it. Blocks; raises DiskError."""
-        self._lock = StreamLock.create(os.path.join(dlq_dir, SERVERS), ids.new_stream())
+        self._lock = DirectoryLock.create(os.path.join(dlq_dir, SERVERS), ids.new_stream())
         self.path = self._lock.path
         files.write_whole(os.path.join(self.path, HEARTBEAT), [boot_id().encode()], files.PRIVATE)
 

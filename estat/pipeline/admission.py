@@ -38,13 +38,18 @@ _FULL = ("dlq_full", "the dead letter queue is at its limit")
 _FAILING = ("disk_error", "the disk that keeps accepted events is failing")
 
 
-class Capacity:
+class Admission:
     """What the DLQ's disk can still take, and whether it works at all."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, page: SharedPage, counts: Metrics, threads: Offload,
-        max_bytes: int, drop_oldest: bool,
-    ) -> None:  # fmt: skip
+        self,
+        dlq: DeadLetterQueue,
+        page: SharedPage,
+        counts: Metrics,
+        threads: Offload,
+        max_bytes: int,
+        drop_oldest: bool,
+    ) -> None:
         self.failing = False
         self.out_of_space = False
         self.max_bytes = max_bytes
@@ -137,8 +142,8 @@ class DiskWatch:
     Each of ``repairs`` tries again what failed, and raises DiskError if it still does.
     """
 
-    def __init__(self, capacity: Capacity, *repairs: Callable[[], object]) -> None:
-        self._capacity = capacity
+    def __init__(self, admission: Admission, *repairs: Callable[[], object]) -> None:
+        self._admission = admission
         self._repairs = repairs
 
     def run(self) -> None:
@@ -148,6 +153,6 @@ class DiskWatch:
                 try:
                     repair()
                 except DiskError as exc:
-                    self._capacity.failed(exc)
-            self._capacity.refresh()
+                    self._admission.failed(exc)
+            self._admission.refresh()
             gevent.sleep(PROBE_SECONDS)

@@ -19,9 +19,9 @@ from estat.disk.journal_file import Header
 from estat.errors import DiskError
 from estat.events import ids, stored_line
 from estat.events.batch import OpenBatch
-from estat.pipeline.admission import Capacity
+from estat.pipeline.admission import Admission
 from estat.pipeline.batcher import Batcher
-from estat.pipeline.queue import Buffer, Submission
+from estat.pipeline.queue import Submission, SubmissionQueue
 from estat.pipeline.sealer import Sealer
 from estat.threads import Offload
 
@@ -48,12 +48,19 @@ class Stream:
 
 
 class Collector:
-    """The loop from the buffer to the sealer."""
+    """The loop from the queue to the sealer."""
 
     def __init__(
-        self, buffer: Buffer, batcher: Batcher, journals: Journals, sealer: Sealer, ledger: Ledger,
-        capacity: Capacity, threads: Offload, settings: Settings,
-    ) -> None:  # fmt: skip
+        self,
+        queue: SubmissionQueue,
+        batcher: Batcher,
+        journals: Journals,
+        sealer: Sealer,
+        ledger: Ledger,
+        admission: Admission,
+        threads: Offload,
+        settings: Settings,
+    ) -> None:
         #: The last one grows.
         self.streams = [_new_stream()]
         self._journals = journals
@@ -61,10 +68,10 @@ class Collector:
         self._journaled = settings.durability != "memory"
         self._whole_seconds = settings.event_format == "raw"
         self._gather_seconds = _GATHER_SECONDS if settings.durability == "fsync" else 0
-        self._buffer = buffer
+        self._submissions = queue
         self._batcher = batcher
         self._sealer = sealer
-        self._capacity = capacity
+        self._admission = admission
         self._threads = threads
         self._settings = settings
         self._batch: OpenBatch | None = None
@@ -77,7 +84,7 @@ class Collector:
         while True:
             ending = self._ending
             patience = 0.0 if ending else self._batcher.seconds_left(time.monotonic())
-            waiting = self._buffer.take(patience, self._gather_seconds)
+            waiting = self._submissions.take(patience, self._gather_seconds)
             while waiting:
                 self._collect(waiting)
             if ending or self._flush or self._due():
@@ -89,12 +96,12 @@ class Collector:
     def flush(self) -> None:
         """Seal the open batch now, whatever its size and age."""
         self._flush = True
-        self._buffer.wake()
+        self._submissions.wake()
 
     def end(self) -> None:
         """Make ``run`` work off what waits, seal it, and return."""
         self._ending = True
-        self._buffer.wake()
+        self._submissions.wake()
 
     def _due(self) -> bool:
         return self._batcher.seconds_left(time.monotonic()) == 0
@@ -128,7 +135,7 @@ class Collector:
             self._give_up(batch)
             return
         # each request was admitted as if it took a file of its own
-        self._capacity.expose(0, files=opened - len(group))
+        self._admission.expose(0, files=opened - len(group))
         batch.compress(self._threads)
         if self._batcher.full:
             self._seal()
@@ -149,11 +156,11 @@ class Collector:
         batch.add(lines, sum(submission.size_bytes for submission in group), now)
 
     def _refuse(self, group: list[Submission], error: DiskError) -> None:
-        self._capacity.failed(error)
+        self._admission.failed(error)
         size = sum(submission.size_bytes for submission in group)
-        self._capacity.expose(-size, files=-len(group))
+        self._admission.expose(-size, files=-len(group))
         for submission in group:
-            submission.settle(self._capacity.refusal(error))
+            submission.settle(self._admission.refusal(error))
 
     def _give_up(self, batch: OpenBatch) -> None:
         """End a batch whose journal failed; what was acknowledged of it goes on."""

@@ -27,7 +27,7 @@ _SHOWN_CHARS = 200
 _OTHERS_SECONDS = 0.05  # between looks at what the other workers have left
 
 
-class Fallback:
+class Handover:
     """The last step of a drain, done by whichever worker leads."""
 
     def __init__(

@@ -1,10 +1,10 @@
 """The data path of one worker, put together: start, accept, drain.
 
-    resource -> accept -> Buffer -> Collector -> Sealer -> Uploader -> Delivery -> store
+    resource -> accept -> SubmissionQueue -> Collector -> Sealer -> Uploader -> Delivery -> store
                                        |                       |
-                                    Journals                 Spool
+                                    Journals                 Spill
                                        |                       |
-                                    Recovery ---------------> DLQ -> Retrier -> Delivery -> store
+                                    Recovery ---------------> DLQ -> Replayer -> Delivery -> store
 
 The composition root: every part gets its collaborators here, and here alone.
 A pipeline is made after fork, because its stream must be unlike any other.
@@ -30,18 +30,18 @@ from estat.errors import DiskError, Refused, StoreError
 from estat.events import ids, stored_line
 from estat.events.batch import Batch, crc32_of
 from estat.events.gzip import gzip
-from estat.pipeline.admission import Capacity, DiskWatch
+from estat.pipeline.admission import Admission, DiskWatch
 from estat.pipeline.batcher import Batcher
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.collector import Collector, Stream
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.handover import Fallback
-from estat.pipeline.queue import Buffer, Submission
-from estat.pipeline.reconcile import Recount
+from estat.pipeline.handover import Handover
+from estat.pipeline.queue import Submission, SubmissionQueue
+from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
-from estat.pipeline.replayer import Retrier
+from estat.pipeline.replayer import Replayer
 from estat.pipeline.sealer import Sealer
-from estat.pipeline.spill import Spool
+from estat.pipeline.spill import Spill
 from estat.pipeline.takeover import Takeover
 from estat.pipeline.uploader import Uploader
 from estat.stores import Stores
@@ -71,54 +71,100 @@ class Pipeline:
         self._breaker = Breaker(self.counts)
         disk = Offload(_DISK_THREADS)
         dlq = DeadLetterQueue(settings.dlq_dir)
-        self._capacity = Capacity(
-            dlq, page, self.counts, disk,
-            settings.dlq_max_size_bytes, settings.dlq_overflow == "drop_oldest",
-        )  # fmt: skip
-        self._buffer = Buffer(settings.channel_size, settings.queue_bytes, self.counts)
+        self._admission = Admission(
+            dlq,
+            page,
+            self.counts,
+            disk,
+            settings.dlq_max_size_bytes,
+            settings.dlq_overflow == "drop_oldest",
+        )
+        self._submissions = SubmissionQueue(
+            settings.channel_size, settings.queue_bytes, self.counts
+        )
         self._delivery = Delivery(
             self._stores, settings.raw_bucket, settings.s3_timeout, self.counts, self._breaker
         )
         self._lease = Lease(settings.dlq_dir) if settings.dlq_shared else None
         may_write = self._lease.check if self._lease else lambda: None
         self._journals = Journals(settings.dlq_dir, settings.durability, self.counts, may_write)
-        self._spool = Spool(dlq, self._journals, self._capacity, self._ledger, disk, may_write)
+        self._spill = Spill(dlq, self._journals, self._admission, self._ledger, disk, may_write)
         self._uploader = Uploader(
-            self._delivery, self._breaker, self._spool, self._journals, self._ledger,
-            self._capacity, disk, self.counts, settings,
-        )  # fmt: skip
+            self._delivery,
+            self._breaker,
+            self._spill,
+            self._journals,
+            self._ledger,
+            self._admission,
+            disk,
+            self.counts,
+            settings,
+        )
         encoder = Offload(_ENCODER_THREADS)
-        self._sealer = Sealer(self._uploader, self._journals, self._capacity, encoder, self.counts)
+        self._sealer = Sealer(self._uploader, self._journals, self._admission, encoder, self.counts)
         self._journaled = settings.durability != "memory"
         self._collector = Collector(
-            self._buffer,
+            self._submissions,
             Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval),
-            self._journals, self._sealer, self._ledger, self._capacity, encoder, settings,
-        )  # fmt: skip
+            self._journals,
+            self._sealer,
+            self._ledger,
+            self._admission,
+            encoder,
+            settings,
+        )
         self._journals.on_lost = self._collector.flush
         self._leader = Leader(settings.dlq_dir)
-        recount = Recount(dlq, self._ledger, page, disk)
-        self._retrier = Retrier(
-            dlq, self._leader, recount, self._delivery,
-            self._breaker, self._ledger, self._capacity, self.counts, disk, settings,
-        )  # fmt: skip
+        reconciliation = Reconciliation(dlq, self._ledger, page, disk)
+        self._replayer = Replayer(
+            dlq,
+            self._leader,
+            reconciliation,
+            self._delivery,
+            self._breaker,
+            self._ledger,
+            self._admission,
+            self.counts,
+            disk,
+            settings,
+        )
         recovering = Offload(1)
         self._recovery = Recovery(
-            dlq, self._leader, self._ledger, recount, page, self._capacity, self.counts,
-            recovering, settings,
-        )  # fmt: skip
-        self._takeover = Takeover(
-            settings.dlq_dir, self._leader, self._recovery, self._ledger, self._capacity, recovering
+            dlq,
+            self._leader,
+            self._ledger,
+            reconciliation,
+            page,
+            self._admission,
+            self.counts,
+            recovering,
+            settings,
         )
-        self._fallback = Fallback(
-            dlq, self._delivery, self._ledger, self._leader, disk, self._stores,
+        self._takeover = Takeover(
+            settings.dlq_dir,
+            self._leader,
+            self._recovery,
+            self._ledger,
+            self._admission,
+            recovering,
+        )
+        self._handover = Handover(
+            dlq,
+            self._delivery,
+            self._ledger,
+            self._leader,
+            disk,
+            self._stores,
             settings.fallback_bucket,
-        )  # fmt: skip
-        self._breaker.on_close(self._retrier.nudge)
+        )
+        self._breaker.on_close(self._replayer.nudge)
         self._watch = DiskWatch(
-            self._capacity, self._renew, self._journals.mend, self._uploader.rescue,
-            self._spool.make_room,
-        )  # fmt: skip
+            self._admission,
+            self._renew,
+            self._journals.mend,
+            self._uploader.rescue,
+            self._spill.make_room,
+        )
         self._accepting = False
         self._collecting: gevent.Greenlet[[], None] | None = None
         self._retrying: gevent.Greenlet[[], None] | None = None
@@ -132,9 +178,9 @@ class Pipeline:
         except StoreError as exc:
             # without credentials, say: batches go to the DLQ until there are some
             log.error("store_not_opened", extra={"error": str(exc)})
-        self._capacity.refresh()
+        self._admission.refresh()
         self._collecting = self._spawn(self._collector.run)
-        self._retrying = self._spawn(self._retrier.run)
+        self._retrying = self._spawn(self._replayer.run)
         self._recovering = [self._spawn(self._recovery.run)]
         if self._lease:
             self._recovering.append(self._spawn(self._takeover.run))
@@ -150,10 +196,10 @@ class Pipeline:
         if not self._accepting or self.broken:
             raise Refused("unavailable", "the server is starting or stopping")
         if self._journals.stalled:
-            raise self._capacity.refusal()
-        if self._buffer.full_for(1, 1):
+            raise self._admission.refusal()
+        if self._submissions.full_for(1, 1):
             gevent.sleep(0)  # as in accept
-            self._buffer.check(1, 1)
+            self._submissions.check(1, 1)
 
     def accept(self, origin: bytes, bodies: list[bytes]) -> None:
         """Accept a request's events, all or none; return when they are kept as DURABILITY says.
@@ -162,21 +208,21 @@ class Pipeline:
         """
         if len(origin) * len(bodies) > self.settings.queue_bytes:
             # every line gets it: this would take memory before it is refused
-            self._buffer.check(len(bodies), len(origin) * len(bodies))
+            self._submissions.check(len(bodies), len(origin) * len(bodies))
         submission = Submission(origin, bodies)
-        if self._buffer.full_for(len(bodies), submission.size_bytes):
+        if self._submissions.full_for(len(bodies), submission.size_bytes):
             # busy connections may have run one after the other since the collector last did;
             # full means that it can't keep up, not that it had no turn
             gevent.sleep(0)
         # from here until they are queued nothing yields: what is checked holds
         if not self._accepting or self.broken:
             raise Refused("unavailable", "the server is starting or stopping")
-        self._buffer.check(len(bodies), submission.size_bytes)
-        self._capacity.admit(submission.size_bytes)
-        self._capacity.expose(submission.size_bytes, files=1)
+        self._submissions.check(len(bodies), submission.size_bytes)
+        self._admission.admit(submission.size_bytes)
+        self._admission.expose(submission.size_bytes, files=1)
         if not self._journaled:
             self._ledger.accept(len(bodies))
-        self._buffer.put(submission)
+        self._submissions.put(submission)
         if self._journaled:
             submission.wait()
 
@@ -188,9 +234,9 @@ class Pipeline:
     def problems(self) -> list[str]:
         """Name what is wrong while the server goes on serving."""
         found = {
-            "queue_full": self._buffer.full,
-            "dlq_full": self._capacity.full,
-            "disk_error": self._capacity.failing or self._journals.stalled,
+            "queue_full": self._submissions.full,
+            "dlq_full": self._admission.full,
+            "disk_error": self._admission.failing or self._journals.stalled,
             "s3_down": self._breaker.open,
         }
         return [name for name, holds in found.items() if holds]
@@ -215,7 +261,7 @@ class Pipeline:
         journal, if it has one, where the next life finds it.
         """
         self._accepting = False
-        self._retrier.end()
+        self._replayer.end()
         self._recovery.end()
         self._takeover.end()
         self._collector.end()
@@ -234,7 +280,7 @@ class Pipeline:
                     self._record(stream, min(time.monotonic() + _RECORD_SECONDS, deadline))
         if last and self.settings.fallback_bucket:
             self._delivery.end_attempts(deadline)
-            self._fallback.run(deadline)
+            self._handover.run(deadline)
         self._leader.release()
         gevent.killall(self._others, timeout=0)
         self._journals.close()
@@ -282,16 +328,16 @@ class Pipeline:
             crc32=crc32_of(payload),
             opened=time.time(),
         )
-        self._capacity.expose(len(payload), files=1)
+        self._admission.expose(len(payload), files=1)
         try:
             if self._breaker.open:
                 raise StoreError("the store is down")
             self._delivery.end_attempts(until)
             self._delivery.attempt(record)
-            self._capacity.expose(-len(payload), files=-1)
+            self._admission.expose(-len(payload), files=-1)
         except StoreError as exc:
             try:
-                self._spool.spill(record, "stream_record", str(exc))
+                self._spill.spill(record, "stream_record", str(exc))
             except DiskError as failure:
                 # no event is lost with it; an audit will show the stream as open
                 log.error("stream_record_lost", extra={"error": str(failure)})

@@ -46,7 +46,7 @@ class Submission:
             raise self._refused
 
 
-class Buffer:
+class SubmissionQueue:
     """A queue of submissions, at most ``max_events`` events and ``max_bytes`` bytes."""
 
     def __init__(self, max_events: int, max_bytes: int, counts: Metrics) -> None:

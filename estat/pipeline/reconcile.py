@@ -23,13 +23,17 @@ _LOOK_SECONDS = 5.0  # how often a DLQ that the books call empty is looked at al
 _NOTHING = Totals(0, 0, 0)
 
 
-class Recount:
+class Reconciliation:
     """Compares books and directory where that is cheap: when either seems empty."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, ledger: Ledger, page: SharedPage, threads: Offload,
+        self,
+        dlq: DeadLetterQueue,
+        ledger: Ledger,
+        page: SharedPage,
+        threads: Offload,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._dlq = dlq
         self._ledger = ledger
         self._page = page

@@ -22,16 +22,16 @@ from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SharedPage
 from estat.config.settings import Settings
 from estat.disk import directory_lock, files, journal
-from estat.disk.directory_lock import StreamLock
+from estat.disk.directory_lock import DirectoryLock
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Totals
 from estat.disk.dlq_file import name_for, pack
-from estat.disk.journal_recovery import Damage, events_in, salvage
+from estat.disk.journal_recovery import Damage, events_in, recover_journal
 from estat.disk.leader import Leader
 from estat.errors import DiskError, NotOurs
 from estat.events import ids
 from estat.log import Seldom
-from estat.pipeline.admission import Capacity
-from estat.pipeline.reconcile import Recount
+from estat.pipeline.admission import Admission
+from estat.pipeline.reconcile import Reconciliation
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
@@ -64,16 +64,23 @@ class Recovery:
     """The loop that looks for dead streams."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, leader: Leader, ledger: Ledger, recount: Recount,
-        page: SharedPage, capacity: Capacity, counts: Metrics, threads: Offload,
+        self,
+        dlq: DeadLetterQueue,
+        leader: Leader,
+        ledger: Ledger,
+        reconciliation: Reconciliation,
+        page: SharedPage,
+        admission: Admission,
+        counts: Metrics,
+        threads: Offload,
         settings: Settings,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._dlq = dlq
         self._leader = leader
         self._ledger = ledger
-        self._recount = recount
+        self._reconciliation = reconciliation
         self._page = page
-        self._capacity = capacity
+        self._admission = admission
         self._counts = counts
         self._threads = threads
         self._settings = settings
@@ -94,7 +101,7 @@ class Recovery:
                 if self._leader.lead():
                     self._look()
             except DiskError as exc:
-                self._capacity.failed(exc)
+                self._admission.failed(exc)
             except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
                 self._seldom.exception("recovery_failed_unexpectedly")
             self._wakeup.wait(_LOOK_SECONDS)
@@ -117,7 +124,7 @@ class Recovery:
             if ids.started_at(stream) is None or self._ending:
                 continue
             try:
-                lock = self._threads.run(StreamLock.adopt, root, stream)
+                lock = self._threads.run(DirectoryLock.adopt, root, stream)
             except DiskError as exc:
                 # one bad directory is no failing disk, and must not hide the others
                 self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
@@ -137,7 +144,7 @@ class Recovery:
         self._settle(self.recover_from(self._settings.dlq_dir, own=True))
 
     def _recover(
-        self, stream: str, lock: StreamLock, theirs: DeadLetterQueue | None, orphans: bool
+        self, stream: str, lock: DirectoryLock, theirs: DeadLetterQueue | None, orphans: bool
     ) -> bool:
         """Bring a stream's journals to the DLQ; tell whether it has only such as are set aside."""
         events = batches = 0
@@ -181,7 +188,7 @@ class Recovery:
     ) -> int:
         """Bring what a journal holds to the DLQ; return the number of events."""
         seq = int(os.path.basename(path).partition(".")[0])
-        batch, damages = self._threads.run(salvage, content, stream, seq, self._settings)
+        batch, damages = self._threads.run(recover_journal, content, stream, seq, self._settings)
         for damage in damages:
             if theirs and self._threads.run(_has_aside, theirs, damage):
                 continue
@@ -204,8 +211,8 @@ class Recovery:
 
     def _settle(self, found: bool) -> None:
         """Close the books on dead processes once there is nothing left to recover."""
-        orphaned = self._recount.orphaned()
-        unknown = self._recount.unknown() if orphaned > 0 else None
+        orphaned = self._reconciliation.orphaned()
+        unknown = self._reconciliation.unknown() if orphaned > 0 else None
         same, looks = self._quiet
         now = (orphaned, unknown)
         # while the books change nobody can tell what of the orphans lies in the DLQ
@@ -214,8 +221,8 @@ class Recovery:
         if self._quiet[1] < _QUIET_LOOKS:
             return
         if unknown and unknown.events > 0:
-            self._recount.enter(unknown)
-            orphaned = self._recount.orphaned()
+            self._reconciliation.enter(unknown)
+            orphaned = self._reconciliation.orphaned()
         if orphaned:
             self._ledger.settle(orphaned)
             # a journal that held more than the books knew of is no loss

@@ -29,10 +29,10 @@ from estat.events import ids
 from estat.events.batch import Batch, crc32_of
 from estat.events.text import excerpt
 from estat.log import Seldom
-from estat.pipeline.admission import Capacity
+from estat.pipeline.admission import Admission
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.reconcile import Recount
+from estat.pipeline.reconcile import Reconciliation
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
@@ -47,21 +47,29 @@ _SHOWN_CHARS = 200
 _STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
 
 
-class Retrier:
+class Replayer:
     """The loop that empties the DLQ."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, leader: Leader, recount: Recount, delivery: Delivery,
-        breaker: Breaker, ledger: Ledger, capacity: Capacity, counts: Metrics,
-        threads: Offload, settings: Settings,
-    ) -> None:  # fmt: skip
+        self,
+        dlq: DeadLetterQueue,
+        leader: Leader,
+        reconciliation: Reconciliation,
+        delivery: Delivery,
+        breaker: Breaker,
+        ledger: Ledger,
+        admission: Admission,
+        counts: Metrics,
+        threads: Offload,
+        settings: Settings,
+    ) -> None:
         self._dlq = dlq
         self._leader = leader
-        self._recount = recount
+        self._reconciliation = reconciliation
         self._delivery = delivery
         self._breaker = breaker
         self._ledger = ledger
-        self._capacity = capacity
+        self._admission = admission
         self._counts = counts
         self._threads = threads
         self._settings = settings
@@ -82,7 +90,7 @@ class Retrier:
                 if self._leader.lead():
                     wait = self._pass()
             except DiskError as exc:
-                self._capacity.failed(exc)
+                self._admission.failed(exc)
             except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
                 self._seldom.exception("replay_failed_unexpectedly")
                 wait = _BACKOFF_CAP_SECONDS
@@ -102,18 +110,18 @@ class Retrier:
 
     def _pass(self) -> float:
         """Go through the files that are due; return the seconds to wait before the next pass."""
-        self._recount.first_led()
-        booked = self._recount.booked()
+        self._reconciliation.first_led()
+        booked = self._reconciliation.booked()
         if booked.files <= 0:
             self._counts.set(metrics.DLQ_OLDEST, 0)
             self._strikes.clear()
-            self._recount.booked_empty(booked)
+            self._reconciliation.booked_empty(booked)
             return _IDLE_SECONDS
         now, started = time.time(), time.monotonic()
         self._quarantined()
         due = self._due(now)
         if not self._oldest:
-            self._recount.found_empty(booked)
+            self._reconciliation.found_empty(booked)
         succeeded = 0
         failed: list[Entry] = []
         waiting = iter(self._ordered(due))
@@ -199,7 +207,7 @@ class Retrier:
             except NotOurs as exc:
                 return self._set_aside(claim, exc)
             except DiskError as exc:
-                self._capacity.failed(exc)
+                self._admission.failed(exc)
                 return _SKIPPED
             except Exception:  # noqa: BLE001 - one file stays one file, whatever is wrong
                 self._seldom.exception("replay_failed_unexpectedly")

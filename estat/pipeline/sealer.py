@@ -11,7 +11,7 @@ from estat.accounting.metrics import Metrics
 from estat.disk.journal import Journal, Journals
 from estat.errors import DiskError
 from estat.events.batch import OpenBatch
-from estat.pipeline.admission import Capacity
+from estat.pipeline.admission import Admission
 from estat.pipeline.uploader import Uploader
 from estat.threads import Offload
 
@@ -20,12 +20,16 @@ class Sealer:
     """The loop from open batches to the uploader."""
 
     def __init__(
-        self, uploader: Uploader, journals: Journals, capacity: Capacity, threads: Offload,
+        self,
+        uploader: Uploader,
+        journals: Journals,
+        admission: Admission,
+        threads: Offload,
         counts: Metrics,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._uploader = uploader
         self._journals = journals
-        self._capacity = capacity
+        self._admission = admission
         self._threads = threads
         self._counts = counts
         self._queue: JoinableQueue[OpenBatch] = JoinableQueue(maxsize=1)
@@ -41,7 +45,7 @@ class Sealer:
             batch = open_batch.seal(self._threads, self._counts)
             if batch.journal:
                 self._seal_journal(batch.journal, batch.events)
-            self._capacity.expose(len(batch.payload) - open_batch.raw_bytes)
+            self._admission.expose(len(batch.payload) - open_batch.raw_bytes)
             self._uploader.submit(batch)
             self._queue.task_done()
 
@@ -49,7 +53,7 @@ class Sealer:
         try:
             self._journals.seal(journal, events)
         except DiskError as exc:
-            self._capacity.failed(exc)  # the events are safe: each group says so for itself
+            self._admission.failed(exc)  # the events are safe: each group says so for itself
 
     def join(self, timeout_seconds: float) -> None:
         """Wait until every batch is with the uploader, at most so long."""

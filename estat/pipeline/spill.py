@@ -10,7 +10,7 @@ from estat.disk.dlq import DeadLetterQueue
 from estat.disk.journal import Journals
 from estat.errors import DiskError
 from estat.events.batch import Batch
-from estat.pipeline.admission import Capacity
+from estat.pipeline.admission import Admission
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
@@ -19,16 +19,21 @@ log = logging.getLogger(__name__)
 _MAX_DROPS = 100
 
 
-class Spool:
+class Spill:
     """Writes batches to the DLQ and keeps the books."""
 
     def __init__(
-        self, dlq: DeadLetterQueue, journals: Journals, capacity: Capacity, ledger: Ledger,
-        threads: Offload, may_write: Callable[[], object] = lambda: None,
-    ) -> None:  # fmt: skip
+        self,
+        dlq: DeadLetterQueue,
+        journals: Journals,
+        admission: Admission,
+        ledger: Ledger,
+        threads: Offload,
+        may_write: Callable[[], object] = lambda: None,
+    ) -> None:
         self._dlq = dlq
         self._journals = journals
-        self._capacity = capacity
+        self._admission = admission
         self._ledger = ledger
         self._threads = threads
         self._may_write = may_write  # raises DiskError if not
@@ -39,30 +44,30 @@ class Spool:
             self._may_write()
             size = self._write(batch, dlq_file.pack(batch, reason, error))
         except DiskError as exc:
-            self._capacity.failed(exc)
+            self._admission.failed(exc)
             raise
         self._ledger.spill(batch.events, size)
         if batch.journal:
             self._journals.finish(batch.journal)
-        self._capacity.expose(-len(batch.payload), files=-1)
+        self._admission.expose(-len(batch.payload), files=-1)
 
     def make_room(self) -> None:
         """Drop the oldest file where the policy says so and the disk is full."""
-        if self._capacity.drop_oldest and self._capacity.out_of_space:
+        if self._admission.drop_oldest and self._admission.out_of_space:
             self._drop_oldest()
 
     def _write(self, batch: Batch, parts: list[bytes]) -> int:
-        if self._capacity.drop_oldest:
-            limit = self._capacity.max_bytes - sum(map(len, parts))
+        if self._admission.drop_oldest:
+            limit = self._admission.max_bytes - sum(map(len, parts))
             for _ in range(_MAX_DROPS):
-                if self._capacity.dlq_bytes() <= limit or not self._drop_oldest():
+                if self._admission.dlq_bytes() <= limit or not self._drop_oldest():
                     break
         for _ in range(_MAX_DROPS):
             try:
                 return self._threads.run(self._dlq.write, batch, parts)
             except DiskError as exc:
                 full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-                if not (full and self._capacity.drop_oldest and self._drop_oldest()):
+                if not (full and self._admission.drop_oldest and self._drop_oldest()):
                     raise
         return self._threads.run(self._dlq.write, batch, parts)
 

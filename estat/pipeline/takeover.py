@@ -14,13 +14,13 @@ from gevent.event import Event
 
 from estat.accounting.ledger import Ledger
 from estat.disk import files, journal
-from estat.disk.directory_lock import StreamLock, journals, streams
+from estat.disk.directory_lock import DirectoryLock, journals, streams
 from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.disk.leader import Leader
 from estat.disk.server_directory import HEARTBEAT, LEASE_SECONDS, boot_id
 from estat.errors import DiskError
 from estat.log import Seldom
-from estat.pipeline.admission import Capacity
+from estat.pipeline.admission import Admission
 from estat.pipeline.recovery import Recovery
 from estat.threads import Offload
 
@@ -35,15 +35,20 @@ class Takeover:
     """The loop that looks for dead servers beside ``root``, this server's own directory."""
 
     def __init__(
-        self, root: str, leader: Leader, recovery: Recovery, ledger: Ledger, capacity: Capacity,
+        self,
+        root: str,
+        leader: Leader,
+        recovery: Recovery,
+        ledger: Ledger,
+        admission: Admission,
         threads: Offload,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._root = root
         self._servers, self._name = os.path.split(root)
         self._leader = leader
         self._recovery = recovery
         self._ledger = ledger
-        self._capacity = capacity
+        self._admission = admission
         self._threads = threads
         self._wakeup = Event()
         self._ending = False
@@ -57,7 +62,7 @@ class Takeover:
                 if self._leader.lead():
                     self.look(time.monotonic())
             except DiskError as exc:
-                self._capacity.failed(exc)
+                self._admission.failed(exc)
             except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
                 self._seldom.exception("takeover_failed_unexpectedly")
             self._wakeup.wait(_LOOK_SECONDS)
@@ -84,7 +89,7 @@ class Takeover:
         return os.path.join(path, "").startswith(os.path.join(self._root, ""))
 
     def _adopt(self, name: str) -> None:
-        lock = self._threads.run(StreamLock.adopt, self._servers, name)
+        lock = self._threads.run(DirectoryLock.adopt, self._servers, name)
         if lock:
             try:
                 self._take(lock)
@@ -100,7 +105,7 @@ class Takeover:
             self._heard[name] = (beat, now)
         return now - self._heard[name][1] >= SILENCE_SECONDS
 
-    def _take(self, lock: StreamLock) -> None:
+    def _take(self, lock: DirectoryLock) -> None:
         path = lock.path
         # whoever wakes up there after all sees by this that it is not its own any more
         self._threads.run(files.remove, os.path.join(path, HEARTBEAT))

@@ -23,14 +23,14 @@ from estat.accounting.metrics import Metrics
 from estat.backoff import full_jitter
 from estat.config.settings import Settings
 from estat.disk.journal import Journal, Journals
-from estat.disk.journal_recovery import salvage
+from estat.disk.journal_recovery import recover_journal
 from estat.errors import DiskError, StoreError, StoreUnavailable
 from estat.events.batch import Batch
 from estat.log import Seldom
-from estat.pipeline.admission import Capacity
+from estat.pipeline.admission import Admission
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.spill import Spool
+from estat.pipeline.spill import Spill
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
@@ -44,15 +44,23 @@ class Uploader:
     """The upload queue and the loop of the greenlets that empty it."""
 
     def __init__(
-        self, delivery: Delivery, breaker: Breaker, spool: Spool, journals: Journals,
-        ledger: Ledger, capacity: Capacity, threads: Offload, counts: Metrics, settings: Settings,
-    ) -> None:  # fmt: skip
+        self,
+        delivery: Delivery,
+        breaker: Breaker,
+        spill: Spill,
+        journals: Journals,
+        ledger: Ledger,
+        admission: Admission,
+        threads: Offload,
+        counts: Metrics,
+        settings: Settings,
+    ) -> None:
         self._delivery = delivery
         self._breaker = breaker
-        self._spool = spool
+        self._spill = spill
         self._journals = journals
         self._ledger = ledger
-        self._capacity = capacity
+        self._admission = admission
         self._threads = threads
         self._counts = counts
         self._settings = settings
@@ -65,7 +73,7 @@ class Uploader:
         try:
             self._queue.put_nowait(batch)
         except Full:
-            self._spill(batch, "upload_queue_full", "")
+            self._keep_on_disk(batch, "upload_queue_full", "")
 
     def run(self) -> None:
         """Upload batches for ever; the drain kills it in the end."""
@@ -88,7 +96,7 @@ class Uploader:
         """
         failure: DiskError | None = None
         for _ in range(len(self._stranded)):
-            if self._queue.full() or (self._capacity.failing and self._breaker.open):
+            if self._queue.full() or (self._admission.failing and self._breaker.open):
                 break
             journal = self._stranded.popleft()
             try:
@@ -100,12 +108,12 @@ class Uploader:
                     journal.refused, failure = True, exc
                 continue
             stream = journal.header.stream
-            batch, damages = self._threads.run(salvage, content, stream, 0, self._settings)
+            batch, damages = self._threads.run(recover_journal, content, stream, 0, self._settings)
             if batch is None or damages:
                 # left to the recovery, which knows what to do with the rest
                 log.error("journal_damaged", extra={"key": journal.header.key})
                 continue
-            self._capacity.expose(len(batch.payload), files=1)
+            self._admission.expose(len(batch.payload), files=1)
             self.submit(replace(batch, journal=journal))
         if failure:
             raise failure
@@ -113,7 +121,7 @@ class Uploader:
     def _upload(self, batch: Batch) -> None:
         probing = self._breaker.open
         if not self._breaker.allows():
-            self._spill(batch, "breaker_open", "")
+            self._keep_on_disk(batch, "breaker_open", "")
             return
         reason, error = "put_failed", ""
         for attempt in range(1 if probing else 1 + self._settings.s3_app_retries):
@@ -138,22 +146,22 @@ class Uploader:
                 break
             else:
                 return
-        self._spill(batch, reason, error)
+        self._keep_on_disk(batch, reason, error)
 
     def _deliver(self, batch: Batch) -> None:
         self._delivery.attempt(batch)
         self._ledger.store(batch.events)
         if batch.journal:
             self._journals.finish(batch.journal)
-        self._capacity.expose(-len(batch.payload), files=-1)
+        self._admission.expose(-len(batch.payload), files=-1)
 
-    def _spill(self, batch: Batch, reason: str, error: str) -> None:
+    def _keep_on_disk(self, batch: Batch, reason: str, error: str) -> None:
         attempt = 0
         while True:
             try:
-                return self._spool.spill(batch, reason, error)
+                return self._spill.spill(batch, reason, error)
             except DiskError:
-                log.debug("spill_failed", exc_info=True)  # told once by Capacity.failed
+                log.debug("spill_failed", exc_info=True)  # told once by Admission.failed
             except Exception:  # noqa: BLE001 - the batch must not go with it
                 self._seldom.exception("spill_failed_unexpectedly")
             try:
@@ -164,7 +172,7 @@ class Uploader:
                 self._seldom.exception("upload_failed_unexpectedly")
             if batch.journal:
                 self._stranded.append(batch.journal)
-                self._capacity.expose(-len(batch.payload), files=-1)
+                self._admission.expose(-len(batch.payload), files=-1)
                 return None
             wait = full_jitter(attempt, _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS)
             self._delivery.pause(wait)

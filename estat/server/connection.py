@@ -21,7 +21,7 @@ import gevent
 from gevent.hub import get_hub
 
 from estat.server.plain_request import PlainRequests
-from estat.server.responses import Answers
+from estat.server.responses import Responses
 from estat.web.turns import FairSocket, give_turn
 
 _RECEIVE_BYTES = 64 * 1024
@@ -44,7 +44,7 @@ class Host(Protocol):
     idle_seconds: float
     head_seconds: float
     plain_requests: PlainRequests
-    answers: Answers
+    responses: Responses
 
     def serve_plain(self, environ: Environ, exchange: "Exchange") -> list[bytes]:
         """Count a request and call the application."""
@@ -85,7 +85,7 @@ class Connection(FairSocket):
         "awaited_until",
         "busy",
         "deadline",
-    )  # fmt: skip
+    )
 
     def __init__(self, host: Host, client: Any, base: Environ, *, trusted: bool) -> None:
         super().__init__(client)
@@ -202,7 +202,7 @@ class Connection(FairSocket):
         exchange = Exchange()
         self.busy, self.deadline, self.awaited_until = True, NEVER, 0.0
         chunks = self._host.serve_plain(environ, exchange)
-        payload = self._host.answers.pack(environ, exchange, chunks)
+        payload = self._host.responses.pack(environ, exchange, chunks)
         self._send(payload)
         self.busy = False
         return not exchange.must_close

@@ -14,7 +14,7 @@ from gunicorn.util import to_bytestring
 _REMEMBERED = 256
 
 
-class Answers:
+class Responses:
     """Makes the bytes of answers."""
 
     def __init__(self, cfg: Any) -> None:

@@ -38,7 +38,7 @@ from estat.accounting.shared_memory import DRAINING, SERVING
 from estat.server import hooks
 from estat.server.connection import Connection, Exchange
 from estat.server.plain_request import PlainRequests
-from estat.server.responses import Answers
+from estat.server.responses import Responses
 from estat.web import unread_body
 
 _HEARTBEAT_SECONDS = 1.0
@@ -69,7 +69,7 @@ class EstatWorker(GeventWorker):
         self._in_flight: dict[Any, Any] = {}  # connection -> request, in gunicorn's loop
         current = hooks.settings()
         self.idle_seconds, self.head_seconds = current.keepalive, current.read_timeout
-        self.answers = Answers(self.cfg)
+        self.responses = Responses(self.cfg)
         self.plain_requests = PlainRequests(
             self.cfg.limit_request_fields,
             min(self.cfg.limit_request_line, self.cfg.limit_request_field_size) - 2,

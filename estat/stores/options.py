@@ -8,9 +8,11 @@ from estat.config.settings import Settings
 
 #: Header fields that only these options send: an error that names one is about the settings.
 HEADERS = (
-    "x-amz-server-side-encryption", "x-amz-storage-class", "x-amz-tagging",
+    "x-amz-server-side-encryption",
+    "x-amz-storage-class",
+    "x-amz-tagging",
     "x-amz-expected-bucket-owner",
-)  # fmt: skip
+)
 
 
 class ObjectOptions:

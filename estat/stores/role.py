@@ -47,8 +47,13 @@ _MARGIN_SECONDS = 5.0  # a request that is signed now should arrive before the e
 _AGAIN_SECONDS = 30.0  # between questions in the background that failed
 
 # Codes of STS that speak of the moment. A source's expired token is renewed by its own provider.
-_TRANSIENT = {"ExpiredToken", "ExpiredTokenException", "Throttling", "ThrottlingException",
-              "RequestLimitExceeded"}  # fmt: skip
+_TRANSIENT = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+}
 
 
 class RoleCredentials:
@@ -129,9 +134,13 @@ class _Provider(CredentialProvider):  # type: ignore[misc]  # botocore has no ty
 
 
 def assume(
-    session: Session, source: Credentials, role_arn: str, external_id: str, session_name: str,
+    session: Session,
+    source: Credentials,
+    role_arn: str,
+    external_id: str,
+    session_name: str,
     region: str | None,
-) -> None:  # fmt: skip
+) -> None:
     """Have a session's clients use the role from now on; ``source`` is who may assume it.
 
     Nothing is asked yet: STS may be away when a server starts.

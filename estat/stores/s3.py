@@ -46,16 +46,29 @@ log = logging.getLogger(__name__)
 # Error codes with a 4xx status that speak of the moment, not of the request.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _TRANSIENT = {
-    "ConditionalRequestConflict", "ExpiredToken", "OperationAborted", "RequestTimeout",
-    "RequestTimeTooSkewed", "SlowDown", "Throttling", "ThrottlingException",
-    "TooManyRequestsException", "KMS.ThrottlingException",
-}  # fmt: skip
+    "ConditionalRequestConflict",
+    "ExpiredToken",
+    "OperationAborted",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "KMS.ThrottlingException",
+}
 # Error codes with status 400 that speak of the bucket, the credentials or the settings, not of
 # the object. So do all that begin with KMS.
 _DENIED = {
-    "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "InvalidAccessKeyId",
-    "InvalidBucketName", "InvalidStorageClass", "InvalidTag", "InvalidToken", "PermanentRedirect",
-}  # fmt: skip
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "InvalidAccessKeyId",
+    "InvalidBucketName",
+    "InvalidStorageClass",
+    "InvalidTag",
+    "InvalidToken",
+    "PermanentRedirect",
+}
 
 # An ETag that may be an MD5; those of multipart uploads end in "-<parts>".
 _MD5 = re.compile(r'"?([0-9a-fA-F]{32})"?')
@@ -280,9 +293,13 @@ def _client(settings: Settings) -> Any:
         raise StoreDenied("no credentials were found", code="NoCredentialsError")
     if settings.s3_role_arn:
         role.assume(
-            session, source, settings.s3_role_arn, settings.s3_role_external_id,
-            role.session_name(settings.instance_id), settings.aws_region or None,
-        )  # fmt: skip
+            session,
+            source,
+            settings.s3_role_arn,
+            settings.s3_role_external_id,
+            role.session_name(settings.instance_id),
+            settings.aws_region or None,
+        )
     client = boto3.Session(botocore_session=session).client(
         "s3",
         region_name=settings.aws_region or None,

@@ -16,7 +16,7 @@ from estat.log import Seldom
 from estat.pipeline.pipeline import Pipeline
 from estat.web.cors import Cors
 from estat.web.request_body import RequestBody, is_gzip
-from estat.web.request_context import Origins
+from estat.web.request_context import RequestContext
 from estat.web.write_keys import WriteKeys
 
 _OK_ONE = b'{"accepted":1}'
@@ -39,7 +39,7 @@ class Collect:
             if settings.event_format == "raw"
             else Intake(settings.max_body_size, settings.max_batch_events, settings.event_schema)
         )
-        self._origins = Origins(settings)
+        self._context = RequestContext(settings)
         self._max_bytes = settings.max_batch_body_size
         self._body = RequestBody(self._max_bytes, settings.read_timeout)
         self._seldom = Seldom(logging.getLogger(__name__))
@@ -69,7 +69,7 @@ class Collect:
         try:
             key = self._key(req) if self._keys else None
             events = read(req)
-            self._pipeline.accept(self._origins.of(req.env, key), events.bodies)
+            self._pipeline.accept(self._context.of(req.env, key), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
             if refused.reason == "queue_full":

@@ -10,7 +10,7 @@ from estat.web.client_address import ClientAddress, stored_form
 _ALWAYS = "user-agent"
 
 
-class Origins:
+class RequestContext:
     """The part of a line that all events of a request share."""
 
     def __init__(self, settings: Settings) -> None:

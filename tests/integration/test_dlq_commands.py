@@ -10,7 +10,7 @@ import pytest
 
 from estat.cli.dlq_files import select
 from estat.disk import dlq_file
-from estat.disk.directory_lock import StreamLock
+from estat.disk.directory_lock import DirectoryLock
 from estat.disk.dlq import DeadLetterQueue
 from estat.events import ids
 from estat.events.gzip import gunzip
@@ -445,7 +445,7 @@ def test_a_replay_says_which_journals_wait_for_a_server(dlq, directory, options)
 
 
 def test_a_replay_has_nothing_to_say_of_a_living_processes_journals(dlq, directory):
-    lock = StreamLock.create(f"{dlq.root}/journal", STREAM)
+    lock = DirectoryLock.create(f"{dlq.root}/journal", STREAM)
     journal(bucket=directory).write(dlq.root)
     result = replay(dlq, directory)
     lock.release()

@@ -25,17 +25,17 @@ from estat.disk.journal import Journals
 from estat.disk.leader import Leader
 from estat.errors import DiskError, StoreUnavailable
 from estat.events.batch import OpenBatch
-from estat.pipeline.admission import Capacity
+from estat.pipeline.admission import Admission
 from estat.pipeline.batcher import Batcher
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.queue import Buffer, Submission
-from estat.pipeline.reconcile import Recount
+from estat.pipeline.queue import Submission, SubmissionQueue
+from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
-from estat.pipeline.replayer import Retrier
+from estat.pipeline.replayer import Replayer
 from estat.pipeline.sealer import Sealer
-from estat.pipeline.spill import Spool
+from estat.pipeline.spill import Spill
 from estat.pipeline.uploader import Uploader
 from estat.stores import Store
 from estat.stores.directory import DirectoryStore
@@ -200,29 +200,29 @@ class Life:
         self.dlq = DeadLetterQueue(settings.dlq_dir)
         self._journals = Journals(settings.dlq_dir, durability, self.counts)
         self._journals._thread = self._journals._housekeeping = DISK_THREADS
-        self._capacity = Capacity(self.dlq, page, self.counts, DISK_THREADS, 10**12, False)
+        self._admission = Admission(self.dlq, page, self.counts, DISK_THREADS, 10**12, False)
         breaker = Breaker(self.counts, lambda: 0.0)  # once open, a replay closes it
         delivery = Delivery(stores, settings.raw_bucket, 60, self.counts, breaker)
-        spool = Spool(self.dlq, self._journals, self._capacity, books, DISK_THREADS)
+        spill = Spill(self.dlq, self._journals, self._admission, books, DISK_THREADS)
         self._uploader = Uploader(
-            delivery, breaker, spool, self._journals, books, self._capacity, DISK_THREADS,
+            delivery, breaker, spill, self._journals, books, self._admission, DISK_THREADS,
             self.counts, settings,
         )  # fmt: skip
-        self._sealer = Sealer(self._uploader, self._journals, self._capacity, THREADS, self.counts)
+        self._sealer = Sealer(self._uploader, self._journals, self._admission, THREADS, self.counts)
         self._sealing = _Sealing()
         sealing: Any = self._sealing
         self._collector = Collector(
-            Buffer(1000, 10**6, self.counts), Batcher(BATCH_EVENTS, 10**6, 60), self._journals,
-            sealing, books, self._capacity, THREADS, settings,
+            SubmissionQueue(1000, 10**6, self.counts), Batcher(BATCH_EVENTS, 10**6, 60), self._journals,
+            sealing, books, self._admission, THREADS, settings,
         )  # fmt: skip
         leader = Leader(settings.dlq_dir)
-        self.recount = Recount(self.dlq, books, page, DISK_THREADS)
+        self.reconciliation = Reconciliation(self.dlq, books, page, DISK_THREADS)
         self._recovery = Recovery(
-            self.dlq, leader, books, self.recount, page, self._capacity, self.counts,
+            self.dlq, leader, books, self.reconciliation, page, self._admission, self.counts,
             DISK_THREADS, settings,
         )  # fmt: skip
-        self._retrier = Retrier(
-            self.dlq, leader, self.recount, delivery, breaker, books, self._capacity, self.counts,
+        self._replayer = Replayer(
+            self.dlq, leader, self.reconciliation, delivery, breaker, books, self._admission, self.counts,
             DISK_THREADS, settings,
         )  # fmt: skip
 
@@ -249,25 +249,25 @@ class Life:
             try:
                 repair()
             except DiskError as exc:
-                self._capacity.failed(exc)
-        self._capacity.refresh()
+                self._admission.failed(exc)
+        self._admission.refresh()
 
     def look(self) -> None:
         """Look for dead streams and recover their journals."""
         try:
             self._recovery._look()
         except DiskError as exc:
-            self._capacity.failed(exc)
+            self._admission.failed(exc)
 
     def replay(self, now: float) -> None:
         """Replay each file of the DLQ."""
         try:
-            self._retrier._quarantined()
+            self._replayer._quarantined()
             for area in (PENDING, EXPIRED):
                 for entry in self.dlq.scan(area, now).due:
-                    self._retrier._replay(entry)
+                    self._replayer._replay(entry)
         except DiskError as exc:
-            self._capacity.failed(exc)
+            self._admission.failed(exc)
 
     def drain(self) -> None:
         """Stop in order: what could go nowhere stays in its journal."""
@@ -291,8 +291,8 @@ class Life:
     @property
     def broken(self) -> bool:
         """Whether the disk refused something that is to be tried again."""
-        journals, capacity = self._journals, self._capacity
+        journals, admission = self._journals, self._admission
         return bool(
-            capacity.failing or capacity.out_of_space or self._uploader._stranded
+            admission.failing or admission.out_of_space or self._uploader._stranded
             or journals._finished or journals._doubtful
         )  # fmt: skip

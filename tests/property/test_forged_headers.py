@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from estat.config import loading
 from estat.disk import dlq_file, journal_file
-from estat.disk.journal_recovery import events_in, salvage
+from estat.disk.journal_recovery import events_in, recover_journal
 from estat.errors import NotOurs, Unreadable
 from estat.events import ids
 from estat.events.gzip import gzip
@@ -58,7 +58,7 @@ def test_a_dlq_file_is_a_batch_of_ours_or_refused(change):
 def test_a_journal_is_a_batch_of_ours_or_refused_and_its_events_are_counted(change):
     data = forged.journal_bytes(HEADER, range(1, 11), **change)
     with suppress(NotOurs):
-        found = salvage(data, STREAM, 1, SETTINGS).batch
+        found = recover_journal(data, STREAM, 1, SETTINGS).batch
         if found:
             is_of_our_form(found.bucket, found.key, found.name, found.stream)
     if not {"first", "last"} & change.keys():
@@ -72,11 +72,13 @@ def test_no_bytes_are_taken_for_a_file(noise, value):
         with suppress(Unreadable):
             dlq_file.unpack(data)
     with suppress(NotOurs):
-        salvage(noise, STREAM, 1, SETTINGS)
+        recover_journal(noise, STREAM, 1, SETTINGS)
     with suppress(NotOurs):
-        salvage(journal_file._facts({"a": value}) + noise, STREAM, 1, SETTINGS)
+        recover_journal(journal_file._facts({"a": value}) + noise, STREAM, 1, SETTINGS)
     with suppress(NotOurs):
-        salvage(journal_file.pack_group([noise.replace(b"\n", b"") + b"\n"]), STREAM, 1, SETTINGS)
+        recover_journal(
+            journal_file.pack_group([noise.replace(b"\n", b"") + b"\n"]), STREAM, 1, SETTINGS
+        )
 
 
 @given(st.text(), st.integers(0, 10**30))

@@ -211,8 +211,8 @@ class JournalMachine(RuleBasedStateMachine):
                 life.upload()
             life.look()
         life.replay(FAR)
-        for _ in range(2):  # as the retrier does when it finds nothing
-            life.recount.found_empty(life.recount.booked())
+        for _ in range(2):  # as the replayer does when it finds nothing
+            life.reconciliation.found_empty(life.reconciliation.booked())
 
         stored = self.in_store()
         for what in zip(*stored, strict=True):
@@ -228,7 +228,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.life
         terms = ledger.terms(self.page)
         assert terms.accepted == len(self.accepted) - self.accepted_before
-        assert self.life.recount.booked() == (0, 0, 0)
+        assert self.life.reconciliation.booked() == (0, 0, 0)
         assert sum(row.cells[metrics.JOURNAL_BYTES] for row in self.page.used_rows()) == 0
         assert (terms.lost, terms.pending, terms.dropped) == (0, 0, 0)
 
@@ -307,7 +307,7 @@ class DamageMachine(JournalMachine):
             return
         # a bad copy of an event that is stored counts as dropped all the same
         assert self.life
-        assert self.life.recount.booked() == (0, 0, 0)
+        assert self.life.reconciliation.booked() == (0, 0, 0)
         assert ledger.terms(self.page).pending == 0
 
 

@@ -163,7 +163,7 @@ def recover(left: Tree, books: Books, root: Path, fate: Fate) -> None:
         life = Life(tape, "fsync")
         life.start()
         life.recover()
-        assert not life.capacity.errors, life.capacity.errors
+        assert not life.admission.errors, life.admission.errors
         batches = life.in_dlq()
     assert not list(root.rglob("*.journal")), "a journal was left behind"
     lines = {key: dict(stored) for key, stored in books.stored.items()}

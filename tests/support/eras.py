@@ -1,6 +1,6 @@
 """The part of a server that writes to disk, without its loops: one step at a time.
 
-Real are the collector, the journals, the spool, the DLQ and the recovery; the disk
+Real are the collector, the journals, the spill, the DLQ and the recovery; the disk
 is a ``Tape``. Steps come from the test, which also says when a call fails, when the
 process dies and when the power goes. ``Books`` tell what the server has promised.
 """
@@ -32,9 +32,9 @@ from estat.pipeline import collector
 from estat.pipeline.batcher import Batcher
 from estat.pipeline.collector import Collector
 from estat.pipeline.queue import Submission
-from estat.pipeline.reconcile import Recount
+from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
-from estat.pipeline.spill import Spool
+from estat.pipeline.spill import Spill
 from tests.support.tape import Killed, Tape
 
 DLQ_DIR = "var/dlq"  # var is new, too
@@ -171,8 +171,8 @@ class Life:
         self.started = False
         self._tape = tape
         self._counts = counts = Metrics(_PAGE.rows[1])
-        self.capacity = _Capacity()
-        capacity: Any = self.capacity
+        self.admission = _Capacity()
+        admission: Any = self.admission
         threads: Any = AtOnce()
         ledger = Ledger(counts)
         self.dlq = DeadLetterQueue(root)
@@ -180,17 +180,17 @@ class Life:
         self._sealer = sealer = _Sealer(self._journals, counts)
         self._collector = Collector(
             cast("Any", None), Batcher(settings.batch_size, settings.batch_bytes, 3600),
-            self._journals, cast("Any", sealer), ledger, capacity, threads, settings,
+            self._journals, cast("Any", sealer), ledger, admission, threads, settings,
         )  # fmt: skip
-        self._spool = Spool(self.dlq, self._journals, capacity, ledger, threads)
+        self._spill = Spill(self.dlq, self._journals, admission, ledger, threads)
         leader: Any = SimpleNamespace(lead=lambda: True)
         self._recovery = Recovery(
             self.dlq,
             leader,
             ledger,
-            Recount(self.dlq, ledger, _PAGE, threads),
+            Reconciliation(self.dlq, ledger, _PAGE, threads),
             _PAGE,
-            capacity,
+            admission,
             counts,
             threads,
             settings,
@@ -234,7 +234,7 @@ class Life:
     def spill(self) -> None:
         """Write the oldest batch to the DLQ."""
         if self._sealer.waiting:
-            self._spool.spill(self._sealer.waiting[0], "put_failed", "")
+            self._spill.spill(self._sealer.waiting[0], "put_failed", "")
             self._sealer.waiting.popleft()
 
     def mend(self) -> None:

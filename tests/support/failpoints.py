@@ -28,7 +28,7 @@ from estat.disk import files
 from estat.disk.dlq import Claim, DeadLetterQueue
 from estat.disk.journal import Journal, Journals
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.spill import Spool
+from estat.pipeline.spill import Spill
 from estat.pipeline.uploader import Uploader
 from estat.server import hooks
 
@@ -116,7 +116,7 @@ _PLACES: dict[str, Callable[[str], None]] = {
     "attempting": lambda place: _before(place, Delivery, "attempt", _has_journal),
     "put": lambda place: _after(place, Delivery, "attempt", _has_journal),
     "put_booked": lambda place: _after(place, Ledger, "store"),
-    "spilled": lambda place: _after(place, Spool, "_write", _has_journal),
+    "spilled": lambda place: _after(place, Spill, "_write", _has_journal),
     "spilled_booked": lambda place: _after(place, Ledger, "spill"),
     "recovered": lambda place: _after(place, DeadLetterQueue, "write", _was_recovered),
     "recovered_booked": lambda place: _after(place, Ledger, "recover"),

@@ -90,7 +90,7 @@ Refuse = Callable[[dict[str, str]], tuple[int, str, str] | None]
 
 
 #: What the store's answer to a PUT looks like, from the request's fields and the answer's.
-Answers = Callable[[dict[str, str], Headers], Headers]
+Responses = Callable[[dict[str, str], Headers], Headers]
 
 
 def as_s3_does(request: dict[str, str], answer: Headers) -> Headers:
@@ -134,7 +134,7 @@ class FaultyS3(Serving):
         self._attempts: list[Attempt] = []
         self._refuse: Refuse = lambda _: None
         self._ignored: tuple[str, ...] = ()
-        self._answers: Answers | None = None
+        self._answers: Responses | None = None
         self._release = threading.Event()
         self._open: set[socket.socket] = set()
         super().__init__(_HTTPServer(self))
@@ -160,7 +160,7 @@ class FaultyS3(Serving):
         with self._lock:
             self._ignored = names
 
-    def answers(self, rule: Answers) -> None:
+    def answers(self, rule: Responses) -> None:
         """From now on answer PUTs that worked so: ``as_s3_does``, ``as_encrypted``."""
         with self._lock:
             self._answers = rule

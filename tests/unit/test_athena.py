@@ -9,7 +9,7 @@ import sqlglot
 
 from estat.config import loading
 from estat.events import ids, stored_line
-from estat.web.request_context import Origins
+from estat.web.request_context import RequestContext
 from tests.support.athena import Table, statement
 from tests.support.page import blocks, sections
 
@@ -23,7 +23,7 @@ START, DAYS = datetime(2026, 1, 2, tzinfo=UTC), 400
 
 def fields(**settings):
     """Return the members of a stored line, in order."""
-    origins = Origins(loading.load({"RAW_BUCKET": "events"} | settings, env_file=""))
+    origins = RequestContext(loading.load({"RAW_BUCKET": "events"} | settings, env_file=""))
     rest = origins.of({"REMOTE_ADDR": "203.0.113.7"}, "web") + b"{}}\n"
     return list(json.loads(stored_line.stamped("0" * 28, 1, 1.5, [rest])[0]))
 

@@ -14,7 +14,7 @@ from estat.cli.dlq_files import CommandError, select
 from estat.cli.dlq_replay import paced
 from estat.cli.dlq_verify import RECOVERED, examine
 from estat.disk import dlq_file
-from estat.disk.directory_lock import StreamLock
+from estat.disk.directory_lock import DirectoryLock
 from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue, slot_of
 from estat.errors import Unreadable
 from estat.events import ids
@@ -325,7 +325,7 @@ def test_ls_tells_of_a_journal_what_its_lines_tell(dlq, capsys):
 
 
 def test_ls_tells_whether_the_owner_of_a_journal_lives(dlq, capsys):
-    lock = StreamLock.create(f"{dlq.root}/journal", STREAM)
+    lock = DirectoryLock.create(f"{dlq.root}/journal", STREAM)
     journal().write(dlq.root)
     assert listed(dlq, capsys)["files"][0]["owner_alive"] is True
     run(dlq, "ls")

@@ -16,13 +16,13 @@ from estat.config import loading
 from estat.disk import dlq_file, files, journal_file
 from estat.disk.dlq import PENDING, DeadLetterQueue, slot_of
 from estat.disk.dlq_file import name_for
-from estat.disk.journal_recovery import salvage
+from estat.disk.journal_recovery import recover_journal
 from estat.disk.leader import Leader
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.events import ids
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.handover import Fallback
+from estat.pipeline.handover import Handover
 from estat.stores import Stores
 from estat.threads import Offload
 from tests.support import forged
@@ -49,7 +49,7 @@ def test_a_journal_that_this_server_would_not_write_is_not_obeyed_but_still_coun
     assert content.not_ours
     assert sum(group.events for group in content.groups) == 10
     with pytest.raises(NotOurs):
-        salvage(data, STREAM, 1, SETTINGS)
+        recover_journal(data, STREAM, 1, SETTINGS)
 
 
 def test_a_seal_is_obeyed_no_more_than_a_header():
@@ -64,7 +64,7 @@ def test_a_seal_is_obeyed_no_more_than_a_header():
 def test_a_journal_without_its_header_is_recovered_whatever_its_lines_say_of_time():
     for line in (b'{"id":"ab-1"}\n', b'{"id":"ab-1","ts":1e300}\n', b'{"id":"ab-1","ts":"x"}\n',
                  b'{"id":"ab-1","ts":NaN}\n', b'{"id":"ab-1"\n'):  # fmt: skip
-        found = salvage(journal_file.pack_group([line]), STREAM, 1, SETTINGS).batch
+        found = recover_journal(journal_file.pack_group([line]), STREAM, 1, SETTINGS).batch
         assert found.events == 1
         assert found.opened == ids.started_at(STREAM)
 
@@ -153,7 +153,7 @@ def test_the_fallback_takes_no_file_of_a_directory_that_nobody_named(tmp_path):
         loading.load({"RAW_BUCKET": "events", "FALLBACK_BUCKET": fallback}, env_file="")
     )
     delivery = Delivery(stores, "events", 5, counts, Breaker(counts))
-    Fallback(dlq, delivery, books, Leader(dlq.root), Offload(1), stores, fallback).run(
+    Handover(dlq, delivery, books, Leader(dlq.root), Offload(1), stores, fallback).run(
         time.monotonic() + 20
     )
     terms = ledger.terms(page)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from estat.audit import journal_area
 from estat.disk import lock_table
-from estat.disk.directory_lock import StreamLock
+from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal import DIRECTORY
 from tests.support.eventually import eventually
 from tests.unit.batches import STREAM, lines
@@ -89,7 +89,7 @@ def test_a_directory_without_journals_has_none(tmp_path):
 
 
 def test_a_stream_is_owned_while_its_lock_is_held_and_not_after(tmp_path):
-    lock = StreamLock.create(str(tmp_path / DIRECTORY), STREAM)
+    lock = DirectoryLock.create(str(tmp_path / DIRECTORY), STREAM)
     journal().write(str(tmp_path))
     (entry,) = journal_area.entries(str(tmp_path))
     assert journal_area.is_owned(entry) is True
@@ -161,7 +161,7 @@ def test_asking_who_owns_a_stream_never_keeps_anybody_from_adopting_it(tmp_path)
     try:
         eventually(lambda: len(asked) > 2, 20, "it is asked")
         for _ in range(500):
-            lock = StreamLock.adopt(str(tmp_path / DIRECTORY), STREAM)
+            lock = DirectoryLock.adopt(str(tmp_path / DIRECTORY), STREAM)
             assert lock
             lock.release()
     finally:

@@ -14,10 +14,10 @@ from estat.disk.journal import DIRECTORY, Journals
 from estat.disk.journal_file import Header
 from estat.errors import DiskError
 from estat.events import ids
-from estat.pipeline.admission import Capacity
+from estat.pipeline.admission import Admission
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.spill import Spool
+from estat.pipeline.spill import Spill
 from estat.pipeline.uploader import Uploader
 from estat.threads import Offload
 from tests.unit.batches import STREAM, batch, lines
@@ -33,11 +33,11 @@ class Stranded:
         self.directory = root / DIRECTORY / STREAM
         self.journals = Journals(str(root), "journal", self.counts)
         dlq, breaker, ledger = DeadLetterQueue(str(root)), Breaker(self.counts), Ledger(self.counts)
-        capacity = Capacity(dlq, page, self.counts, disk, 10**12, drop_oldest=False)
+        admission = Admission(dlq, page, self.counts, disk, 10**12, drop_oldest=False)
         delivery = Delivery(SimpleNamespace(), "events", 1, self.counts, breaker)
-        spool = Spool(dlq, self.journals, capacity, ledger, disk)
+        spill = Spill(dlq, self.journals, admission, ledger, disk)
         self.uploader = Uploader(
-            delivery, breaker, spool, self.journals, ledger, capacity, disk, self.counts, settings
+            delivery, breaker, spill, self.journals, ledger, admission, disk, self.counts, settings
         )
 
     def leave(self, seq):

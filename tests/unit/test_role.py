@@ -17,7 +17,7 @@ ARN = "arn:aws:iam::123456789012:role/writer"
 
 
 class Sts:
-    """Answers once it is let to, with what it was told last."""
+    """Responses once it is let to, with what it was told last."""
 
     def __init__(self):
         self.calls = 0

@@ -13,7 +13,7 @@ import pytest
 
 import estat
 from estat.disk import directory_lock, files
-from estat.disk.directory_lock import StreamLock
+from estat.disk.directory_lock import DirectoryLock
 from estat.errors import DiskError
 from tests.unit.batches import STREAM
 
@@ -23,24 +23,24 @@ DEADLINE_SECONDS = 30
 
 TAKE = """
 import sys
-from estat.disk.directory_lock import StreamLock
+from estat.disk.directory_lock import DirectoryLock
 root, stream, how = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
-lock = getattr(StreamLock, how)(root, stream)
+lock = getattr(DirectoryLock, how)(root, stream)
 print("mine" if lock else "not mine", flush=True)
 sys.stdin.readline()
 """
 
 RECOVER = """
 import os, sys
-from estat.disk.directory_lock import StreamLock
+from estat.disk.directory_lock import DirectoryLock
 root, stream = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
 recovered = 0
 while os.path.exists(os.path.join(root, stream)):
-    lock = StreamLock.adopt(root, stream)
+    lock = DirectoryLock.adopt(root, stream)
     if lock:
         for path in lock.journals():
             os.unlink(path)
@@ -99,14 +99,14 @@ def add_journal(lock, number=1):
 
 
 def test_a_living_stream_is_not_adopted_by_its_own_process(root):
-    lock = StreamLock.create(root, STREAM)
-    assert StreamLock.adopt(root, STREAM) is None
+    lock = DirectoryLock.create(root, STREAM)
+    assert DirectoryLock.adopt(root, STREAM) is None
     lock.release()
 
 
 def test_a_living_stream_is_not_adopted_by_another_process(root):
     with Process(TAKE, root, STREAM, "adopt") as other:
-        lock = StreamLock.create(root, STREAM)
+        lock = DirectoryLock.create(root, STREAM)
         assert other.does() == "not mine"
     lock.release()
 
@@ -114,15 +114,15 @@ def test_a_living_stream_is_not_adopted_by_another_process(root):
 def test_the_stream_of_a_killed_process_is_adopted(root):
     with Process(TAKE, root, STREAM, "create") as owner:
         assert owner.does() == "mine"
-        assert StreamLock.adopt(root, STREAM) is None
+        assert DirectoryLock.adopt(root, STREAM) is None
         owner.kill()
-        lock = StreamLock.adopt(root, STREAM)
+        lock = DirectoryLock.adopt(root, STREAM)
     assert lock is not None
     lock.release()
 
 
 def test_a_free_stream_is_adopted_by_exactly_one_of_several_processes(root):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     add_journal(lock)
     lock.release()
     with ExitStack() as running:
@@ -136,7 +136,7 @@ def test_a_free_stream_is_adopted_by_exactly_one_of_several_processes(root):
 
 
 def test_processes_that_recover_at_the_same_time_recover_each_journal_once_and_leave_nothing(root):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     for number in range(1, 6):
         add_journal(lock, number)
     lock.release()
@@ -149,12 +149,12 @@ def test_processes_that_recover_at_the_same_time_recover_each_journal_once_and_l
 
 
 def test_a_stream_that_is_gone_is_not_adopted(root):
-    assert StreamLock.adopt(root, STREAM) is None
+    assert DirectoryLock.adopt(root, STREAM) is None
     assert directory_lock.streams(root) == []
 
 
 def test_a_lock_whose_file_was_removed_meanwhile_is_worth_nothing(root, monkeypatch):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
 
     def release_first(descriptor, operation):
         lock.release()
@@ -162,11 +162,11 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_worth_nothing(root, monkeypa
 
     flock = fcntl.flock
     monkeypatch.setattr(fcntl, "flock", release_first)
-    assert StreamLock.adopt(root, STREAM) is None
+    assert DirectoryLock.adopt(root, STREAM) is None
 
 
 def test_a_lock_whose_file_was_removed_and_made_anew_is_worth_nothing(root, monkeypatch):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     add_journal(lock)
 
     def make_anew_first(descriptor, operation):
@@ -177,16 +177,16 @@ def test_a_lock_whose_file_was_removed_and_made_anew_is_worth_nothing(root, monk
 
     flock = fcntl.flock
     monkeypatch.setattr(fcntl, "flock", make_anew_first)
-    assert StreamLock.adopt(root, STREAM) is None
+    assert DirectoryLock.adopt(root, STREAM) is None
 
 
 def test_a_directory_goes_where_an_open_file_stays_in_it_until_it_is_closed(root, silly_renames):
-    StreamLock.create(root, STREAM).release()
+    DirectoryLock.create(root, STREAM).release()
     assert os.listdir(root) == []
 
 
 def test_a_directory_is_destroyed_with_all_that_is_in_it(root, silly_renames):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     add_journal(lock)
     Path(lock.path, "pending", "slot").mkdir(parents=True)
     lock.destroy()
@@ -195,22 +195,22 @@ def test_a_directory_is_destroyed_with_all_that_is_in_it(root, silly_renames):
 
 def test_what_comes_while_a_directory_goes_keeps_its_lock(root, monkeypatch):
     came = []
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
 
     def come_first(path, *args, **kwargs):
         monkeypatch.undo()
-        came.append(StreamLock.adopt(root, STREAM))
+        came.append(DirectoryLock.adopt(root, STREAM))
         os.rmdir(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "rmdir", come_first)
     lock.release()
-    assert StreamLock.adopt(root, STREAM) is None
+    assert DirectoryLock.adopt(root, STREAM) is None
     came[0].release()
     assert os.listdir(root) == []
 
 
 def test_a_lock_closes_its_descriptor_once(root):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     lock.destroy()
     with open(os.devnull, "rb") as other:  # gets the number that was the lock's
         lock.close()
@@ -231,38 +231,38 @@ def test_a_stream_has_no_name_before_it_is_locked(root, monkeypatch):
 
     rename = os.rename
     monkeypatch.setattr(os, "rename", look)
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     assert seen == [[], "locked"]
     assert directory_lock.streams(root) == [STREAM]
     lock.release()
 
 
 def test_release_removes_a_directory_without_journals(root):
-    StreamLock.create(root, STREAM).release()
+    DirectoryLock.create(root, STREAM).release()
     assert os.listdir(root) == []
 
 
 def test_release_keeps_a_directory_with_journals_for_the_next_owner(root):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     path = add_journal(lock)
     lock.release()
-    adopted = StreamLock.adopt(root, STREAM)
+    adopted = DirectoryLock.adopt(root, STREAM)
     assert adopted.journals() == [path]
     adopted.release()
 
 
 def test_a_directory_whose_lock_was_lost_is_adopted(root):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     add_journal(lock)
     lock.release()
     os.unlink(os.path.join(lock.path, directory_lock.LOCK))
-    adopted = StreamLock.adopt(root, STREAM)
-    assert StreamLock.adopt(root, STREAM) is None
+    adopted = DirectoryLock.adopt(root, STREAM)
+    assert DirectoryLock.adopt(root, STREAM) is None
     adopted.release()
 
 
 def test_streams_and_journals_come_oldest_first_and_nothing_else_is_one(root):
-    newer, older = StreamLock.create(root, OTHER), StreamLock.create(root, STREAM)
+    newer, older = DirectoryLock.create(root, OTHER), DirectoryLock.create(root, STREAM)
     paths = [add_journal(older, number) for number in (2, 10, 1)]
     Path(older.path, "000003.journal.tmp").write_bytes(b"")
     os.mkdir(os.path.join(root, f".{STREAM}"))
@@ -276,11 +276,11 @@ def test_a_stream_that_can_not_be_made_leaves_nothing_and_can_be_made_later(root
     taken = Path(root, STREAM, "something")
     taken.mkdir(parents=True)
     with pytest.raises(DiskError, match="create"):
-        StreamLock.create(root, STREAM)
+        DirectoryLock.create(root, STREAM)
     assert os.listdir(root) == [STREAM]
     taken.rmdir()
-    lock = StreamLock.create(root, STREAM)
-    assert StreamLock.adopt(root, STREAM) is None
+    lock = DirectoryLock.create(root, STREAM)
+    assert DirectoryLock.adopt(root, STREAM) is None
     lock.release()
 
 
@@ -301,21 +301,21 @@ def test_a_stream_that_could_not_be_made_durable_is_removed_before_it_is_free(ro
     monkeypatch.setattr(files, "sync_directory", fail)
     monkeypatch.setattr(os, "close", look)
     with pytest.raises(DiskError, match="create"):
-        StreamLock.create(root, STREAM)
+        DirectoryLock.create(root, STREAM)
     assert seen == [[]]
 
 
 def test_an_attempt_to_make_a_stream_that_is_there_leaves_its_lock(root):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     with pytest.raises(DiskError, match="create"):
-        StreamLock.create(root, STREAM)
+        DirectoryLock.create(root, STREAM)
     assert lock.held
     assert os.listdir(root) == [STREAM]
     lock.release()
 
 
 def test_a_lock_is_held_until_its_file_is_gone_or_another_one(root):
-    lock = StreamLock.create(root, STREAM)
+    lock = DirectoryLock.create(root, STREAM)
     path = os.path.join(lock.path, directory_lock.LOCK)
     assert lock.held
     os.unlink(path)
@@ -326,7 +326,7 @@ def test_a_lock_is_held_until_its_file_is_gone_or_another_one(root):
 
 
 def test_what_died_before_it_had_a_name_is_removed_after_ten_minutes(root):
-    named = StreamLock.create(root, STREAM)
+    named = DirectoryLock.create(root, STREAM)
     for name in (".old", ".young", ".ahead"):
         os.mkdir(os.path.join(root, name))
         Path(root, name, directory_lock.LOCK).write_bytes(b"")

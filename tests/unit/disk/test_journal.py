@@ -15,7 +15,7 @@ import pytest
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.disk import journal_file
-from estat.disk.directory_lock import StreamLock
+from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal import DIRECTORY, Journal, Journals
 from estat.disk.journal_file import Header
 from estat.errors import DiskError
@@ -363,9 +363,9 @@ def test_streams_are_given_up_with_what_they_hold(tmp_path, row):
     journals = Journals(str(tmp_path), "journal", Metrics(row))
     journals.append(journals.open(HEADER, 1), split(range(1, 4)))
     root = str(tmp_path / DIRECTORY)
-    assert StreamLock.adopt(root, STREAM) is None
+    assert DirectoryLock.adopt(root, STREAM) is None
     journals.close()
-    lock = StreamLock.adopt(root, STREAM)
+    lock = DirectoryLock.adopt(root, STREAM)
     assert lock.journals() == [str(path_of(tmp_path))]
     lock.release()
 
@@ -391,7 +391,7 @@ def cleaned_up(tmp_path, how):
         return
     lock_of(tmp_path).unlink()
     if how == "recovered":  # as the leader does
-        lock = StreamLock.adopt(str(tmp_path / DIRECTORY), STREAM)
+        lock = DirectoryLock.adopt(str(tmp_path / DIRECTORY), STREAM)
         for path in lock.journals():
             os.unlink(path)
         lock.release()
@@ -409,7 +409,7 @@ def test_a_stream_that_was_deleted_gets_its_directory_and_lock_again(journals, t
     journals.append(journal, split(range(1, 4)))
     assert kept(path_of(tmp_path, 2)) == lines(range(1, 4))
     assert lock_of(tmp_path).exists()
-    assert StreamLock.adopt(str(tmp_path / DIRECTORY), STREAM) is None
+    assert DirectoryLock.adopt(str(tmp_path / DIRECTORY), STREAM) is None
 
 
 @HOWEVER
@@ -439,12 +439,12 @@ def test_a_stream_that_another_has_taken_over_is_left_to_it(journals, tmp_path):
     root = str(tmp_path / DIRECTORY)
     journal = journals.open(HEADER, 1)
     lock_of(tmp_path).unlink()
-    taken = StreamLock.adopt(root, STREAM)
+    taken = DirectoryLock.adopt(root, STREAM)
     with pytest.raises(DiskError, match="create"):
         journals.open(HEADER, 2)
     journals.finish(journal)
     journals.close()
-    assert StreamLock.adopt(root, STREAM) is None
+    assert DirectoryLock.adopt(root, STREAM) is None
     taken.release()
     assert os.listdir(root) == []
 
@@ -470,7 +470,7 @@ def test_a_stream_is_kept_whose_name_sorts_before_the_last_ones_also_while_it_is
     mended.set()
     journal = opening.get(timeout=20)
     root = tmp_path / DIRECTORY
-    assert StreamLock.adopt(str(root), earlier) is None
+    assert DirectoryLock.adopt(str(root), earlier) is None
     assert os.listdir(root) == [earlier]
     journals.mend()
     journals.append(journal, split(range(1, 4)))

@@ -7,7 +7,7 @@ import pytest
 from estat.config import loading
 from estat.disk import journal_file
 from estat.disk.journal_file import Header
-from estat.disk.journal_recovery import Damage, events_in, salvage
+from estat.disk.journal_recovery import Damage, events_in, recover_journal
 from estat.events import ids
 from tests.unit.batches import STREAM, batch, lines
 
@@ -27,7 +27,7 @@ def spoilt(data):
 
 
 def salvaged(data, seq=7):
-    return salvage(data, STREAM, seq, SETTINGS)
+    return recover_journal(data, STREAM, seq, SETTINGS)
 
 
 @pytest.mark.parametrize("seal", [b"", journal_file.pack_seal(HEADER, 6)])

@@ -14,7 +14,7 @@ from estat.disk.dlq import PENDING, Claim, DeadLetterQueue
 from estat.disk.leader import Leader
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.handover import Fallback
+from estat.pipeline.handover import Handover
 from estat.stores import Stores
 from estat.threads import Offload
 from tests.unit.batches import batch
@@ -41,7 +41,7 @@ def check_the_others_are_handed_over(left, tmp_path):
     settings = loading.load({"RAW_BUCKET": "events", "FALLBACK_BUCKET": bucket}, env_file="")
     stores = Stores(settings)
     delivery = Delivery(stores, "events", 5, counts, Breaker(counts))
-    fallback = Fallback(dlq, delivery, books, Leader(dlq.root), Offload(1), stores, bucket)
+    fallback = Handover(dlq, delivery, books, Leader(dlq.root), Offload(1), stores, bucket)
     fallback.run(time.monotonic() + 20)
     terms = ledger.terms(page)
     assert (terms.handed_over, terms.in_dlq) == (2 * first.events, first.events)

@@ -13,7 +13,7 @@ from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import Row
 from estat.disk import dlq_file
 from estat.disk.dlq import PENDING, DeadLetterQueue
-from estat.pipeline.reconcile import Recount
+from estat.pipeline.reconcile import Reconciliation
 from estat.threads import Offload
 from tests.unit.batches import batch
 from tests.unit.mortal_row import Cells, Killed
@@ -28,7 +28,9 @@ class Books:
         self.dlq = DeadLetterQueue(str(path))
         self.dlq.create()
         self.now = 0.0
-        self.recount = Recount(self.dlq, self.ledger, self.page, Offload(1), lambda: self.now)
+        self.reconciliation = Reconciliation(
+            self.dlq, self.ledger, self.page, Offload(1), lambda: self.now
+        )
 
     def write(self, seq=1, ahead_seconds=0.0):
         """Write a file that nobody enters, by a clock that is ahead; return its size."""
@@ -43,7 +45,7 @@ class Books:
         """Look at once, and again and again for so long."""
         until = self.now + seconds
         while self.now <= until:
-            self.recount.booked_empty(self.recount.booked())
+            self.reconciliation.booked_empty(self.reconciliation.booked())
             self.now += 1
 
     @property
@@ -62,11 +64,11 @@ def test_a_file_seen_a_moment_ago_takes_nothing_out_of_books_that_name_no_files(
     # a file that was replayed and never entered has taken another one's place
     books.ledger.adopt(kept.events + 5, 1, size)
     books.ledger.replay(5, size)
-    assert books.recount.booked() == (0, kept.events, 0)
+    assert books.reconciliation.booked() == (0, kept.events, 0)
     books.look(8)
     assert books.terms.lost == 0, "it is there, and its events must not vanish"
     books.look(8)
-    assert books.recount.booked() == (1, kept.events, size)
+    assert books.reconciliation.booked() == (1, kept.events, size)
     assert books.terms.lost == 0
 
 
@@ -74,9 +76,9 @@ def test_a_file_seen_a_moment_ago_takes_nothing_out_of_books_that_name_no_files(
 def test_a_file_that_nobody_enters_is_adopted_whatever_its_time(books, ahead_seconds):
     size = books.write(ahead_seconds=ahead_seconds)
     books.look(8)
-    assert books.recount.booked() == (0, 0, 0), "its writer may be about to enter it"
+    assert books.reconciliation.booked() == (0, 0, 0), "its writer may be about to enter it"
     books.look(8)
-    assert books.recount.booked() == (1, batch().events, size)
+    assert books.reconciliation.booked() == (1, batch().events, size)
     assert (books.terms.adopted, books.terms.lost) == (batch().events, 0)
 
 
@@ -84,9 +86,9 @@ def test_files_that_come_and_go_are_not_adopted(books):
     for seq in range(1, 20):
         books.write(seq=seq)
         books.look(4)
-    assert books.recount.booked() == (0, 0, 0)
+    assert books.reconciliation.booked() == (0, 0, 0)
     books.look(16)
-    assert books.recount.booked() == books.dlq.walk()
+    assert books.reconciliation.booked() == books.dlq.walk()
 
 
 def counted_at_the_start(books, count, ahead_seconds=0.0):
@@ -101,10 +103,10 @@ def counted_at_the_start(books, count, ahead_seconds=0.0):
 def test_what_an_earlier_life_stored_after_it_was_counted_is_not_adopted(books, ahead_seconds):
     first, second = counted_at_the_start(books, 2, ahead_seconds)
     os.unlink(first.path)  # by a worker that outlived its arbiter
-    books.recount.first_led()
+    books.reconciliation.first_led()
     assert books.terms.lost == 0
     assert books.terms.adopted == books.terms.in_dlq == second.events
-    assert books.recount.booked() == books.dlq.walk()
+    assert books.reconciliation.booked() == books.dlq.walk()
 
 
 def test_a_leader_that_is_killed_while_it_disowns_leaves_it_to_the_next_or_has_done_it(tmp_path):
@@ -114,7 +116,7 @@ def test_a_leader_that_is_killed_while_it_disowns_leaves_it_to_the_next_or_has_d
         first, second = counted_at_the_start(books, 2)
         os.unlink(first.path)
         books.page.rows[2] = row = Row(cells := Cells(books.page.rows[2].cells.tolist()))
-        leader = Recount(books.dlq, Ledger(Metrics(row)), books.page, Offload(1))
+        leader = Reconciliation(books.dlq, Ledger(Metrics(row)), books.page, Offload(1))
         cells.writes_left = writes
         with contextlib.suppress(Killed):
             leader.first_led()
@@ -122,7 +124,7 @@ def test_a_leader_that_is_killed_while_it_disowns_leaves_it_to_the_next_or_has_d
         cells.writes_left = 100
         Ledger(Metrics(row)).orphan()  # as the arbiter does when a worker has died
         left.add(books.terms.in_dlq)
-        books.recount.first_led()
+        books.reconciliation.first_led()
         assert books.terms.lost == 0
         assert books.terms.adopted == books.terms.in_dlq == second.events
         if done:
@@ -132,11 +134,11 @@ def test_a_leader_that_is_killed_while_it_disowns_leaves_it_to_the_next_or_has_d
 
 def test_a_file_that_vanishes_once_we_lead_stays_visible_as_lost(books):
     (file,) = counted_at_the_start(books, 1)
-    books.recount.first_led()
+    books.reconciliation.first_led()
     os.unlink(file.path)
-    books.recount.first_led()
+    books.reconciliation.first_led()
     for books.now in (0, 60):
-        books.recount.found_empty(books.recount.booked())
+        books.reconciliation.found_empty(books.reconciliation.booked())
     assert books.terms.lost == file.events
 
 
@@ -149,10 +151,10 @@ def test_a_file_that_was_written_after_the_start_is_none_of_the_adopted(books, a
     books.ledger.spill(gone.events, size)
     before = books.terms
     os.unlink(gone.path)  # by a worker that outlived its arbiter
-    books.recount.first_led()
+    books.reconciliation.first_led()
     assert before.adopted - books.terms.adopted == gone.events
     assert books.terms.lost == 0
-    assert books.recount.booked() == books.dlq.walk()
+    assert books.reconciliation.booked() == books.dlq.walk()
 
 
 def test_a_file_that_was_moved_meanwhile_is_still_one_of_the_adopted(books):
@@ -160,7 +162,7 @@ def test_a_file_that_was_moved_meanwhile_is_still_one_of_the_adopted(books):
     before = books.terms
     with books.dlq.claim(file) as claim:
         books.dlq.expire(claim, 1.0)
-    books.recount.first_led()
+    books.reconciliation.first_led()
     assert books.terms == before
 
 
@@ -170,7 +172,7 @@ def test_what_was_dropped_before_anybody_led_is_not_disowned(books):
     os.unlink(dropped.path)
     books.ledger.drop(dropped.events, size, "overflow")
     os.unlink(stored.path)  # by a worker that outlived its arbiter
-    books.recount.first_led()
+    books.reconciliation.first_led()
     assert books.terms.lost == 0
     assert books.terms.adopted == dropped.events + left.events
-    assert books.recount.booked() == books.dlq.walk()
+    assert books.reconciliation.booked() == books.dlq.walk()

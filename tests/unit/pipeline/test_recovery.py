@@ -19,8 +19,8 @@ from estat.disk.journal_file import Header
 from estat.disk.leader import Leader
 from estat.errors import DiskError
 from estat.events import ids
-from estat.pipeline.admission import Capacity
-from estat.pipeline.reconcile import Recount
+from estat.pipeline.admission import Admission
+from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery, pending_events
 from estat.threads import Offload
 from tests.unit.batches import batch, lines
@@ -53,10 +53,10 @@ class Server:
     def lead(self):
         """Let a worker lead that knows nothing of what another one did."""
         books = Ledger(self.counts)
-        self.capacity = Capacity(self.dlq, self.page, self.counts, self.threads, 10**9, False)
+        self.admission = Admission(self.dlq, self.page, self.counts, self.threads, 10**9, False)
         self.recovery = Recovery(
             self.dlq, Leader(str(self.root)), books,
-            Recount(self.dlq, books, self.page, self.threads), self.page, self.capacity,
+            Reconciliation(self.dlq, books, self.page, self.threads), self.page, self.admission,
             self.counts, self.threads, self.settings,
         )  # fmt: skip
 
@@ -388,7 +388,7 @@ def test_a_journal_that_can_not_be_read_does_not_hide_those_behind_it(server):
     server.leave(f"f{server.stream[1:]}", range(1, 2))
     server.look()
     assert sorted(b.events for b in server.pending()) == [1, 2]
-    assert not server.capacity.failing
+    assert not server.admission.failing
 
 
 def test_a_journal_that_can_not_be_deleted_is_recovered_once_and_hides_none_behind_it(

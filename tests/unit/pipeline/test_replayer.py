@@ -15,11 +15,11 @@ from estat.disk import dlq_file
 from estat.disk.dlq import EXPIRED, PENDING, SCAN_LIMIT, DeadLetterQueue
 from estat.disk.leader import Leader
 from estat.errors import StoreDenied
-from estat.pipeline.admission import Capacity
+from estat.pipeline.admission import Admission
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.reconcile import Recount
-from estat.pipeline.replayer import Retrier
+from estat.pipeline.reconcile import Reconciliation
+from estat.pipeline.replayer import Replayer
 from estat.stores import Stores
 from estat.threads import Offload
 from tests.unit.batches import batch
@@ -43,21 +43,21 @@ class Worker:
         self.dlq = DeadLetterQueue(settings.dlq_dir)
         self.dlq.create()
         self.now = 0.0
-        self.recount = Recount(self.dlq, self.books, page, threads, lambda: self.now)
+        self.reconciliation = Reconciliation(self.dlq, self.books, page, threads, lambda: self.now)
         breaker = Breaker(counts)
-        self._retrier = Retrier(
-            self.dlq, Leader(settings.dlq_dir), self.recount,
+        self._replayer = Replayer(
+            self.dlq, Leader(settings.dlq_dir), self.reconciliation,
             Delivery(stores or Stores(settings), bucket, 5, counts, breaker), breaker, self.books,
-            Capacity(self.dlq, page, counts, threads, 10**9, False), counts, threads, settings,
+            Admission(self.dlq, page, counts, threads, 10**9, False), counts, threads, settings,
         )  # fmt: skip
 
     def replay(self):
         for entry in self.dlq.scan(PENDING, LATER).due:
-            self._retrier._replay(entry)
+            self._replayer._replay(entry)
 
     def find_nothing(self):
         for self.now in (0, 60):
-            self.recount.found_empty(self.recount.booked())
+            self.reconciliation.found_empty(self.reconciliation.booked())
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -136,7 +136,7 @@ def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, mon
     worker.replay()
     terms = ledger.terms(page)
     assert (terms.stored, terms.adopted, terms.in_dlq, terms.lost) == (kept.events, 0, 0, 0)
-    assert worker.recount.booked() == worker.dlq.walk() == (0, 0, 0)
+    assert worker.reconciliation.booked() == worker.dlq.walk() == (0, 0, 0)
 
 
 def test_files_that_are_set_aside_hide_nothing_and_wait_for_another_hour(tmp_path):
@@ -152,9 +152,9 @@ def test_files_that_are_set_aside_hide_nothing_and_wait_for_another_hour(tmp_pat
         kept.events, 1, worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
     )
     for _ in range(3):
-        worker._retrier._pass()
+        worker._replayer._pass()
     terms = ledger.terms(page)
     assert (terms.stored, terms.in_dlq, terms.lost) == (kept.events, 2 * (SCAN_LIMIT + 1), 0)
     assert [e for area in (PENDING, EXPIRED) for e in worker.dlq.scan(area, time.time()).due] == []
-    assert worker.recount.booked() == worker.dlq.walk()
+    assert worker.reconciliation.booked() == worker.dlq.walk()
     assert not (tmp_path / "elsewhere").exists()

@@ -18,13 +18,13 @@ from estat.disk import dlq_file, journal, journal_file
 from estat.disk.directory_lock import LOCK
 from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue, slot_of
 from estat.disk.journal_file import Header
-from estat.disk.journal_recovery import salvage
+from estat.disk.journal_recovery import recover_journal
 from estat.disk.leader import Leader
 from estat.disk.server_directory import HEARTBEAT, SERVERS, ServerDirectory, boot_id
 from estat.errors import DiskError
 from estat.events.batch import Batch
-from estat.pipeline.admission import Capacity
-from estat.pipeline.reconcile import Recount
+from estat.pipeline.admission import Admission
+from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
 from estat.pipeline.takeover import SILENCE_SECONDS, Takeover
 from estat.threads import Offload
@@ -48,21 +48,21 @@ class Living:
         dlq, leader, threads = DeadLetterQueue(own.path), Leader(own.path), Offload(1)
         dlq.create()
         ledger = Ledger(counts)
-        capacity = Capacity(dlq, self.page, counts, threads, 10**9, False)
+        admission = Admission(dlq, self.page, counts, threads, 10**9, False)
         recovery = Recovery(
             dlq,
             leader,
             ledger,
-            Recount(dlq, ledger, self.page, threads),
+            Reconciliation(dlq, ledger, self.page, threads),
             self.page,
-            capacity,
+            admission,
             counts,
             threads,
             settings,
         )
         self.dlq = dlq
-        self.recount = Recount(dlq, ledger, self.page, threads)
-        self.takeover = Takeover(own.path, leader, recovery, ledger, capacity, threads)
+        self.reconciliation = Reconciliation(dlq, ledger, self.page, threads)
+        self.takeover = Takeover(own.path, leader, recovery, ledger, admission, threads)
 
     def has_adopted(self) -> int:
         return self.page.rows[1].cells[metrics.ADOPTED]
@@ -169,7 +169,7 @@ def test_a_batch_that_is_in_the_journal_and_in_the_dlq_of_a_dead_server_is_adopt
     slot.rename(slot.with_name(slot_of(time.time() - 3600 * hours)))
     living.takeover.look(0)
     assert not dead.path.exists()
-    assert living.recount.booked() == living.dlq.walk()
+    assert living.reconciliation.booked() == living.dlq.walk()
     assert (living.dlq.walk().files, living.has_adopted()) == (1, 3)
 
 
@@ -181,11 +181,11 @@ def test_a_bad_range_that_a_dead_server_has_put_aside_is_adopted_once(
     (group,) = journal_file.parse(bytes(data)).groups
     data[group.start + 40] ^= 1
     dead.leave_journal(bytes(data))
-    (damage,) = salvage(bytes(data), dead.batch.stream, 1, living.settings).damages
+    (damage,) = recover_journal(bytes(data), dead.batch.stream, 1, living.settings).damages
     dead.dlq.put_aside(*damage)
     living.takeover.look(0)
     assert not dead.path.exists()
-    assert living.recount.booked() == living.dlq.walk()
+    assert living.reconciliation.booked() == living.dlq.walk()
     assert len(os.listdir(Path(living.dlq.root, QUARANTINE))) == 1
 
 
@@ -216,7 +216,7 @@ def test_a_file_that_can_not_be_opened_stays_and_hides_none_behind_it(
     living.takeover.look(LATER)
     living.takeover.look(2 * LATER)
     assert not dead.path.exists()
-    assert living.recount.booked() == living.dlq.walk()
+    assert living.reconciliation.booked() == living.dlq.walk()
     assert living.has_adopted() == len(more) + 3
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from estat.config import loading
 from estat.events import stored_line
-from estat.web.request_context import Origins
+from estat.web.request_context import RequestContext
 
 ENVIRON = {
     "REMOTE_ADDR": "10.0.0.9",
@@ -19,7 +19,7 @@ ENVIRON = {
 
 
 def stored(environ=ENVIRON, **settings):
-    origins = Origins(loading.load({"RAW_BUCKET": "events", **settings}, env_file=""))
+    origins = RequestContext(loading.load({"RAW_BUCKET": "events", **settings}, env_file=""))
     (line,) = stored_line.stamped("s", 1, 1763800000.123, [origins.of(environ) + b"{}}"])
     return json.loads(line)
 

@@ -73,15 +73,7 @@ class Ledger:
 
     def spill(self, events: int, size_bytes: int) -> None:
         """Count pending events as a DLQ file."""
-        self._change(
-            {
-                metrics.PENDING: -events,
-                metrics.DLQ_EVENTS: events,
-                metrics.DLQ_ENQUEUED: events,
-                metrics.DLQ_FILES: 1,
-                metrics.DLQ_BYTES: size_bytes,
-            }
-        )
+        self._change({metrics.PENDING: -events, **_enqueued(events, size_bytes)})
 
     def recover(self, events: int, size_bytes: int, *, orphans: bool) -> None:
         """Count events of a dead process's journal as a DLQ file.
@@ -89,15 +81,7 @@ class Ledger:
         They are ``orphans`` of this life of the server, or adopted from an earlier one.
         """
         taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
-        self._change(
-            {
-                **taken,
-                metrics.DLQ_EVENTS: events,
-                metrics.DLQ_ENQUEUED: events,
-                metrics.DLQ_FILES: 1,
-                metrics.DLQ_BYTES: size_bytes,
-            }
-        )
+        self._change({**taken, **_enqueued(events, size_bytes)})
 
     def orphan(self) -> int:
         """Turn the pending events of this row, whose process is dead, into orphans; return them.
@@ -121,11 +105,9 @@ class Ledger:
         """Count a DLQ file's events as stored; the file is gone."""
         self._change(
             {
-                metrics.DLQ_EVENTS: -events,
                 metrics.STORED: events,
                 metrics.DLQ_REUPLOADED: events,
-                metrics.DLQ_FILES: -1,
-                metrics.DLQ_BYTES: -size_bytes,
+                **_in_dlq(-events, -1, -size_bytes),
             }
         )
 
@@ -144,25 +126,16 @@ class Ledger:
 
     def hand_over(self, events: int, size_bytes: int) -> None:
         """Count a DLQ file's events as handed over to FALLBACK_BUCKET."""
-        self._change(
-            {
-                metrics.DLQ_EVENTS: -events,
-                metrics.HANDED_OVER: events,
-                metrics.DLQ_FILES: -1,
-                metrics.DLQ_BYTES: -size_bytes,
-            }
-        )
+        self._change({metrics.HANDED_OVER: events, **_in_dlq(-events, -1, -size_bytes)})
 
     def drop(self, events: int, size_bytes: int, reason: str) -> None:
         """Count a DLQ file's events as dropped; ``reason`` is a key of DROPPED."""
         self._change(
             {
-                metrics.DLQ_EVENTS: -events,
                 metrics.DROPPED[reason]: events,
                 metrics.DROPPED_FILES: 1,
                 metrics.DROPPED_BYTES: size_bytes,
-                metrics.DLQ_FILES: -1,
-                metrics.DLQ_BYTES: -size_bytes,
+                **_in_dlq(-events, -1, -size_bytes),
             }
         )
 
@@ -176,20 +149,21 @@ class Ledger:
             {
                 metrics.ORPHANED: -orphans,
                 metrics.ADOPTED: max(0, events) - orphans,
-                metrics.DLQ_EVENTS: events,
-                metrics.DLQ_FILES: files,
-                metrics.DLQ_BYTES: size_bytes,
+                **_in_dlq(events, files, size_bytes),
             }
         )
 
 
+def _in_dlq(events: int, files: int, size_bytes: int) -> dict[int, int]:
+    return {metrics.DLQ_EVENTS: events, metrics.DLQ_FILES: files, metrics.DLQ_BYTES: size_bytes}
+
+
+def _enqueued(events: int, size_bytes: int) -> dict[int, int]:
+    return {metrics.DLQ_ENQUEUED: events, **_in_dlq(events, 1, size_bytes)}
+
+
 def _unadopted(events: int, files: int, size_bytes: int) -> dict[int, int]:
-    return {
-        metrics.ADOPTED: -events,
-        metrics.DLQ_EVENTS: -events,
-        metrics.DLQ_FILES: -files,
-        metrics.DLQ_BYTES: -size_bytes,
-    }
+    return {metrics.ADOPTED: -events, **_in_dlq(-events, -files, -size_bytes)}
 
 
 def terms(page: SharedPage) -> Terms:

@@ -1,15 +1,15 @@
-"""The accounting of accepted events, kept like books: every move has two sides.
+"""The accounting of accepted events: every move changes two terms.
 
     accepted + adopted = stored + pending + in the DLQ + handed over + dropped
 
 holds in each process's row at any moment, because a method here changes both
-sides in one go; hence it holds for the sum of the rows, whoever wrote them and
+sides in one step. So it holds for the sum of the rows, whoever wrote them and
 whether they still live. The DLQ belongs to all workers, so a row's DLQ terms
 are signed changes: one worker puts a file there, another replays it.
 
-When a worker is killed its pending events become orphans: pending still, for
-they may lie in its journals. Whoever recovers those moves them on, and settles
-what is left when no journal is: that is exactly what died with the worker.
+When a worker is killed, its pending events become orphans. They are still pending,
+for they may lie in its journals. Whoever recovers those journals moves them on. When
+no journal is left, the orphans that remain died with the worker, and are settled.
 """
 
 import contextlib
@@ -52,13 +52,13 @@ class Ledger:
         self._change({metrics.ACCEPTED: events, metrics.PENDING: events})
 
     def adopt(self, events: int, files: int, size_bytes: int) -> None:
-        """Take over DLQ files that an earlier life of the server left."""
+        """Count DLQ files that a previous run of the server left."""
         self.correct(events, files, size_bytes)
 
     def disown(self, events: int, files: int, size_bytes: int) -> None:
-        """Take back what was adopted and then stored by the earlier life itself, if anything.
+        """Subtract files that a previous run's worker replayed after startup had counted them.
 
-        It is done once in the life of a server, and noted in the same change: a worker that
+        It is done once in a run of the server, and noted in the same change: a worker that
         is killed here either leaves it to the next one, or has done it.
         """
         self._change({metrics.LED: 1, **_unadopted(events, files, size_bytes)})
@@ -78,7 +78,7 @@ class Ledger:
     def recover(self, events: int, size_bytes: int, *, orphans: bool) -> None:
         """Count events of a dead process's journal as a DLQ file.
 
-        They are ``orphans`` of this life of the server, or adopted from an earlier one.
+        They are ``orphans`` of this run of the server, or adopted from a previous one.
         """
         taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
         self._change({**taken, **_enqueued(events, size_bytes)})
@@ -94,10 +94,10 @@ class Ledger:
         return pending
 
     def settle(self, orphans: int) -> None:
-        """Take ``orphans`` out of the books, for no journal is left to recover.
+        """Take ``orphans`` out of the accounting, for no journal is left to recover.
 
         More than there were journals for: they died with their process, and stay visible
-        as lost. Less (a negative number): a journal held more than the books knew of.
+        as lost. Less (a negative number): a journal held more than was counted.
         """
         self._change({metrics.ORPHANED: -orphans, metrics.ADOPTED: max(0, -orphans)})
 
@@ -115,7 +115,7 @@ class Ledger:
     def removal(self, events: int, size_bytes: int) -> Iterator[None]:
         """Enter a DLQ file again if its removal, inside, fails: it will be met once more.
 
-        A file leaves the books before it leaves the disk. Killed in between, it is found
+        A file leaves the accounting before it leaves the disk. Killed in between, it is found
         and counted as adopted; the other way round it would be missing as lost.
         """
         try:

@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -31,12 +31,23 @@ from estat.errors import REFUSALS
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+#: What a cell holds, and whether /metrics shows it:
+#:
+#:     counter    shown; only grows, and outlives its process
+#:     gauge      shown; of a living process, zeroed when that is gone
+#:     running    shown as a gauge; signed changes, for one worker adds and another takes away
+#:     hidden     not shown as it is; changes as ``running`` does
+#:     internal   not shown; of a living process, as a gauge is
+#:     spare      not shown until a label's value is known, then a counter
+Kind = Literal["counter", "gauge", "running", "hidden", "internal", "spare"]
+
+
 class Cell(NamedTuple):
     """One number of a row: a counter, a gauge or one label value of either."""
 
     name: str
     help: str
-    kind: str
+    kind: Kind
     at: int
     label: tuple[str, str] | None = None
 
@@ -56,7 +67,7 @@ _HISTOGRAMS: list[Histogram] = []
 _width = 1  # cell 0 is the row's sequence
 
 
-def _cell(name: str, text: str, kind: str, label: tuple[str, str] | None = None) -> int:
+def _cell(name: str, text: str, kind: Kind, label: tuple[str, str] | None = None) -> int:
     global _width  # noqa: PLW0603 - the table is filled once, below, while the module loads
     _CELLS.append(Cell(name, text, kind, _width, label))
     _width += 1
@@ -76,22 +87,18 @@ def _gauge(name: str, text: str) -> int:
 
 
 def _running(name: str, text: str) -> int:
-    """Declare a gauge whose rows are signed changes: one worker adds, another takes away."""
     return _cell(name, text, "running")
 
 
 def _internal(name: str) -> int:
-    """Declare a number of a living process that is shared but not exposed as it is."""
     return _cell(name, "", "internal")
 
 
 def _hidden(name: str) -> int:
-    """Declare a number as ``_running`` does that is not exposed as it is."""
     return _cell(name, "", "hidden")
 
 
 def _spares(name: str, text: str, label: str, count: int) -> list[int]:
-    """Declare counters whose label's values are known only later; until then not exposed."""
     return [_cell(name, text, "spare", (label, "")) for _ in range(count)]
 
 
@@ -136,7 +143,7 @@ _KEYS = _spares(
 )
 
 ACCEPTED = _counter("events_accepted_total", "Events answered with 2xx.")
-ADOPTED = _counter("events_adopted_total", "Events found on disk from an earlier life.")
+ADOPTED = _counter("events_adopted_total", "Events found on disk from a previous run.")
 STORED = _counter("s3_events_stored_total", "Events stored in S3, replayed ones included.")
 HANDED_OVER = _counter("events_handed_over_total", "Events handed over to FALLBACK_BUCKET.")
 PENDING = _gauge("events_pending", "Events accepted, and neither stored nor in the DLQ yet.")

@@ -93,7 +93,7 @@ class SharedPage:
     """The drain flag and ``SLOTS`` rows of ``columns`` cells, all zero at first."""
 
     def __init__(self, columns: int) -> None:
-        #: The streams that earlier lives of the server left: all others are of this one, whatever
+        #: The streams that previous runs of the server left: all others are of this one, whatever
         #: the clock said when they began.
         self.earlier: frozenset[str] = frozenset()
         #: The files, events and bytes that the server found in its DLQ at its start, and hashes

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from estat.audit import journal_area, stored
 from estat.audit.journal_area import ReadJournal
+from estat.audit.spans import Span
 from estat.audit.stored import Fault, Record
 from estat.audit.target import Target, TargetError, is_same_bucket
-from estat.audit.verdict import Span
 from estat.cli.dlq_files import DAMAGED_RANGE, content, is_range, work_for_owner
 from estat.disk import directory_lock, dlq_file, files
 from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue, Entry

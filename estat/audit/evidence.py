@@ -9,10 +9,10 @@ has been given since is none of this audit's business, or there would be no end.
 """
 
 from estat.audit import stored as audit_content
-from estat.audit import verdict
 from estat.audit.dlq import Disk
+from estat.audit.spans import Span, Stored, intersect
 from estat.audit.stored import Content
-from estat.audit.verdict import Evidence, Span, Stored
+from estat.audit.verdict import Evidence
 from estat.cli.audit_report import Report
 
 
@@ -67,7 +67,7 @@ def fill_stored(
         evidence[stream].stored += [
             Stored(span.first, span.last, content.place)
             for found in content.spans[stream]
-            for span in verdict.intersect([found], gaps[stream])
+            for span in intersect([found], gaps[stream])
         ]
 
 
@@ -76,5 +76,5 @@ def fill_on_disk(gaps: dict[str, list[Span]], disk: Disk, evidence: dict[str, Ev
     for found in disk.found:
         if found.stream in gaps and (found.same_bucket or evidence[found.stream].stored):
             evidence[found.stream].on_disk += [
-                span for one in found.spans for span in verdict.intersect([one], gaps[found.stream])
+                span for one in found.spans for span in intersect([one], gaps[found.stream])
             ]

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from estat.audit import verdict
-from estat.audit.verdict import Span
+from estat.audit.spans import Span, union
 from estat.disk import directory_lock, files, journal, journal_file, lock_table
 from estat.disk.dlq import Entry
 from estat.disk.journal_file import BadRange, Content
@@ -48,7 +47,7 @@ class ReadJournal:
     @property
     def spans(self) -> list[Span]:
         """Their numbers."""
-        return verdict.union(
+        return union(
             Span(group.first, group.first + group.events - 1) for group in self.content.groups
         )
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from estat.audit import verdict
-from estat.audit.verdict import Span, Stored
+from estat.audit.spans import Span, Stored, runs
 from estat.events import gzip, ids, stored_line
 
 #: Unreadable lines of one object that are kept with their reason; all are counted.
@@ -93,7 +92,7 @@ def from_lines(place: str, lines: bytes) -> Content:
         else:
             numbers.setdefault(stream, []).append(number)
             content.events += 1
-    content.spans = {stream: verdict.runs(found) for stream, found in numbers.items()}
+    content.spans = {stream: runs(found) for stream, found in numbers.items()}
     return content
 
 

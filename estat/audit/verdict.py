@@ -2,8 +2,7 @@
 
 A stream's ids are 1, 2, 3 … n, and its record says n. So ids alone prove that
 nothing was lost or doubled: a missing number is a gap, a number in two places a
-repeat. Ids are kept as spans, so a stream of any length costs its objects, not
-its events. Pure: no clock, no I/O; who reads is ``cli.audit``.
+repeat. A rule without clock or I/O; ``cli.audit`` reads.
 
     complete       a record, and every id up to its last one is stored once
     gaps           ids are neither stored nor on the disk that was looked at
@@ -17,10 +16,10 @@ Of an open stream the last id is not known, so what is missing behind the last
 one found can't be told.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+from estat.audit.spans import Repeat, Span, Stored, intersect, subtract, total_ids, union
 
 COMPLETE = "complete"
 GAPS, REPEATS, PAST_RECORD = "gaps", "repeats", "past record"
@@ -29,34 +28,6 @@ WAITING, CUT_OFF, OPEN = "waiting", "cut off", "open"
 #: Every state, the worst first.
 STATES = (GAPS, REPEATS, PAST_RECORD, WAITING, CUT_OFF, OPEN, COMPLETE)
 _FAULTS = frozenset({GAPS, REPEATS, PAST_RECORD})
-
-
-class Span(NamedTuple):
-    """Consecutive ids, both ends included."""
-
-    first: int
-    last: int
-
-    @property
-    def ids(self) -> int:
-        """How many they are."""
-        return self.last - self.first + 1
-
-
-class Stored(NamedTuple):
-    """Consecutive ids in one object."""
-
-    first: int
-    last: int
-    key: str
-
-
-class Repeat(NamedTuple):
-    """Ids that are stored more than once, by the objects that hold them (one may do so twice)."""
-
-    first: int
-    last: int
-    keys: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -121,16 +92,16 @@ def judge(stream: str, found: Evidence, *, partial: bool) -> Verdict:
         stream=stream,
         instance=found.instance,
         states=tuple(state for state, is_so in states.items() if is_so) or (COMPLETE,),
-        events=count(there),
+        events=total_ids(there),
         first=there[0].first if there else None,
         last=there[-1].last if there else None,
         record=found.record,
         missing=tuple(missing),
         waiting=tuple(waiting),
         repeats=tuple(repeats),
-        repeated_events=count(union(repeats)),
+        repeated_events=total_ids(union(repeats)),
         past_record=tuple(past),
-        replaying_events=count(intersect(disk, there)),
+        replaying_events=total_ids(intersect(disk, there)),
         quarantined_events=found.quarantined_events,
     )
 
@@ -141,73 +112,6 @@ def exit_code(verdicts: Iterable[Verdict], unreadable: bool) -> int:
     if unreadable or states & _FAULTS:
         return 1
     return 3 if states - {COMPLETE} else 0
-
-
-def runs(numbers: Iterable[int]) -> list[Span]:
-    """Return the spans that numbers make, each number as often as it was given."""
-    spans: list[Span] = []
-    again: list[int] = []
-    first = last = 0  # ids begin at 1, so 0 is before the first number
-    for number in sorted(numbers):
-        if number == last:
-            again.append(number)
-        elif last and number == last + 1:
-            last = number
-        else:
-            if last:
-                spans.append(Span(first, last))
-            first = last = number
-    if last:
-        spans.append(Span(first, last))
-    return spans + runs(again) if again else spans
-
-
-def union(spans: Iterable[Span | Stored | Repeat]) -> list[Span]:
-    """Return the same ids in order, as few spans as possible."""
-    merged: list[Span] = []
-    for first, last in sorted((span.first, span.last) for span in spans):
-        if merged and first <= merged[-1].last + 1:
-            if last > merged[-1].last:
-                merged[-1] = Span(merged[-1].first, last)
-        else:
-            merged.append(Span(first, last))
-    return merged
-
-
-def subtract(these: list[Span], those: list[Span]) -> list[Span]:
-    """Return the ids of ``these`` that are not in ``those``; both as ``union`` returns them."""
-    rest: list[Span] = []
-    for span in these:
-        begin = span.first
-        for other in _touching(span, those):
-            if other.first > begin:
-                rest.append(Span(begin, other.first - 1))
-            begin = other.last + 1
-        if begin <= span.last:
-            rest.append(Span(begin, span.last))
-    return rest
-
-
-def intersect(these: list[Span], those: list[Span]) -> list[Span]:
-    """Return the ids that are in both; both as ``union`` returns them."""
-    return [
-        Span(max(span.first, other.first), min(span.last, other.last))
-        for span in these
-        for other in _touching(span, those)
-    ]
-
-
-def count(spans: Iterable[Span]) -> int:
-    """Return how many ids spans hold that have none in common."""
-    return sum(span.ids for span in spans)
-
-
-def _touching(span: Span, others: list[Span]) -> Iterator[Span]:
-    """Yield those of ``others`` (in order, apart) that have ids in common with ``span``."""
-    position = bisect_left(others, span.first, key=lambda other: other.last)
-    while position < len(others) and others[position].first <= span.last:
-        yield others[position]
-        position += 1
 
 
 def _is_cut_off(known: list[Span], record: int | None) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 
 from estat.audit import verdict as audit
 from estat.audit.dlq import Disk
+from estat.audit.spans import Repeat, Span, total_ids
 from estat.audit.stored import Fault
 from estat.audit.target import Target
-from estat.audit.verdict import Repeat, Span, Verdict
+from estat.audit.verdict import Verdict
 
 #: What is shown of a list, at most; the rest is counted.
 _STREAMS, _SPANS, _KEYS, _FAULTS = 50, 10, 4, 20
@@ -111,8 +112,8 @@ class Report:
             "objects_read": self.objects_read,
             "lines": self.lines,
             "events": total("events"),
-            "missing_events": sum(audit.count(verdict.missing) for verdict in self.verdicts),
-            "waiting_events": sum(audit.count(verdict.waiting) for verdict in self.verdicts),
+            "missing_events": sum(total_ids(verdict.missing) for verdict in self.verdicts),
+            "waiting_events": sum(total_ids(verdict.waiting) for verdict in self.verdicts),
             "repeated_events": total("repeated_events"),
             "replaying_events": total("replaying_events"),
             "quarantined_events": total("quarantined_events"),
@@ -135,9 +136,9 @@ def _stream(verdict: Verdict) -> dict[str, Any]:
         "first": verdict.first,
         "last": verdict.last,
         "record": verdict.record,
-        "missing_events": audit.count(verdict.missing),
+        "missing_events": total_ids(verdict.missing),
         "missing": verdict.missing,
-        "waiting_events": audit.count(verdict.waiting),
+        "waiting_events": total_ids(verdict.waiting),
         "waiting": verdict.waiting,
         "repeated_events": verdict.repeated_events,
         "repeats": [repeat._asdict() for repeat in verdict.repeats],
@@ -180,7 +181,7 @@ def _paragraph(verdict: Verdict) -> list[str]:
 def _spans(spans: Sequence[Span]) -> str:
     shown = ", ".join(_ids(span) for span in spans[:_SPANS])
     more = f", … and {len(spans) - _SPANS:,} more ranges" if len(spans) > _SPANS else ""
-    return f"{audit.count(spans):,} ids: {shown}{more}"
+    return f"{total_ids(spans):,} ids: {shown}{more}"
 
 
 def _ids(span: Span | Repeat) -> str:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from estat.audit import spans
 from estat.audit import stored as audit_content
-from estat.audit import verdict as audit
+from estat.audit.spans import Repeat, Span, Stored
 from estat.audit.stored import Content, from_body, from_lines, from_metadata
-from estat.audit.verdict import Evidence, Repeat, Span, Stored, exit_code, judge
+from estat.audit.verdict import Evidence, exit_code, judge
 from estat.events.gzip import gzip
 from tests.unit.batches import STREAM, batch, lines
 
@@ -34,16 +35,16 @@ numbers = st.lists(st.integers(1, 40))
 
 @given(numbers)
 def test_runs_hold_each_number_as_often_as_it_was_given(given_numbers):
-    assert Counter(ids(audit.runs(given_numbers))) == Counter(given_numbers)
+    assert Counter(ids(spans.runs(given_numbers))) == Counter(given_numbers)
 
 
 @given(numbers, numbers)
 def test_spans_are_counted_joined_and_subtracted_as_sets_are(these, those):
-    a, b = (audit.union(audit.runs(found)) for found in (these, those))
+    a, b = (spans.union(spans.runs(found)) for found in (these, those))
     assert ids(a) == sorted(set(these))
-    assert audit.count(a) == len(set(these))
-    assert ids(audit.subtract(a, b)) == sorted(set(these) - set(those))
-    assert ids(audit.intersect(a, b)) == sorted(set(these) & set(those))
+    assert spans.total_ids(a) == len(set(these))
+    assert ids(spans.subtract(a, b)) == sorted(set(these) - set(those))
+    assert ids(spans.intersect(a, b)) == sorted(set(these) & set(those))
     assert all(one.last + 1 < other.first for one, other in pairwise(a))
 
 

@@ -10,10 +10,10 @@ has been given since is none of this audit's business, or there would be no end.
 
 from estat.audit import stored as audit_content
 from estat.audit.dlq import Disk
+from estat.audit.report import Report
 from estat.audit.spans import Span, Stored, intersect
 from estat.audit.stored import Content
 from estat.audit.verdict import Evidence
-from estat.cli.audit_report import Report
 
 
 def count(content: Content, report: Report) -> None:

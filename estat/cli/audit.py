@@ -21,11 +21,11 @@ from estat.audit import target as audit_target
 from estat.audit import verdict as audit
 from estat.audit.dlq import Disk
 from estat.audit.reader import Reader
+from estat.audit.report import Report
 from estat.audit.spans import Span
 from estat.audit.stored import Fault
 from estat.audit.target import Target, TargetError
 from estat.audit.verdict import Evidence, Verdict
-from estat.cli.audit_report import Report
 from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.config.settings import Settings

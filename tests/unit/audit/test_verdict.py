@@ -50,7 +50,7 @@ def test_spans_are_counted_joined_and_subtracted_as_sets_are(these, those):
 
 # --- the verdict on a stream
 
-spans = st.tuples(st.integers(1, 30), st.integers(0, 10)).map(lambda t: (t[0], t[0] + t[1]))
+pairs = st.tuples(st.integers(1, 30), st.integers(0, 10)).map(lambda t: (t[0], t[0] + t[1]))
 
 
 @st.composite
@@ -61,8 +61,8 @@ def partitions(draw):
     objects = list(zip([1, *[end + 1 for end in ends]], ends, strict=False))
     copies = draw(st.lists(st.integers(0, 3), min_size=len(objects), max_size=len(objects)))
     stored = [span for span, times in zip(objects, copies, strict=True) for _ in range(times)]
-    stored += draw(st.lists(spans, max_size=2))
-    disk = draw(st.lists(st.sampled_from(objects) | spans, max_size=3))
+    stored += draw(st.lists(pairs, max_size=2))
+    disk = draw(st.lists(st.sampled_from(objects) | pairs, max_size=3))
     return draw(st.permutations(stored)), disk, draw(st.none() | st.just(n))
 
 

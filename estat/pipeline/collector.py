@@ -18,9 +18,9 @@ from estat.disk.journal import Journals
 from estat.disk.journal_file import Header
 from estat.errors import DiskError
 from estat.events import ids, stored_line
-from estat.events.batch import OpenBatch
 from estat.pipeline.admission import Admission
 from estat.pipeline.batcher import Batcher
+from estat.pipeline.open_batch import OpenBatch
 from estat.pipeline.queue import Submission, SubmissionQueue
 from estat.pipeline.sealer import Sealer
 from estat.threads import Offload

@@ -10,9 +10,9 @@ from gevent.queue import JoinableQueue
 from estat.accounting.metrics import Metrics
 from estat.disk.journal import Journal, Journals
 from estat.errors import DiskError
-from estat.events.batch import OpenBatch
 from estat.pipeline.admission import Admission
-from estat.pipeline.uploader import Uploader
+from estat.pipeline.open_batch import OpenBatch
+from estat.pipeline.uploader import Upload, Uploader
 from estat.threads import Offload
 
 
@@ -43,10 +43,10 @@ class Sealer:
         while True:
             open_batch = self._queue.get()
             batch = open_batch.seal(self._threads, self._counts)
-            if batch.journal:
-                self._seal_journal(batch.journal, batch.events)
+            if open_batch.journal:
+                self._seal_journal(open_batch.journal, batch.events)
             self._admission.expose(len(batch.payload) - open_batch.raw_bytes)
-            self._uploader.submit(batch)
+            self._uploader.submit(Upload(batch, open_batch.journal))
             self._queue.task_done()
 
     def _seal_journal(self, journal: Journal, events: int) -> None:

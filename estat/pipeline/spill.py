@@ -7,7 +7,7 @@ from collections.abc import Callable
 from estat.accounting.ledger import Ledger
 from estat.disk import dlq_file
 from estat.disk.dlq import DeadLetterQueue
-from estat.disk.journal import Journals
+from estat.disk.journal import Journal, Journals
 from estat.errors import DiskError
 from estat.events.batch import Batch
 from estat.pipeline.admission import Admission
@@ -38,8 +38,11 @@ class Spill:
         self._threads = threads
         self._may_write = may_write  # raises DiskError if not
 
-    def spill(self, batch: Batch, reason: str, error: str) -> None:
-        """Write a batch to the DLQ. Raises DiskError; the batch is then where it was."""
+    def spill(self, batch: Batch, reason: str, error: str, journal: Journal | None = None) -> None:
+        """Write a batch to the DLQ; its journal then goes.
+
+        Raises DiskError; the batch is then where it was.
+        """
         try:
             self._may_write()
             size = self._write(batch, dlq_file.pack(batch, reason, error))
@@ -47,8 +50,8 @@ class Spill:
             self._admission.failed(exc)
             raise
         self._ledger.spill(batch.events, size)
-        if batch.journal:
-            self._journals.finish(batch.journal)
+        if journal:
+            self._journals.finish(journal)
         self._admission.expose(-len(batch.payload), files=-1)
 
     def make_room(self) -> None:

@@ -12,7 +12,7 @@ lives; admission is closed by then, so that memory stays bounded.
 
 import logging
 from collections import deque
-from dataclasses import replace
+from typing import NamedTuple
 
 import gevent
 from gevent.queue import Full, JoinableQueue
@@ -40,6 +40,13 @@ _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS = 0.5, 5.0
 _LAST_SECONDS = 0.1
 
 
+class Upload(NamedTuple):
+    """A finished batch, and the journal that keeps its events meanwhile, if there is one."""
+
+    batch: Batch
+    journal: Journal | None = None
+
+
 class Uploader:
     """The upload queue and the loop of the greenlets that empty it."""
 
@@ -65,22 +72,22 @@ class Uploader:
         self._counts = counts
         self._settings = settings
         self._seldom = Seldom(log)
-        self._queue: JoinableQueue[Batch] = JoinableQueue(maxsize=settings.upload_queue)
+        self._queue: JoinableQueue[Upload] = JoinableQueue(maxsize=settings.upload_queue)
         self._stranded: deque[Journal] = deque()
 
-    def submit(self, batch: Batch) -> None:
+    def submit(self, upload: Upload) -> None:
         """Take over a batch; waits only while neither the queue nor the disk takes it."""
         try:
-            self._queue.put_nowait(batch)
+            self._queue.put_nowait(upload)
         except Full:
-            self._keep_on_disk(batch, "upload_queue_full", "")
+            self._keep_on_disk(upload, "upload_queue_full", "")
 
     def run(self) -> None:
         """Upload batches for ever; the drain kills it in the end."""
         while True:
-            batch = self._queue.get()
+            upload = self._queue.get()
             try:
-                self._upload(batch)
+                self._upload(upload)
             finally:
                 self._queue.task_done()
 
@@ -114,14 +121,14 @@ class Uploader:
                 log.error("journal_damaged", extra={"key": journal.header.key})
                 continue
             self._admission.expose(len(batch.payload), files=1)
-            self.submit(replace(batch, journal=journal))
+            self.submit(Upload(batch, journal))
         if failure:
             raise failure
 
-    def _upload(self, batch: Batch) -> None:
+    def _upload(self, upload: Upload) -> None:
         probing = self._breaker.open
         if not self._breaker.allows():
-            self._keep_on_disk(batch, "breaker_open", "")
+            self._keep_on_disk(upload, "breaker_open", "")
             return
         reason, error = "put_failed", ""
         for attempt in range(1 if probing else 1 + self._settings.s3_app_retries):
@@ -133,45 +140,47 @@ class Uploader:
                 reason = "stopping"
                 break
             try:
-                self._deliver(batch)
+                self._deliver(upload)
             except StoreUnavailable as exc:
                 error = str(exc)
             except StoreError as exc:
                 error = str(exc)
                 break
             except Exception as exc:
-                log.exception("upload_failed_unexpectedly", extra={"key": batch.key})
+                log.exception("upload_failed_unexpectedly", extra={"key": upload.batch.key})
                 self._counts.count(metrics.PUT_ERRORS)
                 error = repr(exc)
                 break
             else:
                 return
-        self._keep_on_disk(batch, reason, error)
+        self._keep_on_disk(upload, reason, error)
 
-    def _deliver(self, batch: Batch) -> None:
+    def _deliver(self, upload: Upload) -> None:
+        batch, journal = upload
         self._delivery.attempt(batch)
         self._ledger.store(batch.events)
-        if batch.journal:
-            self._journals.finish(batch.journal)
+        if journal:
+            self._journals.finish(journal)
         self._admission.expose(-len(batch.payload), files=-1)
 
-    def _keep_on_disk(self, batch: Batch, reason: str, error: str) -> None:
+    def _keep_on_disk(self, upload: Upload, reason: str, error: str) -> None:
+        batch, journal = upload
         attempt = 0
         while True:
             try:
-                return self._spill.spill(batch, reason, error)
+                return self._spill.spill(batch, reason, error, journal)
             except DiskError:
                 log.debug("spill_failed", exc_info=True)  # told once by Admission.failed
             except Exception:  # noqa: BLE001 - the batch must not go with it
                 self._seldom.exception("spill_failed_unexpectedly")
             try:
-                return self._deliver(batch)
+                return self._deliver(upload)
             except StoreError as exc:
                 error = str(exc)
             except Exception:  # noqa: BLE001 - nor here
                 self._seldom.exception("upload_failed_unexpectedly")
-            if batch.journal:
-                self._stranded.append(batch.journal)
+            if journal:
+                self._stranded.append(journal)
                 self._admission.expose(-len(batch.payload), files=-1)
                 return None
             wait = full_jitter(attempt, _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS)

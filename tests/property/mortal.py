@@ -24,19 +24,19 @@ from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
 from estat.disk.journal import Journals
 from estat.disk.leader import Leader
 from estat.errors import DiskError, StoreUnavailable
-from estat.events.batch import OpenBatch
 from estat.pipeline.admission import Admission
 from estat.pipeline.batcher import Batcher
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
+from estat.pipeline.open_batch import OpenBatch
 from estat.pipeline.queue import Submission, SubmissionQueue
 from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
 from estat.pipeline.replayer import Replayer
 from estat.pipeline.sealer import Sealer
 from estat.pipeline.spill import Spill
-from estat.pipeline.uploader import Uploader
+from estat.pipeline.uploader import Upload, Uploader
 from estat.stores import Store
 from estat.stores.directory import DirectoryStore
 from estat.threads import Offload
@@ -234,10 +234,11 @@ class Life:
         """Finish every batch."""
         self._collector._seal()
         while self._sealing.waiting:
-            batch = self._sealing.waiting.popleft().seal(THREADS, self.counts)
-            assert batch.journal
-            self._sealer._seal_journal(batch.journal, batch.events)
-            self._uploader.submit(batch)
+            open_batch = self._sealing.waiting.popleft()
+            batch = open_batch.seal(THREADS, self.counts)
+            assert open_batch.journal
+            self._sealer._seal_journal(open_batch.journal, batch.events)
+            self._uploader.submit(Upload(batch, open_batch.journal))
 
     def upload(self) -> None:
         """Take one batch to the store, or to the DLQ."""

@@ -27,14 +27,16 @@ from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
 from estat.disk.journal import Journals
 from estat.errors import DiskError, Refused
 from estat.events import ids
-from estat.events.batch import Batch, OpenBatch
+from estat.events.batch import Batch
 from estat.pipeline import collector
 from estat.pipeline.batcher import Batcher
 from estat.pipeline.collector import Collector
+from estat.pipeline.open_batch import OpenBatch
 from estat.pipeline.queue import Submission
 from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
 from estat.pipeline.spill import Spill
+from estat.pipeline.uploader import Upload
 from tests.support.tape import Killed, Tape
 
 DLQ_DIR = "var/dlq"  # var is new, too
@@ -150,16 +152,16 @@ class _Sealer:
     """Holds sealed batches until the test says what becomes of them."""
 
     def __init__(self, journals: Journals, counts: Metrics) -> None:
-        self.waiting: deque[Batch] = deque()
+        self.waiting: deque[Upload] = deque()
         self._journals = journals
         self._counts = counts
 
     def submit(self, open_batch: OpenBatch) -> None:
         batch = open_batch.seal(cast("Any", AtOnce()), self._counts)
-        self.waiting.append(batch)
-        if batch.journal:
+        self.waiting.append(Upload(batch, open_batch.journal))
+        if open_batch.journal:
             with suppress(DiskError):
-                self._journals.seal(batch.journal, batch.events)
+                self._journals.seal(open_batch.journal, batch.events)
 
 
 class Life:
@@ -221,20 +223,21 @@ class Life:
     def store(self) -> None:
         """Let the oldest batch arrive in S3."""
         if self._sealer.waiting:
-            batch = self._sealer.waiting.popleft()
+            batch, journal = self._sealer.waiting.popleft()
             self._land(batch)
-            if batch.journal:
-                self._journals.finish(batch.journal)
+            if journal:
+                self._journals.finish(journal)
 
     def store_unheard(self) -> None:
         """Let the oldest batch arrive in S3, without an answer."""
         if self._sealer.waiting:
-            self._land(self._sealer.waiting[0])
+            self._land(self._sealer.waiting[0].batch)
 
     def spill(self) -> None:
         """Write the oldest batch to the DLQ."""
         if self._sealer.waiting:
-            self._spill.spill(self._sealer.waiting[0], "put_failed", "")
+            batch, journal = self._sealer.waiting[0]
+            self._spill.spill(batch, "put_failed", "", journal)
             self._sealer.waiting.popleft()
 
     def mend(self) -> None:

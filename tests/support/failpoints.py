@@ -92,12 +92,16 @@ def _after(
     setattr(owner, name, wrapped)
 
 
-def _has_journal(_: object, batch: Any, *__: object, **___: object) -> bool:
-    return batch.journal is not None
+def _is_fresh(_: object, batch: Any, *__: object, **___: object) -> bool:
+    return bool(batch.accepted_at)  # of events that this process has accepted
 
 
 def _was_recovered(_: object, batch: Any, *__: object) -> bool:
-    return batch.journal is None and batch.events > 0  # all others have one, but for records
+    return not batch.accepted_at and batch.events > 0  # a stream's record has none
+
+
+def _has_journal(_: object, upload: Any) -> bool:
+    return upload.journal is not None
 
 
 def _leaves_others(path: str) -> bool:
@@ -113,10 +117,10 @@ _PLACES: dict[str, Callable[[str], None]] = {
     # in the thread that has just synced
     "synced": lambda place: _after(place, Journal, "append"),
     "sealed": lambda place: _before(place, Uploader, "submit", _has_journal),
-    "attempting": lambda place: _before(place, Delivery, "attempt", _has_journal),
-    "put": lambda place: _after(place, Delivery, "attempt", _has_journal),
+    "attempting": lambda place: _before(place, Delivery, "attempt", _is_fresh),
+    "put": lambda place: _after(place, Delivery, "attempt", _is_fresh),
     "put_booked": lambda place: _after(place, Ledger, "store"),
-    "spilled": lambda place: _after(place, Spill, "_write", _has_journal),
+    "spilled": lambda place: _after(place, Spill, "_write", _is_fresh),
     "spilled_booked": lambda place: _after(place, Ledger, "spill"),
     "recovered": lambda place: _after(place, DeadLetterQueue, "write", _was_recovered),
     "recovered_booked": lambda place: _after(place, Ledger, "recover"),

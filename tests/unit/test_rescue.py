@@ -52,7 +52,7 @@ class Stranded:
         """Return the batches that wait for an upload now, by their first event."""
         queue, found = self.uploader._queue, deque()
         while not queue.empty():
-            found.append(queue.get().first)
+            found.append(queue.get().batch.first)
         return list(found)
 
 

@@ -35,7 +35,7 @@ def test_a_whole_journal_becomes_its_batch_with_bucket_and_key_of_its_own(seal):
     found, damages = salvaged(FIRST_LINE + group(range(1, 4)) + group(range(4, 7)) + seal)
     assert (found.bucket, found.key, found.name) == (HEADER.bucket, HEADER.key, HEADER.name)
     assert (found.stream, found.first, found.last, found.events) == (STREAM, 1, 6, 6)
-    assert (found.opened, found.journal, damages) == (OPENED, None, [])
+    assert (found.opened, damages) == (OPENED, [])
     assert gzip.decompress(found.payload) == lines(range(1, 7))
 
 

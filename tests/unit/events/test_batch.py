@@ -4,8 +4,8 @@ import pytest
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
-from estat.events.batch import OpenBatch
 from estat.events.gzip import gunzip
+from estat.pipeline.open_batch import OpenBatch
 from estat.threads import Offload
 from tests.unit.batches import STREAM, lines
 

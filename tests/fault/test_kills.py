@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable
-from http.client import HTTPConnection
 from pathlib import Path
 
 from tests.conftest import Serve, every_s3
@@ -13,25 +12,7 @@ from tests.support.dlq_dir import dlq_paths, events_on_disk
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
-from tests.support.server import Server, ask
-
-
-def connection_to_each_worker(server: Server) -> dict[int, HTTPConnection]:
-    """Return a keep-alive connection to every worker, by its pid."""
-    found: dict[int, HTTPConnection] = {}
-
-    def try_one() -> bool:
-        connection = server.connection()
-        assert ask(connection, "GET", "/health").status == 200
-        worker = server.worker_of(connection)
-        if worker in found:
-            connection.close()
-        else:
-            found[worker] = connection
-        return len(found) == server.workers
-
-    eventually(try_one, 30, "there is a connection to each worker")
-    return found
+from tests.support.server import Server
 
 
 def leader(server: Server) -> int | None:
@@ -69,7 +50,7 @@ def test_after_a_worker_was_killed_in_memory_mode_the_metrics_miss_exactly_what_
     serve: Serve, bucket: Bucket
 ) -> None:
     server = serve(workers=2, BATCH_SIZE="10", FLUSH_INTERVAL="10m", DURABILITY="memory")
-    connections = connection_to_each_worker(server)
+    connections = server.connection_to_each_worker()
     victim, survivor = connections
     dies, lives = Client("dies"), Client("lives")
     for _ in range(2):
@@ -172,7 +153,7 @@ def test_workers_without_their_arbiter_store_what_they_have_and_end(
     server = serve(workers=2, FLUSH_INTERVAL="10m", BATCH_SIZE="1000")
     workers = server.worker_pids()
     client = Client()
-    for connection in connection_to_each_worker(server).values():
+    for connection in server.connection_to_each_worker().values():
         assert client.send(server, 10, on=connection).status == 202
         connection.close()
     os.kill(server.process.pid, signal.SIGKILL)

@@ -214,6 +214,23 @@ class Server:
         assert found
         return found
 
+    def connection_to_each_worker(self) -> dict[int, http.client.HTTPConnection]:
+        """Return a keep-alive connection to every worker, by its pid; the caller closes them."""
+        found: dict[int, http.client.HTTPConnection] = {}
+
+        def try_one() -> bool:
+            connection = self.connection()
+            assert ask(connection, "GET", "/health").status == 200
+            worker = self.worker_of(connection)
+            if worker in found:
+                connection.close()
+            else:
+                found[worker] = connection
+            return len(found) == self.workers
+
+        eventually(try_one, 30, "there is a connection to each worker")
+        return found
+
     def kill_worker(self, pid: int | None = None) -> int:
         """Kill -9 one worker and return its pid once the arbiter has replaced it."""
         before = self.worker_pids()

@@ -1,6 +1,7 @@
 """Fixtures of the tests that run the real server. Others need none of them."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests.support.server import CONFIG, STOCK, Server
 from tests.support.swift import Swift, memcached_path, swift_path, with_extended_attributes
 
 Serve = Callable[..., Server]
+
+# a job in the background ignores SIGINT, and so does every program that it starts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # how long an example takes says something about the machine only
 hypothesis.settings.register_profile("estat", deadline=None)

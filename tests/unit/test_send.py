@@ -225,10 +225,8 @@ def test_an_option_that_cannot_be_meant_is_a_usage_error(
 
 
 _SCRIPT = """
-import argparse, signal, sys
+import argparse, sys
 from estat.cli import send
-# a shell's background job, as tests may be, ignores SIGINT and would hand that on
-signal.signal(signal.SIGINT, signal.default_int_handler)
 parser = argparse.ArgumentParser()
 send.add_parser(parser.add_subparsers())
 args = parser.parse_args(["send", "-", "--json", *sys.argv[1:]])

@@ -193,14 +193,6 @@ def test_the_commands_work_in_the_order_of_the_page(
     AFTER.get(section.heading, lambda *_: None)(reader, bucket)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_command_in_the_text_is_in_a_block_too(page: str) -> None:
-    typed = " ".join(line for section in SECTIONS for block in section.blocks for line in block)
-    text = (ROOT / page).read_text()
-    named = re.findall(r"`((?:estat|make) [a-z-]+(?: [a-z]+)?|gunicorn -c)", text)
-    assert [command for command in named if command not in typed] == []
-
-
 def test_every_preparation_is_for_a_section_that_is_there() -> None:
     headings = [section.heading for section in SECTIONS]
     assert set(BEFORE) | set(AFTER) <= set(headings)

@@ -10,11 +10,14 @@ CONTAINER ?= docker
 # the registry in IMAGE, where that is one of ECR
 ECR = $(shell echo '$(IMAGE)' | sed -nE 's,^([0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?)/.+,\1,p')
 PORT ?= 8080
-# most tests wait for a server most of the time
-PARALLEL ?= --numprocesses=2 --dist=loadfile
+# most tests wait for a server most of the time; whoever is done takes tests over from another
+PARALLEL ?= --numprocesses=2 --dist=worksteal
+PYTEST := $(BIN)/python -m pytest $(PARALLEL)
+# of what make test runs: where HTTP is the subject, gunicorn's own gevent worker must do as well
+HTTP_TESTS := $(addprefix tests/system/test_,main_job.py bodies.py refusals.py cors.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test lint size check soak fuzz bench docs build push pins clean
+.PHONY: help run-local test test-all test-rest needs lint size check soak fuzz bench docs build push pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +29,12 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --editable '.[test,test-all,check]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
@@ -45,9 +52,21 @@ run-local: $(VENV)/.installed ## start the server on 127.0.0.1:8080, objects in 
 	 FLUSH_INTERVAL=$${FLUSH_INTERVAL:-5s} LOG_FORMAT=$${LOG_FORMAT:-console} \
 	 exec $(BIN)/gunicorn -c conf/gunicorn.conf.py estat.wsgi:app
 
-test: $(VENV)/.installed-dev ## run all tests, and those of the whole server with the stock worker too
-	$(BIN)/python -m pytest $(PARALLEL)
-	TEST_WORKER=stock $(BIN)/python -m pytest $(PARALLEL) tests/system tests/fault
+test: $(VENV)/.installed-test ## run the tests that need Python only, in a few minutes
+	$(PYTEST) --tier=quick
+	TEST_WORKER=stock $(PYTEST) --tier=quick $(HTTP_TESTS)
+
+test-all: needs $(VENV)/.installed-dev ## run all tests, the server's with the stock worker too
+	$(PYTEST)
+	TEST_WORKER=stock $(PYTEST) tests/system tests/fault
+
+test-rest: needs $(VENV)/.installed-dev ## run what make test leaves of make test-all
+	$(PYTEST) --tier=rest
+	TEST_WORKER=stock $(PYTEST) tests/system tests/fault
+
+needs: # say what this machine lacks for all tests
+	@missing=$$(tests/needs); test -z "$$missing" || echo "Some tests will be skipped; for them: apt-get install" $$missing
+	@test "$$(id -u)" = 0 || echo "Some tests will be skipped; they need root, for mounts and the image."
 
 lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff check .
@@ -59,7 +78,7 @@ lint: $(VENV)/.installed-dev ## check style and types
 size: ## count the lines of code
 	@$(PYTHON) .ci/size.py
 
-check: lint test ## what CI runs
+check: lint test test-rest ## what CI runs
 
 soak: $(VENV)/.installed-dev ## kill it at random for an hour, or for DURATION=10m, from SEED=…
 	$(BIN)/python -m tests.fault.soak $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))

@@ -1,4 +1,12 @@
-"""Fixtures of the tests that run the real server. Others need none of them."""
+"""Which tests run, and the fixtures of those that run the real server.
+
+``--tier`` chooses by cost:
+
+- ``quick`` is what ``make test`` runs. It needs Python only, and takes a few minutes: every test
+  under tests/unit and tests/property, with few examples, and elsewhere what is marked ``quick``.
+- ``rest`` is everything else, and the property tests once more with all of their examples.
+- ``all`` is both, and the default: whoever names a file to pytest gets all of its tests.
+"""
 
 import os
 import signal
@@ -21,8 +29,64 @@ Serve = Callable[..., Server]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # how long an example takes says something about the machine only
-hypothesis.settings.register_profile("estat", deadline=None)
-hypothesis.settings.load_profile("estat")
+hypothesis.settings.register_profile("all", deadline=None, max_examples=100)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
+
+_TESTS = Path(__file__).parent
+#: Where every test is quick.
+_QUICK_DIRECTORIES = ("unit", "property")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--tier", choices=("quick", "rest", "all"), default="all", help="which tests, by cost"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    quick = config.option.tier == "quick"
+    hypothesis.settings.load_profile("quick" if quick else "all")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if config.option.tier == "quick":
+        return "what needs more than Python, or more time, is left out: make test-all runs it"
+    return None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files without a quick test alone: they may import what is not installed."""
+    if config.option.tier != "quick" or not collection_path.match("test_*.py"):
+        return None
+    if _in_quick_directory(collection_path) or "mark.quick" in collection_path.read_text():
+        return None
+    return True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    chosen = {item for item in items if _is_chosen(item, config.option.tier)}
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = [item for item in items if item in chosen]
+
+
+def _is_chosen(item: pytest.Function, tier: str) -> bool:
+    if STOCK and (item.get_closest_marker("own_worker") or "pair" in item.fixturenames):
+        return False
+    if tier == "rest":
+        return not _is_quick(item) or hypothesis.is_hypothesis_test(item.obj)
+    return tier == "all" or _is_quick(item)
+
+
+def _is_quick(item: pytest.Function) -> bool:
+    """Tell whether a test is quick; with the second S3 it is not."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    if "swift" in (*item.fixturenames, *parameters):
+        return False
+    return _in_quick_directory(item.path) or item.get_closest_marker("quick") is not None
+
+
+def _in_quick_directory(path: Path) -> bool:
+    return path.relative_to(_TESTS).parts[0] in _QUICK_DIRECTORIES
 
 
 def need(available: object, what: str) -> None:
@@ -34,7 +98,7 @@ def need(available: object, what: str) -> None:
 
 
 #: Marks tests of what the server's own worker does and gunicorn's does not.
-own_worker = pytest.mark.skipif(STOCK, reason="the stock worker is under test")
+own_worker = pytest.mark.own_worker
 
 
 @pytest.fixture(scope="session")

@@ -275,7 +275,7 @@ def test_with_fsync_a_file_system_that_breaks_down_has_kept_what_was_accepted(
 # --- deleted
 
 
-@pytest.mark.parametrize("deleted", ["the lock", "all"])
+@pytest.mark.parametrize("deleted", [pytest.param("the lock", marks=pytest.mark.quick), "all"])
 @every_durability
 def test_a_living_stream_that_somebody_deletes_loses_nothing_and_the_server_goes_on(
     durability: str, deleted: str, serve: Serve, bucket: Bucket

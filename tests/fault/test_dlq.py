@@ -42,6 +42,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.quick
 @every_s3
 def test_damaged_files_are_quarantined_kept_for_a_person_and_never_taken_for_events(
     serve: Serve, s3: FaultyS3, bucket: Bucket
@@ -92,6 +93,7 @@ def test_damaged_files_are_quarantined_kept_for_a_person_and_never_taken_for_eve
     assert accounting.check_stopped(second.logs())["dropped"] == 70
 
 
+@pytest.mark.quick
 def test_a_full_dlq_refuses_events_and_takes_them_again_when_s3_is_back(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -210,7 +212,7 @@ def test_files_past_their_age_move_aside_and_are_still_stored_when_s3_is_back(
     assert server.metrics()['dlq_events_dropped_total{reason="overflow"}'] == 0
 
 
-@pytest.mark.parametrize("fault", ["500", "400", "hang"])
+@pytest.mark.parametrize("fault", [pytest.param("500", marks=pytest.mark.quick), "400", "hang"])
 def test_a_poisoned_file_does_not_hold_up_those_behind_it(
     fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -379,6 +381,7 @@ def test_a_full_disk_costs_nothing_of_what_s3_still_takes(
     accounting.check_equation(server.metrics())
 
 
+@pytest.mark.quick
 def test_the_header_line_tells_an_operator_why_the_file_is_there(
     serve: Serve, s3: FaultyS3
 ) -> None:

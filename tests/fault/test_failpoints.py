@@ -80,6 +80,7 @@ def test_killed_between_seal_and_put_every_accepted_event_is_stored_once(
     die_at(lives, tmp_path / "diary", ("sealed", "attempting"), up_to=5)
 
 
+@pytest.mark.quick
 def test_killed_between_put_and_the_journals_unlink_every_accepted_event_is_stored_once(
     lives: Lives, tmp_path: Path
 ) -> None:

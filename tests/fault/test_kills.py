@@ -5,6 +5,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Serve, every_s3
 from tests.support import accounting
 from tests.support.client import Client, Load
@@ -46,6 +48,7 @@ def counters(metrics: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in metrics.items() if k.partition("{")[0].endswith(ends)}
 
 
+@pytest.mark.quick
 def test_after_a_worker_was_killed_in_memory_mode_the_metrics_miss_exactly_what_was_pending_in_it(
     serve: Serve, bucket: Bucket
 ) -> None:
@@ -105,6 +108,7 @@ def test_when_the_worker_that_replays_is_killed_another_one_empties_the_dlq(
     assert server.stop() == 0
 
 
+@pytest.mark.quick
 def test_what_was_in_the_dlq_when_everything_was_killed_is_stored_by_the_next_start(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:

@@ -29,6 +29,7 @@ def directories(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "shared" / "servers").iterdir())
 
 
+@pytest.mark.quick
 def test_a_living_server_takes_over_the_journals_and_the_dlq_of_a_dead_one(
     start: Start, tmp_path: Path, s3: FaultyS3, bucket: Bucket
 ) -> None:

@@ -39,6 +39,7 @@ def test_promtool_finds_no_fault(promtool, arguments):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.quick
 def test_every_metric_of_a_rule_is_one_that_the_server_has():
     expressions = re.findall(r"expr: (.*(?:\n {10,}.*)*)", RULES)
     assert len(expressions) == RULES.count("- alert:")
@@ -49,6 +50,7 @@ def test_every_metric_of_a_rule_is_one_that_the_server_has():
     assert names <= exposed
 
 
+@pytest.mark.quick
 def test_every_rule_leads_to_a_paragraph_of_the_runbook():
     runbook = (ROOT / "docs" / "ops.md").read_text()
     headings = re.findall(r"(?m)^### (.+)$", runbook)

@@ -148,6 +148,7 @@ def test_a_stream_without_a_record_is_open(store):
     assert (code, report["states"]) == (3, {"open": 1})
 
 
+@pytest.mark.quick
 def test_missing_ids_are_gaps_at_the_end_too(store):
     put(store, batch(range(1, 4)), batch(range(6, 9), seq=2))
     end(store, 10)
@@ -163,6 +164,7 @@ def test_a_record_without_any_object_is_a_gap(store):
     assert (code, report["missing_events"]) == (1, 10)
 
 
+@pytest.mark.quick
 def test_ids_in_two_objects_are_repeats_and_both_keys_are_named(store):
     first, second = batch(range(1, 6)), batch(range(4, 9), seq=2)
     put(store, first, second)
@@ -224,6 +226,7 @@ def test_a_damaged_object_is_unreadable_and_its_ids_are_missing_when_it_is_read(
     assert report["unreadable"] == [{"place": damaged.key, "line": None, "reason": "gzip cut off"}]
 
 
+@pytest.mark.quick
 def test_deep_finds_a_bad_line_that_metadata_hides(s3):
     bad = batch(range(1, 6))
     text = lines(range(1, 6)).replace(b'{"n":3}', b'{"n":NaN}')
@@ -312,6 +315,7 @@ def record_batch(last, stream=STREAM):
     )  # fmt: skip
 
 
+@pytest.mark.quick
 def test_ids_on_disk_are_waiting_and_not_missing(store, dlq):
     put(store, batch(range(1, 6)))
     spill(dlq, batch(range(6, 11), seq=2), store)
@@ -751,6 +755,7 @@ def against(bucket, moto, *arguments):
     return result.returncode, json.loads(result.stdout)
 
 
+@pytest.mark.quick
 def test_what_a_server_stored_until_it_was_stopped_is_complete(serve, bucket, moto):
     server = serve(workers=2)
     client = Client()
@@ -807,6 +812,7 @@ def test_while_a_server_works_and_its_s3_fails_now_and_then_no_audit_finds_a_gap
     assert (code, report["waiting_events"]) == (3 if "open" in report["states"] else 0, 0)
 
 
+@pytest.mark.quick
 def test_what_a_killed_server_has_left_in_its_journals_is_waiting_and_then_stored(
     serve, bucket, moto
 ):

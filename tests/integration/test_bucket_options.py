@@ -67,6 +67,7 @@ def signer(attempt):
     return attempt.headers["authorization"].partition("Credential=")[2].partition("/")[0]
 
 
+@pytest.mark.quick
 def test_an_object_has_the_key_the_class_and_the_tags(through, bucket):
     store = opened(bucket.name, **OBJECTS)
     put(store)
@@ -147,6 +148,7 @@ def test_a_bucket_that_an_old_file_names_gets_what_the_settings_say_now(through,
     assert [signer(attempt) for attempt in through.attempts("PUT")] == sts.given
 
 
+@pytest.mark.quick
 def test_the_role_is_what_signs_and_is_asked_for_once(through, bucket, sts):
     store = opened(
         bucket.name, S3_ROLE_ARN=ROLE, S3_ROLE_EXTERNAL_ID="tenant/7", INSTANCE_ID="web-1"

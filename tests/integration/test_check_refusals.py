@@ -59,6 +59,7 @@ def header(name, answer):
     return lambda headers: answer if name in headers else None
 
 
+@pytest.mark.quick
 def test_all_that_was_asked_for_is_checked_to_be_there(checked, bucket, sts):
     code, lines = checked(
         S3_KMS_KEY_ID=KEY, S3_STORAGE_CLASS="GLACIER_IR", S3_OBJECT_TAGS="a=1,b=2",
@@ -76,6 +77,7 @@ def test_without_these_settings_the_check_says_nothing_of_them(checked):
     assert not any("as asked" in line or "role" in line for line in lines)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("settings", "field", "answer", "told"),
     [

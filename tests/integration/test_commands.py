@@ -11,6 +11,8 @@ from estat.disk.dlq import DeadLetterQueue
 from tests.support.server import BIN, DEFAULTS, free_port
 from tests.unit.batches import batch
 
+pytestmark = pytest.mark.quick
+
 
 def estat(*arguments, cwd, **settings):
     environ = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")} | DEFAULTS

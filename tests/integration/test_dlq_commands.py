@@ -201,6 +201,7 @@ def test_verify_reads_no_other_file_than_those_named(dlq, directory):
 # --- replay
 
 
+@pytest.mark.quick
 def test_replay_stores_every_file_once_and_deletes_it(dlq, moto):
     bucket = moto.new_bucket()
     for seq in (1, 2, 3):
@@ -232,6 +233,7 @@ def test_replay_takes_expired_and_deferred_files_too_but_not_the_quarantine(dlq,
     assert [entry.area for entry in dlq.every()] == ["quarantine"]
 
 
+@pytest.mark.quick
 def test_a_replay_that_was_killed_between_put_and_unlink_does_not_double(dlq, moto):
     bucket = moto.new_bucket()
     written, path = write(dlq, bucket.name)
@@ -343,6 +345,7 @@ def test_a_replay_without_credentials_keeps_the_file_and_says_what_is_missing(dl
     assert os.path.exists(path)
 
 
+@pytest.mark.quick
 def test_an_interrupted_replay_keeps_the_file_and_says_so(dlq, s3, moto):
     bucket = moto.new_bucket()
     _, path = write(dlq, bucket.name)
@@ -386,6 +389,7 @@ def test_a_rate_that_is_none_is_exit_2(dlq, directory, rate):
     assert replay(dlq, directory, f"--rate={rate}").returncode == 2
 
 
+@pytest.mark.quick
 def test_a_dry_run_tells_what_is_stored_already_and_touches_nothing(dlq, moto, s3):
     bucket = moto.new_bucket()
     there, path = write(dlq, bucket.name, 1)
@@ -644,6 +648,7 @@ def test_the_journals_of_a_server_are_read_along_while_it_writes_and_after_it_wa
     accounting.check(load.accepted, bucket.stored(), unanswered=load.unanswered)
 
 
+@pytest.mark.quick
 def test_the_dlq_of_a_lost_host_is_replayed_without_its_server(serve, s3, moto, bucket):
     server = serve(via=s3, BATCH_SIZE="10")
     client = Client()

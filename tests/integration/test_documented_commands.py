@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import need
 from tests.support.dlq_dir import dlq_files, dlq_paths
 from tests.support.hits import combined_log_lines
 from tests.support.page import Commands, blocks, commands, read
@@ -40,6 +41,9 @@ POST = "curl -sf -d '{\"n\":1}' -H 'Content-Type: application/json' http://127.0
 @pytest.fixture
 def reader(tmp_path: Path, moto: Moto, bucket: Bucket, section: Commands) -> Iterator[Reader]:
     """Somebody with a copy of the repository and a bucket; an operator has settings as well."""
+    need(shutil.which("curl"), "curl")
+    if any(command.startswith("promtool") for block in section.blocks for command in block):
+        need(shutil.which("promtool"), "promtool")
     shutil.copytree(ROOT, tmp_path / "estat", ignore=_UNTRACKED)
     port = free_port()
     environ = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG") or k.startswith("PIP_")}

@@ -15,6 +15,8 @@ from tests.conftest import every_s3
 from tests.support.server import free_port
 from tests.unit.batches import batch
 
+pytestmark = pytest.mark.quick
+
 BATCH = batch()
 
 

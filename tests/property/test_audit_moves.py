@@ -23,6 +23,7 @@ from estat.cli import main
 from estat.disk import directory_lock, dlq_file, files
 from estat.disk.dlq import DeadLetterQueue
 from estat.events import ids
+from tests.support.examples import examples
 from tests.unit.batches import STREAM, batch
 from tests.unit.journals import JournalFile
 
@@ -169,7 +170,7 @@ def stepping_every(world: World):
 
 
 @given(random=st.randoms(use_true_random=False), ends=st.booleans(), deep=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_whatever_moves_while_the_audit_reads_there_is_no_gap_and_no_repeat(random, ends, deep):
     with tempfile.TemporaryDirectory() as root, patch("os.fsync", lambda _: None):
         world = World(root, random)

@@ -26,6 +26,7 @@ from estat.disk.journal import DIRECTORY
 from estat.errors import Refused
 from estat.pipeline.queue import Submission
 from tests.property.mortal import KINDS, SLOT, Died, Disk, Fate, Life, Outage
+from tests.support.examples import examples
 
 NOW = 4102444800.0  # later than any file's real time: what a dead process left half done is stale
 FAR = NOW + 10**6
@@ -346,7 +347,7 @@ def events_in(data: bytes) -> Found:
 
 for machine in (JournalMachine, DamageMachine):
     machine.TestCase.settings = settings(
-        max_examples=80,
+        max_examples=examples(80),
         stateful_step_count=40,
         deadline=None,
         derandomize=True,

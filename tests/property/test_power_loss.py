@@ -28,6 +28,7 @@ from estat.disk.dlq import DeadLetterQueue
 from estat.errors import DiskError
 from tests.support import accounting
 from tests.support.eras import Books, Era, Life, lines_of, on
+from tests.support.examples import examples
 from tests.support.lines import parse_lines
 from tests.support.model_disk import EXTREMES, KEPT, Disk, Fate, Tree, chance, plant
 from tests.support.tape import Step, Tape
@@ -191,7 +192,7 @@ def test_a_power_failure_at_any_moment_loses_and_doubles_nothing_that_was_accept
     assert survive(NAMED[name], (*EXTREMES, KEPT), chances=2) > 50
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @given(stories)
 def test_no_story_of_requests_faults_kills_and_power_failures_loses_or_doubles_anything(
     story: Story,

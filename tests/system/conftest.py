@@ -3,19 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from selenium.webdriver import Chrome
 
 from tests.conftest import need
-from tests.support import browser as browsers
 from tests.support import pair as pairs
 from tests.support.pair import Pair
-from tests.support.server import STOCK
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    if STOCK:
-        pytest.skip("both workers are under test")
     with pairs.running(lambda: tmp_path_factory.mktemp("same")) as running:
         yield running
 
@@ -28,8 +23,10 @@ def same_counts(pair: Pair) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """One Chromium for the tests of a file; each opens a tab of its own."""
+    from tests.support import browser as browsers  # Selenium is for the full tier alone
+
     need(browsers.available(), "Chromium and its driver")
     with browsers.chromium(tmp_path_factory.mktemp("profile")) as running:
         yield running

@@ -14,6 +14,8 @@ from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
 from tests.support.server import Answer, Server
 
+pytestmark = pytest.mark.quick
+
 MAX_EVENT, MAX_BODY = 2048, 50_000
 FORM = "application/x-www-form-urlencoded"
 SCHEMA = {"properties": {"n": {"type": "string"}, "count": {"type": "integer", "minimum": 1}}}

@@ -11,6 +11,8 @@ from tests.support.eventually import eventually
 from tests.support.s3 import Bucket, Moto
 from tests.support.server import Answer, Server
 
+pytestmark = pytest.mark.quick
+
 LISTED, SECOND, OTHER = "https://shop.example", "http://localhost:3000", "https://evil.example"
 CORS = ("Access-Control-Allow-", "Access-Control-Expose-", "Access-Control-Max-")
 

@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Serve
 from tests.support import accounting
 from tests.support.client import Client
@@ -21,6 +23,7 @@ def objects(directory: Path) -> dict[str, bytes]:
     }  # fmt: skip
 
 
+@pytest.mark.quick
 def test_a_stop_hands_over_what_s3_does_not_take_under_the_same_keys(
     serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
 ) -> None:

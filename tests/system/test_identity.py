@@ -32,6 +32,7 @@ def test_a_batch_that_fails_first_and_lands_second_has_all_its_events_both_times
     accounting.check(client.accepted, bucket.stored())
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("fault", ["lands_then_hangs", "lands_then_resets"])
 def test_a_put_that_landed_without_an_answer_comes_out_once(
     fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket
@@ -71,6 +72,7 @@ def test_a_put_that_landed_is_not_sent_again_by_the_replay(
     accounting.check_equation(after)
 
 
+@pytest.mark.quick
 def test_a_put_that_landed_before_the_stop_comes_out_once_after_the_next_start(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -173,6 +175,7 @@ def test_a_refusal_for_good_is_not_tried_again_on_the_spot(
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
+@pytest.mark.quick
 def test_a_dlq_file_says_what_it_is_and_is_replayed_under_its_own_key(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:

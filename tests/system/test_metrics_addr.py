@@ -13,6 +13,8 @@ from tests.support import raw_http
 from tests.support.eventually import eventually
 from tests.support.server import Answer, Server, ask, free_port
 
+pytestmark = pytest.mark.quick
+
 WORKERS = 2
 
 

@@ -16,7 +16,9 @@ pytestmark = every_s3
 RECOVERY_SECONDS = 30
 
 
-@pytest.mark.parametrize("fault", ["500", "503", "403", "404", "hang", "reset"])
+@pytest.mark.parametrize(
+    "fault", [pytest.param("500", marks=pytest.mark.quick), "503", "403", "404", "hang", "reset"]
+)
 def test_an_outage_costs_disk_and_nothing_else(
     fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -90,6 +92,7 @@ def test_one_refused_object_is_no_outage(serve: Serve, s3: FaultyS3, bucket: Buc
     accounting.check(client.accepted, bucket.stored())
 
 
+@pytest.mark.quick
 def test_the_server_starts_and_accepts_while_s3_is_away(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:

@@ -19,6 +19,8 @@ from tests.support.eventually import eventually
 from tests.support.s3 import Bucket
 from tests.support.server import Answer, Server
 
+pytestmark = pytest.mark.quick
+
 CLIENT = "203.0.113.77"
 KEY = "a key of the tests, long enough"
 MARK = b"must-not-be-stored"

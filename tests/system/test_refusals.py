@@ -23,6 +23,8 @@ from tests.support.eventually import eventually
 from tests.support.s3 import Bucket, Moto
 from tests.support.server import Answer, Server, ask
 
+pytestmark = pytest.mark.quick
+
 MAX_EVENT, MAX_BODY, MAX_EVENTS, QUEUE = 4096, 20_000, 50, 30
 MARK = "must-not-be-stored"
 

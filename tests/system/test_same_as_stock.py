@@ -65,6 +65,7 @@ def answered(side: Side, case: Case, count: int, *, more: bool) -> Outcome:
         return connection.read_all()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_request_and_what_follows_it_are_answered_alike(pair, case):
     stock = followed(pair.stock, case)
@@ -140,6 +141,7 @@ def test_a_request_cut_off_at_any_byte_ends_alike(pair, case):
         assert comparable(own) == comparable(stock), cut
 
 
+@pytest.mark.quick
 def test_what_was_accepted_is_stored_alike(pair):
     """All tests above have sent the same to both sides; without them, this sends a little."""
     for side in pair:

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from tests.support import http_corpus, http_grammar, raw_http
 from tests.support.eventually import eventually
+from tests.support.examples import examples
 from tests.support.mutations import mutated
 from tests.support.pair import Pair, comparable
 from tests.support.raw_http import PROBE, RawConnection
 
 pytestmark = [
+    pytest.mark.quick,
     pytest.mark.usefixtures("same_counts"),
     # Hypothesis tells whole what it has found, and that may be long
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),
@@ -50,12 +52,15 @@ either = st.one_of(mutated(of_the_corpus, most=2), mutated(http_grammar.requests
 tails = st.sampled_from([PROBE, b""])
 
 
-def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def repeatable(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Try so many, always the same; in a long run as many as asked for, from the seed."""
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         limits = hypothesis.settings(
-            max_examples=EXAMPLES or count, derandomize=not EXAMPLES, database=None, deadline=None
+            max_examples=EXAMPLES or examples(count),
+            derandomize=not EXAMPLES,
+            database=None,
+            deadline=None,
         )
         return limits(hypothesis.seed(SEED)(test) if EXAMPLES else test)
 
@@ -75,13 +80,13 @@ def answered_alike(pair: Pair, data: bytes) -> None:
     assert comparable(own, at_once=at_once) == comparable(stock, at_once=at_once), data
 
 
-@examples(1400)
+@repeatable(1400)
 @given(data=corpus, tail=tails)
 def test_changed_requests_are_answered_alike(pair, data, tail):
     answered_alike(pair, data + tail)
 
 
-@examples(900)
+@repeatable(900)
 @given(data=grammar, tail=tails)
 def test_requests_by_a_grammar_are_answered_alike(pair, data, tail):
     answered_alike(pair, data + tail)
@@ -92,7 +97,7 @@ def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *ends], [*ends, len(data)], strict=True)]
 
 
-@examples(500)
+@repeatable(500)
 @given(data=either, cuts=st.lists(st.integers(1, 600), max_size=3), tail=tails)
 def test_requests_in_pieces_are_answered_alike_before_and_after_the_end(pair, data, cuts, tail):
     with RawConnection(pair.own.port) as own, RawConnection(pair.stock.port) as stock:

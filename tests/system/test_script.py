@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.server import Server
 
+pytestmark = pytest.mark.quick
+
 PATH = "/estat.js"
 
 

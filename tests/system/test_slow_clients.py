@@ -177,6 +177,7 @@ def stalled_bodies(hasty: Server) -> Iterator[Stalled]:
         yield Stalled(endings, body_timeouts(hasty) - before, hasty)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", _stalled_bodies())
 def test_a_body_that_does_not_come_is_answered_with_408(name: str, stalled_bodies: Stalled) -> None:
     ending = stalled_bodies.endings[name]
@@ -186,10 +187,12 @@ def test_a_body_that_does_not_come_is_answered_with_408(name: str, stalled_bodie
     assert ending.seconds > READ_SECONDS / 2
 
 
+@pytest.mark.quick
 def test_bodies_that_do_not_come_are_counted_under_their_reason(stalled_bodies: Stalled) -> None:
     assert stalled_bodies.counted == len(_stalled_bodies())
 
 
+@pytest.mark.quick
 def test_bodies_that_do_not_come_leave_nothing_in_the_books(stalled_bodies: Stalled) -> None:
     found = stalled_bodies.server.metrics()
     assert found["http_requests_total"] >= len(_stalled_bodies())
@@ -382,6 +385,7 @@ def test_requests_that_are_sent_ahead_wait_in_the_socket_and_not_in_memory(serve
 # --- idle connections
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("before", [b"", PLAIN, ODD], ids=["never used", "plain", "odd"])
 def test_an_idle_connection_is_closed_after_keepalive(before: bytes, hasty: Server) -> None:
     with RawConnection(hasty.port) as connection:
@@ -505,6 +509,7 @@ def test_a_crowd_that_stalls_does_not_hold_a_stop_beyond_the_shutdown_timeout(
     assert [line["left"] for line in server.events("worker_drained")] == [0], "it was not killed"
 
 
+@pytest.mark.quick
 def test_a_stop_closes_at_once_what_is_idle_and_waits_for_the_request_in_flight(
     serve: Serve, bucket: Bucket
 ) -> None:

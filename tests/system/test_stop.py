@@ -41,7 +41,9 @@ def head_of(body: bytes) -> bytes:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.quick), signal.SIGINT, signal.SIGQUIT]
+)
 def test_a_stop_under_load_stores_what_was_accepted_and_exits_with_0(
     number: signal.Signals, serve: Serve, bucket: Bucket
 ) -> None:
@@ -58,6 +60,7 @@ def test_a_stop_under_load_stores_what_was_accepted_and_exits_with_0(
     assert set(bucket.keys("raw_streams/")) == {f"raw_streams/{name}.json" for name in streams}
 
 
+@pytest.mark.quick
 def test_a_reload_under_load_replaces_the_workers_and_loses_nothing(
     serve: Serve, bucket: Bucket
 ) -> None:
@@ -99,6 +102,7 @@ def test_max_requests_recycles_workers_and_loses_nothing(serve: Serve, bucket: B
     assert line["accepted"] == line["stored"] == len(load.accepted)
 
 
+@pytest.mark.quick
 def test_a_stop_while_s3_is_down_leaves_files_that_the_next_start_stores(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -127,6 +131,7 @@ def test_a_stop_while_s3_is_down_leaves_files_that_the_next_start_stores(
     assert accounting.check_stopped(second.logs())["adopted"] == 100
 
 
+@pytest.mark.quick
 def test_a_stop_while_s3_hangs_ends_within_the_shutdown_timeout_with_all_on_disk(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -139,6 +144,7 @@ def test_a_stop_while_s3_hangs_ends_within_the_shutdown_timeout_with_all_on_disk
     assert accounting.check_stopped(server.logs())["in_dlq"] == 100
 
 
+@pytest.mark.quick
 def test_a_second_signal_skips_to_disk_at_once(serve: Serve, s3: FaultyS3, bucket: Bucket) -> None:
     server = serve(via=s3, SHUTDOWN_TIMEOUT="120s", S3_TIMEOUT="120s", BATCH_SIZE="10")
     s3.fail("hang")
@@ -180,6 +186,7 @@ def test_a_second_signal_ends_the_drain_delay(serve: Serve, bucket: Bucket) -> N
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
+@pytest.mark.quick
 @own_worker
 def test_a_request_in_flight_at_the_stop_is_served_and_its_connection_closed(
     serve: Serve, bucket: Bucket

@@ -13,6 +13,8 @@ from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
 from tests.support.server import Answer, Server, ask
 
+pytestmark = pytest.mark.quick
+
 WEB, APP, UNNAMED = "web-s3cret-1~A", "app-s3cret-2/B+C=", "unnamed-s3cret-3"
 WRONG = "wrong-s3cret"
 MARK = "must-not-be-stored"

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from tests.support.base_images import CONSTRAINTS, Buildah, download_wheels, mak
 from tests.support.container import Container
 from tests.support.eventually import eventually
 from tests.support.server import ROOT
+from tests.support.threads import Serving
 
 _NAME = "localhost/estat-ingest:test"
 _EVENTS = 250  # two and a half batches
@@ -184,15 +184,8 @@ def _credentials_of_a_container():
             pass
 
     asked = []
-    with http.server.HTTPServer(("127.0.0.1", 0), Agent) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            url = f"http://127.0.0.1:{server.server_port}/credentials"
-            yield {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url}
-        finally:
-            server.shutdown()
-            thread.join()
+    with Serving(http.server.HTTPServer(("127.0.0.1", 0), Agent)) as agent:
+        yield {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{agent.url}/credentials"}
     assert asked
 
 

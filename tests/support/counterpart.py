@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from tests.support.threads import Serving
+
 #: How long a held request waits for the test, at most.
 _DEADLINE_SECONDS = 20
 
@@ -72,15 +74,11 @@ class Counterpart(ThreadingHTTPServer):
     @contextmanager
     def serving(self) -> Iterator[None]:
         """Answer requests in a thread."""
-        # the interval is how long shutdown takes
-        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield
-        finally:
-            self.released.set()
-            self.shutdown()
-            thread.join()
+        with Serving(self):
+            try:
+                yield
+            finally:
+                self.released.set()
 
     @property
     def bodies(self) -> list[bytes]:

@@ -4,13 +4,13 @@ import http.server
 import socket
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 
 import pytest
 
 from estat.cli import health
 from tests.conftest import need
+from tests.support.threads import Serving
 
 
 @contextmanager
@@ -28,14 +28,9 @@ def _answers(status, host="127.0.0.1"):
     class Server(http.server.HTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-    with Server((host, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Server((host, 0), Handler)
+    with Serving(server):
+        yield server.server_port
 
 
 @pytest.fixture

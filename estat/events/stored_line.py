@@ -23,6 +23,9 @@ _MAX_HEADER_BYTES = 4 * MAX_HEADER_CHARS  # a character has four at most
 #: stream, a count of up to 13 digits, the time.
 STAMP_BYTES = 80
 
+#: How deep a value may be nested.
+MAX_DEPTH = 1000
+
 _WHITESPACE = " \t\r\n"
 
 
@@ -76,11 +79,26 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         # an integer of more than 64 bits, a lone surrogate, or nesting beyond orjson's
+        if _is_too_deep(value):
+            raise ValueError("nested too deeply") from None
         try:
             text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         except RecursionError as exc:
             raise ValueError("nested too deeply") from exc
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Tell whether a value is nested beyond MAX_DEPTH; how deep Python gets varies by version."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if not inner:
+            return False
+        level = [
+            member for one in inner for member in (one.values() if isinstance(one, dict) else one)
+        ]
+    return True
 
 
 def header_text(value: str) -> bytes:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from estat.errors import Refused
+from estat.events import stored_line
 from estat.events.parser import MAX_ERRORS, Intake
 from estat.events.schema import Mismatch
 
@@ -217,3 +218,11 @@ def test_an_integer_stays_exact_however_long(intake, number, before, after, cont
     event = b'{"name":"fine+","n":%b}' % number.encode()
     events = intake.read(before + event + after, content_type)
     assert events.bodies[-1] == event
+
+
+def test_nesting_beyond_the_limit_is_refused_whatever_the_interpreter_could_hold():
+    value = 1
+    for _ in range(stored_line.MAX_DEPTH + 1):
+        value = [value]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        stored_line.encode(value)

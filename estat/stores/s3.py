@@ -1,7 +1,6 @@
-"""S3 through boto3, which is imported here alone.
+"""A bucket in S3. boto3 and botocore are imported by the ``s3`` modules of this package alone.
 
-One attempt a call: retries and deadlines are the caller's. The client is set up
-for many small uploads (see _client), each setting with what it spares.
+One attempt a call: retries and deadlines are the caller's.
 
 What proves a PUT, the first that applies:
 
@@ -12,63 +11,24 @@ What proves a PUT, the first that applies:
 """
 
 import base64
-import contextlib
 import hashlib
 import logging
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
-import boto3
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-from botocore.handlers import add_expect_header
+from botocore.exceptions import BotoCoreError
 
 from estat.config.settings import Settings
-from estat.errors import (
-    UNPROVEN,
-    ObjectDamaged,
-    ObjectExists,
-    ObjectRefused,
-    StoreDenied,
-    StoreError,
-    StoreUnavailable,
-)
-from estat.stores import role
+from estat.errors import UNPROVEN, ObjectDamaged, ObjectExists, StoreDenied, StoreUnavailable
+from estat.stores import s3_client
 from estat.stores.head import BYTES, Head
-from estat.stores.options import HEADERS, ObjectOptions
+from estat.stores.s3_errors import NotFound, NotImplementedByStore, store_errors
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
-
-# Error codes with a 4xx status that speak of the moment, not of the request.
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-_TRANSIENT = {
-    "ConditionalRequestConflict",
-    "ExpiredToken",
-    "OperationAborted",
-    "RequestTimeout",
-    "RequestTimeTooSkewed",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-    "KMS.ThrottlingException",
-}
-# Error codes with status 400 that speak of the bucket, the credentials or the settings, not of
-# the object. So do all that begin with KMS.
-_DENIED = {
-    "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException",
-    "InvalidAccessKeyId",
-    "InvalidBucketName",
-    "InvalidStorageClass",
-    "InvalidTag",
-    "InvalidToken",
-    "PermanentRedirect",
-}
 
 # An ETag that may be an MD5; those of multipart uploads end in "-<parts>".
 _MD5 = re.compile(r'"?([0-9a-fA-F]{32})"?')
@@ -83,10 +43,10 @@ class S3Store:
     def __init__(self, bucket: str, settings: Settings) -> None:
         self._bucket = bucket
         self._conditional = settings.s3_conditional_put
-        self._options = ObjectOptions(settings)
+        self._options = _ObjectOptions(settings)
         self._threads = Offload(1)
         try:
-            self._client = _client(settings)
+            self._client = s3_client.client(settings)
         except (BotoCoreError, ValueError) as exc:
             raise StoreDenied(f"S3 client: {exc}", code=type(exc).__name__) from exc
 
@@ -134,7 +94,7 @@ class S3Store:
         if self._conditional:
             try:
                 return self._call("put_object", **parameters, IfNoneMatch="*")
-            except _NotImplementedByStore as exc:
+            except NotImplementedByStore as exc:
                 self._conditional = False
                 log.warning("store_without_conditional_put", extra={"error": str(exc)})
         return self._call("put_object", **parameters)
@@ -148,9 +108,9 @@ class S3Store:
                 return self._call("put_object", **parameters, IfMatch=form)
             except ObjectExists:
                 continue
-            except _NotFound:
+            except NotFound:
                 break
-            except _NotImplementedByStore:
+            except NotImplementedByStore:
                 return self._call("put_object", **parameters)
         raise StoreUnavailable(f"{parameters['Key']} changed since it was read", "PutObject")
 
@@ -189,7 +149,7 @@ class S3Store:
         """HEAD the object."""
         try:
             answer = self._call("head_object", Bucket=self._bucket, Key=key)
-        except _NotFound:
+        except NotFound:
             return None
         # HTTP lets a store write a field's name as it likes, and boto3 takes it as it came
         metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
@@ -202,7 +162,7 @@ class S3Store:
     def get(self, key: str) -> bytes:
         """GET the object."""
         answer = self._call("get_object", Bucket=self._bucket, Key=key)
-        with _errors(), answer["Body"] as stream:
+        with store_errors(), answer["Body"] as stream:
             body: bytes = stream.read()
         return body
 
@@ -222,7 +182,7 @@ class S3Store:
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _call(self, operation: str, **parameters: Any) -> Any:
-        with _errors():
+        with store_errors():
             return getattr(self._client, operation)(**parameters, **self._options.every)
 
 
@@ -230,91 +190,49 @@ def _md5(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Turn whatever comes out of boto3 into the class that says what to do."""
-    try:
-        yield
-    except StoreError:
-        raise  # of the role
-    except ClientError as exc:
-        raise _classify(exc) from exc
-    except ParamValidationError as exc:
-        raise ObjectRefused(str(exc)) from exc
-    except Exception as exc:  # the layers below boto3 raise classes without a common base
-        name = type(exc).__name__
-        raise StoreUnavailable(f"{name}: {exc}", code=name) from exc
+class _ObjectOptions:
+    """The parameters of every request, those of a PUT, and whether an object has them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.every: dict[str, str] = {}
+        self.put: dict[str, Any] = {}
+        self._key = settings.s3_kms_key_id
+        self._storage_class = settings.s3_storage_class
+        self._tags = len(settings.s3_object_tags)
+        if settings.s3_expected_bucket_owner:
+            self.every["ExpectedBucketOwner"] = settings.s3_expected_bucket_owner
+        if self._key:
+            self.put |= {
+                "ServerSideEncryption": "aws:kms",
+                "SSEKMSKeyId": self._key,
+                # else every PUT and every GET is a request to KMS, with its price and its limit
+                "BucketKeyEnabled": True,
+            }
+        if self._storage_class:
+            self.put["StorageClass"] = self._storage_class
+        if self._tags:
+            self.put["Tagging"] = urlencode(
+                [tag.partition("=")[::2] for tag in settings.s3_object_tags]
+            )
+
+    def lacking(self, head: Mapping[str, Any]) -> dict[str, str]:
+        """Compare an object's HEAD with the settings; return what was found, by setting."""
+        found = {}
+        encryption = str(head.get("ServerSideEncryption", "no encryption"))
+        key = str(head.get("SSEKMSKeyId", ""))
+        if self._key and not (encryption == "aws:kms" and _is_same_key(self._key, key)):
+            found["S3_KMS_KEY_ID"] = f"{encryption}, {key or 'no key'}"
+        storage_class = str(head.get("StorageClass", "STANDARD"))  # the field is left out then
+        if self._storage_class not in ("", storage_class):
+            found["S3_STORAGE_CLASS"] = storage_class
+        tags = int(head.get("TagCount", 0))
+        if self._tags != tags and self._tags:
+            found["S3_OBJECT_TAGS"] = f"{tags} tags" if tags else ""
+        return found
 
 
-class _NotFound(StoreDenied):
-    """404: for HEAD an answer, for the rest a missing bucket."""
-
-
-class _NotImplementedByStore(StoreDenied):
-    """501: the store does not know a header we sent."""
-
-
-def _classify(exc: ClientError) -> StoreError:
-    """Turn S3's answer into what to do."""
-    error = exc.response.get("Error", {})
-    code = str(error.get("Code", ""))
-    argument = str(error.get("ArgumentName", "")).lower()
-    status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    text = f"{status} {exc}"
-    kind: type[StoreError]
-    if status == 412:
-        kind = ObjectExists
-    elif status == 501:
-        kind = _NotImplementedByStore
-    elif status >= 500 or status in (0, 408, 409, 429) or code in _TRANSIENT:
-        kind = StoreUnavailable
-    elif status == 404:
-        kind = _NotFound
-    elif status == 400 and exc.operation_name == "HeadObject":
-        kind = StoreUnavailable  # its answer has no body, so no code: an expired token, say
-    elif status >= 401 or code in _DENIED or code.startswith("KMS."):
-        kind = StoreDenied
-    elif status == 400 and not argument.startswith(HEADERS):
-        kind = ObjectRefused
-    else:
-        kind = StoreDenied
-    return kind(text, exc.operation_name, code)
-
-
-def _client(settings: Settings) -> Any:
-    session = botocore.session.get_session()
-    if settings.s3_role_arn:
-        # not by get_credentials, which would keep them for the clients
-        source = session.get_component("credential_provider").load_credentials()
-    else:
-        source = session.get_credentials()
-    if source is None:
-        # a client made now would never get any; there may be some at the next attempt
-        raise StoreDenied("no credentials were found", code="NoCredentialsError")
-    if settings.s3_role_arn:
-        role.assume(
-            session,
-            source,
-            settings.s3_role_arn,
-            settings.s3_role_external_id,
-            role.session_name(settings.instance_id),
-            settings.aws_region or None,
-        )
-    client = boto3.Session(botocore_session=session).client(
-        "s3",
-        region_name=settings.aws_region or None,
-        config=Config(
-            # attempts are ours to count: this is exactly one
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            # uploads, replays and their HEADs; the pool does not block, it drops connections
-            max_pool_connections=2 * settings.upload_concurrency + 2,
-            connect_timeout=settings.s3_timeout,
-            read_timeout=settings.s3_timeout,
-            # our own ChecksumCRC32 header instead of a trailer in aws-chunked encoding
-            request_checksum_calculation="when_required",
-            s3={"payload_signing_enabled": False},
-        ),
-    )
-    # "Expect: 100-continue" costs a round trip each, and a second with a server that ignores it
-    client.meta.events.unregister("before-call.s3", add_expect_header)
-    return client
+def _is_same_key(asked: str, found: str) -> bool:
+    """Compare keys; S3 answers with a key's ARN, so what an alias stands for it alone knows."""
+    if "alias/" in asked:
+        return bool(found)
+    return found == asked or found.endswith(f"/{asked}")

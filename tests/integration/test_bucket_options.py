@@ -1,13 +1,16 @@
 """Key, class, tags, owner and role reach the store, and only where they are asked for."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from estat.config import loading
 from estat.errors import ASSUME_ROLE, StoreDenied, StoreUnavailable
-from estat.stores import Stores, role
+from estat.stores import Stores, s3_client
 from tests.conftest import every_s3
 from tests.support import iam
-from tests.support.eventually import eventually
 from tests.support.sts import Sts
 from tests.unit.batches import batch
 
@@ -164,7 +167,7 @@ def test_the_role_is_what_signs_and_is_asked_for_once(through, bucket, sts):
 
 
 def test_expired_credentials_are_renewed_before_the_next_request(through, bucket, sts, monkeypatch):
-    monkeypatch.setattr(role, "_MARGIN_SECONDS", 3600)  # an hour of them counts as expired
+    monkeypatch.setattr(s3_client, "_MARGIN_SECONDS", 3600)  # an hour of them counts as expired
     store = opened(bucket.name, S3_ROLE_ARN=ROLE)
     sts.lifetime_seconds = 800
     for number in range(3):
@@ -200,7 +203,77 @@ def test_an_sts_that_fails_near_the_end_of_credentials_stops_no_upload(through, 
     for number in range(1, 4):
         put(store, f"raw/{number}")
     assert {signer(attempt) for attempt in through.attempts("PUT")} == set(sts.given)
-    eventually(lambda: len(sts.calls) == 2, 20, "STS was asked again, once")
+    assert len(sts.calls) == 4, "STS was asked again with each request"
+
+
+@pytest.mark.parametrize("fault", ["hang", "reset", "throttle"])
+def test_an_sts_that_does_not_answer_near_the_end_stops_no_upload(fault, through, bucket, sts):
+    store = opened(bucket.name, S3_ROLE_ARN=ROLE)
+    sts.lifetime_seconds = 300
+    put(store, "raw/0")
+    sts.fault = fault
+    put(store, "raw/1")
+    assert {signer(attempt) for attempt in through.attempts("PUT")} == set(sts.given)
+    assert len(sts.given) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [("404", StoreDenied), ("412", StoreDenied), ("501", StoreUnavailable)]
+)
+def test_what_sts_says_is_never_taken_for_an_answer_about_an_object(
+    fault, kind, through, bucket, sts
+):
+    sts.fault = fault
+    store = opened(bucket.name, S3_ROLE_ARN=ROLE)
+    for ask in (lambda: put(store), lambda: store.head(BATCH.key)):
+        with pytest.raises(kind, match="writer") as caught:
+            ask()
+        assert type(caught.value) is kind
+    assert through.attempts("*", prefix="") == []
+
+
+CUT_OFF = """
+from gevent import monkey
+monkey.patch_all()
+import os, sys
+import gevent
+from estat.config import loading
+from estat.stores import Stores
+
+store = Stores(loading.load(dict(os.environ), env_file="")).get(os.environ["RAW_BUCKET"])
+
+def attempt():
+    try:
+        with gevent.Timeout(0.5):
+            return store.head("nothing")
+    except gevent.Timeout:
+        return "cut off"
+
+first, second = gevent.spawn(attempt), gevent.spawn(attempt)
+print(first.get(), second.get(), flush=True)
+sys.stdin.readline()
+print(attempt(), flush=True)
+"""
+
+
+def test_attempts_that_are_cut_off_while_sts_hangs_leave_the_next_one_free(through, bucket, sts):
+    sts.fault = "hang"
+    settings = {
+        "RAW_BUCKET": bucket.name,
+        "AWS_REGION": "us-east-1",
+        "S3_ROLE_ARN": ROLE,
+        "S3_TIMEOUT": "2m",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", CUT_OFF],
+        env=os.environ | settings,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout.readline() == "cut off cut off\n"
+        sts.heal()
+        assert child.communicate("\n", timeout=60)[0] == "None\n"
 
 
 def test_moto_lets_only_the_role_write_and_only_with_the_external_id(moto, monkeypatch):

@@ -1,8 +1,8 @@
 """A token service of the tests' own: STS's protocol, with lifetimes and faults that moto lacks.
 
     sts.lifetime_seconds = 6      of the credentials that are given from now on
-    sts.fault = "hang"            "refuse" (AccessDenied), "500", "503", "throttle", "token",
-                                  "hang", "reset"
+    sts.fault = "hang"            "refuse" (AccessDenied), "404", "412", "500", "501", "503",
+                                  "throttle", "token", "hang", "reset"
     sts.web_fault = "refuse"      the same for AssumeRoleWithWebIdentity alone
 
 Each call gives other keys, so that a request tells whose it was: ``ASIATEST<n>…``.
@@ -20,6 +20,9 @@ from tests.support.threads import Serving
 _ERRORS = {
     "refuse": (403, "AccessDenied", "User: me is not authorized to perform: sts:AssumeRole"),
     "500": (500, "InternalFailure", "We are sorry."),
+    "501": (501, "NotImplemented", "Not Implemented"),
+    "404": (404, "NotFound", "Not Found"),
+    "412": (412, "PreconditionFailed", "Precondition Failed"),
     "503": (503, "ServiceUnavailable", "Service Unavailable"),
     "token": (400, "InvalidIdentityToken", "No OpenIDConnect provider found in your account"),
     "throttle": (400, "Throttling", "Rate exceeded"),

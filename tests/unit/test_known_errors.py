@@ -18,7 +18,7 @@ from estat.events.gzip import gzip
 from estat.log import Seldom
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
-from estat.stores.s3 import _classify
+from estat.stores.s3_errors import store_error
 from estat.web.client_address import ClientAddress
 from tests.unit.batches import batch
 
@@ -104,7 +104,7 @@ def test_the_streams_own_prefix_is_not_for_unreadable_files():
 
 def test_a_head_answered_with_400_says_nothing_about_the_object():
     answer = {"Error": {"Code": "400"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    assert isinstance(_classify(ClientError(answer, "HeadObject")), StoreUnavailable)
+    assert isinstance(store_error(ClientError(answer, "HeadObject")), StoreUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_head_answered_with_400_says_nothing_about_the_object():
 )
 def test_a_400_about_key_class_or_tags_is_an_outage_and_not_one_objects_fault(error, kind):
     answer = {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    assert type(_classify(ClientError(answer, "PutObject"))) is kind
+    assert type(store_error(ClientError(answer, "PutObject"))) is kind
 
 
 def test_a_pause_between_attempts_ends_with_the_time_for_attempts(counts):

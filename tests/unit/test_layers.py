@@ -29,8 +29,8 @@ ROW_OF = {name: row for row, names in enumerate(ORDER) for name in names.split()
 CONFINED = {
     "falcon": {"demo.resources", "web.app", "web.collect", "web.request_body", "web.resources"},
     "rjsmin": {"web.resources"},
-    "boto3": {"stores.s3"},
-    "botocore": {"stores.role", "stores.s3"},
+    "boto3": {"stores.s3_client"},
+    "botocore": {"stores.s3", "stores.s3_client", "stores.s3_errors"},
     "prometheus_client": {"accounting.metrics"},
     "gunicorn": {"server.launch", "server.logger", "server.responses", "server.worker"},
     "isal": {"disk.dlq_file", "disk.journal_file", "events.batch", "events.gzip"},

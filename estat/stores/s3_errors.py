@@ -1,0 +1,112 @@
+"""What the answers of S3 and STS, and the errors of boto3, mean for a batch.
+
+Whatever is not known to be the fault of one object is an outage of the store.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+from botocore.exceptions import ClientError, ParamValidationError
+
+from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreError, StoreUnavailable
+
+#: Header fields that only the settings add: an error that names one is about the settings.
+_HEADERS_OF_SETTINGS = (
+    "x-amz-server-side-encryption",
+    "x-amz-storage-class",
+    "x-amz-tagging",
+    "x-amz-expected-bucket-owner",
+)
+
+# Error codes with a 4xx status that speak of the moment, not of the request. An expired token is
+# renewed by what gave it.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_TRANSIENT = {
+    "ConditionalRequestConflict",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "OperationAborted",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "KMS.ThrottlingException",
+}
+# Error codes with status 400 that speak of the bucket, the credentials or the settings, not of
+# the object. So do all that begin with KMS.
+_DENIED = {
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "InvalidAccessKeyId",
+    "InvalidBucketName",
+    "InvalidStorageClass",
+    "InvalidTag",
+    "InvalidToken",
+    "PermanentRedirect",
+}
+
+# What is asked for credentials: no answer to it is about an object.
+_FOR_CREDENTIALS = {"AssumeRole", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"}
+
+
+class NotFound(StoreDenied):
+    """404: for HEAD an answer, for the rest a missing bucket."""
+
+
+class NotImplementedByStore(StoreDenied):
+    """501: the store does not know a header we sent."""
+
+
+@contextlib.contextmanager
+def store_errors() -> Iterator[None]:
+    """Raise the StoreError that says what to do for whatever boto3 raises inside."""
+    try:
+        yield
+    except StoreError:
+        raise  # of the role
+    except ParamValidationError as exc:
+        raise ObjectRefused(str(exc)) from exc
+    except Exception as exc:  # the layers below boto3 raise classes without a common base
+        raise store_error(exc) from exc
+
+
+def store_error(exc: Exception) -> StoreError:
+    """Return what to do about an answer, or about what was raised without one."""
+    if isinstance(exc, ClientError):
+        return _of_answer(exc)
+    name = type(exc).__name__
+    return StoreUnavailable(f"{name}: {exc}", code=name)
+
+
+def _of_answer(exc: ClientError) -> StoreError:
+    error = exc.response.get("Error", {})
+    code = str(error.get("Code", ""))
+    argument = str(error.get("ArgumentName", "")).lower()
+    status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    kind: type[StoreError]
+    if exc.operation_name in _FOR_CREDENTIALS:
+        kind = StoreUnavailable if _is_transient(status, code) else StoreDenied
+    elif status == 412:
+        kind = ObjectExists
+    elif status == 501:
+        kind = NotImplementedByStore
+    elif _is_transient(status, code):
+        kind = StoreUnavailable
+    elif status == 404:
+        kind = NotFound
+    elif status == 400 and exc.operation_name == "HeadObject":
+        kind = StoreUnavailable  # its answer has no body, so no code: an expired token, say
+    elif status >= 401 or code in _DENIED or code.startswith("KMS."):
+        kind = StoreDenied
+    elif status == 400 and not argument.startswith(_HEADERS_OF_SETTINGS):
+        kind = ObjectRefused
+    else:
+        kind = StoreDenied
+    return kind(f"{status} {exc}", exc.operation_name, code)
+
+
+def _is_transient(status: int, code: str) -> bool:
+    return status >= 500 or status in (0, 408, 409, 429) or code in _TRANSIENT

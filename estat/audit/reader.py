@@ -12,10 +12,8 @@ from typing import TypeVar
 
 from estat.audit import stored
 from estat.audit.stored import Content, Fault, Record
-from estat.backoff import full_jitter
 from estat.errors import StoreUnavailable
-from estat.stores import Store
-from estat.stores.head import BYTES
+from estat.stores.store import BYTES, Store, full_jitter
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -14,13 +14,14 @@ from typing import Any
 from estat.cli import headroom, refusals
 from estat.config import loading
 from estat.config.settings import Settings
-from estat.disk import dlq_owner, mounts
+from estat.disk import dlq_dir
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.server_directory import ServerDirectory
 from estat.errors import UNPROVEN, DiskError, ObjectExists, SettingsError, StoreDenied, StoreError
 from estat.events import ids
 from estat.events.batch import crc32_of
-from estat.stores import Store, Stores
+from estat.stores import Stores
+from estat.stores.store import Store
 
 _BODY = b"written by estat check\n"
 
@@ -73,7 +74,7 @@ def _unknown_names() -> Iterator[Finding]:
 def _dlq(settings: Settings) -> Iterator[Finding]:
     """Check that the server can write to DLQ_DIR and that files stay there."""
     try:
-        for warning in dlq_owner.warnings(settings.dlq_dir):
+        for warning in dlq_dir.owner_warnings(settings.dlq_dir):
             yield "warn", "dlq", warning
         if settings.dlq_shared:
             # a server that shares the directory takes one of its own in it
@@ -90,7 +91,7 @@ def _dlq(settings: Settings) -> Iterator[Finding]:
         return
     yield "ok", "dlq", f"{settings.dlq_dir} is writable, {state}"
     if not settings.dlq_shared:
-        for warning in mounts.warnings(settings.dlq_dir):
+        for warning in dlq_dir.mount_warnings(settings.dlq_dir):
             yield "warn", "dlq", f"{warning}; set DLQ_DIR to a directory on a disk that stays"
 
 

@@ -21,7 +21,6 @@ from gevent.pool import Pool
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.audit import journal_area
-from estat.backoff import full_jitter
 from estat.cli import dlq_dry_run
 from estat.cli.dlq_files import (
     CommandError,
@@ -34,7 +33,7 @@ from estat.cli.dlq_files import (
 from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.config.settings import Settings
-from estat.disk import dlq_owner
+from estat.disk import dlq_dir
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import (
     DiskError,
@@ -48,6 +47,7 @@ from estat.events.batch import Batch
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
 from estat.stores import Stores
+from estat.stores.store import full_jitter
 
 _CONCURRENCY = 4  # as the server's own replay
 
@@ -81,7 +81,7 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     if args.dry_run:
         code = dlq_dry_run.tell(dlq, stores, paced(entries, args.rate))
     else:
-        dlq_owner.warnings(dlq.root)  # raises DiskError if anybody may have made it
+        dlq_dir.owner_warnings(dlq.root)  # raises DiskError if anybody may have made it
         refuse_beside_server(dlq, args.while_running)
         code = Replay(dlq, stores, settings).run(entries, args.rate)
     _tell_of_journals(dlq)

@@ -14,7 +14,7 @@ from estat.cli.dlq_files import (
     select_files,
     total_events,
 )
-from estat.disk import dlq_owner
+from estat.disk import dlq_dir
 from estat.disk.dlq import DeadLetterQueue
 from estat.errors import DiskError
 
@@ -28,7 +28,7 @@ def rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
         lost = counted(len(entries), total_events(entries))
         print(f"would lose {lost}; nothing was deleted: say --yes to do it")
         return 1
-    dlq_owner.warnings(dlq.root)  # raises DiskError if anybody may have made it
+    dlq_dir.owner_warnings(dlq.root)  # raises DiskError if anybody may have made it
     refuse_beside_server(dlq, args.while_running)
     deleted = []
     left = 0

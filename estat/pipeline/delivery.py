@@ -31,8 +31,8 @@ from estat.events import gzip, ids
 from estat.events.batch import Batch, crc32_of
 from estat.pipeline import found_object
 from estat.pipeline.breaker import Breaker
-from estat.stores import Store, Stores
-from estat.stores.head import Head
+from estat.stores import Stores
+from estat.stores.store import Head, Store
 from estat.threads import Offload
 
 T = TypeVar("T")

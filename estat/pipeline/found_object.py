@@ -15,7 +15,7 @@ from typing import NamedTuple
 from estat.errors import StoreDenied
 from estat.events import gzip, stored_line
 from estat.events.batch import Batch, crc32_of
-from estat.stores.head import Head
+from estat.stores.store import Head
 
 # A copy that was cut off is known by its beginning, as far as there is one.
 _BEGINNING_BYTES = 32

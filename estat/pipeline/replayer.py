@@ -20,7 +20,6 @@ from gevent.pool import Pool
 from estat.accounting import metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
-from estat.backoff import full_jitter
 from estat.config.settings import Settings
 from estat.disk.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
 from estat.disk.leader import Leader
@@ -33,6 +32,7 @@ from estat.pipeline.admission import Admission
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.reconcile import Reconciliation
+from estat.stores.store import full_jitter
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)

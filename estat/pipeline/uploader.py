@@ -20,7 +20,6 @@ from gevent.queue import Full, JoinableQueue
 from estat.accounting import metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
-from estat.backoff import full_jitter
 from estat.config.settings import Settings
 from estat.disk.journal import Journal, Journals
 from estat.disk.journal_recovery import recover_journal
@@ -31,6 +30,7 @@ from estat.pipeline.admission import Admission
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.spill import Spill
+from estat.stores.store import full_jitter
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)

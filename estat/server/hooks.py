@@ -34,7 +34,7 @@ from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import ARBITER, DRAINING, HURRYING, STOPPING, SharedPage
 from estat.config import loading
 from estat.config.settings import Settings
-from estat.disk import directory_lock, dlq_owner, files, journal, mounts
+from estat.disk import directory_lock, dlq_dir, files, journal
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.leader import Leader
 from estat.disk.server_directory import SERVERS, ServerDirectory
@@ -181,7 +181,7 @@ def on_starting(server: Any) -> None:
     check_worker_class(server.cfg.worker_class_str, server.cfg.worker_class)
     current = settings()
     with _usable(current.dlq_dir):
-        dlq_owner.warnings(current.dlq_dir)  # raises DiskError if anybody may have made it
+        dlq_dir.owner_warnings(current.dlq_dir)  # raises DiskError if anybody may have made it
         if current.dlq_shared:
             servers = os.path.join(current.dlq_dir, SERVERS)
             with files.disk_errors("create", servers):
@@ -221,14 +221,14 @@ def when_ready(server: Any) -> None:
         page().earlier = frozenset(directory_lock.streams(journals))
         page().adopted = inventory = dlq.inventory()
         # it may have been made by others a moment ago
-        unsafe = dlq_owner.warnings(given) + dlq_owner.not_followed(given)
+        unsafe = dlq_dir.owner_warnings(given) + dlq_dir.not_followed(given)
     if not alone:
         logger.warning("dlq_dir_in_use", extra={"directory": current.dlq_dir})
     totals = inventory.totals
     row = page().rows[ARBITER]
     metrics.forget_process(row)
     Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
-    for warning in unsafe + mounts.warnings(given, shared=current.dlq_shared):
+    for warning in unsafe + dlq_dir.mount_warnings(given, shared=current.dlq_shared):
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
     for name in loading.unknown_names():
         logger.warning("setting_unknown", extra=name._asdict())

@@ -7,58 +7,15 @@ greenlet (never the event loop).
 """
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterable
 
 from estat.config.parsers import BUCKET_SETTINGS
 from estat.config.settings import Settings
 from estat.errors import NotOurs, StoreError, StoreUnavailable
 from estat.stores.directory import DirectoryStore
-from estat.stores.head import Head
+from estat.stores.store import Store
 
 _FILE = "file:"
-
-
-class Store(Protocol):
-    """One bucket."""
-
-    def put(
-        self,
-        key: str,
-        body: bytes,
-        crc32: int,
-        content_type: str,
-        metadata: dict[str, str],
-        replaces: str | None = None,
-    ) -> bool:
-        """Store an object, and return only when it is proven to be there.
-
-        ``crc32`` is the body's; to the metadata comes ``bytes``, its length. With ``replaces``,
-        the ETag of an object that was found there, that one is replaced.
-
-        Returns whether the store's answer was proof enough; else it took another request.
-        Raises ObjectExists if the key is taken, StoreUnavailable if what ``replaces`` names
-        is not there any more, or if the store said yes and nothing proves that it stored,
-        ObjectDamaged if it says that it holds other bytes.
-        """
-
-    def head(self, key: str) -> Head | None:
-        """Return what is known of an object without its content; None if there is none."""
-
-    def lacking(self, key: str) -> dict[str, str]:
-        """Compare an object with what the settings ask for; return what is not so, by setting."""
-
-    def get(self, key: str) -> bytes:
-        """Return an object's content."""
-
-    def delete(self, key: str) -> None:
-        """Remove an object; it need not exist."""
-
-    def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Yield the keys that begin with ``prefix`` in order, from the first one behind ``after``.
-
-        After an error the listing goes on behind the last key that it gave.
-        """
 
 
 class Stores:

@@ -15,7 +15,7 @@ from estat.disk import files
 from estat.errors import DiskError, ObjectExists, ObjectRefused, StoreUnavailable
 from estat.events import ids as identity
 from estat.events.gzip import gunzip
-from estat.stores.head import BYTES, Head
+from estat.stores.store import BYTES, Head
 from estat.threads import Offload
 
 _THREADS = 4

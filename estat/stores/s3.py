@@ -24,8 +24,8 @@ from botocore.exceptions import BotoCoreError
 from estat.config.settings import Settings
 from estat.errors import UNPROVEN, ObjectDamaged, ObjectExists, StoreDenied, StoreUnavailable
 from estat.stores import s3_client
-from estat.stores.head import BYTES, Head
 from estat.stores.s3_errors import NotFound, NotImplementedByStore, store_errors
+from estat.stores.store import BYTES, Head
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)

@@ -37,8 +37,8 @@ from estat.pipeline.replayer import Replayer
 from estat.pipeline.sealer import Sealer
 from estat.pipeline.spill import Spill
 from estat.pipeline.uploader import Upload, Uploader
-from estat.stores import Store
 from estat.stores.directory import DirectoryStore
+from estat.stores.store import Store
 from estat.threads import Offload
 
 SLOT = 1

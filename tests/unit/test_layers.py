@@ -9,7 +9,7 @@ import estat
 
 # From the bottom up, as CONTRIBUTING.md lists them. A package imports from rows above its own.
 ORDER = [
-    "errors log threads backoff",  # single modules that everything may use
+    "errors log threads",  # single modules that everything may use
     "events",
     "config",
     "accounting",

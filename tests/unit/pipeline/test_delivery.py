@@ -9,7 +9,7 @@ from estat.errors import ObjectDamaged, ObjectExists, ObjectRefused, StoreDenied
 from estat.events import gzip, ids
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
-from estat.stores.head import Head
+from estat.stores.store import Head
 from tests.unit.batches import batch, lines
 
 

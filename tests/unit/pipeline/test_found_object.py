@@ -12,7 +12,7 @@ from estat.events import gzip
 from estat.events.batch import crc32_of
 from estat.pipeline import found_object
 from estat.pipeline.found_object import Finding
-from estat.stores.head import Head
+from estat.stores.store import Head
 from tests.unit.batches import STREAM, batch, lines
 
 OTHER = "0199c1b2f3a4" + "cd" * 8

@@ -1,8 +1,8 @@
-"""Tells whether somebody else may have prepared DLQ_DIR, and what is to be said of that.
+"""Tells whether DLQ_DIR is a safe place: whose it is, and what file system it lies on.
 
 In a directory like /tmp everybody may make ``dlq`` before the server does, and put files
 into it. Its files are read with care (see ``files``), but whoever owns the directory may
-read accepted events, move them and delete them.
+read accepted events, move them and delete them. The file system says how long they last.
 """
 
 import errno
@@ -14,20 +14,23 @@ from estat.events.text import excerpt
 
 _SHOWN_CHARS = 300  # of a path
 
+_CLEANED = ("/tmp", "/var/tmp")  # noqa: S108 - systemd-tmpfiles(8) removes old files there
+_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
 
-def warnings(directory: str) -> list[str]:
+
+def owner_warnings(directory: str) -> list[str]:
     """Return sentences to warn of; raise DiskError if a DLQ_DIR must not be used.
 
     One that is not there is fine.
     """
     with files.disk_errors("use", directory):
         try:
-            return _warnings(os.path.abspath(directory))
+            return _of_owners(os.path.abspath(directory))
         except FileNotFoundError:
             return []
 
 
-def _warnings(directory: str) -> list[str]:
+def _of_owners(directory: str) -> list[str]:
     entry, status = os.lstat(directory), os.stat(directory)
     real = os.path.realpath(directory)
     told = []
@@ -69,3 +72,45 @@ def _others_may_write(path: str) -> bool:
 
 def _groups() -> set[int]:
     return {os.getegid(), *os.getgroups()}
+
+
+def mount_warnings(
+    directory: str, mounts_file: str = "/proc/self/mounts", *, shared: bool = False
+) -> list[str]:
+    """Return a sentence for each way in which the files in ``directory`` are not safe.
+
+    ``shared`` says that DLQ_SHARED is on.
+    """
+    directory = os.path.realpath(directory)
+    kind = _file_system(directory, mounts_file)
+    found = []
+    if kind in ("tmpfs", "ramfs"):
+        found.append(f"{directory} is in memory ({kind}): its files are gone after a reboot")
+    elif kind == "overlay":
+        found.append(
+            f"{directory} is in the container's own layer: its files go with the container; "
+            "mount a volume"
+        )
+    elif kind in _NETWORK and not shared:
+        found.append(
+            f"{directory} is on the network ({kind}): if another host uses it too, both need "
+            "DLQ_SHARED=true"
+        )
+    if any(directory == place or directory.startswith(place + "/") for place in _CLEANED):
+        found.append(f"{directory} is cleaned by the system from time to time")
+    return found
+
+
+def _file_system(directory: str, mounts_file: str) -> str:
+    best, kind = "", "unknown"
+    try:
+        with open(mounts_file, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                _, mount_point, fs_type, *_ = line.split(" ")
+                mount_point = mount_point.replace("\\040", " ")
+                inside = (directory + "/").startswith(mount_point.rstrip("/") + "/")
+                if inside and len(mount_point) >= len(best):
+                    best, kind = mount_point, fs_type
+    except OSError:
+        return "unknown"  # no /proc: nothing is known, nothing is warned of
+    return kind

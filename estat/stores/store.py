@@ -1,0 +1,76 @@
+"""What every store does, what it tells of an object, and when to try it again."""
+
+import random
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+#: The metadata in which every PUT names the length of the object.
+BYTES = "bytes"
+
+
+class Head(NamedTuple):
+    """One object, as HEAD describes it."""
+
+    metadata: dict[str, str]  # names in lower case
+    size_bytes: int  # -1 if the store does not tell
+    etag: str  # as the store wrote it, quotes and all; empty if it names none
+
+    @property
+    def whole(self) -> bool:
+        """Whether the object has the length that its metadata names.
+
+        Of one that names none nothing is known: it must be read.
+        """
+        return self.metadata.get(BYTES) == str(self.size_bytes)
+
+
+class Store(Protocol):
+    """One bucket."""
+
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        crc32: int,
+        content_type: str,
+        metadata: dict[str, str],
+        replaces: str | None = None,
+    ) -> bool:
+        """Store an object, and return only when it is proven to be there.
+
+        ``crc32`` is the body's; to the metadata comes ``bytes``, its length. With ``replaces``,
+        the ETag of an object that was found there, that one is replaced.
+
+        Returns whether the store's answer was proof enough; else it took another request.
+        Raises ObjectExists if the key is taken, StoreUnavailable if what ``replaces`` names
+        is not there any more, or if the store said yes and nothing proves that it stored,
+        ObjectDamaged if it says that it holds other bytes.
+        """
+
+    def head(self, key: str) -> Head | None:
+        """Return what is known of an object without its content; None if there is none."""
+
+    def lacking(self, key: str) -> dict[str, str]:
+        """Compare an object with what the settings ask for; return what is not so, by setting."""
+
+    def get(self, key: str) -> bytes:
+        """Return an object's content."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; it need not exist."""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Yield the keys that begin with ``prefix`` in order, from the first one behind ``after``.
+
+        After an error the listing goes on behind the last key that it gave.
+        """
+
+
+def full_jitter(attempt: int, base_seconds: float, cap_seconds: float) -> float:
+    """Return the seconds to wait after failed attempt number ``attempt`` (from 0).
+
+    Exponential with full jitter, which spreads the attempts of many workers best; see
+    "Exponential Backoff and Jitter" on the AWS Architecture Blog.
+    """
+    # the exponent is bounded: a long outage must not compute huge powers
+    return random.uniform(0, min(cap_seconds, base_seconds * 2 ** min(attempt, 32)))

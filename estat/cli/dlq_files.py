@@ -7,7 +7,6 @@ except where a command deletes what it has worked on: they are the server's.
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 
 from estat.audit import journal_area
 from estat.config import loading
-from estat.disk import directory_lock, files
+from estat.disk import directory_lock, files, locks
 from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
 from estat.disk.server_directory import SERVERS
 from estat.errors import DiskError, EstatError, NotOurs, SettingsError
@@ -163,14 +162,11 @@ def _is_led(root: str) -> bool:
     """Tell whether a worker holds the leader lock; nothing is created or kept."""
     path = os.path.join(root, "leader.lock")
     with files.disk_errors("open", path), contextlib.suppress(FileNotFoundError):
-        descriptor = files.open_file(path, os.O_RDONLY)
         try:
             # shared, so that two commands that ask at once don't take each other for a server
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            os.close(locks.lock(path, shared=True))
         except BlockingIOError:
             return True
-        finally:
-            os.close(descriptor)
     return False
 
 

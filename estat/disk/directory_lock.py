@@ -10,13 +10,12 @@ that has one. All calls block: use them through ``Offload``. They raise DiskErro
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 from typing import Self
 
-from estat.disk import files, journal_file
+from estat.disk import files, journal_file, locks
 
 LOCK = "lock"
 
@@ -44,8 +43,7 @@ class DirectoryLock:
                 os.mkdir(hidden, files.PRIVATE.directory)
             descriptor, named = -1, False
             try:
-                descriptor = _open(hidden)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                descriptor = _lock(hidden)
                 os.rename(hidden, path)
                 named = True
                 files.sync_directory(path)
@@ -65,7 +63,7 @@ class DirectoryLock:
         False if somebody cleaned up: the stream then looks dead to others. Blocks.
         """
         try:
-            return _is_lock(self.path, self._descriptor)
+            return locks.is_at(os.path.join(self.path, LOCK), self._descriptor)
         except OSError:
             return True
 
@@ -75,21 +73,9 @@ class DirectoryLock:
         path = os.path.join(root, stream)
         with files.disk_errors("lock", path):
             try:
-                descriptor = _open(path)
-            except (FileNotFoundError, NotADirectoryError):
+                return cls(path, _lock(path))
+            except (FileNotFoundError, NotADirectoryError, BlockingIOError):
                 return None
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # whoever had it may have removed it since it was opened, and another made it anew
-                if _is_lock(path, descriptor):
-                    return cls(path, descriptor)
-            except BlockingIOError:
-                pass
-            except OSError:
-                os.close(descriptor)
-                raise
-        os.close(descriptor)
-        return None
 
     def journals(self) -> list[str]:
         """Return the paths of the stream's journals, oldest first."""
@@ -164,17 +150,9 @@ def remove_stale(root: str) -> None:
                 _remove(os.path.join(root, entry.name))
 
 
-def _open(path: str) -> int:
+def _lock(path: str) -> int:
     files.check_directory(path)
-    return files.open_lock(os.path.join(path, LOCK))
-
-
-def _is_lock(path: str, descriptor: int) -> bool:
-    """Tell whether an open file is the lock of a directory, and not one that was removed."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(os.path.join(path, LOCK)))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    return locks.lock(os.path.join(path, LOCK), create=True)
 
 
 def _remove_whole(path: str) -> None:

@@ -14,8 +14,6 @@ them through ``Offload``. They raise DiskError.
 """
 
 import contextlib
-import errno
-import fcntl
 import os
 import time
 from array import array
@@ -24,7 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, Self
 
-from estat.disk import dlq_file, files
+from estat.disk import dlq_file, files, locks
 from estat.errors import DiskError
 from estat.events.batch import Batch
 from estat.events.gzip import gzip
@@ -236,25 +234,13 @@ class DeadLetterQueue:
         return (entry for entry in self._walked() if not entry.name.startswith("."))
 
     def claim(self, entry: Entry) -> Claim | None:
-        """Take a file for oneself; None if another process has it, or it is gone."""
-        try:
-            descriptor = _open_to_lock(entry.path)
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            raise DiskError("open", entry.path, exc) from exc
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(descriptor)
-            if status.st_nlink and os.path.exists(entry.path):
-                return Claim(entry, descriptor, status.st_size)
-        except BlockingIOError:
-            pass
-        except OSError as exc:
-            os.close(descriptor)
-            raise DiskError("lock", entry.path, exc) from exc
-        os.close(descriptor)
-        return None
+        """Lock a file exclusively; None if another process has it, or it is gone."""
+        with files.disk_errors("lock", entry.path):
+            try:
+                descriptor = locks.lock(entry.path)
+            except (FileNotFoundError, BlockingIOError):
+                return None
+            return Claim(entry, descriptor, os.fstat(descriptor).st_size)
 
     def defer(self, claim: Claim, now: float) -> None:
         """Move a file to the next slot of its area: it is not retried before that hour."""
@@ -332,16 +318,6 @@ def _total(found: Iterable[tuple[Entry, int]]) -> Totals:
         events += entry.events
         size += size_bytes
     return Totals(count, events, size)
-
-
-def _open_to_lock(path: str) -> int:
-    """Open for writing where that is allowed: NFS locks only then exclusively (flock(2))."""
-    try:
-        return files.open_file(path, os.O_RDWR)
-    except OSError as exc:
-        if exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        return files.open_file(path, os.O_RDONLY)
 
 
 def _files(directory: str) -> Iterator[str]:

@@ -169,19 +169,6 @@ def open_file(path: str, flags: int, mode: int = PRIVATE.file) -> int:
     return descriptor
 
 
-def open_lock(path: str) -> int:
-    """Open a file to lock it, made if missing. Raises OSError.
-
-    One of an earlier version, which others could read, and so lock, is closed to them.
-    """
-    descriptor = open_file(path, os.O_RDWR | os.O_CREAT)
-    status = os.fstat(descriptor)
-    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
-        with contextlib.suppress(OSError):  # it is as good as it was
-            os.fchmod(descriptor, PRIVATE.file)
-    return descriptor
-
-
 def make_private(path: str) -> None:
     """Make a directory within DLQ_DIR; one that is there is closed to writers. Raises OSError."""
     check_directory(path)

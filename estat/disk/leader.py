@@ -4,11 +4,9 @@ It is a file's lock (flock), taken after fork, so the kernel frees it when its
 holder dies, and the next worker that asks leads.
 """
 
-import fcntl
 import os
 
-from estat.disk import files
-from estat.errors import DiskError
+from estat.disk import files, locks
 
 
 class Leader:
@@ -22,18 +20,11 @@ class Leader:
         """Take the lock, if no other worker has it. Raises DiskError."""
         if self._descriptor is not None:
             return True
-        try:
-            descriptor = files.open_lock(self._path)
-        except OSError as exc:
-            raise DiskError("open", self._path, exc) from exc
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            os.close(descriptor)
-            if isinstance(exc, BlockingIOError):
+        with files.disk_errors("lock", self._path):
+            try:
+                self._descriptor = locks.lock(self._path, create=True)
+            except BlockingIOError:
                 return False
-            raise DiskError("lock", self._path, exc) from exc
-        self._descriptor = descriptor
         return True
 
     def release(self) -> None:

@@ -5,13 +5,12 @@ gzip was cut off all the same, by a disk that lied or a copy that broke; then it
 no metadata, and whoever asks has to read it.
 """
 
-import fcntl
 import os
 import re
 import secrets
 from collections.abc import Iterator
 
-from estat.disk import files
+from estat.disk import files, locks
 from estat.errors import DiskError, ObjectExists, ObjectRefused, StoreUnavailable
 from estat.events import ids as identity
 from estat.events.gzip import gunzip
@@ -102,9 +101,8 @@ class DirectoryStore:
         try:
             files.write_whole(fresh, [body], files.BY_UMASK)
             try:
-                with open(path, "r+b") as old:
-                    fcntl.flock(old, fcntl.LOCK_EX)
-                    if not _etag(os.stat(path)) == _etag(os.fstat(old.fileno())) == etag:
+                with os.fdopen(locks.lock(path), "rb") as old:
+                    if _etag(os.fstat(old.fileno())) != etag:
                         raise StoreUnavailable(f"{key} changed since it was read")
                     os.rename(fresh, path)
                     files.sync_directory(directory)

@@ -13,7 +13,7 @@ from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.cli import main
 from estat.config import loading
-from estat.disk import dlq_file, files, journal_file
+from estat.disk import dlq_file, files, journal_file, locks
 from estat.disk.dlq import PENDING, DeadLetterQueue, slot_of
 from estat.disk.dlq_file import name_for
 from estat.disk.journal_recovery import recover_journal
@@ -263,7 +263,7 @@ def test_a_lock_that_others_could_read_is_closed_to_them(tmp_path):
     path = tmp_path / "lock"
     path.touch()
     path.chmod(0o644)
-    os.close(files.open_lock(str(path)))
+    os.close(locks.lock(str(path), create=True))
     assert path.stat().st_mode & 0o777 == 0o600
 
 

@@ -1,0 +1,59 @@
+"""Locks a file (flock), so that no two processes do the same.
+
+The kernel frees a lock when its holder dies, however it dies. Whoever locks a file follows
+no link to it, and makes sure afterwards that it still is the file of that name: one that
+was removed meanwhile may have been made anew, and locked by another.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+
+from estat.disk import files
+
+#: On these a file may still be open for reading, and locked.
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def lock(path: str, *, create: bool = False, shared: bool = False) -> int:
+    """Open a file and lock it; return the descriptor, which holds the lock until it is closed.
+
+    With ``create`` a missing file is made, and one of an earlier version, which others could
+    read, and so lock, is closed to them. Raises BlockingIOError if another process has the
+    lock, FileNotFoundError if no such file has the name any more, and OSError.
+    """
+    descriptor = _open(path, create)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        if not is_at(path, descriptor):
+            raise FileNotFoundError(errno.ENOENT, "removed since it was opened", path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_at(path: str, descriptor: int) -> bool:
+    """Tell whether an open file still has its name. Raises OSError."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _open(path: str, create: bool) -> int:
+    if create:
+        descriptor = files.open_file(path, os.O_RDWR | os.O_CREAT)
+        status = os.fstat(descriptor)
+        if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+            with contextlib.suppress(OSError):  # it is as good as it was
+                os.fchmod(descriptor, files.PRIVATE.file)
+        return descriptor
+    try:
+        # NFS locks exclusively only what is open for writing (flock(2))
+        return files.open_file(path, os.O_RDWR)
+    except OSError as exc:
+        if exc.errno not in _READ_ONLY:
+            raise
+        return files.open_file(path, os.O_RDONLY)

@@ -5,7 +5,6 @@ first to the last, of the stream in the key), else from the lines, each strict
 JSON with an id of ours. Of an object only spans of ids are kept, whatever its size. No I/O.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,11 +14,6 @@ from estat.events import gzip, ids, stored_line
 
 #: Unreadable lines of one object that are kept with their reason; all are counted.
 MAX_LINES_TOLD = 100
-
-_ID = re.compile(r"([0-9a-f]{28})-([1-9]\d{0,17})")
-_NAME = re.compile(r"(?:^|/)\d+_([A-Za-z0-9.-]+)-([0-9a-f]{28})_\d+(?:-(?:r|bad)\d+)?\.[^/]*$")
-
-_ON_DISK = re.compile(r"-[0-9a-f]{28}_\d+(?:-bad\d+)?\.\d+" + re.escape(ids.SUFFIX) + "$")
 
 
 class Fault(NamedTuple):
@@ -115,19 +109,20 @@ def record(key: str, body: bytes) -> Record:
 
 def stream_of(name: str) -> str | None:
     """Return the stream that the name of an object or a DLQ file tells."""
-    match = _NAME.search(name)
-    return match[2] if match else None
+    found = ids.file_name(name)
+    return found.stream if found else None
 
 
 def instance_of(name: str) -> str:
     """Return the instance that the name of an object tells; empty if it is not one of ours."""
-    match = _NAME.search(name)
-    return match[1] if match else ""
+    found = ids.file_name(name)
+    return found.instance if found else ""
 
 
 def is_object(key: str) -> bool:
     """Tell whether an object's name is that of a batch; one of the DLQ has a count behind it."""
-    return key.endswith(ids.SUFFIX) and not _ON_DISK.search(key)
+    found = ids.file_name(key)
+    return key.endswith(ids.SUFFIX) and (found is None or found.events is None)
 
 
 def _identified(line: bytes) -> tuple[str, int]:
@@ -137,8 +132,8 @@ def _identified(line: bytes) -> tuple[str, int]:
     raise ValueError("no JSON object with an id")
 
 
-def _parsed(text: str) -> tuple[str, int]:
-    match = _ID.fullmatch(text)
-    if not match:
+def _parsed(text: str) -> ids.EventId:
+    found = ids.event_id(text)
+    if not found:
         raise ValueError(f"{text[:60]!r} is no id of ours")
-    return match[1], int(match[2])
+    return found

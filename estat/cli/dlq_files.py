@@ -8,7 +8,6 @@ except where a command deletes what it has worked on: they are the server's.
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,8 +24,6 @@ _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 
 #: Why a file is in quarantine that has no header: it holds bytes of a journal as they were.
 DAMAGED_RANGE = "damaged range of a journal"
-
-_RANGE = re.compile(r"_\d+-bad\d+\.\d+" + re.escape(ids.SUFFIX))
 
 
 class CommandError(EstatError):
@@ -118,7 +115,8 @@ def select_files(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
 
 def is_range(entry: Entry) -> bool:
     """Tell whether a file holds a damaged range of a journal: bytes as they were, no header."""
-    return entry.area == QUARANTINE and _RANGE.search(entry.name) is not None
+    name = ids.file_name(entry.name)
+    return entry.area == QUARANTINE and name is not None and name.damaged
 
 
 def _is_in(entry: Entry, directory: str, root: str) -> bool:

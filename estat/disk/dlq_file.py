@@ -15,7 +15,6 @@ opening its files:
 """
 
 import json
-import re
 from typing import IO, Any, NamedTuple
 
 from isal import isal_zlib
@@ -30,7 +29,6 @@ _FORMAT = 1
 #: What the header may cost at most, by and large: bounded, because admission counts with it.
 OVERHEAD_BYTES = 2048
 _MAX_ERROR_CHARS = 200
-_EVENTS = re.compile(r"[0-9]{1,9}")
 _HEADER_READ_BYTES = 4 * OVERHEAD_BYTES  # a header is within, whatever its key and error
 _MAX_HEADER_BYTES = 64 * 1024  # inflated; a bomb is no header
 _GZIP = 16 + isal_zlib.MAX_WBITS
@@ -55,11 +53,10 @@ def name_for(name: str, events: int) -> str:
 
 def parse_name(name: str) -> FileName:
     """Read a file's name; a strange one holds no events that are ours."""
-    stem, _, events = name.removesuffix(ids.SUFFIX).rpartition(".")
-    opened = ids.opened_at(stem)
-    if opened is None or not _EVENTS.fullmatch(events) or not name.endswith(ids.SUFFIX):
+    found = ids.file_name(name)
+    if found is None or found.events is None or not name.endswith(ids.SUFFIX):
         return FileName(0, None)
-    return FileName(int(events), opened)
+    return FileName(found.events, found.opened)
 
 
 def pack(batch: Batch, reason: str, error: str) -> list[bytes]:
@@ -131,7 +128,7 @@ def _unpacked(about: dict[str, Any], payload: bytes) -> Batch:
 def check_header(file_name: str, about: dict[str, Any]) -> None:
     """Raise NotOurs unless a file's name and header line are such as this server writes.
 
-    The books hold what the name tells, so it must be that of the header's batch.
+    The accounting holds what the name tells, so it must be that of the header's batch.
     """
     _check(about)
     name = name_for(about["name"], about["events"])

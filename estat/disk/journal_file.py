@@ -32,7 +32,6 @@ _TRAILER = re.compile(
     rb"#(\d{1,9}) (\d{1,12}) ([0-9a-f]{8})\n|#sealed (\{[^\n]*\})\n"
 )
 _CHECKED = re.compile(rb'(\{[^\n]*),"crc32":"([0-9a-f]{8})"\}')
-_ID = re.compile(rb'\{"id":"[0-9a-f]+-(\d{1,18})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +153,10 @@ def _group(data: bytes, match: re.Match[bytes]) -> Group | None:
     if start < 0:
         return None
     body = data[start:end]
-    first = _ID.match(body)
+    first = ids.id_of_line(body)
     if not first or isal_zlib.crc32(body) != crc32 or body.count(b"\n") != events:
         return None
-    return Group(int(first[1]), events, start, end)
+    return Group(first.number, events, start, end)
 
 
 def _first_line(data: bytes, obey: bool) -> tuple[Header | None, int]:

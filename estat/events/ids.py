@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 from zoneinfo import ZoneInfo
 
 from estat.errors import NotOurs
@@ -28,6 +28,9 @@ PREFIX = re.compile(r"[A-Za-z0-9!_.*'()=-]+(?:/[A-Za-z0-9!_.*'()=-]+)*")
 BUCKET = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 INSTANCE = re.compile(r"[A-Za-z0-9.-]{1,48}")
 
+#: Every stored line begins so; its id follows.
+LINE_START = b'{"id":"'
+
 #: Keys in S3 are no longer (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html).
 _MAX_KEY_CHARS = 1024
 
@@ -35,22 +38,48 @@ _MAX_NUMBER = 10**18  # a journal's lines have no larger one
 _MAX_SECONDS = 253_402_000_000  # calendars end with the year 9999
 
 _STREAM = re.compile(r"[0-9a-f]{28}")
-# what has more digits would not fit the books
-_STEM = re.compile(
-    r"(?P<unix>[0-9]{1,12})_(?P<instance>[A-Za-z0-9.-]+)-(?P<stream>[0-9a-f]{28})_[0-9]+"
+# what has more digits would not fit the accounting
+_NAME = re.compile(
+    rf"(?P<unix>[0-9]{{1,12}})_(?P<instance>[A-Za-z0-9.-]+)-(?P<stream>{_STREAM.pattern})_[0-9]+"
+    r"(?:-r[0-9]{1,3})?"
 )
-_NAME = re.compile(rf"{_STEM.pattern}(?:-r[0-9]{{1,3}})?")
+_FILE = re.compile(
+    rf"(?:.*/)?{_NAME.pattern}(?P<damaged>-bad[0-9]+)?(?:\.(?P<events>[0-9]{{1,9}}))?\.[^/]*",
+    re.DOTALL,
+)
+_ID = re.compile(rf"(?P<stream>{_STREAM.pattern})-(?P<number>[1-9][0-9]{{0,17}})")
+_LINE = re.compile(rb'%b(%b)"' % (re.escape(LINE_START), _ID.pattern.encode()))
 _KEY = re.compile(
     rf"{PREFIX.pattern}/dt=[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}/hr=[0-9]{{2}}/"
     rf"{_NAME.pattern}{re.escape(SUFFIX)}"
 )
-_RECORD = re.compile(rf"{PREFIX.pattern}_streams/(?P<stream>[0-9a-f]{{28}})\.json")
+_RECORD = re.compile(rf"{PREFIX.pattern}_streams/(?P<stream>{_STREAM.pattern})\.json")
 _DIRECTORY = "file:/"
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
 
 
+class EventId(NamedTuple):
+    """An event's id."""
+
+    stream: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.stream}-{self.number}"
+
+
+class FileName(NamedTuple):
+    """What the name of an object or a DLQ file tells."""
+
+    opened: int  # unix seconds
+    instance: str
+    stream: str
+    damaged: bool  # bytes of a journal, not a batch
+    events: int | None  # None of an object, whose name has no count
+
+
 def new_stream() -> str:
-    """Name one life of one process. Call it after fork: the random half must differ."""
+    """Name one run of one process. Call it after fork: the random half must differ."""
     return f"{int(time.time() * 1000):012x}{secrets.token_hex(8)}"
 
 
@@ -86,10 +115,33 @@ def record_key(prefix: str, stream: str) -> str:
     return f"{prefix}_streams/{stream}.json"
 
 
-def opened_at(stem: str) -> int | None:
-    """Return the unix time in an object's or DLQ file's name; None if it is not one of ours."""
-    match = _STEM.match(stem)
-    return int(match["unix"]) if match else None
+def file_name(name: str) -> FileName | None:
+    """Read the name of an object or a DLQ file, with or without its directory.
+
+    None if it is not of this server's form.
+    """
+    match = _FILE.fullmatch(name)
+    if not match:
+        return None
+    return FileName(
+        opened=int(match["unix"]),
+        instance=match["instance"],
+        stream=match["stream"],
+        damaged=match["damaged"] is not None,
+        events=int(match["events"]) if match["events"] else None,
+    )
+
+
+def event_id(text: str) -> EventId | None:
+    """Read an event's id; None if it is not of this server's form."""
+    match = _ID.fullmatch(text)
+    return EventId(match["stream"], int(match["number"])) if match else None
+
+
+def id_of_line(line: bytes) -> EventId | None:
+    """Return the id with which a stored line begins; None if that is not of this server's form."""
+    match = _LINE.match(line)
+    return event_id(match[1].decode()) if match else None
 
 
 def plain(name: str) -> str:

@@ -8,19 +8,16 @@
 Lines that are not of the batch's stream belong to somebody else, and stay.
 """
 
-import re
 from dataclasses import replace
 from typing import NamedTuple
 
 from estat.errors import StoreDenied
-from estat.events import gzip, stored_line
+from estat.events import gzip, ids, stored_line
 from estat.events.batch import Batch, crc32_of
 from estat.stores.store import Head
 
 # A copy that was cut off is known by its beginning, as far as there is one.
 _BEGINNING_BYTES = 32
-
-_ID = b'{"id":"'
 
 
 class Finding(NamedTuple):
@@ -94,10 +91,10 @@ def _numbered(lines: bytes, batch: Batch) -> dict[int, bytes]:
     """Return lines by their number. Raises StoreDenied for one that is not of the stream."""
     found = {}
     for line in lines.splitlines(keepends=True):
-        match = _match(line, batch)
-        if not match:
+        number = _number(line, batch)
+        if number is None:
             raise _not_ours(batch)
-        found[int(match[1])] = line
+        found[number] = line
     return found
 
 
@@ -110,18 +107,20 @@ def _whole_lines(lines: bytes, batch: Batch) -> dict[int, bytes]:
     kept: dict[int, bytes] = {}
     last = 0
     for line in lines[: lines.rfind(b"\n") + 1].splitlines(keepends=True):
-        match, broken = _match(line, batch), not _is_json(line)
-        if not match and not (broken and (kept or line.startswith(_ID))):
+        number, broken = _number(line, batch), not _is_json(line)
+        if number is None and not (broken and (kept or line.startswith(ids.LINE_START))):
             raise _not_ours(batch)
-        if broken or not match or int(match[1]) <= last:
+        if broken or number is None or number <= last:
             break
-        last = int(match[1])
+        last = number
         kept[last] = line
     return kept
 
 
-def _match(line: bytes, batch: Batch) -> "re.Match[bytes] | None":
-    return re.match(rb'%b%b-(\d{1,18})"' % (re.escape(_ID), re.escape(batch.stream.encode())), line)
+def _number(line: bytes, batch: Batch) -> int | None:
+    """Return the number of a line of the batch's stream; None for any other line."""
+    found = ids.id_of_line(line)
+    return found.number if found and found.stream == batch.stream else None
 
 
 def _is_json(line: bytes) -> bool:

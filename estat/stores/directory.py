@@ -6,20 +6,17 @@ no metadata, and whoever asks has to read it.
 """
 
 import os
-import re
 import secrets
 from collections.abc import Iterator
 
 from estat.disk import files, locks
 from estat.errors import DiskError, ObjectExists, ObjectRefused, StoreUnavailable
-from estat.events import ids as identity
+from estat.events import ids
 from estat.events.gzip import gunzip
 from estat.stores.store import BYTES, Head
 from estat.threads import Offload
 
 _THREADS = 4
-
-_ID = re.compile(rb'^\{"id":"([^"]+)"')
 
 
 class DirectoryStore:
@@ -80,7 +77,7 @@ class DirectoryStore:
                 yield key
 
     def _path(self, key: str) -> str:
-        if not identity.is_within(key):
+        if not ids.is_within(key):
             raise ObjectRefused(f"{key!r:.200} is no key in a directory")
         return os.path.join(self._root, *key.split("/"))
 
@@ -161,11 +158,11 @@ def _metadata(key: str, body: bytes) -> dict[str, str]:
         return {}
     if not lines.endswith(b"\n"):
         return {}
-    ids = [match[1].decode() for match in map(_ID.match, lines.splitlines()) if match]
+    found = [event_id for event_id in map(ids.id_of_line, lines.splitlines()) if event_id]
     return {
-        "events": str(len(ids)),
-        "first-id": ids[0] if ids else "",
-        "last-id": ids[-1] if ids else "",
+        "events": str(len(found)),
+        "first-id": str(found[0]) if found else "",
+        "last-id": str(found[-1]) if found else "",
         BYTES: str(len(body)),
     }
 

@@ -117,8 +117,5 @@ def _write(path: str, data: bytes) -> None:
 
     Raises FileExistsError for any other file in its place, and DiskError.
     """
-    try:
-        files.write_whole(path, [data], files.BY_UMASK, replace=False)
-    except FileExistsError as exc:
-        if files.read_whole(path) != data:
-            raise FileExistsError(f"{path} is there already, and different") from exc
+    if not files.write_new(path, [data], files.BY_UMASK) and files.read_whole(path) != data:
+        raise FileExistsError(f"{path} is there already, and different")

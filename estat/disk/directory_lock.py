@@ -96,7 +96,7 @@ class DirectoryLock:
             self._unlink()
         finally:
             self.close()
-        _remove_empty(self.path)
+        files.remove_empty(self.path)
 
     def destroy(self) -> None:
         """Give up the right; the directory goes with all that is in it."""
@@ -108,7 +108,7 @@ class DirectoryLock:
             self._unlink()
         finally:
             self.close()
-        _remove_empty(self.path)
+        files.remove_empty(self.path)
 
     def _unlink(self) -> None:
         # Before it is closed, or another could get it and have it taken away. But NFS keeps a
@@ -119,23 +119,15 @@ class DirectoryLock:
 
 def streams(root: str) -> list[str]:
     """Return the streams that have a directory, oldest first; links are none."""
-    return [name for name in _names(root, directories=True) if not name.startswith(_HIDDEN)]
+    with files.disk_errors("scan", root):
+        return [name for name in files.directory_names(root) if not name.startswith(_HIDDEN)]
 
 
 def journals(path: str) -> list[str]:
     """Return the paths of the journals in a stream's directory, oldest first; links are none."""
-    names = _names(path, directories=False)
+    with files.disk_errors("scan", path):
+        names = sorted(files.file_names(path))
     return [os.path.join(path, name) for name in names if _JOURNAL.fullmatch(name)]
-
-
-def _names(path: str, *, directories: bool) -> list[str]:
-    with files.disk_errors("scan", path), contextlib.suppress(FileNotFoundError):
-        return sorted(
-            entry.name
-            for entry in files.entries(path)
-            if (entry.is_dir if directories else entry.is_file)(follow_symlinks=False)
-        )
-    return []
 
 
 def remove_stale(root: str) -> None:
@@ -166,9 +158,4 @@ def _remove(path: str) -> None:
     """Remove a directory that holds nothing but its lock; the lock goes last but one."""
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(path, LOCK))
-    _remove_empty(path)
-
-
-def _remove_empty(path: str) -> None:
-    with contextlib.suppress(OSError):  # whoever has come meanwhile removes it, or the next look
-        os.rmdir(path)
+    files.remove_empty(path)

@@ -170,7 +170,7 @@ class DeadLetterQueue:
         name = dlq_file.file_name(batch)
         with files.disk_errors("scan", self.root):
             for area in (PENDING, EXPIRED):
-                for slot in _directories(self._area(area)):
+                for slot in files.directory_names(self._area(area)):
                     if os.path.exists(self._area(area, slot, name)):
                         # its writer may have died before it could do this
                         files.sync_directory(self._area(area, slot))
@@ -185,13 +185,7 @@ class DeadLetterQueue:
         """
         content = gzip(data)
         path = self._area(QUARANTINE, dlq_file.name_for(name, events))
-        try:
-            files.write_whole(path, [content], files.PRIVATE, replace=False)
-        except FileExistsError:
-            with files.disk_errors("sync", path):  # its writer may have died before it could
-                files.sync_directory(os.path.dirname(path))
-            return None
-        return len(content)
+        return len(content) if files.write_new(path, [content], files.PRIVATE) else None
 
     def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:
         """Read at most ``limit`` names, from the oldest slot on; first of slots that are due."""
@@ -199,20 +193,16 @@ class DeadLetterQueue:
         due: list[Entry] = []
         opened: list[int] = []
         with files.disk_errors("scan", self._area(area)):
-            slots = _directories(self._area(area))
+            slots = files.directory_names(self._area(area))
             # a clock that was ahead must not hide files behind those that are put off
             for slot in sorted(slots, key=lambda slot: not is_due(slot, now)):
-                found = [
-                    self._entry(area, slot, name)
-                    for name in _visible(self._area(area, slot), limit)
-                ]
+                found = self._visible(area, slot, limit)
                 limit -= len(found)
                 opened += [entry.opened for entry in found if entry.opened]
-                due_now = is_due(slot, now)
-                if due_now:
+                if is_due(slot, now):
                     due += found
-                if due_now and slot != current and not found:
-                    _remove_empty(self._area(area, slot))
+                    if not found and slot != current:
+                        files.remove_empty(self._area(area, slot))
                 if limit <= 0:
                     break
         due.sort(key=lambda entry: (entry.slot, entry.age_key))
@@ -221,8 +211,7 @@ class DeadLetterQueue:
     def quarantined(self, limit: int = SCAN_LIMIT) -> list[Entry]:
         """Return files in quarantine, at most ``limit``."""
         with files.disk_errors("scan", self._area(QUARANTINE)):
-            names = _visible(self._area(QUARANTINE), limit)
-        return [self._entry(QUARANTINE, "", name) for name in names]
+            return self._visible(QUARANTINE, "", limit)
 
     def every(self) -> Iterator[Entry]:
         """Read all files of all areas one by one, and change nothing.
@@ -300,8 +289,14 @@ class DeadLetterQueue:
         with files.disk_errors("walk", self.root):
             for area in (PENDING, EXPIRED, QUARANTINE):
                 for slot in [""] if area == QUARANTINE else _growing(self._area(area)):
-                    for name in _files(self._area(area, slot)):
+                    for name in files.file_names(self._area(area, slot)):
                         yield self._entry(area, slot, name)
+
+    def _visible(self, area: str, slot: str, limit: int) -> list[Entry]:
+        """Return files that are whole, at most ``limit``."""
+        names = files.file_names(self._area(area, slot))
+        whole = (name for name in names if not name.startswith("."))
+        return [self._entry(area, slot, name) for name in islice(whole, limit)]
 
     def _area(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
@@ -320,34 +315,9 @@ def _total(found: Iterable[tuple[Entry, int]]) -> Totals:
     return Totals(count, events, size)
 
 
-def _files(directory: str) -> Iterator[str]:
-    """Read the names of a directory's files one by one; one that vanished is empty."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in files.entries(directory):
-            if entry.is_file(follow_symlinks=False):
-                yield entry.name
-
-
-def _visible(directory: str, limit: int) -> list[str]:
-    return list(islice((n for n in _files(directory) if not n.startswith(".")), limit))
-
-
-def _directories(directory: str) -> list[str]:
-    """Return the names of a directory's directories, in order."""
-    with contextlib.suppress(FileNotFoundError):
-        found = files.entries(directory)
-        return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
-    return []
-
-
 def _growing(directory: str) -> Iterator[str]:
     """Return a directory's directories in order, those too that come to be meanwhile."""
     last = ""
-    while newer := [name for name in _directories(directory) if name > last]:
+    while newer := [name for name in files.directory_names(directory) if name > last]:
         yield from newer
         last = newer[-1]
-
-
-def _remove_empty(directory: str) -> None:
-    with contextlib.suppress(OSError):  # not empty any more, or gone: both are fine
-        os.rmdir(directory)

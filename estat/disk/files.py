@@ -222,48 +222,51 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-def write_whole(path: str, parts: Iterable[bytes], access: Access, *, replace: bool = True) -> None:
-    """Write a file so that it is there whole and durable, or not at all.
+def write_whole(path: str, parts: Iterable[bytes], access: Access) -> None:
+    """Write a file so that it is there whole and durable, or not at all. Raises DiskError.
 
-    With ``replace=False`` an existing file is kept and FileExistsError raised, and a new one
-    whose name could not be synced is left: somebody may have found it there, and relied on it
-    after a sync of his own. Raises DiskError for any other failure.
+    A file that is there is replaced.
     """
-    directory = os.path.dirname(path)
-    unique = f"{os.getpid()}-{next(_serial)}{TEMPORARY}"
-    temporary = os.path.join(directory, f".{os.path.basename(path)}.{unique}")
-    with disk_errors("write", path):
-        # the directory may be removed between the two steps, by whoever emptied it
-        for attempt in (1, 2):
-            make_directories(directory, access)
-            try:
-                descriptor = _open_new(temporary, access.file)
-                break
-            except FileNotFoundError:
-                if attempt == 2:
-                    raise
+    with disk_errors("write", path), _written(path, parts, access) as temporary:
+        os.rename(temporary, path)
+        try:
+            sync_directory(os.path.dirname(path))
+        except OSError:
+            os.unlink(path)  # not durable, so not there: whoever called keeps the content
+            raise
+
+
+def write_new(path: str, parts: Iterable[bytes], access: Access) -> bool:
+    """Write a file so, unless one is there; tell whether it was written. Raises DiskError.
+
+    Either way the file's name is durable, whoever made it. After an error a file may be left:
+    somebody may have found it there, and relied on it after a sync of his own.
+    """
+    with disk_errors("write", path), _written(path, parts, access) as temporary:
+        is_new = _link(temporary, path)
+        sync_directory(os.path.dirname(path))
+    return is_new
+
+
+@contextlib.contextmanager
+def _written(path: str, parts: Iterable[bytes], access: Access) -> Iterator[str]:
+    """Write and sync what is to be the file at ``path``; yield its name while that lasts."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}-{next(_serial)}{TEMPORARY}")
     try:
-        with disk_errors("write", path):
-            try:
-                for part in parts:
-                    _write_all(descriptor, part)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            if replace:
-                os.rename(temporary, path)
-            else:
-                _link(temporary, path)
-            try:
-                sync_directory(directory)
-            except OSError:
-                if replace:  # not durable, so not there: whoever called keeps the content
-                    os.unlink(path)
-                raise
-    except DiskError as exc:
-        if isinstance(exc.__cause__, FileExistsError):
-            raise exc.__cause__ from None
-        raise
+        make_directories(directory, access)
+        try:
+            descriptor = _open_new(temporary, access.file)
+        except FileNotFoundError:
+            make_directories(directory, access)  # whoever emptied it has removed it meanwhile
+            descriptor = _open_new(temporary, access.file)
+        try:
+            for part in parts:
+                _write_all(descriptor, part)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        yield temporary
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -285,14 +288,37 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _link(temporary: str, path: str) -> None:
-    """Give the file its name unless that is taken; raises FileExistsError."""
+def _link(temporary: str, path: str) -> bool:
+    """Give a file its name unless that is taken; tell whether it was not."""
     try:
         os.link(temporary, path)
-    except PermissionError as exc:
-        # a file system without hard links says EPERM (link(2)); the check
-        # before the rename then leaves a gap, which only a second writer of
-        # the same key could fall into
+    except FileExistsError:
+        return False
+    except PermissionError:
+        # a file system without hard links says EPERM (link(2)); the check before the rename
+        # then leaves a gap, which only a second writer of the same key could fall into
         if os.path.exists(path):
-            raise FileExistsError(path) from exc
+            return False
         os.rename(temporary, path)
+    return True
+
+
+def file_names(path: str) -> Iterator[str]:
+    """Read the names of a directory's files one by one; there are none in one that is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in entries(path):
+            if entry.is_file(follow_symlinks=False):
+                yield entry.name
+
+
+def directory_names(path: str) -> list[str]:
+    """Return the names of a directory's directories in order; none of one that is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(e.name for e in entries(path) if e.is_dir(follow_symlinks=False))
+    return []
+
+
+def remove_empty(path: str) -> None:
+    """Remove a directory if nothing is in it; whoever has come meanwhile, or the next, does."""
+    with contextlib.suppress(OSError):
+        os.rmdir(path)

@@ -83,12 +83,11 @@ class DirectoryStore:
 
     def _write(self, key: str, body: bytes) -> None:
         try:
-            files.write_whole(self._path(key), [body], files.BY_UMASK, replace=False)
-        except FileExistsError as exc:
-            self._make_durable(key)
-            raise ObjectExists(key) from exc
+            is_new = files.write_new(self._path(key), [body], files.BY_UMASK)
         except DiskError as exc:
             raise StoreUnavailable(str(exc)) from exc
+        if not is_new:
+            raise ObjectExists(key)
 
     def _replace(self, key: str, body: bytes, etag: str) -> None:
         """Replace a file that is still the one that was read. One does so at a time."""

@@ -12,6 +12,7 @@ is ``ledger``'s. prometheus_client is imported here alone.
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -67,39 +68,20 @@ _HISTOGRAMS: list[Histogram] = []
 _width = 1  # cell 0 is the row's sequence
 
 
-def _cell(name: str, text: str, kind: Kind, label: tuple[str, str] | None = None) -> int:
+def _cell(kind: Kind, name: str, text: str = "", label: tuple[str, str] | None = None) -> int:
+    """Declare a cell; return its place."""
     global _width  # noqa: PLW0603 - the table is filled once, below, while the module loads
     _CELLS.append(Cell(name, text, kind, _width, label))
     _width += 1
     return _width - 1
 
 
-def _counter(name: str, text: str) -> int:
-    return _cell(name, text, "counter")
+_counter, _gauge = partial(_cell, "counter"), partial(_cell, "gauge")
 
 
-def _counters(name: str, text: str, label: str, values: tuple[str, ...]) -> dict[str, int]:
-    return {value: _cell(name, text, "counter", (label, value)) for value in values}
-
-
-def _gauge(name: str, text: str) -> int:
-    return _cell(name, text, "gauge")
-
-
-def _running(name: str, text: str) -> int:
-    return _cell(name, text, "running")
-
-
-def _internal(name: str) -> int:
-    return _cell(name, "", "internal")
-
-
-def _hidden(name: str) -> int:
-    return _cell(name, "", "hidden")
-
-
-def _spares(name: str, text: str, label: str, count: int) -> list[int]:
-    return [_cell(name, text, "spare", (label, "")) for _ in range(count)]
+def _counters(name: str, text: str, label: str, values: Iterable[str]) -> dict[str, int]:
+    """Declare a counter with a cell for each value of its label; return their places."""
+    return {value: _counter(name, text, (label, value)) for value in values}
 
 
 def _histogram(name: str, text: str, bounds: tuple[float, ...], scale: int = 1) -> Histogram:
@@ -135,19 +117,22 @@ EVENTS_REJECTED = _counter(
     "events_rejected_total", "Events refused by themselves inside requests that were accepted."
 )
 
-_KEYS = _spares(
-    "events_accepted_by_key_total",
-    "Events answered with 2xx, by the name of the write key.",
-    "key",
-    2 * MAX_WRITE_KEYS,
-)
+_KEYS = [
+    _cell(
+        "spare",
+        "events_accepted_by_key_total",
+        "Events answered with 2xx, by the name of the write key.",
+        ("key", ""),
+    )
+    for _ in range(2 * MAX_WRITE_KEYS)
+]
 
 ACCEPTED = _counter("events_accepted_total", "Events answered with 2xx.")
 ADOPTED = _counter("events_adopted_total", "Events found on disk from a previous run.")
 STORED = _counter("s3_events_stored_total", "Events stored in S3, replayed ones included.")
 HANDED_OVER = _counter("events_handed_over_total", "Events handed over to FALLBACK_BUCKET.")
 PENDING = _gauge("events_pending", "Events accepted, and neither stored nor in the DLQ yet.")
-DLQ_EVENTS = _running("dlq_events_current", "Events in the DLQ.")
+DLQ_EVENTS = _cell("running", "dlq_events_current", "Events in the DLQ.")
 DROPPED = _counters(
     "dlq_events_dropped_total",
     "Events that left the DLQ unstored, by the operator's policy.",
@@ -158,8 +143,8 @@ DROPPED = _counters(
 PUT_ERRORS = _counter("s3_put_errors_total", "Failed attempts to store an object.")
 DLQ_ENQUEUED = _counter("dlq_events_enqueued_total", "Events written to the DLQ.")
 DLQ_REUPLOADED = _counter("dlq_events_reuploaded_total", "Events stored in S3 from the DLQ.")
-DLQ_FILES = _running("dlq_files_current", "Files in the DLQ.")
-DLQ_BYTES = _running("dlq_size_bytes", "Size of the DLQ.")
+DLQ_FILES = _cell("running", "dlq_files_current", "Files in the DLQ.")
+DLQ_BYTES = _cell("running", "dlq_size_bytes", "Size of the DLQ.")
 DLQ_EXPIRED = _counter("dlq_files_expired_total", "DLQ files that passed DLQ_MAX_AGE.")
 DLQ_QUARANTINED = _counter("dlq_files_quarantined_total", "DLQ files found unreadable.")
 BREAKER_OPEN = _gauge("breaker_open", "Workers that upload nothing because the store is down.")
@@ -173,15 +158,17 @@ IN_DOUBT = _counter(
 )
 
 #: Pending events of dead processes, in signed changes; told as part of PENDING.
-ORPHANED = _hidden("events_orphaned")
+ORPHANED = _cell("hidden", "events_orphaned")
 #: Files that ``DROPPED`` counts the events of, and their bytes.
-DROPPED_FILES, DROPPED_BYTES = _hidden("dlq_files_dropped"), _hidden("dlq_bytes_dropped")
-#: Whether this worker was the first of its server to lead, and has disowned what it had to.
-LED = _hidden("dlq_led")
+DROPPED_FILES = _cell("hidden", "dlq_files_dropped")
+DROPPED_BYTES = _cell("hidden", "dlq_bytes_dropped")
+#: 1 of the worker that was the first of its server to lead, once it has subtracted the files
+#: that were gone by then.
+LED = _cell("hidden", "dlq_led")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.
-EXPOSED_BYTES = _internal("exposed_bytes")
+EXPOSED_BYTES = _cell("internal", "exposed_bytes")
 #: When the oldest batch in the DLQ was opened, in unix seconds; written by the replayer.
-DLQ_OLDEST = _internal("dlq_oldest_unix")
+DLQ_OLDEST = _cell("internal", "dlq_oldest_unix")
 
 REQUEST_SECONDS = _histogram(
     "http_request_seconds", "Time to accept a request to /collect.", _FAST_SECONDS, _MICRO

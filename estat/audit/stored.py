@@ -109,19 +109,19 @@ def record(key: str, body: bytes) -> Record:
 
 def stream_of(name: str) -> str | None:
     """Return the stream that the name of an object or a DLQ file tells."""
-    found = ids.file_name(name)
+    found = ids.read_name(name)
     return found.stream if found else None
 
 
 def instance_of(name: str) -> str:
     """Return the instance that the name of an object tells; empty if it is not one of ours."""
-    found = ids.file_name(name)
+    found = ids.read_name(name)
     return found.instance if found else ""
 
 
 def is_object(key: str) -> bool:
     """Tell whether an object's name is that of a batch; one of the DLQ has a count behind it."""
-    found = ids.file_name(key)
+    found = ids.read_name(key)
     return key.endswith(ids.SUFFIX) and (found is None or found.events is None)
 
 

@@ -115,7 +115,7 @@ def select_files(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
 
 def is_range(entry: Entry) -> bool:
     """Tell whether a file holds a damaged range of a journal: bytes as they were, no header."""
-    name = ids.file_name(entry.name)
+    name = ids.read_name(entry.name)
     return entry.area == QUARANTINE and name is not None and name.damaged
 
 

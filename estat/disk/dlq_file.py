@@ -53,7 +53,7 @@ def name_for(name: str, events: int) -> str:
 
 def parse_name(name: str) -> FileName:
     """Read a file's name; a strange one holds no events that are ours."""
-    found = ids.file_name(name)
+    found = ids.read_name(name)
     if found is None or found.events is None or not name.endswith(ids.SUFFIX):
         return FileName(0, None)
     return FileName(found.events, found.opened)

@@ -68,7 +68,7 @@ class EventId(NamedTuple):
         return f"{self.stream}-{self.number}"
 
 
-class FileName(NamedTuple):
+class Name(NamedTuple):
     """What the name of an object or a DLQ file tells."""
 
     opened: int  # unix seconds
@@ -115,7 +115,7 @@ def record_key(prefix: str, stream: str) -> str:
     return f"{prefix}_streams/{stream}.json"
 
 
-def file_name(name: str) -> FileName | None:
+def read_name(name: str) -> Name | None:
     """Read the name of an object or a DLQ file, with or without its directory.
 
     None if it is not of this server's form.
@@ -123,7 +123,7 @@ def file_name(name: str) -> FileName | None:
     match = _FILE.fullmatch(name)
     if not match:
         return None
-    return FileName(
+    return Name(
         opened=int(match["unix"]),
         instance=match["instance"],
         stream=match["stream"],

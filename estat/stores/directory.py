@@ -5,9 +5,11 @@ gzip was cut off all the same, by a disk that lied or a copy that broke; then it
 no metadata, and whoever asks has to read it.
 """
 
+import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from estat.disk import files, locks
 from estat.errors import DiskError, ObjectExists, ObjectRefused, StoreUnavailable
@@ -17,6 +19,8 @@ from estat.stores.store import BYTES, Head
 from estat.threads import Offload
 
 _THREADS = 4
+
+T = TypeVar("T")
 
 
 class DirectoryStore:
@@ -38,14 +42,14 @@ class DirectoryStore:
         """Write the file, durably, unless it exists; a file has neither type nor metadata."""
         del crc32, content_type, metadata
         if replaces is None:
-            self._threads.run(self._write, key, body)
+            self._run(self._write, key, body)
         else:
-            self._threads.run(self._replace, key, body, replaces)
+            self._run(self._replace, key, body, replaces)
         return True
 
     def head(self, key: str) -> Head | None:
         """Return what S3 would hold as metadata, read from the file's lines."""
-        return self._threads.run(self._describe, key)
+        return self._run(self._describe, key)
 
     def lacking(self, key: str) -> dict[str, str]:
         """Return nothing: a file is just a file, and no setting asks for more."""
@@ -54,11 +58,11 @@ class DirectoryStore:
 
     def get(self, key: str) -> bytes:
         """Return the file's content."""
-        return self._threads.run(self._read, key)
+        return self._run(self._read, key)
 
     def delete(self, key: str) -> None:
         """Remove the file if it is there."""
-        self._threads.run(self._remove, key)
+        self._run(files.remove, self._path(key))
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield the files' keys, one directory read at a time; half-written files are none."""
@@ -66,7 +70,7 @@ class DirectoryStore:
         yield from self._below(directory, prefix, after)
 
     def _below(self, directory: str, prefix: str, after: str) -> Iterator[str]:
-        for name in self._threads.run(_names, self._path(directory)):
+        for name in self._run(_names, self._path(directory)):
             key = f"{directory}/{name}" if directory else name
             if not (key.startswith(prefix) or prefix.startswith(key)):
                 continue
@@ -76,17 +80,20 @@ class DirectoryStore:
             elif key > after:
                 yield key
 
+    def _run(self, work: Callable[..., T], *args: object) -> T:
+        """Run work in a thread. A disk that refuses is a store that is away."""
+        try:
+            return self._threads.run(work, *args)
+        except (DiskError, OSError) as exc:
+            raise StoreUnavailable(str(exc)) from exc
+
     def _path(self, key: str) -> str:
         if not ids.is_within(key):
             raise ObjectRefused(f"{key!r:.200} is no key in a directory")
         return os.path.join(self._root, *key.split("/"))
 
     def _write(self, key: str, body: bytes) -> None:
-        try:
-            is_new = files.write_new(self._path(key), [body], files.BY_UMASK)
-        except DiskError as exc:
-            raise StoreUnavailable(str(exc)) from exc
-        if not is_new:
+        if not files.write_new(self._path(key), [body], files.BY_UMASK):
             raise ObjectExists(key)
 
     def _replace(self, key: str, body: bytes, etag: str) -> None:
@@ -94,54 +101,31 @@ class DirectoryStore:
         path = self._path(key)
         directory, name = os.path.split(path)
         fresh = os.path.join(directory, f".{name}.{secrets.token_hex(8)}{files.TEMPORARY}")
+        files.write_whole(fresh, [body], files.BY_UMASK)
         try:
-            files.write_whole(fresh, [body], files.BY_UMASK)
-            try:
-                with os.fdopen(locks.lock(path), "rb") as old:
-                    if _etag(os.fstat(old.fileno())) != etag:
-                        raise StoreUnavailable(f"{key} changed since it was read")
-                    os.rename(fresh, path)
-                    files.sync_directory(directory)
-            finally:
-                files.remove(fresh)
-        except DiskError as exc:
-            raise StoreUnavailable(str(exc)) from exc
-        except OSError as exc:
-            raise StoreUnavailable(f"replace {key}: {exc.strerror}") from exc
+            with os.fdopen(locks.lock(path), "rb") as old:
+                if _etag(os.fstat(old.fileno())) != etag:
+                    raise StoreUnavailable(f"{key} changed since it was read")
+                os.rename(fresh, path)
+                files.sync_directory(directory)
+        finally:
+            files.remove(fresh)
 
     def _read(self, key: str) -> bytes:
-        try:
-            with open(self._path(key), "rb") as file:
-                return file.read()
-        except OSError as exc:
-            raise StoreUnavailable(f"read {key}: {exc.strerror}") from exc
+        with open(self._path(key), "rb") as file:
+            return file.read()
 
     def _describe(self, key: str) -> Head | None:
-        if not os.path.exists(self._path(key)):
-            return None
-        self._make_durable(key)
+        path = self._path(key)
         try:
-            with open(self._path(key), "rb") as file:
+            with open(path, "rb") as file:
                 etag = _etag(os.fstat(file.fileno()))
                 body = file.read()
-        except OSError as exc:
-            raise StoreUnavailable(f"read {key}: {exc.strerror}") from exc
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        # its writer may be about to sync its name, or have failed to
+        files.sync_directory(os.path.dirname(path))
         return Head(_metadata(key, body), len(body), etag)
-
-    def _make_durable(self, key: str) -> None:
-        """Sync the name of a file that is there: its writer may be about to, or have failed to."""
-        try:
-            files.sync_directory(os.path.dirname(self._path(key)))
-        except OSError as exc:
-            raise StoreUnavailable(f"sync {key}: {exc.strerror}") from exc
-
-    def _remove(self, key: str) -> None:
-        try:
-            os.unlink(self._path(key))
-        except FileNotFoundError:
-            return
-        except OSError as exc:
-            raise StoreUnavailable(f"delete {key}: {exc.strerror}") from exc
 
 
 def _etag(found: os.stat_result) -> str:
@@ -168,14 +152,10 @@ def _metadata(key: str, body: bytes) -> dict[str, str]:
 
 def _names(path: str) -> list[str]:
     """Read a directory: names in the order of keys, those of directories ending in a slash."""
-    try:
-        with os.scandir(path) as entries:
-            return sorted(
-                f"{entry.name}/" if entry.is_dir() else entry.name
-                for entry in entries
-                if not (entry.name.startswith(".") and entry.name.endswith(files.TEMPORARY))
-            )
-    except FileNotFoundError:
-        return []
-    except OSError as exc:
-        raise StoreUnavailable(f"list {path}: {exc.strerror}") from exc
+    with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+        return sorted(
+            f"{entry.name}/" if entry.is_dir() else entry.name
+            for entry in entries
+            if not (entry.name.startswith(".") and entry.name.endswith(files.TEMPORARY))
+        )
+    return []

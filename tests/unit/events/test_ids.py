@@ -39,8 +39,8 @@ def test_the_time_is_read_back_from_a_name_of_ours_alone():
     stream = "ab" * 14
     name = f"1763017800_web-1.eu-{stream}_000007"
     opened = (1763017800, "web-1.eu", stream)
-    assert ids.file_name(f"raw/dt=2025-11-13/hr=07/{name}.jsonl.gz") == (*opened, False, None)
-    assert ids.file_name(f"{name}-r1.10.jsonl.gz") == (*opened, False, 10)
-    assert ids.file_name(f"{name}-r1-bad17.3.jsonl.gz") == (*opened, True, 3)
-    assert ids.file_name("core.1234") is None
-    assert ids.file_name(f"{name}-x.jsonl.gz") is None
+    assert ids.read_name(f"raw/dt=2025-11-13/hr=07/{name}.jsonl.gz") == (*opened, False, None)
+    assert ids.read_name(f"{name}-r1.10.jsonl.gz") == (*opened, False, 10)
+    assert ids.read_name(f"{name}-r1-bad17.3.jsonl.gz") == (*opened, True, 3)
+    assert ids.read_name("core.1234") is None
+    assert ids.read_name(f"{name}-x.jsonl.gz") is None

@@ -43,7 +43,7 @@ class Offload:
 
 
 class Result(Generic[T]):
-    """What became of work in a thread."""
+    """The outcome of work in a thread."""
 
     def __init__(self, pending: "AsyncResult[tuple[T | None, Exception | None]]") -> None:
         self._pending = pending
@@ -125,7 +125,7 @@ class SerialExecutor:
 
 
 def _serve(work: deque[_Work], outcomes: deque[_Outcome], rung: int, tell: int) -> None:
-    """Do what is asked for until the other side ends (in the thread)."""
+    """Do work until nobody can ask for more (runs in the thread)."""
     while os.read(rung, 1):
         waiter, call, args = work.popleft()
         try:

@@ -58,7 +58,7 @@ class DirectoryLock:
 
     @property
     def held(self) -> bool:
-        """Whether the directory is still there with the lock that was taken, as far as one knows.
+        """Whether the directory is still there with this lock; True where that can't be known.
 
         False if somebody cleaned up: the stream then looks dead to others. Blocks.
         """
@@ -69,7 +69,7 @@ class DirectoryLock:
 
     @classmethod
     def adopt(cls, root: str, stream: str) -> Self | None:
-        """Take over a stream whose owner is dead; None if it lives, or another was faster."""
+        """Lock a stream whose owner is dead; None if the owner lives, or another was faster."""
         path = os.path.join(root, stream)
         with files.disk_errors("lock", path):
             try:
@@ -82,14 +82,14 @@ class DirectoryLock:
         return journals(self.path)
 
     def close(self) -> None:
-        """Give up the right, and leave the directory as it is."""
+        """Release the lock, and leave the directory as it is."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with contextlib.suppress(OSError):  # a lock has nothing to write
                 os.close(descriptor)
 
     def release(self) -> None:
-        """Give up the right; the directory goes if no journal is left in it."""
+        """Release the lock, and remove the directory if no journal is left in it."""
         try:
             if self.journals():
                 return
@@ -99,7 +99,7 @@ class DirectoryLock:
         files.remove_empty(self.path)
 
     def destroy(self) -> None:
-        """Give up the right; the directory goes with all that is in it."""
+        """Release the lock, and remove the directory with all that is in it."""
         try:
             with files.disk_errors("remove", self.path):
                 for name in os.listdir(self.path):

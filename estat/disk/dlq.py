@@ -4,9 +4,9 @@
     expired/<slot>/<file>      older than DLQ_MAX_AGE: retried last and rarely, never deleted
     quarantine/<file>          can't be read; goes to DLQ_PREFIX for a person to look at
 
-Slots make a partial scan cheap and fair: names are read from the oldest slot on,
-a limited number, however many there are, and a file that fails for its own sake
-moves to a later slot, from where it hides nothing.
+Slots make a partial scan cheap and fair. A scan reads a limited number of names, from the
+oldest slot on, however many there are. A file that fails for a reason of its own moves to a
+later slot, so that it does not hide the others.
 
 Whoever sends, moves or deletes a file holds a lock on it (flock), so two
 processes never work on one file; a crash frees the lock. All calls block: use
@@ -46,7 +46,8 @@ def slot_of(unix_seconds: float) -> str:
 def is_due(slot: str, unix_seconds: float) -> bool:
     """Tell whether a slot's files are to be retried by then.
 
-    One beyond the next hour is: nothing is put off for longer, so the clock was ahead once.
+    A slot beyond the next hour is due, too: nothing is put off for longer, so the clock was
+    ahead when it was made.
     """
     return not slot_of(unix_seconds) < slot <= slot_of(unix_seconds + _SLOT_SECONDS)
 
@@ -69,7 +70,7 @@ class Entry:
 
     @property
     def age_key(self) -> tuple[int, str]:
-        """Sorts the oldest batch first."""
+        """A key to sort by: the oldest batch comes first."""
         return (self.opened or 0, self.name)
 
 
@@ -153,8 +154,7 @@ class DeadLetterQueue:
         """Write, sync and remove a small file."""
         path = os.path.join(self.root, ".probe")
         files.write_whole(path, [b"probe\n"], files.PRIVATE)
-        with files.disk_errors("unlink", path), contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        files.remove(path)
 
     def write(self, batch: Batch, parts: list[bytes]) -> int:
         """Store a batch, packed by ``dlq_file``; return the file's size in bytes."""
@@ -240,7 +240,7 @@ class DeadLetterQueue:
         claim.move(self._area(EXPIRED, slot_of(now)))
 
     def quarantine(self, claim: Claim) -> None:
-        """Move a file that can't be read out of the way."""
+        """Move a file that can't be read to the quarantine."""
         claim.move(self._area(QUARANTINE))
 
     def oldest(self) -> Claim | None:
@@ -255,11 +255,11 @@ class DeadLetterQueue:
         return None
 
     def walk(self) -> Totals:
-        """Count all files once, and remove what killed writers left half done."""
+        """Count all files, and remove those that killed writers left half-written."""
         return _total(self._sized())
 
     def inventory(self) -> Inventory:
-        """Do the same, and remember which files there were."""
+        """Count all files as ``walk`` does, and remember which there were."""
         names = array("q")
 
         def noted() -> Iterator[tuple[Entry, int]]:
@@ -316,7 +316,7 @@ def _total(found: Iterable[tuple[Entry, int]]) -> Totals:
 
 
 def _growing(directory: str) -> Iterator[str]:
-    """Return a directory's directories in order, those too that come to be meanwhile."""
+    """Yield a directory's directories in order, also those that are made meanwhile."""
     last = ""
     while newer := [name for name in files.directory_names(directory) if name > last]:
         yield from newer

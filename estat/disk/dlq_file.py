@@ -1,4 +1,4 @@
-"""The format of a DLQ file: a batch that knows all about itself.
+"""The format of a DLQ file: a batch with all that is needed to store it.
 
     +----------------------------+-------------------------------+
     | gzip member: one JSON line | gzip member(s): the object's  |
@@ -26,10 +26,10 @@ from estat.events.gzip import gzip
 
 _FORMAT = 1
 
-#: What the header may cost at most, by and large: bounded, because admission counts with it.
+#: About the most that a header takes. It is bounded, because admission counts with it.
 OVERHEAD_BYTES = 2048
 _MAX_ERROR_CHARS = 200
-_HEADER_READ_BYTES = 4 * OVERHEAD_BYTES  # a header is within, whatever its key and error
+_HEADER_READ_BYTES = 4 * OVERHEAD_BYTES  # a header ends within, whatever its key and error
 _MAX_HEADER_BYTES = 64 * 1024  # inflated; a bomb is no header
 _GZIP = 16 + isal_zlib.MAX_WBITS
 

@@ -58,7 +58,7 @@ def disk_errors(operation: str, path: str) -> Iterator[None]:
 
 
 def is_stale(modified: float) -> bool:
-    """Tell whether something unfinished was given up, by its time of modification.
+    """Tell from the time of its last change whether nobody works on an unfinished file any more.
 
     A time in the future counts as one in the past: the clock was ahead.
     """
@@ -75,7 +75,7 @@ def sync_directory(path: str) -> None:
 
 
 def trust(user: int) -> None:
-    """Let this process follow what belongs to another user: a command that works for it."""
+    """Let this process follow what belongs to another user, for whom a command works."""
     _also_trusted.add(user)
 
 
@@ -85,7 +85,7 @@ def is_trusted(user: int) -> bool:
 
 
 def why_not_followed(status: os.stat_result, directory: os.stat_result) -> str:
-    """Return why what lies in a directory is not followed; empty if it is. Both are of lstat."""
+    """Return why an entry of a directory is not followed; empty if it is followed."""
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         is_link = stat.S_ISLNK(status.st_mode)
         return "a symbolic link" if is_link else "neither a file nor a directory"
@@ -115,7 +115,7 @@ def not_followed(path: str) -> Iterator[tuple[str, str]]:
 
 
 def check_directory(path: str) -> None:
-    """Raise OSError if what is at ``path`` is no directory to be followed; none at all is fine."""
+    """Raise OSError if ``path`` is there, and is no directory that may be followed."""
     with contextlib.suppress(FileNotFoundError):
         status = os.lstat(path)
         why = why_not_followed(status, os.stat(os.path.dirname(path) or "."))
@@ -124,10 +124,10 @@ def check_directory(path: str) -> None:
 
 
 def entries(path: str) -> Iterator["os.DirEntry[str]"]:
-    """Read what lies in a directory, but for what strangers may have put there.
+    """Yield the entries of a directory, but for those that strangers may have made.
 
-    Links are among them: ask with ``follow_symlinks=False``. Raises OSError; also if the
-    directory itself is not to be followed.
+    Links are yielded: ask an entry with ``follow_symlinks=False``. Raises OSError, also if the
+    directory itself is not followed.
     """
     check_directory(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -169,7 +169,7 @@ def open_file(path: str, flags: int, mode: int = PRIVATE.file) -> int:
 
 
 def make_private(path: str) -> None:
-    """Make a directory within DLQ_DIR; one that is there is closed to writers. Raises OSError."""
+    """Make a directory within DLQ_DIR, or close one to other writers. Raises OSError."""
     check_directory(path)
     make_directories(path, PRIVATE)
     status = os.lstat(path)

@@ -9,9 +9,9 @@ was refused leaves nothing behind, and the file is never written or synced
 after that, for a failed sync says nothing about a later one. Its batch goes on
 to the store with what was acknowledged.
 
-So does the batch of a journal whose stream's lock somebody deleted, alone or with
-the directory: a reader could not find the journal any more, or takes it for a dead
-process's.
+A journal is lost when somebody deletes its stream's lock, alone or with the directory: a
+reader could not find it any more, or would take it for that of a dead process. Its batch
+goes on to the store too.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "journal"
 
-#: What takes longer is a disk that hangs: a slow one takes a tenth of it.
+#: A disk that takes longer hangs: a slow one takes a tenth of it.
 _STALLED_SECONDS = 2.0
 
 
@@ -111,8 +111,7 @@ class Journal:
     def remove(self) -> None:
         """Delete the file. Blocks; raises DiskError."""
         self._close()
-        with files.disk_errors("unlink", self._path), contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        files.remove(self._path)
 
     def cut(self) -> None:
         """Try again to cut off what was refused. Blocks; raises DiskError."""
@@ -259,7 +258,7 @@ class Journals:
                 self._doubtful.remove(journal)
 
     def close(self) -> None:
-        """Give the streams up; what journals they still have is for the next life to recover."""
+        """Release the streams; the next run recovers what journals are left in them."""
         for lock in self._locks.values():
             try:
                 self._housekeeping.run(_give_up, lock)

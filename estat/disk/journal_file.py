@@ -67,7 +67,7 @@ class BadRange(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What is to be had from a journal."""
+    """What a journal holds, as far as it can be trusted."""
 
     header: Header | None
     groups: list[Group]
@@ -167,7 +167,7 @@ def _first_line(data: bytes, obey: bool) -> tuple[Header | None, int]:
 
 
 def _facts(facts: dict[str, Any]) -> bytes:
-    """Return facts as one line that can tell damage to itself."""
+    """Return facts as one line, with a checksum that tells damage to it."""
     line = json.dumps(facts, separators=(",", ":")).encode()
     return b'%b,"crc32":"%08x"}\n' % (line[:-1], isal_zlib.crc32(line))
 

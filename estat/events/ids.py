@@ -7,8 +7,8 @@
 
 Time comes first in each, so names sort by age.
 
-What a file on disk says of these is data: ``check`` tells whether this server may have
-written it, with whatever RAW_PREFIX, RAW_BUCKET and INSTANCE_ID it had then.
+A file on disk may say anything of these: ``check`` tells whether this server may have written
+it, with whatever RAW_PREFIX, RAW_BUCKET and INSTANCE_ID it had then.
 """
 
 import re

@@ -21,8 +21,8 @@ _FILE = "file:"
 class Stores:
     """Opens each bucket once: the configured one and those that DLQ files name.
 
-    A directory is one only if the settings name it, or ``also``: else whoever can write a
-    DLQ file could have files written anywhere.
+    A directory is opened only if the settings or ``also`` name it: else whoever can write a
+    DLQ file could make the server write files anywhere.
     """
 
     def __init__(self, settings: Settings, also: Iterable[str] = ()) -> None:
@@ -65,8 +65,7 @@ class Stores:
 
         settings = self._settings
         if bucket == settings.fallback_bucket:
-            # its region and account may be others, and it is there for when the role or the key
-            # fails
+            # it may be in another region and account, and must work when the role or the key fails
             settings = settings.without(*BUCKET_SETTINGS)
         return S3Store(bucket, settings)
 

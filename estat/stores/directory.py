@@ -1,8 +1,8 @@
 """A directory as a bucket: the same keys as paths, readable with zcat, DuckDB and pandas.
 
-A file is stored once it is written, synced and has its name. One that is no whole
-gzip was cut off all the same, by a disk that lied or a copy that broke; then it has
-no metadata, and whoever asks has to read it.
+A file is stored once it is written, synced and has its name. A file that is no whole gzip
+was cut off all the same, by a disk that lied or a copy that broke. It has no metadata then,
+so whoever asks for it has to read it.
 """
 
 import contextlib

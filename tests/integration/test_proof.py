@@ -5,7 +5,7 @@ import os
 import pytest
 
 from estat.config import loading
-from estat.disk import files
+from estat.disk import files, locks
 from estat.errors import ObjectDamaged, ObjectExists, StoreUnavailable
 from estat.stores import Stores
 from estat.stores.directory import DirectoryStore
@@ -232,3 +232,17 @@ def test_a_replacement_that_can_not_be_synced_stays_and_is_synced_before_it_coun
     monkeypatch.undo()
     assert store.head(BATCH.key).whole
     assert [name for _, _, names in os.walk(tmp_path) for name in names] == [path.name]
+
+
+def test_one_replaces_a_file_at_a_time_and_the_next_one_is_told_to_try_again(tmp_path):
+    store = DirectoryStore(str(tmp_path))
+    put(store, one=batch(range(1, 4)))
+    read = store.head(BATCH.key)
+    path = tmp_path / BATCH.key
+    another = locks.lock(str(path))
+    with pytest.raises(StoreUnavailable):
+        put(store, read.etag)
+    os.close(another)
+    assert [name for _, _, names in os.walk(tmp_path) for name in names] == [path.name]
+    put(store, read.etag)
+    assert path.read_bytes() == BATCH.payload

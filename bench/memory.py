@@ -43,7 +43,7 @@ def ceiling(settings: Settings, base: float, packed: float, requests: int, body:
     ``requests`` how many are being read or not answered yet, and ``body`` the size
     of the largest of them: what MAX_BATCH_BODY_SIZE would be if none were larger.
     """
-    lines = max(settings.batch_bytes, body) * (5 if settings.durability == "memory" else 7)
+    lines = max(settings.batch_bytes, body) * (7 if settings.durability.journaled else 5)
     packed_copies = settings.upload_queue + settings.upload_concurrency + 2 + 8
     bodies = (2 * requests + _PARSED) * body
     return base + 2 * settings.queue_bytes + lines + packed_copies * packed + bodies

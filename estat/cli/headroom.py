@@ -7,6 +7,7 @@ they are warnings: with little load a server may do with less.
 import math
 
 from estat.config.settings import Settings
+from estat.config.stop_times import stop_times
 from estat.disk.dlq_file import OVERHEAD_BYTES
 
 #: Of a batch's lines, what is left when they are compressed, at most as a rule.
@@ -30,7 +31,7 @@ def needed_bytes(settings: Settings) -> int:
     # the queue twice: as it fills, and what the collector has just taken from it
     exposed = 2 * settings.queue_bytes + _UNSENT_BATCHES * lines
     exposed += math.ceil((sent + 1) * lines * _COMPRESSED)
-    journals = 0 if settings.durability == "memory" else batches * lines
+    journals = batches * lines if settings.durability.journaled else 0
     overhead = (settings.channel_size + batches) * OVERHEAD_BYTES
     return settings.web_concurrency * (exposed + journals + overhead)
 
@@ -48,9 +49,9 @@ def _of_dlq(settings: Settings) -> str:
 
 
 def _of_stop(settings: Settings) -> str:
-    """Compare the third of a stop that is for uploads (``lifecycle.Drain``) with one attempt."""
-    seconds = settings.shutdown_timeout - settings.drain_delay
-    uploads = (seconds - min(1.0, seconds / 5)) / 3
+    """Compare a stop's share for uploads with one attempt."""
+    times = stop_times(settings)
+    uploads = times.uploads - times.requests
     if uploads >= settings.s3_timeout:
         return ""
     return (

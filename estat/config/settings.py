@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from typing import Any, NamedTuple, Self, get_args
 from typing import Literal as L  # noqa: N817 - the declarations read better short
 from zoneinfo import ZoneInfo
@@ -96,7 +97,24 @@ GROUPS = {
     "INSTANCE_ID": "Logs and identity",
 }
 
-Durability = L["memory", "journal", "fsync"]
+
+class Durability(StrEnum):
+    """What an acknowledgement survives, each level also what those before it do."""
+
+    MEMORY = "memory"  # a failing store and a stop
+    JOURNAL = "journal"  # the death of any process
+    FSYNC = "fsync"  # a power failure
+
+    @property
+    def journaled(self) -> bool:
+        """Whether events are in a journal before they are acknowledged."""
+        return self is not Durability.MEMORY
+
+    @property
+    def synced(self) -> bool:
+        """Whether the journal is on the disk itself by then."""
+        return self is Durability.FSYNC
+
 
 _PREFIX = "letters, digits and -_.=!*'() in parts joined by /, none of them . or .."
 _BUCKET = "an S3 bucket's name, or file:DIR for a local directory"
@@ -193,9 +211,10 @@ class Settings:
         "How long an idle connection stays open; above the idle timeout of the balancer in front.",
     )
 
-    durability: str = _choice(
-        Durability,
+    durability: Durability = _setting(  # noqa: RUF009 - a field, made by a helper
+        lambda text: Durability(text.lower()),
         "journal",
+        "memory, journal or fsync",
         "What an acknowledgement survives: `memory` a failing store and a stop, `journal` also "
         "the death of any process, `fsync` also a power failure.",
     )

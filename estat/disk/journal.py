@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
+from estat.config.settings import Durability
 from estat.disk import files, journal_file
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal_file import Header
@@ -140,7 +141,7 @@ class Journals:
     def __init__(
         self,
         dlq_dir: str,
-        durability: str,
+        durability: Durability,
         counts: Metrics,
         may_write: Callable[[], object] = lambda: None,
     ) -> None:
@@ -148,7 +149,7 @@ class Journals:
         self.on_lost: Callable[[], object] = lambda: None
         self._root = os.path.join(dlq_dir, DIRECTORY)
         self._may_write = may_write  # raises DiskError if not
-        self._synced = durability == "fsync"
+        self._synced = durability.synced
         self._counts = counts
         self._waiting_since: float | None = None
         self._thread = SerialExecutor()  # one group after the other

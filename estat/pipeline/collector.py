@@ -65,9 +65,9 @@ class Collector:
         self.streams = [_new_stream()]
         self._journals = journals
         self._ledger = ledger
-        self._journaled = settings.durability != "memory"
+        self._journaled = settings.durability.journaled
         self._whole_seconds = settings.event_format == "raw"
-        self._gather_seconds = _GATHER_SECONDS if settings.durability == "fsync" else 0
+        self._gather_seconds = _GATHER_SECONDS if settings.durability.synced else 0
         self._submissions = queue
         self._batcher = batcher
         self._sealer = sealer

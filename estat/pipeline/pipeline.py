@@ -102,7 +102,7 @@ class Pipeline:
         )
         encoder = Offload(_ENCODER_THREADS)
         self._sealer = Sealer(self._uploader, self._journals, self._admission, encoder, self.counts)
-        self._journaled = settings.durability != "memory"
+        self._journaled = settings.durability.journaled
         self._collector = Collector(
             self._submissions,
             Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval),

@@ -198,7 +198,7 @@ class Life:
         self.counts = Metrics(page.rows[SLOT])
         books = Ledger(self.counts)
         self.dlq = DeadLetterQueue(settings.dlq_dir)
-        self._journals = Journals(settings.dlq_dir, durability, self.counts)
+        self._journals = Journals(settings.dlq_dir, settings.durability, self.counts)
         self._journals._thread = self._journals._housekeeping = DISK_THREADS
         self._admission = Admission(self.dlq, page, self.counts, DISK_THREADS, 10**12, False)
         breaker = Breaker(self.counts, lambda: 0.0)  # once open, a replay closes it

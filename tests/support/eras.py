@@ -22,6 +22,7 @@ from estat.accounting import metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.config import loading
+from estat.config.settings import Durability
 from estat.disk import directory_lock, dlq, files, journal
 from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
 from estat.disk.journal import Journals
@@ -169,7 +170,7 @@ class Life:
 
     def __init__(self, tape: Tape, durability: str) -> None:
         root = os.path.join(tape.root, DLQ_DIR)
-        settings = replace(_SETTINGS, dlq_dir=root, durability=durability)
+        settings = replace(_SETTINGS, dlq_dir=root, durability=Durability(durability))
         self.started = False
         self._tape = tape
         self._counts = counts = Metrics(_PAGE.rows[1])
@@ -178,7 +179,7 @@ class Life:
         threads: Any = AtOnce()
         ledger = Ledger(counts)
         self.dlq = DeadLetterQueue(root)
-        self._journals = Journals(root, durability, counts)
+        self._journals = Journals(root, settings.durability, counts)
         self._sealer = sealer = _Sealer(self._journals, counts)
         self._collector = Collector(
             cast("Any", None), Batcher(settings.batch_size, settings.batch_bytes, 3600),

@@ -31,7 +31,7 @@ class Stranded:
         self.counts, disk = Metrics(page.rows[1]), Offload(1)
         settings = loading.load({"RAW_BUCKET": "events", "DLQ_DIR": str(root)}, env_file="")
         self.directory = root / DIRECTORY / STREAM
-        self.journals = Journals(str(root), "journal", self.counts)
+        self.journals = Journals(str(root), settings.durability, self.counts)
         dlq, breaker, ledger = DeadLetterQueue(str(root)), Breaker(self.counts), Ledger(self.counts)
         admission = Admission(dlq, page, self.counts, disk, 10**12, drop_oldest=False)
         delivery = Delivery(SimpleNamespace(), "events", 1, self.counts, breaker)

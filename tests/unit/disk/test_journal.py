@@ -14,6 +14,7 @@ import pytest
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
+from estat.config.settings import Durability
 from estat.disk import journal_file
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal import DIRECTORY, Journal, Journals
@@ -40,7 +41,7 @@ def row():
 
 @pytest.fixture
 def journals(tmp_path, durability, row):
-    made = Journals(str(tmp_path), durability, Metrics(row))
+    made = Journals(str(tmp_path), Durability(durability), Metrics(row))
     yield made
     made.close()
 
@@ -114,7 +115,7 @@ def test_a_group_is_synced_before_append_returns_and_each_new_directory_before_t
             os, name, lambda fd, sync=sync: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or
             sync(fd),
         )  # fmt: skip
-    journals = Journals(str(tmp_path), "fsync", Metrics(row))
+    journals = Journals(str(tmp_path), Durability.FSYNC, Metrics(row))
     journal = journals.open(HEADER, 1)
     path = path_of(tmp_path)
     assert synced[-2:] == [str(path), str(path.parent)]
@@ -360,7 +361,7 @@ def test_a_seal_that_fits_only_in_part_leaves_nothing_behind(journals, tmp_path)
 
 
 def test_streams_are_given_up_with_what_they_hold(tmp_path, row):
-    journals = Journals(str(tmp_path), "journal", Metrics(row))
+    journals = Journals(str(tmp_path), Durability.JOURNAL, Metrics(row))
     journals.append(journals.open(HEADER, 1), split(range(1, 4)))
     root = str(tmp_path / DIRECTORY)
     assert DirectoryLock.adopt(root, STREAM) is None
@@ -371,7 +372,7 @@ def test_streams_are_given_up_with_what_they_hold(tmp_path, row):
 
 
 def test_streams_that_hold_nothing_leave_no_directory(tmp_path, row):
-    journals = Journals(str(tmp_path), "journal", Metrics(row))
+    journals = Journals(str(tmp_path), Durability.JOURNAL, Metrics(row))
     journals.finish(journals.open(HEADER, 1))
     journals.close()
     assert os.listdir(tmp_path / DIRECTORY) == []

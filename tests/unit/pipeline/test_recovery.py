@@ -200,7 +200,7 @@ def test_where_removed_files_stay_while_they_are_open_the_books_are_closed_too(
 
 
 def test_the_streams_of_living_processes_are_left_alone(server):
-    journals = Journals(str(server.root), "journal", Metrics(server.page.rows[3]))
+    journals = Journals(str(server.root), server.settings.durability, Metrics(server.page.rows[3]))
     journal = journals.open(header_of(server.stream, [1]), 1)
     journals.append(journal, lines(range(1, 4), server.stream).splitlines(keepends=True))
     server.look()

@@ -44,7 +44,6 @@ from estat.errors import (
     Unreadable,
 )
 from estat.events.batch import Batch
-from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
 from estat.stores import Stores
 from estat.stores.store import full_jitter
@@ -111,7 +110,7 @@ class Replay:
         self._dlq = dlq
         counts = Metrics(metrics.page().rows[0])
         # no bucket is "", so the breaker, which knows of one bucket, has no part in this
-        self._delivery = Delivery(stores, "", settings.s3_timeout, counts, Breaker(counts))
+        self._delivery = Delivery(stores, "", settings.s3_timeout, counts)
         self._attempts = 1 + settings.s3_app_retries
         self._failures: Counter[str] = Counter()  # in a row, by bucket
         self._told: set[str] = set()  # buckets that were given up

@@ -148,7 +148,8 @@ class Journals:
         #: Called when the open batch should be sealed at once, for its journal is lost.
         self.on_lost: Callable[[], object] = lambda: None
         self._root = os.path.join(dlq_dir, DIRECTORY)
-        self._may_write = may_write  # raises DiskError if not
+        #: Raises DiskError if this process may not write to the directory any more.
+        self.may_write = may_write
         self._synced = durability.synced
         self._counts = counts
         self._waiting_since: float | None = None
@@ -171,7 +172,7 @@ class Journals:
         self._held[header.stream] += 1
         try:
             with self._waiting():
-                self._may_write()
+                self.may_write()
                 self._thread.run(self._create, journal)
         except DiskError:
             self._held[header.stream] -= 1
@@ -188,7 +189,7 @@ class Journals:
         started = time.perf_counter()
         before = journal.size_bytes
         try:
-            self._may_write()
+            self.may_write()
             if self._synced:
                 with self._waiting():
                     self._thread.run(journal.append, lines)

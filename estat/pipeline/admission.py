@@ -12,13 +12,16 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import gevent
 
 from estat.accounting import metrics
+from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SharedPage
-from estat.disk.dlq import DeadLetterQueue
+from estat.config.settings import Settings
+from estat.disk.dlq import Claim, DeadLetterQueue
 from estat.disk.dlq_file import OVERHEAD_BYTES
 from estat.disk.files import disk_errors
 from estat.errors import DiskError, Refused
@@ -26,40 +29,48 @@ from estat.threads import Offload
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: What is left free on the file system: a twentieth of it, but no more than this.
 _RESERVE_BYTES = 64 * 1024 * 1024
 
 #: How long a failing disk is left alone before it is tried again.
 PROBE_SECONDS = 1.0
 
-
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _FULL = ("dlq_full", "the dead letter queue is at its limit")
 _FAILING = ("disk_error", "the disk that keeps accepted events is failing")
 
 
+class Disk(NamedTuple):
+    """The DLQ, and the threads in which it is read and written."""
+
+    dlq: DeadLetterQueue
+    threads: Offload
+
+    def run(self, work: Callable[..., T], *args: object) -> T:
+        """Run ``work(*args)`` in a thread and return its result. Raises what it raises."""
+        return self.threads.run(work, *args)
+
+    def remove(self, claim: Claim, ledger: Ledger) -> None:
+        """Remove a file that is out of the accounting. Raises DiskError; it is in again then."""
+        with ledger.removal(claim.entry.events, claim.size_bytes):
+            self.run(claim.remove)
+
+
 class Admission:
     """What the DLQ's disk can still take, and whether it works at all."""
 
-    def __init__(
-        self,
-        dlq: DeadLetterQueue,
-        page: SharedPage,
-        counts: Metrics,
-        threads: Offload,
-        max_bytes: int,
-        drop_oldest: bool,
-    ) -> None:
+    def __init__(self, disk: Disk, page: SharedPage, counts: Metrics, settings: Settings) -> None:
         self.failing = False
         self.out_of_space = False
-        self.max_bytes = max_bytes
-        self.drop_oldest = drop_oldest
-        self._dlq = dlq
+        self.max_bytes = settings.dlq_max_size_bytes
+        self.drop_oldest = settings.dlq_overflow == "drop_oldest"
+        self._disk = disk
         self._page = page
         self._counts = counts
-        self._threads = threads
         self._rows = [counts.row]
-        self._free_bytes = max_bytes
+        self._free_bytes = self.max_bytes
         self._exposed = 0
         self._wanted_bytes = 1  # by the last request that was refused
 
@@ -122,37 +133,39 @@ class Admission:
         self._rows = self._page.used_rows()
         try:
             if self.failing or self.out_of_space:
-                self._threads.run(self._dlq.probe)
+                self._disk.run(self._disk.dlq.probe)
                 log.warning("disk_recovered")
                 self.failing = self.out_of_space = False
-            self._free_bytes = self._threads.run(self._free)
+            self._free_bytes = self._disk.run(self._free)
         except DiskError as exc:
             self.failed(exc)
 
+    def watch(self, *repairs: Callable[[], object]) -> None:
+        """Look at the disk once a second, for ever: a greenlet's loop; the drain kills it.
+
+        Each of ``repairs`` tries again what the disk refused, and raises DiskError if it still
+        does.
+        """
+        while True:
+            for repair in repairs:
+                try:
+                    repair()
+                except DiskError as exc:
+                    self.failed(exc)
+            self.refresh()
+            gevent.sleep(PROBE_SECONDS)
+
     def _free(self) -> int:
-        with disk_errors("statvfs", self._dlq.root):
-            status = os.statvfs(self._dlq.root)
+        root = self._disk.dlq.root
+        with disk_errors("statvfs", root):
+            status = os.statvfs(root)
         total, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
         return free - min(_RESERVE_BYTES, total // 20)
 
 
-class DiskWatch:
-    """Looks at the disk once a second, in a greenlet of its own, and then at what it refused.
+class Accounts(NamedTuple):
+    """Where every stage says what became of events."""
 
-    Each of ``repairs`` tries again what failed, and raises DiskError if it still does.
-    """
-
-    def __init__(self, admission: Admission, *repairs: Callable[[], object]) -> None:
-        self._admission = admission
-        self._repairs = repairs
-
-    def run(self) -> None:
-        """Go on for ever; the drain kills it."""
-        while True:
-            for repair in self._repairs:
-                try:
-                    repair()
-                except DiskError as exc:
-                    self._admission.failed(exc)
-            self._admission.refresh()
-            gevent.sleep(PROBE_SECONDS)
+    counts: Metrics
+    ledger: Ledger
+    admission: Admission

@@ -30,6 +30,8 @@ class Breaker:
 
     def __init__(self, counts: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.open = False
+        #: Called whenever an outage ends.
+        self.on_close: Callable[[], object] = lambda: None
         self._counts = counts
         self._clock = clock
         self._failures = 0
@@ -38,11 +40,6 @@ class Breaker:
         self._since = 0.0
         self._probe_at = 0.0
         self._interval = _FIRST_SECONDS
-        self._on_close: list[Callable[[], None]] = []
-
-    def on_close(self, action: Callable[[], None]) -> None:
-        """Call ``action`` whenever an outage ends."""
-        self._on_close.append(action)
 
     def allows(self) -> bool:
         """Tell whether to attempt an upload now; while open, one caller an interval may."""
@@ -88,8 +85,7 @@ class Breaker:
         log.warning(
             "store_recovered", extra={"outage_seconds": round(self._clock() - self._since, 1)}
         )
-        for action in self._on_close:
-            action()
+        self.on_close()
 
     def worked_since(self, moment: float) -> bool:
         """Tell whether the store works and has shown it since ``moment`` (``time.monotonic``)."""

@@ -9,20 +9,18 @@ crash, with the numbers that it was given, a new stream begins.
 
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import lru_cache
 
-from estat.accounting.ledger import Ledger
 from estat.config.settings import Settings
 from estat.disk.journal import Journals
 from estat.disk.journal_file import Header
 from estat.errors import DiskError
 from estat.events import ids, stored_line
-from estat.pipeline.admission import Admission
-from estat.pipeline.batcher import Batcher
+from estat.pipeline.admission import Accounts
 from estat.pipeline.open_batch import OpenBatch
 from estat.pipeline.queue import Submission, SubmissionQueue
 from estat.pipeline.sealer import Sealer
+from estat.pipeline.stream import Stream
 from estat.threads import Offload
 
 #: A partition can only change on a quarter of an hour: no time zone is offset by less.
@@ -37,14 +35,55 @@ _GROUP_SUBMISSIONS = 500
 _GATHER_SECONDS = 0.002
 
 
-@dataclass(slots=True)
-class Stream:
-    """The events that were numbered together."""
+class Batcher:
+    """Decides when a batch ends: a rule without clock or I/O.
 
-    name: str
-    started: float  # unix seconds
-    events: int = 0
-    batches: int = 0
+    A batch ends when the next request would make it too large, when it is old
+    enough, or when the partition changes. The events of one request stay together,
+    so a request larger than BATCH_SIZE makes a batch of its own.
+    """
+
+    def __init__(self, max_events: int, max_bytes: int, max_age_seconds: float) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._max_age_seconds = max_age_seconds
+        self._partition: str | None = None
+        self._events = 0
+        self._bytes = 0
+        self._due = 0.0
+
+    def open(self, partition: str, now: float) -> None:
+        """Begin a batch, ``now`` by a clock that never steps (seconds)."""
+        self._partition = partition
+        self._events = self._bytes = 0
+        self._due = now + self._max_age_seconds
+
+    def close(self) -> None:
+        """End the batch."""
+        self._partition = None
+
+    def takes(self, events: int, size_bytes: int, partition: str) -> bool:
+        """Tell whether the open batch may take a request's events."""
+        if partition != self._partition:
+            return False
+        return not self._events or (
+            self._events + events <= self._max_events
+            and self._bytes + size_bytes <= self._max_bytes
+        )
+
+    def add(self, events: int, size_bytes: int) -> None:
+        """Count a request's events into the open batch."""
+        self._events += events
+        self._bytes += size_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether the open batch can take no more at all."""
+        return self._events >= self._max_events or self._bytes >= self._max_bytes
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return how long the open batch may stay open; None if there is none."""
+        return None if self._partition is None else max(0.0, self._due - now)
 
 
 class Collector:
@@ -53,27 +92,23 @@ class Collector:
     def __init__(
         self,
         queue: SubmissionQueue,
-        batcher: Batcher,
         journals: Journals,
         sealer: Sealer,
-        ledger: Ledger,
-        admission: Admission,
-        threads: Offload,
+        accounts: Accounts,
+        encoder: Offload,
         settings: Settings,
     ) -> None:
         #: The last one grows.
-        self.streams = [_new_stream()]
+        self.streams = [Stream()]
+        self._submissions = queue
         self._journals = journals
-        self._ledger = ledger
-        self._journaled = settings.durability.journaled
+        self._sealer = sealer
+        _, self._ledger, self._admission = accounts
+        self._encoder = encoder
+        self._settings = settings
         self._whole_seconds = settings.event_format == "raw"
         self._gather_seconds = _GATHER_SECONDS if settings.durability.synced else 0
-        self._submissions = queue
-        self._batcher = batcher
-        self._sealer = sealer
-        self._admission = admission
-        self._threads = threads
-        self._settings = settings
+        self._batcher = Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval)
         self._batch: OpenBatch | None = None
         self._flush = False
         self._ending = False
@@ -86,9 +121,9 @@ class Collector:
             patience = 0.0 if ending else self._batcher.seconds_left(time.monotonic())
             waiting = self._submissions.take(patience, self._gather_seconds)
             while waiting:
-                self._collect(waiting)
-            if ending or self._flush or self._due():
-                self._seal()
+                self.collect(waiting)
+            if ending or self._flush or self._batcher.seconds_left(time.monotonic()) == 0:
+                self.seal()
             self._flush = False
             if ending:
                 return
@@ -103,16 +138,13 @@ class Collector:
         self._ending = True
         self._submissions.wake()
 
-    def _due(self) -> bool:
-        return self._batcher.seconds_left(time.monotonic()) == 0
-
-    def _collect(self, waiting: deque[Submission]) -> None:
+    def collect(self, waiting: deque[Submission]) -> None:
         """Work off one group: at least one submission, no more than the open batch takes."""
         now = time.time()
         partition = self._partition_of(int(now) // _PARTITION_SECONDS)
         first = waiting[0]
         if self._batch and not self._batcher.takes(len(first.lines), first.size_bytes, partition):
-            self._seal()
+            self.seal()
         opened = self._batch is None
         try:
             batch = self._batch or self._open(partition, now)
@@ -136,9 +168,9 @@ class Collector:
             return
         # each request was admitted as if it took a file of its own
         self._admission.expose(0, files=opened - len(group))
-        batch.compress(self._threads)
+        batch.compress(self._encoder)
         if self._batcher.full:
-            self._seal()
+            self.seal()
 
     def _commit(self, batch: OpenBatch, group: list[Submission], now: float) -> None:
         """Keep and acknowledge a group. Raises DiskError; its numbers are then not used."""
@@ -165,9 +197,9 @@ class Collector:
     def _give_up(self, batch: OpenBatch) -> None:
         """End a batch whose journal failed; what was acknowledged of it goes on."""
         if batch.journal and not self._journals.trusted(batch.journal):
-            self.streams.append(_new_stream())
+            self.streams.append(Stream())
         if batch.events:
-            self._seal()
+            self.seal()
             return
         self._batch = None
         self._batcher.close()
@@ -182,15 +214,16 @@ class Collector:
             settings.raw_prefix, partition, now, settings.instance_id, stream.name, stream.batches
         )
         first = stream.events + 1
+        header = Header(settings.raw_bucket, key, ids.stem(key), stream.name, first, now)
         journal = None
-        if self._journaled:
-            header = Header(settings.raw_bucket, key, ids.stem(key), stream.name, first, now)
+        if settings.durability.journaled:
             journal = self._journals.open(header, stream.batches)
         self._batcher.open(partition, time.monotonic())
-        self._batch = OpenBatch(settings.raw_bucket, key, stream.name, first, now, journal)
+        self._batch = OpenBatch(header, journal)
         return self._batch
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
+        """Hand the open batch over, if there is one."""
         batch, self._batch = self._batch, None
         self._batcher.close()
         if batch:
@@ -198,7 +231,3 @@ class Collector:
 
     def _partition(self, quarter: int) -> str:
         return ids.partition(quarter * _PARTITION_SECONDS, self._settings.partition_tz)
-
-
-def _new_stream() -> Stream:
-    return Stream(ids.new_stream(), time.time())

@@ -1,7 +1,7 @@
 """Brings one batch to its store exactly once: the rule that every upload goes through.
 
 A batch has one key for ever. A taken key means that an earlier attempt landed after
-all, whole or in part, or that part of the batch was stored in an earlier life. The
+all, whole or in part, or that part of the batch was stored in a previous run. The
 object's ids tell: what it has is stored; what it lacks goes up beside it as ``…-r1``,
 ``…-r2``. Only an object that was cut off is replaced, by one that has its lines too
 (see ``found``). Ids are compared, never gzip bytes.
@@ -45,13 +45,14 @@ class Delivery:
     """Stores batches, one attempt a call, each within ``timeout_seconds``."""
 
     def __init__(
-        self, stores: Stores, bucket: str, timeout_seconds: float, counts: Metrics, breaker: Breaker
+        self, stores: Stores, bucket: str, timeout_seconds: float, counts: Metrics
     ) -> None:
+        #: Driven by ``bucket`` alone: DLQ files may name another.
+        self.breaker = Breaker(counts)
         self._stores = stores
-        self._bucket = bucket  # whose health it is: DLQ files may name another
+        self._bucket = bucket
         self._timeout_seconds = timeout_seconds
         self._counts = counts
-        self._breaker = breaker
         self._until: float | None = None
         self._cutter: Any = None
         self._ended = Event()  # set when attempts may last no longer
@@ -62,7 +63,7 @@ class Delivery:
     def attempt(self, batch: Batch, *, recovered: bool = False) -> None:
         """Make one attempt. It returns when every event of the batch is proven to be stored.
 
-        ``recovered`` says that the batch was read from disk: an earlier life may
+        ``recovered`` says that the batch was read from disk: a previous run may
         have stored it, and not every store honours If-None-Match, so each object
         is looked up first. Raises StoreError.
         """
@@ -72,10 +73,10 @@ class Delivery:
             self._counts.count(metrics.PUT_ERRORS)
             # a replay's failure may be its file's own fault
             if batch.bucket == self._bucket and not recovered:
-                self._breaker.failed(exc)
+                self.breaker.failed(exc)
             raise
         if batch.bucket == self._bucket:
-            self._breaker.worked()
+            self.breaker.worked()
         now = time.time()
         for second, events in batch.accepted_at or ((batch.opened, batch.events),):
             self._counts.observe(metrics.LAG_SECONDS, max(0.0, now - second), events)

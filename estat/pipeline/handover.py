@@ -12,14 +12,14 @@ from dataclasses import replace
 import gevent
 
 from estat.accounting.ledger import Ledger
-from estat.disk.dlq import EVER, EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
+from estat.disk.dlq import EVER, EXPIRED, PENDING, Claim, Entry
 from estat.disk.leader import Leader
 from estat.errors import DiskError, ObjectRefused, StoreError
 from estat.events.text import excerpt
 from estat.log import Seldom
+from estat.pipeline.admission import Disk
 from estat.pipeline.delivery import Delivery
 from estat.stores import Stores
-from estat.threads import Offload
 
 log = logging.getLogger(__name__)
 
@@ -31,26 +31,17 @@ class Handover:
     """The last step of a drain, done by whichever worker leads."""
 
     def __init__(
-        self,
-        dlq: DeadLetterQueue,
-        delivery: Delivery,
-        ledger: Ledger,
-        leader: Leader,
-        threads: Offload,
-        stores: Stores,
-        bucket: str,
+        self, disk: Disk, leader: Leader, stores: Stores, delivery: Delivery, ledger: Ledger
     ) -> None:
-        self._dlq = dlq
+        self._disk = disk
+        self._leader = leader
+        self._stores = stores
         self._delivery = delivery
         self._ledger = ledger
-        self._leader = leader
-        self._threads = threads
-        self._stores = stores
-        self._bucket = bucket
         self._skipped: set[str] = set()
         self._seldom = Seldom(log)
 
-    def run(self, deadline: float) -> None:
+    def run(self, bucket: str, deadline: float) -> None:
         """Hand over until nothing is left, the bucket fails, or ``deadline`` has come."""
         try:
             while time.monotonic() < deadline:
@@ -61,7 +52,7 @@ class Handover:
                     # the leader takes our files too; should it end before, we lead
                     gevent.sleep(_OTHERS_SECONDS)
                     continue
-                if not self._hand_over(entries):
+                if not self._hand_over(entries, bucket):
                     return
         except (DiskError, StoreError) as exc:
             # what is left stays on disk, where the next start finds it
@@ -69,29 +60,24 @@ class Handover:
 
     def _entries(self) -> list[Entry]:
         # a slot in the future is no reason to leave a file behind
-        entries = [e for area in (PENDING, EXPIRED) for e in self._threads.run(self._scan, area)]
-        return [entry for entry in entries if entry.name not in self._skipped]
+        scans = [self._disk.run(self._disk.dlq.scan, area, EVER) for area in (PENDING, EXPIRED)]
+        return [e for scan in scans for e in scan.due if e.name not in self._skipped]
 
-    def _scan(self, area: str) -> list[Entry]:
-        return self._dlq.scan(area, EVER).due
-
-    def _hand_over(self, entries: list[Entry]) -> int:
+    def _hand_over(self, entries: list[Entry], bucket: str) -> int:
+        """Hand over each file in turn; return how many were met that nobody else is sending."""
         done = 0
         for entry in entries:
             try:
-                claim = self._threads.run(self._dlq.claim, entry)
-                if claim:
-                    with claim:
-                        self._hand_over_claimed(claim)
-                    done += 1
-            except ObjectRefused as exc:
-                self._skip(entry, exc)
-                done += 1
-            except StoreError:
-                raise
-            except Exception as exc:  # noqa: BLE001 - one bad file stays one file, whatever is wrong
-                self._skip(entry, exc)
-                done += 1
+                claim = self._disk.run(self._disk.dlq.claim, entry)
+                if claim is None:
+                    continue
+                with claim:
+                    self._hand_over_claimed(claim, bucket)
+            except Exception as exc:
+                if isinstance(exc, StoreError) and not isinstance(exc, ObjectRefused):
+                    raise
+                self._skip(entry, exc)  # one bad file stays one file, whatever is wrong
+            done += 1
         return done
 
     def _skip(self, entry: Entry, error: Exception) -> None:
@@ -100,10 +86,9 @@ class Handover:
         self._seldom.warning("hand_over_skipped", "bad", file=shown, error=error_text)
         self._skipped.add(entry.name)
 
-    def _hand_over_claimed(self, claim: Claim) -> None:
-        batch = self._threads.run(claim.read)
+    def _hand_over_claimed(self, claim: Claim, bucket: str) -> None:
+        batch = self._disk.run(claim.read)
         self._stores.check(batch.bucket)
-        self._delivery.attempt(replace(batch, bucket=self._bucket), recovered=True)
+        self._delivery.attempt(replace(batch, bucket=bucket), recovered=True)
         self._ledger.hand_over(claim.entry.events, claim.size_bytes)
-        with self._ledger.removal(claim.entry.events, claim.size_bytes):
-            self._threads.run(claim.remove)
+        self._disk.remove(claim, self._ledger)

@@ -1,9 +1,11 @@
 """A batch that still takes events, compressed as it grows; ``seal`` makes a ``Batch`` of it."""
 
+from dataclasses import asdict
+
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.disk.journal import Journal
-from estat.events import ids
+from estat.disk.journal_file import Header
 from estat.events.batch import Batch
 from estat.events.gzip import Encoder
 from estat.threads import Offload, Result
@@ -16,23 +18,11 @@ _PIECE_BYTES = 128 * 1024
 class OpenBatch:
     """A batch that still takes events."""
 
-    def __init__(
-        self,
-        bucket: str,
-        key: str,
-        stream: str,
-        first: int,
-        opened: float,
-        journal: Journal | None = None,
-    ) -> None:
-        self.key = key
+    def __init__(self, header: Header, journal: Journal | None = None) -> None:
         self.events = 0
         self.raw_bytes = 0
         self.journal = journal
-        self._bucket = bucket
-        self._stream = stream
-        self._first = first
-        self._opened = opened
+        self._header = header
         self._lines: list[bytes] = []
         self._waiting_bytes = 0
         self._encoder = Encoder()
@@ -69,15 +59,10 @@ class OpenBatch:
         counts.observe(metrics.BATCH_EVENTS, self.events)
         counts.observe(metrics.BATCH_BYTES, len(payload))
         return Batch(
-            bucket=self._bucket,
-            key=self.key,
-            name=ids.stem(self.key),
-            stream=self._stream,
-            first=self._first,
-            last=self._first + self.events - 1,
+            **asdict(self._header),
+            last=self._header.first + self.events - 1,
             events=self.events,
             payload=payload,
             crc32=crc32,
-            opened=self._opened,
             accepted_at=tuple(self._accepted_at),
         )

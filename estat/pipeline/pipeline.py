@@ -12,13 +12,14 @@ A pipeline is made after fork, because its stream must be unlike any other.
 
 import errno
 import logging
-import socket
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 import gevent
 
-from estat.accounting import ledger, metrics
+from estat.accounting import metrics
+from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SERVING, SharedPage
 from estat.config.settings import Settings
@@ -27,27 +28,24 @@ from estat.disk.journal import Journals
 from estat.disk.leader import Leader
 from estat.disk.server_directory import Lease
 from estat.errors import DiskError, Refused, StoreError
-from estat.events import ids, stored_line
-from estat.events.batch import Batch, crc32_of
-from estat.events.gzip import gzip
-from estat.pipeline.admission import Admission, DiskWatch
-from estat.pipeline.batcher import Batcher
-from estat.pipeline.breaker import Breaker
-from estat.pipeline.collector import Collector, Stream
+from estat.pipeline.admission import Accounts, Admission, Disk
+from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.handover import Handover
+from estat.pipeline.leader_loop import LeaderLoop
 from estat.pipeline.queue import Submission, SubmissionQueue
 from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
 from estat.pipeline.replayer import Replayer
 from estat.pipeline.sealer import Sealer
-from estat.pipeline.spill import Spill
 from estat.pipeline.takeover import Takeover
 from estat.pipeline.uploader import Uploader
 from estat.stores import Stores
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
+
+Stage: TypeAlias = "gevent.Greenlet[..., None]"
 
 _ENCODER_THREADS = 2  # the open batch, and the one that is being sealed
 _DISK_THREADS = 4
@@ -66,110 +64,49 @@ class Pipeline:
         self.broken: str | None = None
         self.on_broken: Callable[[], object] = lambda: None
         self.on_taken_over: Callable[[], object] = lambda: None
-        self._ledger = ledger.Ledger(self.counts)
+        self._accepting = False
+        self._collecting: list[Stage] = []  # each ends by itself when it is told to
+        self._leading: list[Stage] = []
+        self._endless: list[Stage] = []
         self._stores = Stores(settings)
-        self._breaker = Breaker(self.counts)
-        disk = Offload(_DISK_THREADS)
-        dlq = DeadLetterQueue(settings.dlq_dir)
-        self._admission = Admission(
-            dlq,
-            page,
-            self.counts,
-            disk,
-            settings.dlq_max_size_bytes,
-            settings.dlq_overflow == "drop_oldest",
-        )
-        self._submissions = SubmissionQueue(
-            settings.channel_size, settings.queue_bytes, self.counts
-        )
-        self._delivery = Delivery(
-            self._stores, settings.raw_bucket, settings.s3_timeout, self.counts, self._breaker
-        )
         self._lease = Lease(settings.dlq_dir) if settings.dlq_shared else None
+        disk = Disk(DeadLetterQueue(settings.dlq_dir), Offload(_DISK_THREADS))
+        self._admission = Admission(disk, page, self.counts, settings)
+        self._ledger = Ledger(self.counts)
+        accounts = Accounts(self.counts, self._ledger, self._admission)
+        self._build_way_in(disk, accounts)
+        self._build_way_back(disk, accounts)
+
+    def _build_way_in(self, disk: Disk, accounts: Accounts) -> None:
+        """Put together what takes events from a request to the store, or to the DLQ."""
+        settings, counts = self.settings, self.counts
         may_write = self._lease.check if self._lease else lambda: None
-        self._journals = Journals(settings.dlq_dir, settings.durability, self.counts, may_write)
-        self._spill = Spill(dlq, self._journals, self._admission, self._ledger, disk, may_write)
-        self._uploader = Uploader(
-            self._delivery,
-            self._breaker,
-            self._spill,
-            self._journals,
-            self._ledger,
-            self._admission,
-            disk,
-            self.counts,
-            settings,
-        )
         encoder = Offload(_ENCODER_THREADS)
-        self._sealer = Sealer(self._uploader, self._journals, self._admission, encoder, self.counts)
-        self._journaled = settings.durability.journaled
+        self._journals = Journals(settings.dlq_dir, settings.durability, counts, may_write)
+        self._delivery = Delivery(self._stores, settings.raw_bucket, settings.s3_timeout, counts)
+        self._breaker = self._delivery.breaker
+        self._submissions = SubmissionQueue(settings.channel_size, settings.queue_bytes, counts)
+        self._uploader = Uploader(self._delivery, self._journals, disk, accounts, settings)
+        self._sealer = Sealer(self._uploader, self._journals, accounts, encoder)
         self._collector = Collector(
-            self._submissions,
-            Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval),
-            self._journals,
-            self._sealer,
-            self._ledger,
-            self._admission,
-            encoder,
-            settings,
+            self._submissions, self._journals, self._sealer, accounts, encoder, settings
         )
         self._journals.on_lost = self._collector.flush
-        self._leader = Leader(settings.dlq_dir)
-        reconciliation = Reconciliation(dlq, self._ledger, page, disk)
-        self._replayer = Replayer(
-            dlq,
-            self._leader,
-            reconciliation,
-            self._delivery,
-            self._breaker,
-            self._ledger,
-            self._admission,
-            self.counts,
-            disk,
-            settings,
-        )
-        recovering = Offload(1)
-        self._recovery = Recovery(
-            dlq,
-            self._leader,
-            self._ledger,
-            reconciliation,
-            page,
-            self._admission,
-            self.counts,
-            recovering,
-            settings,
-        )
-        self._takeover = Takeover(
-            settings.dlq_dir,
-            self._leader,
-            self._recovery,
-            self._ledger,
-            self._admission,
-            recovering,
-        )
-        self._handover = Handover(
-            dlq,
-            self._delivery,
-            self._ledger,
-            self._leader,
-            disk,
-            self._stores,
-            settings.fallback_bucket,
-        )
-        self._breaker.on_close(self._replayer.nudge)
-        self._watch = DiskWatch(
-            self._admission,
-            self._renew,
-            self._journals.mend,
-            self._uploader.rescue,
-            self._spill.make_room,
-        )
-        self._accepting = False
-        self._collecting: gevent.Greenlet[[], None] | None = None
-        self._retrying: gevent.Greenlet[[], None] | None = None
-        self._recovering: list[gevent.Greenlet[[], None]] = []
-        self._others: list[gevent.Greenlet[[], None]] = []
+
+    def _build_way_back(self, disk: Disk, accounts: Accounts) -> None:
+        """Put together what the leader does: it brings what lies on disk to the store."""
+        settings, page, delivery = self.settings, self.page, self._delivery
+        self._leader = leader = Leader(settings.dlq_dir)
+        found = Reconciliation(disk, accounts.ledger, page)
+        replayer = Replayer(disk, leader, found, delivery, accounts, settings)
+        delivery.breaker.on_close = replayer.nudge
+        own_thread = Disk(disk.dlq, Offload(1))
+        recovery = Recovery(own_thread, leader, found, page, accounts, settings)
+        self._leader_loops: list[LeaderLoop] = [replayer, recovery]
+        if self._lease:
+            threads, root = own_thread.threads, settings.dlq_dir
+            self._leader_loops.append(Takeover(root, threads, leader, recovery, accounts))
+        self._handover = Handover(disk, leader, self._stores, delivery, accounts.ledger)
 
     def start(self) -> None:
         """Open the store and start every stage."""
@@ -179,14 +116,19 @@ class Pipeline:
             # without credentials, say: batches go to the DLQ until there are some
             log.error("store_not_opened", extra={"error": str(exc)})
         self._admission.refresh()
-        self._collecting = self._spawn(self._collector.run)
-        self._retrying = self._spawn(self._replayer.run)
-        self._recovering = [self._spawn(self._recovery.run)]
-        if self._lease:
-            self._recovering.append(self._spawn(self._takeover.run))
-        self._others = [self._spawn(self._watch.run), self._spawn(self._sealer.run)]
-        self._others += [
-            self._spawn(self._uploader.run) for _ in range(self.settings.upload_concurrency)
+        uploader, uploads = self._uploader, self.settings.upload_concurrency
+        self._collecting = [self._spawn(self._collector.run)]
+        self._leading = [self._spawn(loop.run) for loop in self._leader_loops]
+        self._endless = [
+            self._spawn(
+                self._admission.watch,
+                self._renew,
+                self._journals.mend,
+                uploader.resume,
+                uploader.spill.make_room,
+            ),
+            self._spawn(self._sealer.run),
+            *(self._spawn(uploader.run) for _ in range(uploads)),
         ]
         self._accepting = True
         log.info("worker_started", extra={"stream": self._collector.streams[-1].name})
@@ -220,10 +162,10 @@ class Pipeline:
         self._submissions.check(len(bodies), submission.size_bytes)
         self._admission.admit(submission.size_bytes)
         self._admission.expose(submission.size_bytes, files=1)
-        if not self._journaled:
+        if not self.settings.durability.journaled:
             self._ledger.accept(len(bodies))
         self._submissions.put(submission)
-        if self._journaled:
+        if self.settings.durability.journaled:
             submission.wait()
 
     @property
@@ -258,33 +200,34 @@ class Pipeline:
         more events come in, the collector seals the last batch, the uploaders
         empty their queue, and only then is the number of the last event known to
         be final and the stream's record written. What could go nowhere stays in its
-        journal, if it has one, where the next life finds it.
+        journal, if it has one, where the next run finds it.
         """
         self._accepting = False
-        self._replayer.end()
-        self._recovery.end()
-        self._takeover.end()
+        for loop in self._leader_loops:
+            loop.end()
         self._collector.end()
         if not self._delivery.over:
             self._delivery.end_attempts(upload_until)
-        if self._collecting:
-            self._collecting.join(timeout=_left(deadline))
+        gevent.joinall(self._collecting, timeout=_left(deadline))
         self._sealer.join(_left(deadline))
         self._uploader.join(_left(deadline))
-        for ending in (self._retrying, *self._recovering):
-            if ending:
-                ending.join(timeout=_left(deadline))
+        gevent.joinall(self._leading, timeout=_left(deadline))
         if not self._pending():
-            for stream in self._collector.streams:
-                if stream.events:
-                    self._record(stream, min(time.monotonic() + _RECORD_SECONDS, deadline))
+            self._upload_records(deadline)
         if last and self.settings.fallback_bucket:
             self._delivery.end_attempts(deadline)
-            self._handover.run(deadline)
+            self._handover.run(self.settings.fallback_bucket, deadline)
         self._leader.release()
-        gevent.killall(self._others, timeout=0)
+        gevent.killall(self._endless, timeout=0)
         self._journals.close()
-        return 0 if self._journaled else self._pending()
+        return 0 if self.settings.durability.journaled else self._pending()
+
+    def _upload_records(self, deadline: float) -> None:
+        """Say of each stream that no more events come, and which was the last one."""
+        for stream in self._collector.streams:
+            if stream.events:
+                until = min(time.monotonic() + _RECORD_SECONDS, deadline)
+                self._uploader.upload_record(stream.record(self.settings), until)
 
     def _renew(self) -> None:
         """Prove that the shared directory is still ours, or end. Raises DiskError."""
@@ -302,52 +245,12 @@ class Pipeline:
     def _pending(self) -> int:
         return self.counts.row.cells[metrics.PENDING]
 
-    def _record(self, stream: Stream, until: float) -> None:
-        """Write a stream's record: it has ended cleanly, and this was its last id."""
-        last = stream.events
-        content = {
-            "stream": stream.name,
-            "instance": self.settings.instance_id,
-            "host": socket.gethostname(),
-            "events": last,
-            "last_id": f"{stream.name}-{last}",
-            "started": round(stream.started, 3),
-            "ended": round(time.time(), 3),
-        }
-        payload = gzip(stored_line.encode(content) + b"\n")
-        name = f"{int(time.time())}_{self.settings.instance_id}-{stream.name}"
-        record = Batch(
-            bucket=self.settings.raw_bucket,
-            key=ids.record_key(self.settings.raw_prefix, stream.name),
-            name=f"{name}_{stream.batches + 1:06d}",
-            stream=stream.name,
-            first=1,
-            last=last,
-            events=0,
-            payload=payload,
-            crc32=crc32_of(payload),
-            opened=time.time(),
-        )
-        self._admission.expose(len(payload), files=1)
-        try:
-            if self._breaker.open:
-                raise StoreError("the store is down")
-            self._delivery.end_attempts(until)
-            self._delivery.attempt(record)
-            self._admission.expose(-len(payload), files=-1)
-        except StoreError as exc:
-            try:
-                self._spill.spill(record, "stream_record", str(exc))
-            except DiskError as failure:
-                # no event is lost with it; an audit will show the stream as open
-                log.error("stream_record_lost", extra={"error": str(failure)})
-
-    def _spawn(self, run: Callable[[], None]) -> "gevent.Greenlet[[], None]":
-        greenlet = gevent.spawn(run)
+    def _spawn(self, run: Callable[..., None], *args: object) -> Stage:
+        greenlet = gevent.spawn(run, *args)
         greenlet.link_exception(self._stage_died)
         return greenlet
 
-    def _stage_died(self, greenlet: "gevent.Greenlet[[], None]") -> None:
+    def _stage_died(self, greenlet: Stage) -> None:
         """Stop accepting and say so: a stage must never end by an error."""
         self.broken = str(greenlet)
         log.critical("stage_died", extra={"stage": self.broken, "error": repr(greenlet.exception)})

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from estat.accounting import metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.shared_memory import SharedPage
-from estat.disk.dlq import DeadLetterQueue, Inventory, Totals
-from estat.threads import Offload
+from estat.disk.dlq import Inventory, Totals
+from estat.pipeline.admission import Disk
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +28,14 @@ class Reconciliation:
 
     def __init__(
         self,
-        dlq: DeadLetterQueue,
+        disk: Disk,
         ledger: Ledger,
         page: SharedPage,
-        threads: Offload,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._dlq = dlq
+        self._disk = disk
         self._ledger = ledger
         self._page = page
-        self._threads = threads
         self._clock = clock
         self._led = False
         self._look_at = float("-inf")
@@ -57,7 +55,7 @@ class Reconciliation:
     def unknown(self) -> Totals | None:
         """Return what lies in the DLQ and is not in the books; None while that changes."""
         booked = self.booked()
-        found = self._threads.run(self._dlq.walk)
+        found = self._disk.run(self._disk.dlq.walk)
         return _difference(found, booked) if self.booked() == booked else None
 
     def enter(self, unknown: Totals) -> None:
@@ -91,7 +89,7 @@ class Reconciliation:
         adopted = Totals(*counted)
         if not adopted.files:
             return _NOTHING
-        left = self._threads.run(self._dlq.left_of, Inventory(adopted, names))
+        left = self._disk.run(self._disk.dlq.left_of, Inventory(adopted, names))
         cells = ([metrics.DROPPED_FILES], metrics.DROPPED.values(), [metrics.DROPPED_BYTES])
         dropped = Totals(*(sum(row[cell] for row in rows for cell in term) for term in cells))
         gone = _difference(_difference(adopted, left), dropped)
@@ -109,7 +107,7 @@ class Reconciliation:
 
     def _compare(self, booked: Totals) -> None:
         """Correct a difference that all looks have found for long enough."""
-        found = self._threads.run(self._dlq.walk)
+        found = self._disk.run(self._disk.dlq.walk)
         now = self._clock()
         if found == booked or self.booked() != booked:
             self._mismatch = None

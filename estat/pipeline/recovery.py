@@ -14,11 +14,7 @@ import logging
 import os
 from collections.abc import Set as AbstractSet
 
-from gevent.event import Event
-
 from estat.accounting import metrics
-from estat.accounting.ledger import Ledger
-from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SharedPage
 from estat.config.settings import Settings
 from estat.disk import directory_lock, files, journal
@@ -29,14 +25,11 @@ from estat.disk.journal_recovery import Damage, events_in, recover_journal
 from estat.disk.leader import Leader
 from estat.errors import DiskError, NotOurs
 from estat.events import ids
-from estat.log import Seldom
-from estat.pipeline.admission import Admission
+from estat.pipeline.admission import Accounts, Disk
+from estat.pipeline.leader_loop import LeaderLoop
 from estat.pipeline.reconcile import Reconciliation
-from estat.threads import Offload
 
 log = logging.getLogger(__name__)
-
-_LOOK_SECONDS = 1.0
 
 #: Looks in a row that find nothing to recover before what is still missing counts as lost.
 #: The arbiter notices a dead worker well within.
@@ -60,33 +53,26 @@ def pending_events(dlq_dir: str, earlier: AbstractSet[str]) -> int:
     return events
 
 
-class Recovery:
+class Recovery(LeaderLoop):
     """The loop that looks for dead streams."""
+
+    _error_event = "recovery_failed_unexpectedly"
 
     def __init__(
         self,
-        dlq: DeadLetterQueue,
+        disk: Disk,
         leader: Leader,
-        ledger: Ledger,
         reconciliation: Reconciliation,
         page: SharedPage,
-        admission: Admission,
-        counts: Metrics,
-        threads: Offload,
+        accounts: Accounts,
         settings: Settings,
     ) -> None:
-        self._dlq = dlq
-        self._leader = leader
-        self._ledger = ledger
+        super().__init__(leader, accounts.admission)
+        self._disk = disk
         self._reconciliation = reconciliation
         self._page = page
-        self._admission = admission
-        self._counts = counts
-        self._threads = threads
+        self._counts, self._ledger, _ = accounts
         self._settings = settings
-        self._wakeup = Event()
-        self._ending = False
-        self._seldom = Seldom(log)
         #: Journals that could not be deleted: what they hold is in the DLQ, or was.
         self._left: set[str] = set()
         #: Journals that are not obeyed: they stay where they are.
@@ -94,22 +80,10 @@ class Recovery:
         #: Orphans and files without an entry, and for how many looks they have been the same.
         self._quiet: tuple[tuple[int, Totals | None], int] = ((0, None), 0)
 
-    def run(self) -> None:
-        """Recover until ``end``."""
-        while not self._ending:
-            try:
-                if self._leader.lead():
-                    self._look()
-            except DiskError as exc:
-                self._admission.failed(exc)
-            except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
-                self._seldom.exception("recovery_failed_unexpectedly")
-            self._wakeup.wait(_LOOK_SECONDS)
-
-    def end(self) -> None:
-        """Make ``run`` return once the journal in hand is done."""
-        self._ending = True
-        self._wakeup.set()
+    def turn(self) -> float:
+        """Recover all dead streams of this server's own directory."""
+        self._settle(self.recover_from(self._settings.dlq_dir, own=True))
+        return self._pause_seconds
 
     def recover_from(self, dlq_dir: str, *, own: bool) -> bool:
         """Recover the dead streams in a DLQ directory; tell whether there were any.
@@ -120,11 +94,11 @@ class Recovery:
         root = os.path.join(dlq_dir, journal.DIRECTORY)
         theirs = None if own else DeadLetterQueue(dlq_dir)
         found = False
-        for stream in self._threads.run(directory_lock.streams, root):
+        for stream in self._disk.run(directory_lock.streams, root):
             if ids.started_at(stream) is None or self._ending:
                 continue
             try:
-                lock = self._threads.run(DirectoryLock.adopt, root, stream)
+                lock = self._disk.run(DirectoryLock.adopt, root, stream)
             except DiskError as exc:
                 # one bad directory is no failing disk, and must not hide the others
                 self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
@@ -137,18 +111,15 @@ class Recovery:
                     set_aside = self._recover(stream, lock, theirs, orphans) and not orphans
                     found = found or not set_aside
                 finally:
-                    self._threads.run(lock.release)
+                    self._disk.run(lock.release)
         return found
-
-    def _look(self) -> None:
-        self._settle(self.recover_from(self._settings.dlq_dir, own=True))
 
     def _recover(
         self, stream: str, lock: DirectoryLock, theirs: DeadLetterQueue | None, orphans: bool
     ) -> bool:
         """Bring a stream's journals to the DLQ; tell whether it has only such as are set aside."""
         events = batches = 0
-        paths = self._threads.run(lock.journals)
+        paths = self._disk.run(lock.journals)
         for path in paths:
             if self._ending:
                 return False
@@ -156,7 +127,7 @@ class Recovery:
                 continue
             if path not in self._left:
                 try:
-                    content = self._threads.run(files.read_whole, path)
+                    content = self._disk.run(files.read_whole, path)
                 except DiskError as exc:
                     # one bad file is no failing disk, and must not hide the others
                     self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
@@ -177,7 +148,7 @@ class Recovery:
     def _delete(self, path: str) -> None:
         """Delete a journal whose batch is in the DLQ; what can't be deleted hides no other."""
         try:
-            self._threads.run(files.remove, path)
+            self._disk.run(files.remove, path)
             self._left.discard(path)
         except DiskError as exc:
             self._left.add(path)
@@ -188,11 +159,11 @@ class Recovery:
     ) -> int:
         """Bring what a journal holds to the DLQ; return the number of events."""
         seq = int(os.path.basename(path).partition(".")[0])
-        batch, damages = self._threads.run(recover_journal, content, stream, seq, self._settings)
+        batch, damages = self._disk.run(recover_journal, content, stream, seq, self._settings)
         for damage in damages:
-            if theirs and self._threads.run(_has_aside, theirs, damage):
+            if theirs and self._disk.run(_has_aside, theirs, damage):
                 continue
-            size = self._threads.run(self._dlq.put_aside, *damage)
+            size = self._disk.run(self._disk.dlq.put_aside, *damage)
             if size is None:
                 continue
             self._ledger.recover(damage.events, size, orphans=orphans)
@@ -201,11 +172,11 @@ class Recovery:
         if batch is None:
             return 0
         parts = pack(batch, "recovered", "")
-        if self._threads.run(self._dlq.holds, batch):
+        if self._disk.run(self._disk.dlq.holds, batch):
             return 0  # its writer may or may not have entered it into the books: _settle will tell
-        if theirs and self._threads.run(theirs.holds, batch):
+        if theirs and self._disk.run(theirs.holds, batch):
             return 0  # the file comes to us by itself, and into the books then
-        size = self._threads.run(self._dlq.write, batch, parts)
+        size = self._disk.run(self._disk.dlq.write, batch, parts)
         self._ledger.recover(batch.events, size, orphans=orphans)
         return batch.events
 

@@ -14,31 +14,25 @@ import logging
 import time
 from itertools import islice
 
-from gevent.event import Event
 from gevent.pool import Pool
 
 from estat.accounting import metrics
-from estat.accounting.ledger import Ledger
-from estat.accounting.metrics import Metrics
 from estat.config.settings import Settings
-from estat.disk.dlq import EXPIRED, PENDING, Claim, DeadLetterQueue, Entry
+from estat.disk.dlq import EXPIRED, PENDING, Claim, Entry
 from estat.disk.leader import Leader
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreDenied, StoreError, Unreadable
 from estat.events import ids
 from estat.events.batch import Batch, crc32_of
 from estat.events.text import excerpt
-from estat.log import Seldom
-from estat.pipeline.admission import Admission
-from estat.pipeline.breaker import Breaker
+from estat.pipeline.admission import Accounts, Disk
 from estat.pipeline.delivery import Delivery
+from estat.pipeline.leader_loop import LeaderLoop
 from estat.pipeline.reconcile import Reconciliation
 from estat.stores.store import full_jitter
-from estat.threads import Offload
 
 log = logging.getLogger(__name__)
 
 _CONCURRENCY = 4
-_IDLE_SECONDS = 1.0
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
 _STRIKES = 3
@@ -47,94 +41,55 @@ _SHOWN_CHARS = 200
 _STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
 
 
-class Replayer:
+class Replayer(LeaderLoop):
     """The loop that empties the DLQ."""
+
+    _pause_after_error_seconds = _BACKOFF_CAP_SECONDS
+    _error_event = "replay_failed_unexpectedly"
 
     def __init__(
         self,
-        dlq: DeadLetterQueue,
+        disk: Disk,
         leader: Leader,
         reconciliation: Reconciliation,
         delivery: Delivery,
-        breaker: Breaker,
-        ledger: Ledger,
-        admission: Admission,
-        counts: Metrics,
-        threads: Offload,
+        accounts: Accounts,
         settings: Settings,
     ) -> None:
-        self._dlq = dlq
-        self._leader = leader
+        super().__init__(leader, accounts.admission)
+        self._disk = disk
         self._reconciliation = reconciliation
         self._delivery = delivery
-        self._breaker = breaker
-        self._ledger = ledger
-        self._admission = admission
-        self._counts = counts
-        self._threads = threads
+        self._breaker = delivery.breaker
+        self._counts, self._ledger, _ = accounts
         self._settings = settings
-        self._wakeup = Event()
-        self._seldom = Seldom(log)
-        self._ending = False
         self._failures = 0  # passes in a row in which nothing succeeded
         self._strikes: dict[str, int] = {}  # files that failed, the least recently tried first
         self._unremoved: set[str] = set()  # files that are stored, and could not be removed
         self._expired_at = 0.0
         self._oldest = 0
 
-    def run(self) -> None:
-        """Replay until ``end``."""
-        while not self._ending:
-            wait = _IDLE_SECONDS
-            try:
-                if self._leader.lead():
-                    wait = self._pass()
-            except DiskError as exc:
-                self._admission.failed(exc)
-            except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
-                self._seldom.exception("replay_failed_unexpectedly")
-                wait = _BACKOFF_CAP_SECONDS
-            self._wakeup.wait(wait)
-            self._wakeup.clear()
-
     def nudge(self) -> None:
         """Do not wait for the next interval: the store works again."""
         self._failures = 0
         self._expired_at = 0.0
-        self._wakeup.set()
+        super().nudge()
 
-    def end(self) -> None:
-        """Make ``run`` return once the files in hand are done."""
-        self._ending = True
-        self._wakeup.set()
-
-    def _pass(self) -> float:
-        """Go through the files that are due; return the seconds to wait before the next pass."""
+    def turn(self) -> float:
+        """Go through the files that are due."""
         self._reconciliation.first_led()
         booked = self._reconciliation.booked()
         if booked.files <= 0:
             self._counts.set(metrics.DLQ_OLDEST, 0)
             self._strikes.clear()
             self._reconciliation.booked_empty(booked)
-            return _IDLE_SECONDS
+            return self._pause_seconds
         now, started = time.time(), time.monotonic()
-        self._quarantined()
+        self.store_quarantined()
         due = self._due(now)
         if not self._oldest:
             self._reconciliation.found_empty(booked)
-        succeeded = 0
-        failed: list[Entry] = []
-        waiting = iter(self._ordered(due))
-        while not self._ending:
-            # a single file probes a store that seems down
-            size = _CONCURRENCY if succeeded or not self._failures else 1
-            chunk = list(islice(waiting, size))
-            results = Pool(_CONCURRENCY).map(self._replay, chunk)
-            stored = results.count(_STORED)
-            succeeded += stored
-            failed += [e for e, result in zip(chunk, results, strict=True) if result == _FAILED]
-            if not chunk or (_FAILED in results and not stored):
-                break
+        succeeded, failed = self._replay_all(self._ordered(due))
         if succeeded or self._breaker.worked_since(started):
             # the store works, so it is the files' own fault
             self._strike(failed, now)
@@ -144,12 +99,29 @@ class Replayer:
         if failed:
             self._failures += 1
             return full_jitter(self._failures, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS)
-        return _IDLE_SECONDS
+        return self._pause_seconds
+
+    def _replay_all(self, entries: list[Entry]) -> tuple[int, list[Entry]]:
+        """Replay files until all of a group fail; return how many succeeded, and which failed."""
+        succeeded = 0
+        failed: list[Entry] = []
+        waiting = iter(entries)
+        while not self._ending:
+            # a single file probes a store that seems down
+            size = _CONCURRENCY if succeeded or not self._failures else 1
+            group = list(islice(waiting, size))
+            results = Pool(_CONCURRENCY).map(self.replay, group)
+            stored = results.count(_STORED)
+            succeeded += stored
+            failed += [e for e, result in zip(group, results, strict=True) if result == _FAILED]
+            if not group or (_FAILED in results and not stored):
+                break
+        return succeeded, failed
 
     def _due(self, now: float) -> list[Entry]:
         """Return what is to be retried now; files that got too old are moved aside."""
-        pending = self._threads.run(self._dlq.scan, PENDING, now)
-        expired = self._threads.run(self._dlq.scan, EXPIRED, now)
+        pending = self._disk.run(self._disk.dlq.scan, PENDING, now)
+        expired = self._disk.run(self._disk.dlq.scan, EXPIRED, now)
         self._oldest = min(filter(None, (pending.oldest, expired.oldest)), default=0)
         self._counts.set(metrics.DLQ_OLDEST, self._oldest)
         limit = now - self._settings.dlq_max_age
@@ -183,43 +155,50 @@ class Replayer:
         claim = self._claimed(entry)
         if claim:
             with claim:
-                self._threads.run(self._dlq.defer, claim, now)
-            self._strikes.pop(entry.name, None)
+                self._put_off(claim, now)
             log.warning("dlq_file_deferred", extra={"file": entry.name})
+
+    def _put_off(self, claim: Claim, now: float) -> None:
+        """Move a file to a later slot, where it hides nothing behind it."""
+        self._disk.run(self._disk.dlq.defer, claim, now)
+        self._strikes.pop(claim.entry.name, None)
 
     def _expire(self, entry: Entry, now: float) -> None:
         claim = self._claimed(entry)
         if claim:
             with claim:
-                self._threads.run(self._dlq.expire, claim, now)
+                self._disk.run(self._disk.dlq.expire, claim, now)
             self._counts.count(metrics.DLQ_EXPIRED)
 
-    def _replay(self, entry: Entry) -> str:
+    def replay(self, entry: Entry) -> str:
         """Store one file's batch and delete the file; return how that went."""
         claim = self._claimed(entry)
         if claim is None:
             return _SKIPPED
         with claim:
-            if entry.name in self._unremoved:
-                return self._remove(claim)
             try:
-                return self._replay_claimed(claim)
+                if entry.name in self._unremoved:
+                    return self._remove(claim)
+                batch = self._read(claim)
+                return self._store(claim, batch) if batch else _SKIPPED
             except NotOurs as exc:
-                return self._set_aside(claim, exc)
+                self._put_off(claim, time.time())
+                name = excerpt(entry.name, _SHOWN_CHARS)
+                self._seldom.warning("dlq_file_set_aside", "not_ours", file=name, error=str(exc))
+                return _AT_FAULT
             except DiskError as exc:
                 self._admission.failed(exc)
                 return _SKIPPED
             except Exception:  # noqa: BLE001 - one file stays one file, whatever is wrong
                 self._seldom.exception("replay_failed_unexpectedly")
-                self._threads.run(self._dlq.defer, claim, time.time())
+                self._put_off(claim, time.time())
                 return _AT_FAULT
 
     def _remove(self, claim: Claim) -> str:
         """Try again to remove a file that is stored: it is not sent, nor counted, once more."""
         self._ledger.retract(claim.entry.events, claim.size_bytes)
         try:
-            with self._ledger.removal(claim.entry.events, claim.size_bytes):
-                self._threads.run(claim.remove)
+            self._disk.remove(claim, self._ledger)
         except DiskError as exc:
             self._not_read(claim.entry, exc)
             return _SKIPPED
@@ -228,7 +207,7 @@ class Replayer:
 
     def _claimed(self, entry: Entry) -> Claim | None:
         try:
-            return self._threads.run(self._dlq.claim, entry)
+            return self._disk.run(self._disk.dlq.claim, entry)
         except DiskError as exc:
             self._not_read(entry, exc)
             return None
@@ -242,34 +221,36 @@ class Replayer:
         """Put a file behind all others that failed; its strikes stay."""
         self._strikes[name] = self._strikes.pop(name, 0)
 
-    def _replay_claimed(self, claim: Claim) -> str:
-        name = claim.entry.name
+    def _read(self, claim: Claim) -> Batch | None:
+        """Return a file's batch; None if it can't be read. Raises NotOurs."""
         try:
-            batch = self._threads.run(claim.read)
+            return self._disk.run(claim.read)
         except DiskError as exc:
             self._not_read(claim.entry, exc)
-            return _SKIPPED
         except NotOurs:
             raise
         except Unreadable as exc:
-            self._threads.run(self._dlq.quarantine, claim)
+            self._disk.run(self._disk.dlq.quarantine, claim)
             self._counts.count(metrics.DLQ_QUARANTINED)
-            log.error("dlq_file_unreadable", extra={"file": name, "error": str(exc)})
-            return _SKIPPED
+            facts = {"file": claim.entry.name, "error": str(exc)}
+            log.error("dlq_file_unreadable", extra=facts)
+        return None
+
+    def _store(self, claim: Claim, batch: Batch) -> str:
+        """Store a file's batch, then remove the file. Raises DiskError, and NotOurs."""
+        name = claim.entry.name
         try:
             self._delivery.attempt(batch, recovered=True)
         except StoreError as exc:
             if isinstance(exc, ObjectRefused) or self._is_elsewhere(batch, exc):
-                self._threads.run(self._dlq.defer, claim, time.time())
-                self._strikes.pop(name, None)
+                self._put_off(claim, time.time())
                 log.warning("dlq_file_refused", extra={"file": name, "error": str(exc)})
                 return _AT_FAULT
             self._last_in_turn(name)
             return _FAILED
         self._ledger.replay(claim.entry.events, claim.size_bytes)
         try:
-            with self._ledger.removal(claim.entry.events, claim.size_bytes):
-                self._threads.run(claim.remove)
+            self._disk.remove(claim, self._ledger)
         except DiskError:
             self._unremoved.add(name)
             raise
@@ -277,43 +258,38 @@ class Replayer:
         self._expired_at = 0.0
         return _STORED
 
-    def _set_aside(self, claim: Claim, error: NotOurs) -> str:
-        """Leave a file unsent in its area, in a later slot: it hides nothing behind it."""
-        name = claim.entry.name
-        self._threads.run(self._dlq.defer, claim, time.time())
-        self._strikes.pop(name, None)
-        self._seldom.warning(
-            "dlq_file_set_aside", "not_ours", file=excerpt(name, _SHOWN_CHARS), error=str(error)
-        )
-        return _AT_FAULT
-
     def _is_elsewhere(self, batch: Batch, error: StoreError) -> bool:
         """Tell whether the file is at fault: another bucket than that of today refused it."""
         refused = isinstance(error, StoreDenied) and error.is_answer
         return refused and batch.bucket != self._settings.raw_bucket
 
-    def _quarantined(self) -> None:
+    def store_quarantined(self) -> None:
         """Hand unreadable files over to DLQ_PREFIX; what can't be sent now waits."""
-        settings = self._settings
-        for entry in self._threads.run(self._dlq.quarantined):
+        for entry in self._disk.run(self._disk.dlq.quarantined):
             claim = self._claimed(entry)
             if claim is None:
                 continue
             with claim:
                 try:
-                    content = self._threads.run(claim.content)
-                except DiskError as exc:
-                    self._not_read(entry, exc)
-                    continue
-                # the checksum keeps a second file of the same name apart from the first
-                key = f"{settings.dlq_prefix}/{crc32_of(content):08x}-{ids.plain(entry.name)}"
-                try:
-                    self._delivery.put_file(settings.raw_bucket, key, content)
-                except ObjectRefused as exc:
-                    log.warning("dlq_file_refused", extra={"file": key, "error": str(exc)})
-                    continue
+                    self._store_as_it_is(claim)
                 except StoreError:
                     return
-                self._ledger.drop(entry.events, claim.size_bytes, "unreadable")
-                with self._ledger.removal(entry.events, claim.size_bytes):
-                    self._threads.run(claim.remove)
+
+    def _store_as_it_is(self, claim: Claim) -> None:
+        """Store a file of the quarantine for a person to look at, then remove it."""
+        entry = claim.entry
+        try:
+            content = self._disk.run(claim.content)
+        except DiskError as exc:
+            self._not_read(entry, exc)
+            return
+        # the checksum keeps a second file of the same name apart from the first
+        name = f"{crc32_of(content):08x}-{ids.plain(entry.name)}"
+        key = f"{self._settings.dlq_prefix}/{name}"
+        try:
+            self._delivery.put_file(self._settings.raw_bucket, key, content)
+        except ObjectRefused as exc:
+            log.warning("dlq_file_refused", extra={"file": key, "error": str(exc)})
+            return
+        self._ledger.drop(entry.events, claim.size_bytes, "unreadable")
+        self._disk.remove(claim, self._ledger)

@@ -7,10 +7,9 @@ batches any more bounds memory instead of filling it.
 
 from gevent.queue import JoinableQueue
 
-from estat.accounting.metrics import Metrics
-from estat.disk.journal import Journal, Journals
+from estat.disk.journal import Journals
 from estat.errors import DiskError
-from estat.pipeline.admission import Admission
+from estat.pipeline.admission import Accounts
 from estat.pipeline.open_batch import OpenBatch
 from estat.pipeline.uploader import Upload, Uploader
 from estat.threads import Offload
@@ -20,18 +19,12 @@ class Sealer:
     """The loop from open batches to the uploader."""
 
     def __init__(
-        self,
-        uploader: Uploader,
-        journals: Journals,
-        admission: Admission,
-        threads: Offload,
-        counts: Metrics,
+        self, uploader: Uploader, journals: Journals, accounts: Accounts, encoder: Offload
     ) -> None:
         self._uploader = uploader
         self._journals = journals
-        self._admission = admission
-        self._threads = threads
-        self._counts = counts
+        self._counts, _, self._admission = accounts
+        self._encoder = encoder
         self._queue: JoinableQueue[OpenBatch] = JoinableQueue(maxsize=1)
 
     def submit(self, batch: OpenBatch) -> None:
@@ -41,19 +34,19 @@ class Sealer:
     def run(self) -> None:
         """Seal batches for ever; the drain kills it in the end."""
         while True:
-            open_batch = self._queue.get()
-            batch = open_batch.seal(self._threads, self._counts)
-            if open_batch.journal:
-                self._seal_journal(open_batch.journal, batch.events)
-            self._admission.expose(len(batch.payload) - open_batch.raw_bytes)
-            self._uploader.submit(Upload(batch, open_batch.journal))
+            self.seal(self._queue.get())
             self._queue.task_done()
 
-    def _seal_journal(self, journal: Journal, events: int) -> None:
-        try:
-            self._journals.seal(journal, events)
-        except DiskError as exc:
-            self._admission.failed(exc)  # the events are safe: each group says so for itself
+    def seal(self, open_batch: OpenBatch) -> None:
+        """Finish one batch and hand it to the uploader."""
+        batch, journal = open_batch.seal(self._encoder, self._counts), open_batch.journal
+        if journal:
+            try:
+                self._journals.seal(journal, batch.events)
+            except DiskError as exc:
+                self._admission.failed(exc)  # the events are safe: each group says so for itself
+        self._admission.expose(len(batch.payload) - open_batch.raw_bytes)
+        self._uploader.submit(Upload(batch, journal))
 
     def join(self, timeout_seconds: float) -> None:
         """Wait until every batch is with the uploader, at most so long."""

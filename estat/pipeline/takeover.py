@@ -10,17 +10,14 @@ import logging
 import os
 import time
 
-from gevent.event import Event
-
-from estat.accounting.ledger import Ledger
 from estat.disk import files, journal
 from estat.disk.directory_lock import DirectoryLock, journals, streams
 from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.disk.leader import Leader
 from estat.disk.server_directory import HEARTBEAT, LEASE_SECONDS, boot_id
 from estat.errors import DiskError
-from estat.log import Seldom
-from estat.pipeline.admission import Admission
+from estat.pipeline.admission import Accounts
+from estat.pipeline.leader_loop import LeaderLoop
 from estat.pipeline.recovery import Recovery
 from estat.threads import Offload
 
@@ -28,49 +25,28 @@ log = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 3 * LEASE_SECONDS
 
-_LOOK_SECONDS = 5.0
 
-
-class Takeover:
+class Takeover(LeaderLoop):
     """The loop that looks for dead servers beside ``root``, this server's own directory."""
 
+    _pause_seconds = _pause_after_error_seconds = 5.0
+    _error_event = "takeover_failed_unexpectedly"
+
     def __init__(
-        self,
-        root: str,
-        leader: Leader,
-        recovery: Recovery,
-        ledger: Ledger,
-        admission: Admission,
-        threads: Offload,
+        self, root: str, threads: Offload, leader: Leader, recovery: Recovery, accounts: Accounts
     ) -> None:
+        super().__init__(leader, accounts.admission)
         self._root = root
         self._servers, self._name = os.path.split(root)
-        self._leader = leader
-        self._recovery = recovery
-        self._ledger = ledger
-        self._admission = admission
         self._threads = threads
-        self._wakeup = Event()
-        self._ending = False
-        self._seldom = Seldom(log)
+        self._recovery = recovery
+        self._ledger = accounts.ledger
         self._heard: dict[str, tuple[int, float]] = {}  # last sign of life, and when
 
-    def run(self) -> None:
-        """Take over until ``end``."""
-        while not self._ending:
-            try:
-                if self._leader.lead():
-                    self.look(time.monotonic())
-            except DiskError as exc:
-                self._admission.failed(exc)
-            except Exception:  # noqa: BLE001 - whatever it is, it may come again at once
-                self._seldom.exception("takeover_failed_unexpectedly")
-            self._wakeup.wait(_LOOK_SECONDS)
-
-    def end(self) -> None:
-        """Make ``run`` return once the file in hand is done."""
-        self._ending = True
-        self._wakeup.set()
+    def turn(self) -> float:
+        """Take over every server that is dead by now."""
+        self.look(time.monotonic())
+        return self._pause_seconds
 
     def look(self, now: float) -> None:
         """Take over every server that is dead at ``now`` (``time.monotonic``). Raises DiskError."""

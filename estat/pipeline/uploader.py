@@ -10,6 +10,7 @@ Without a journal, store and disk are tried in turn, for as long as the process
 lives; admission is closed by then, so that memory stays bounded.
 """
 
+import errno
 import logging
 from collections import deque
 from typing import NamedTuple
@@ -18,26 +19,26 @@ import gevent
 from gevent.queue import Full, JoinableQueue
 
 from estat.accounting import metrics
-from estat.accounting.ledger import Ledger
-from estat.accounting.metrics import Metrics
 from estat.config.settings import Settings
+from estat.disk import dlq_file
 from estat.disk.journal import Journal, Journals
 from estat.disk.journal_recovery import recover_journal
 from estat.errors import DiskError, StoreError, StoreUnavailable
 from estat.events.batch import Batch
 from estat.log import Seldom
-from estat.pipeline.admission import Admission
-from estat.pipeline.breaker import Breaker
+from estat.pipeline.admission import Accounts, Disk
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.spill import Spill
 from estat.stores.store import full_jitter
-from estat.threads import Offload
 
 log = logging.getLogger(__name__)
 
 _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS = 0.2, 2.0
 _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS = 0.5, 5.0
 _LAST_SECONDS = 0.1
+
+
+#: Files that one write may drop to make room; a single batch is rarely larger than a few.
+_MAX_DROPS = 100
 
 
 class Upload(NamedTuple):
@@ -47,33 +48,85 @@ class Upload(NamedTuple):
     journal: Journal | None = None
 
 
+class Spill:
+    """Moves batches from memory to the DLQ, under the policy for a full one."""
+
+    def __init__(self, disk: Disk, journals: Journals, accounts: Accounts) -> None:
+        self._disk = disk
+        self._journals = journals
+        _, self._ledger, self._admission = accounts
+
+    def spill(self, batch: Batch, reason: str, error: str, journal: Journal | None = None) -> None:
+        """Write a batch to the DLQ; its journal then goes.
+
+        Raises DiskError; the batch is then where it was.
+        """
+        try:
+            self._journals.may_write()
+            size = self._write(batch, dlq_file.pack(batch, reason, error))
+        except DiskError as exc:
+            self._admission.failed(exc)
+            raise
+        self._ledger.spill(batch.events, size)
+        if journal:
+            self._journals.finish(journal)
+        self._admission.expose(-len(batch.payload), files=-1)
+
+    def make_room(self) -> None:
+        """Drop the oldest file where the policy says so and the disk is full."""
+        if self._admission.drop_oldest and self._admission.out_of_space:
+            self._drop_oldest()
+
+    def _write(self, batch: Batch, parts: list[bytes]) -> int:
+        if self._admission.drop_oldest:
+            limit = self._admission.max_bytes - sum(map(len, parts))
+            for _ in range(_MAX_DROPS):
+                if self._admission.dlq_bytes() <= limit or not self._drop_oldest():
+                    break
+        for _ in range(_MAX_DROPS):
+            try:
+                return self._disk.run(self._disk.dlq.write, batch, parts)
+            except DiskError as exc:
+                full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+                if not (full and self._admission.drop_oldest and self._drop_oldest()):
+                    raise
+        return self._disk.run(self._disk.dlq.write, batch, parts)
+
+    def _drop_oldest(self) -> bool:
+        """Delete the oldest file that nobody is sending; False if there is none."""
+        claim = self._disk.run(self._disk.dlq.oldest)
+        if claim is None:
+            return False
+        entry = claim.entry
+        with claim:
+            self._ledger.drop(entry.events, claim.size_bytes, "overflow")
+            self._disk.remove(claim, self._ledger)
+        log.warning("dlq_file_dropped", extra={"file": entry.name, "events": entry.events})
+        return True
+
+
 class Uploader:
     """The upload queue and the loop of the greenlets that empty it."""
 
     def __init__(
         self,
         delivery: Delivery,
-        breaker: Breaker,
-        spill: Spill,
         journals: Journals,
-        ledger: Ledger,
-        admission: Admission,
-        threads: Offload,
-        counts: Metrics,
+        disk: Disk,
+        accounts: Accounts,
         settings: Settings,
     ) -> None:
+        self.spill = Spill(disk, journals, accounts)
         self._delivery = delivery
-        self._breaker = breaker
-        self._spill = spill
+        self._breaker = delivery.breaker
         self._journals = journals
-        self._ledger = ledger
-        self._admission = admission
-        self._threads = threads
-        self._counts = counts
+        self._disk = disk
+        self._counts, self._ledger, self._admission = accounts
         self._settings = settings
         self._seldom = Seldom(log)
         self._queue: JoinableQueue[Upload] = JoinableQueue(maxsize=settings.upload_queue)
-        self._stranded: deque[Journal] = deque()
+        #: Of batches that neither store nor disk took: they are on disk there alone.
+        self._journals_left: deque[Journal] = deque()
 
     def submit(self, upload: Upload) -> None:
         """Take over a batch; waits only while neither the queue nor the disk takes it."""
@@ -87,7 +140,7 @@ class Uploader:
         while True:
             upload = self._queue.get()
             try:
-                self._upload(upload)
+                self.upload(upload)
             finally:
                 self._queue.task_done()
 
@@ -95,27 +148,43 @@ class Uploader:
         """Wait until every batch is stored or on disk, at most so long."""
         self._queue.join(timeout=timeout_seconds)
 
-    def rescue(self) -> None:
-        """Take up again what was left to its journal, as far as the queue has room.
+    def upload_record(self, record: Batch, until: float) -> None:
+        """Store a stream's record with one attempt, which ends at ``until``; else spill it."""
+        self._admission.expose(len(record.payload), files=1)
+        try:
+            if self._breaker.open:
+                raise StoreError("the store is down")
+            self._delivery.end_attempts(until)
+            self._delivery.attempt(record)
+            self._admission.expose(-len(record.payload), files=-1)
+        except StoreError as exc:
+            try:
+                self.spill.spill(record, "stream_record", str(exc))
+            except DiskError as failure:
+                # no event is lost with it; an audit will show the stream as open
+                log.error("stream_record_lost", extra={"error": str(failure)})
+
+    def resume(self) -> None:
+        """Take batches that were left to their journals up again, while the queue has room.
 
         Raises DiskError for a journal that can't be read, but only once for each: it may be a
         bad file, which must neither close admission again and again nor hide the others.
         """
         failure: DiskError | None = None
-        for _ in range(len(self._stranded)):
+        for _ in range(len(self._journals_left)):
             if self._queue.full() or (self._admission.failing and self._breaker.open):
                 break
-            journal = self._stranded.popleft()
+            journal = self._journals_left.popleft()
             try:
-                content = self._threads.run(journal.content)
+                content = self._disk.run(journal.content)
             except DiskError as exc:
-                self._stranded.append(journal)
+                self._journals_left.append(journal)
                 self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
                 if not journal.refused:
                     journal.refused, failure = True, exc
                 continue
             stream = journal.header.stream
-            batch, damages = self._threads.run(recover_journal, content, stream, 0, self._settings)
+            batch, damages = self._disk.run(recover_journal, content, stream, 0, self._settings)
             if batch is None or damages:
                 # left to the recovery, which knows what to do with the rest
                 log.error("journal_damaged", extra={"key": journal.header.key})
@@ -125,7 +194,8 @@ class Uploader:
         if failure:
             raise failure
 
-    def _upload(self, upload: Upload) -> None:
+    def upload(self, upload: Upload) -> None:
+        """Bring one batch to the store, or else to disk."""
         probing = self._breaker.open
         if not self._breaker.allows():
             self._keep_on_disk(upload, "breaker_open", "")
@@ -168,7 +238,7 @@ class Uploader:
         attempt = 0
         while True:
             try:
-                return self._spill.spill(batch, reason, error, journal)
+                return self.spill.spill(batch, reason, error, journal)
             except DiskError:
                 log.debug("spill_failed", exc_info=True)  # told once by Admission.failed
             except Exception:  # noqa: BLE001 - the batch must not go with it
@@ -180,7 +250,7 @@ class Uploader:
             except Exception:  # noqa: BLE001 - nor here
                 self._seldom.exception("upload_failed_unexpectedly")
             if journal:
-                self._stranded.append(journal)
+                self._journals_left.append(journal)
                 self._admission.expose(-len(batch.payload), files=-1)
                 return None
             wait = full_jitter(attempt, _STUCK_BASE_SECONDS, _STUCK_CAP_SECONDS)

@@ -16,30 +16,17 @@ from unittest import mock
 
 from gevent import GreenletExit
 
-from estat.accounting.ledger import Ledger
-from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SharedPage
-from estat.config import loading
-from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
-from estat.disk.journal import Journals
-from estat.disk.leader import Leader
+from estat.disk.dlq import EXPIRED, PENDING
 from estat.errors import DiskError, StoreUnavailable
-from estat.pipeline.admission import Admission
-from estat.pipeline.batcher import Batcher
 from estat.pipeline.breaker import Breaker
-from estat.pipeline.collector import Collector
-from estat.pipeline.delivery import Delivery
 from estat.pipeline.open_batch import OpenBatch
-from estat.pipeline.queue import Submission, SubmissionQueue
-from estat.pipeline.reconcile import Reconciliation
-from estat.pipeline.recovery import Recovery
-from estat.pipeline.replayer import Replayer
+from estat.pipeline.queue import Submission
 from estat.pipeline.sealer import Sealer
-from estat.pipeline.spill import Spill
-from estat.pipeline.uploader import Upload, Uploader
 from estat.stores.directory import DirectoryStore
 from estat.stores.store import Store
 from estat.threads import Offload
+from tests.support.parts import Parts, load
 
 SLOT = 1
 BATCH_EVENTS = 6
@@ -187,95 +174,71 @@ class Life:
     """One worker process from its fork to its end; a method does what a loop of it does once."""
 
     def __init__(self, root: str, durability: str, page: SharedPage, store: Outage) -> None:
-        environ = {
-            "RAW_BUCKET": f"file:{root}/store",
-            "DLQ_DIR": f"{root}/dlq",
-            "DURABILITY": durability,
-            "S3_APP_RETRIES": "0",
-        }
-        settings = loading.load(environ, env_file="")
-        stores: Any = SimpleNamespace(get=lambda bucket: store)
-        self.counts = Metrics(page.rows[SLOT])
-        books = Ledger(self.counts)
-        self.dlq = DeadLetterQueue(settings.dlq_dir)
-        self._journals = Journals(settings.dlq_dir, settings.durability, self.counts)
-        self._journals._thread = self._journals._housekeeping = DISK_THREADS
-        self._admission = Admission(self.dlq, page, self.counts, DISK_THREADS, 10**12, False)
-        breaker = Breaker(self.counts, lambda: 0.0)  # once open, a replay closes it
-        delivery = Delivery(stores, settings.raw_bucket, 60, self.counts, breaker)
-        spill = Spill(self.dlq, self._journals, self._admission, books, DISK_THREADS)
-        self._uploader = Uploader(
-            delivery, breaker, spill, self._journals, books, self._admission, DISK_THREADS,
-            self.counts, settings,
-        )  # fmt: skip
-        self._sealer = Sealer(self._uploader, self._journals, self._admission, THREADS, self.counts)
-        self._sealing = _Sealing()
-        sealing: Any = self._sealing
-        self._collector = Collector(
-            SubmissionQueue(1000, 10**6, self.counts), Batcher(BATCH_EVENTS, 10**6, 60), self._journals,
-            sealing, books, self._admission, THREADS, settings,
-        )  # fmt: skip
-        leader = Leader(settings.dlq_dir)
-        self.reconciliation = Reconciliation(self.dlq, books, page, DISK_THREADS)
-        self._recovery = Recovery(
-            self.dlq, leader, books, self.reconciliation, page, self._admission, self.counts,
-            DISK_THREADS, settings,
-        )  # fmt: skip
-        self._replayer = Replayer(
-            self.dlq, leader, self.reconciliation, delivery, breaker, books, self._admission, self.counts,
-            DISK_THREADS, settings,
-        )  # fmt: skip
+        settings = load(
+            root,
+            DURABILITY=durability,
+            BATCH_SIZE=str(BATCH_EVENTS),
+            S3_APP_RETRIES="0",
+            S3_TIMEOUT="60s",
+        )
+        self._parts = parts = Parts(settings, page, SLOT, DISK_THREADS)
+        parts.stores = SimpleNamespace(get=lambda bucket: store)
+        parts.delivery.breaker = Breaker(parts.counts, lambda: 0.0)  # once open, a replay closes it
+        parts.journals._thread = parts.journals._housekeeping = DISK_THREADS
+        self.counts, self.dlq, self.reconciliation = parts.counts, parts.dlq, parts.reconciliation
+        self._sealer = Sealer(parts.uploader, parts.journals, parts.accounts, THREADS)
+        self._sealing = parts.sealer = _Sealing()
+        self._collector, self._uploader = parts.collector, parts.uploader
+        self._collector._encoder = THREADS
+        # made before the disk fails
+        self._recovery, self._replayer = parts.recovery, parts.replayer
 
     def collect(self, waiting: deque[Submission]) -> None:
         """Take in one group of what waits."""
-        self._collector._collect(waiting)
+        self._collector.collect(waiting)
 
     def seal(self) -> None:
         """Finish every batch."""
-        self._collector._seal()
+        self._collector.seal()
         while self._sealing.waiting:
-            open_batch = self._sealing.waiting.popleft()
-            batch = open_batch.seal(THREADS, self.counts)
-            assert open_batch.journal
-            self._sealer._seal_journal(open_batch.journal, batch.events)
-            self._uploader.submit(Upload(batch, open_batch.journal))
+            self._sealer.seal(self._sealing.waiting.popleft())
 
     def upload(self) -> None:
         """Take one batch to the store, or to the DLQ."""
-        self._uploader._upload(self._uploader._queue.get_nowait())
+        self._uploader.upload(self._uploader._queue.get_nowait())
 
     def mend(self) -> None:
         """Try again what the disk refused."""
-        for repair in (self._journals.mend, self._uploader.rescue):
+        for repair in (self._parts.journals.mend, self._uploader.resume):
             try:
                 repair()
             except DiskError as exc:
-                self._admission.failed(exc)
-        self._admission.refresh()
+                self._parts.admission.failed(exc)
+        self._parts.admission.refresh()
 
     def look(self) -> None:
         """Look for dead streams and recover their journals."""
         try:
-            self._recovery._look()
+            self._recovery.turn()
         except DiskError as exc:
-            self._admission.failed(exc)
+            self._parts.admission.failed(exc)
 
     def replay(self, now: float) -> None:
         """Replay each file of the DLQ."""
         try:
-            self._replayer._quarantined()
+            self._replayer.store_quarantined()
             for area in (PENDING, EXPIRED):
                 for entry in self.dlq.scan(area, now).due:
-                    self._replayer._replay(entry)
+                    self._replayer.replay(entry)
         except DiskError as exc:
-            self._admission.failed(exc)
+            self._parts.admission.failed(exc)
 
     def drain(self) -> None:
         """Stop in order: what could go nowhere stays in its journal."""
         self.seal()
         while self.uploading:
             self.upload()
-        self._journals.close()
+        self._parts.journals.close()
 
     @property
     def streams(self) -> set[str]:
@@ -292,8 +255,8 @@ class Life:
     @property
     def broken(self) -> bool:
         """Whether the disk refused something that is to be tried again."""
-        journals, admission = self._journals, self._admission
+        journals, admission = self._parts.journals, self._parts.admission
         return bool(
-            admission.failing or admission.out_of_space or self._uploader._stranded
+            admission.failing or admission.out_of_space or self._uploader._journals_left
             or journals._finished or journals._doubtful
         )  # fmt: skip

@@ -19,32 +19,28 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from estat.accounting import metrics
-from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.config import loading
 from estat.config.settings import Durability
 from estat.disk import directory_lock, dlq, files, journal
-from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.disk.dlq import EXPIRED, PENDING
 from estat.disk.journal import Journals
 from estat.errors import DiskError, Refused
 from estat.events import ids
 from estat.events.batch import Batch
 from estat.pipeline import collector
-from estat.pipeline.batcher import Batcher
-from estat.pipeline.collector import Collector
 from estat.pipeline.open_batch import OpenBatch
 from estat.pipeline.queue import Submission
-from estat.pipeline.reconcile import Reconciliation
-from estat.pipeline.recovery import Recovery
-from estat.pipeline.spill import Spill
-from estat.pipeline.uploader import Upload
+from estat.pipeline.uploader import Spill, Upload
+from tests.support.parts import Parts
 from tests.support.tape import Killed, Tape
 
 DLQ_DIR = "var/dlq"  # var is new, too
 
 _PAGE = metrics.page()
 _SETTINGS = loading.load(
-    {"RAW_BUCKET": "events", "BATCH_SIZE": "4", "INSTANCE_ID": "web-1"}, env_file=""
+    {"RAW_BUCKET": "events", "BATCH_SIZE": "4", "INSTANCE_ID": "web-1", "FLUSH_INTERVAL": "1h"},
+    env_file="",
 )
 
 
@@ -130,7 +126,7 @@ class _Request(Submission):
         super().settle(refused)
 
 
-class _Capacity:
+class _Admission:
     """There is always room; errors are remembered."""
 
     failing = out_of_space = drop_oldest = False
@@ -171,33 +167,16 @@ class Life:
     def __init__(self, tape: Tape, durability: str) -> None:
         root = os.path.join(tape.root, DLQ_DIR)
         settings = replace(_SETTINGS, dlq_dir=root, durability=Durability(durability))
+        parts = Parts(settings, _PAGE, threads=AtOnce())
+        parts.admission = self.admission = _Admission()
+        parts.leader = SimpleNamespace(lead=lambda: True)
+        parts.sealer = self._sealer = _Sealer(parts.journals, parts.counts)
         self.started = False
+        self.dlq = parts.dlq
         self._tape = tape
-        self._counts = counts = Metrics(_PAGE.rows[1])
-        self.admission = _Capacity()
-        admission: Any = self.admission
-        threads: Any = AtOnce()
-        ledger = Ledger(counts)
-        self.dlq = DeadLetterQueue(root)
-        self._journals = Journals(root, settings.durability, counts)
-        self._sealer = sealer = _Sealer(self._journals, counts)
-        self._collector = Collector(
-            cast("Any", None), Batcher(settings.batch_size, settings.batch_bytes, 3600),
-            self._journals, cast("Any", sealer), ledger, admission, threads, settings,
-        )  # fmt: skip
-        self._spill = Spill(self.dlq, self._journals, admission, ledger, threads)
-        leader: Any = SimpleNamespace(lead=lambda: True)
-        self._recovery = Recovery(
-            self.dlq,
-            leader,
-            ledger,
-            Reconciliation(self.dlq, ledger, _PAGE, threads),
-            _PAGE,
-            admission,
-            counts,
-            threads,
-            settings,
-        )
+        self._counts, self._journals = parts.counts, parts.journals
+        self._collector, self._recovery = parts.collector, parts.recovery
+        self._spill = Spill(parts.disk, parts.journals, parts.accounts)
 
     def start(self) -> None:
         self.dlq.create()
@@ -209,7 +188,7 @@ class Life:
         waiting: deque[Submission] = deque(_Request(self._tape, names) for names in requests)
         while waiting:
             before = list(waiting)
-            self._collector._collect(waiting)
+            self._collector.collect(waiting)
             taken = [request for request in before if request not in waiting]
             now = self._counts.row.cells[metrics.IN_DOUBT]
             if now > in_doubt:
@@ -219,7 +198,7 @@ class Life:
                 in_doubt = now
 
     def seal(self) -> None:
-        self._collector._seal()
+        self._collector.seal()
 
     def store(self) -> None:
         """Let the oldest batch arrive in S3."""
@@ -245,7 +224,7 @@ class Life:
         self._journals.mend()
 
     def recover(self) -> None:
-        self._recovery._look()
+        self._recovery.turn()
 
     def replay(self) -> None:
         """Let the oldest DLQ file arrive in S3."""

@@ -28,8 +28,7 @@ from estat.disk import files
 from estat.disk.dlq import Claim, DeadLetterQueue
 from estat.disk.journal import Journal, Journals
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.spill import Spill
-from estat.pipeline.uploader import Uploader
+from estat.pipeline.uploader import Spill, Uploader
 from estat.server import hooks
 
 _DIARY = os.open(os.environ["FAILPOINT_DIARY"], os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)

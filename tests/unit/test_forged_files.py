@@ -8,24 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from estat.accounting import ledger, metrics
-from estat.accounting.ledger import Ledger
-from estat.accounting.metrics import Metrics
 from estat.cli import main
 from estat.config import loading
 from estat.disk import dlq_file, files, journal_file, locks
 from estat.disk.dlq import PENDING, DeadLetterQueue, slot_of
 from estat.disk.dlq_file import name_for
 from estat.disk.journal_recovery import recover_journal
-from estat.disk.leader import Leader
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.events import ids
-from estat.pipeline.breaker import Breaker
-from estat.pipeline.delivery import Delivery
-from estat.pipeline.handover import Handover
 from estat.stores import Stores
-from estat.threads import Offload
 from tests.support import forged
+from tests.support.parts import Parts, load
 from tests.unit.batches import STREAM, batch
 from tests.unit.journals import journal
 
@@ -141,23 +134,13 @@ def test_a_directory_holds_no_key_that_leads_out_of_it(tmp_path, key):
 
 
 def test_the_fallback_takes_no_file_of_a_directory_that_nobody_named(tmp_path):
-    page = metrics.page()
-    counts = Metrics(page.rows[1])
-    books, dlq = Ledger(counts), DeadLetterQueue(f"{tmp_path}/dlq")
-    dlq.create()
-    for seq, bucket in enumerate(("events", f"file:{tmp_path}/evil"), 1):
-        kept = batch(seq=seq, bucket=bucket)
-        size = dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
-        books.adopt(kept.events, 1, size)
     fallback = f"file:{tmp_path}/fallback"
-    stores = Stores(
-        loading.load({"RAW_BUCKET": "events", "FALLBACK_BUCKET": fallback}, env_file="")
-    )
-    delivery = Delivery(stores, "events", 5, counts, Breaker(counts))
-    Handover(dlq, delivery, books, Leader(dlq.root), Offload(1), stores, fallback).run(
-        time.monotonic() + 20
-    )
-    terms = ledger.terms(page)
+    worker = Parts(load(tmp_path, RAW_BUCKET="events", FALLBACK_BUCKET=fallback))
+    worker.dlq.create()
+    for seq, bucket in enumerate(("events", f"file:{tmp_path}/evil"), 1):
+        worker.spill(batch(seq=seq, bucket=bucket))
+    worker.handover.run(fallback, time.monotonic() + 20)
+    terms = worker.terms
     assert (terms.handed_over, terms.in_dlq, terms.lost) == (10, 10, 0)
     assert not (tmp_path / "evil").exists()
     assert len(list((tmp_path / "fallback").rglob("*.gz"))) == 1

@@ -16,7 +16,6 @@ from estat.errors import ObjectRefused, SettingsError, StoreDenied, StoreUnavail
 from estat.events import stored_line
 from estat.events.gzip import gzip
 from estat.log import Seldom
-from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
 from estat.stores.s3_errors import store_error
 from estat.web.client_address import ClientAddress
@@ -64,7 +63,7 @@ def test_a_deeply_nested_header_can_be_listed_as_unreadable_too():
 
 
 def test_a_newer_end_of_attempts_replaces_the_older_one(counts):
-    delivery = Delivery(None, "events", 1, counts, Breaker(counts))
+    delivery = Delivery(None, "events", 1, counts)
     now = time.monotonic()
     delivery.end_attempts(now + 0.01)
     delivery.end_attempts(now + 3600)
@@ -132,7 +131,7 @@ def test_a_400_about_key_class_or_tags_is_an_outage_and_not_one_objects_fault(er
 
 
 def test_a_pause_between_attempts_ends_with_the_time_for_attempts(counts):
-    delivery = Delivery(None, "events", 1, counts, Breaker(counts))
+    delivery = Delivery(None, "events", 1, counts)
     pausing = gevent.spawn(delivery.pause, 3600)
     gevent.idle()
     delivery.end_attempts(0)

@@ -4,11 +4,13 @@ import pytest
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
+from estat.disk.journal_file import Header
 from estat.events.gzip import gunzip
 from estat.pipeline.open_batch import OpenBatch
 from estat.threads import Offload
 from tests.unit.batches import STREAM, lines
 
+HEADER = Header("events", "raw/x_1.jsonl.gz", "x_1", STREAM, 1, 1763017800.0)
 BIG = lines(range(1, 3001)).splitlines(keepends=True)
 
 
@@ -23,7 +25,7 @@ def counts():
 
 
 def grown(threads, settle):
-    batch = OpenBatch("events", "raw/x_1.jsonl.gz", STREAM, 1, 1763017800.0)
+    batch = OpenBatch(HEADER)
     for start in range(0, 3000, 1000):
         # as many bytes as make a piece worth the hop, whatever the lines are
         batch.add(BIG[start : start + 1000], 200_000, 1763017800.0 + start)
@@ -53,7 +55,7 @@ def test_a_piece_that_fails_is_an_error_and_never_a_smaller_payload(threads, cou
             raise MemoryError
 
     def fail():
-        batch = OpenBatch("events", "raw/x_1.jsonl.gz", STREAM, 1, 1763017800.0)
+        batch = OpenBatch(HEADER)
         batch._encoder = Broken()
         batch.add(BIG, 200_000, 1763017800.0)
         batch.compress(threads)

@@ -78,7 +78,7 @@ def test_while_open_one_attempt_an_interval_is_allowed_and_intervals_grow_to_30_
 
 def test_a_success_closes_it_and_tells_who_asked(breaker, row):
     told = []
-    breaker.on_close(lambda: told.append(True))
+    breaker.on_close = lambda: told.append(True)
     fail(breaker)
     breaker.worked()
     breaker.worked()

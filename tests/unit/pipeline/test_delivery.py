@@ -7,7 +7,6 @@ from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.errors import ObjectDamaged, ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
 from estat.events import gzip, ids
-from estat.pipeline.breaker import Breaker
 from estat.pipeline.delivery import Delivery
 from estat.stores.store import Head
 from tests.unit.batches import batch, lines
@@ -64,7 +63,7 @@ def row():
 
 @pytest.fixture
 def delivery(store, row):
-    return Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
+    return Delivery(FakeStores(store), "events", 0.5, Metrics(row))
 
 
 def stored(store):
@@ -125,7 +124,7 @@ def test_ids_are_compared_even_where_metadata_has_gaps(delivery, store):
 def test_a_recovered_batch_is_looked_up_first_where_the_store_replaces_objects(row):
     store = FakeStore(conditional=False)
     keep(store, range(1, 20))
-    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row))
     delivery.attempt(batch(range(1, 11)), recovered=True)
     assert stored(store) == split(range(1, 20))
     assert store.puts == 0
@@ -135,7 +134,7 @@ def test_a_recovered_batch_is_looked_up_first_where_the_store_replaces_objects(r
 def test_a_key_is_not_taken_for_free_when_credentials_for_the_question_were_refused(row, operation):
     store = FakeStore(conditional=False)
     keep(store, range(1, 20))
-    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row))
     store.unasked = StoreDenied("STS says no", operation)
     with pytest.raises(StoreDenied, match="STS says no"):
         delivery.attempt(batch(range(1, 11)), recovered=True)
@@ -144,7 +143,7 @@ def test_a_key_is_not_taken_for_free_when_credentials_for_the_question_were_refu
 
 def test_a_key_may_be_free_when_the_store_itself_refuses_to_tell(row):
     store = FakeStore()
-    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row))
     store.unasked = StoreDenied("403", "HeadObject")
     delivery.attempt(batch(range(1, 11)), recovered=True)
     assert stored(store) == split(range(1, 11))
@@ -170,17 +169,16 @@ def test_whatever_a_store_raises_is_an_outage_and_the_breaker_hears_of_it(store,
         raise error
 
     store.fault = fail
-    breaker = Breaker(Metrics(row))
-    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), breaker)
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row))
     for failures in (1, 2, 3):
         with pytest.raises(StoreUnavailable, match=type(error).__name__):
             delivery.attempt(batch())
         assert row.cells[metrics.PUT_ERRORS] == failures
-    assert breaker.open
+    assert delivery.breaker.open
 
 
 def test_attempts_end_when_the_drain_says_so(store, row):
-    delivery = Delivery(FakeStores(store), "events", 60, Metrics(row), Breaker(Metrics(row)))
+    delivery = Delivery(FakeStores(store), "events", 60, Metrics(row))
     started = gevent.event.Event()
 
     def hang(key):
@@ -206,7 +204,7 @@ def test_a_refused_object_says_nothing_about_the_store(delivery, store):
     for _ in range(5):
         with pytest.raises(ObjectRefused):
             delivery.attempt(batch())
-    assert not delivery._breaker.open
+    assert not delivery.breaker.open
 
 
 def test_a_streams_record_is_stored_as_plain_json(delivery, store):
@@ -286,7 +284,7 @@ def test_a_rest_of_a_recovered_batch_replaces_none_that_has_more_ids(row):
     keep(store, range(1, 4))
     rest = batch(range(4, 11))
     store.objects[ids.rest_key(rest.key, 1)] = (rest.payload, metadata_of(rest))
-    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row), Breaker(Metrics(row)))
+    delivery = Delivery(FakeStores(store), "events", 0.5, Metrics(row))
     delivery.attempt(batch(range(1, 6)), recovered=True)
     assert stored(store) == split(range(1, 11))
     assert store.puts == 0

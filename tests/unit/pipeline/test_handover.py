@@ -5,61 +5,43 @@ from pathlib import Path
 
 import pytest
 
-from estat.accounting import ledger, metrics
-from estat.accounting.ledger import Ledger
-from estat.accounting.metrics import Metrics
-from estat.config import loading
-from estat.disk import dlq_file
-from estat.disk.dlq import PENDING, Claim, DeadLetterQueue
-from estat.disk.leader import Leader
-from estat.pipeline.breaker import Breaker
-from estat.pipeline.delivery import Delivery
-from estat.pipeline.handover import Handover
-from estat.stores import Stores
-from estat.threads import Offload
+from estat.disk.dlq import PENDING, Claim
+from tests.support.parts import Parts, load
 from tests.unit.batches import batch
 
 
 @pytest.fixture
-def left(tmp_path):
-    """Three batches in the DLQ, in the books of a page of their own."""
-    page = metrics.page()
-    counts = Metrics(page.rows[1])
-    books, dlq = Ledger(counts), DeadLetterQueue(f"{tmp_path}/dlq")
-    dlq.create()
-    for seq in (1, 2, 3):
-        kept = batch(seq=seq)
-        books.accept(kept.events)
-        books.spill(kept.events, dlq.write(kept, dlq_file.pack(kept, "put_failed", "")))
-    return page, counts, books, dlq
-
-
-def check_the_others_are_handed_over(left, tmp_path):
-    page, counts, books, dlq = left
-    first, *_ = dlq.scan(PENDING, time.time()).due
+def worker(tmp_path):
+    """A worker with three batches in the DLQ."""
     bucket = f"file:{tmp_path}/fallback"
-    settings = loading.load({"RAW_BUCKET": "events", "FALLBACK_BUCKET": bucket}, env_file="")
-    stores = Stores(settings)
-    delivery = Delivery(stores, "events", 5, counts, Breaker(counts))
-    fallback = Handover(dlq, delivery, books, Leader(dlq.root), Offload(1), stores, bucket)
-    fallback.run(time.monotonic() + 20)
-    terms = ledger.terms(page)
-    assert (terms.handed_over, terms.in_dlq) == (2 * first.events, first.events)
+    made = Parts(load(tmp_path, RAW_BUCKET="events", FALLBACK_BUCKET=bucket))
+    made.dlq.create()
+    for seq in (1, 2, 3):
+        made.spill(batch(seq=seq))
+    return made
+
+
+def first_of(worker):
+    return worker.dlq.scan(PENDING, time.time()).due[0]
+
+
+def check_the_others_are_handed_over(worker, tmp_path):
+    first = first_of(worker)
+    worker.handover.run(worker.settings.fallback_bucket, time.monotonic() + 20)
+    assert (worker.terms.handed_over, worker.terms.in_dlq) == (2 * first.events, first.events)
     assert len(list((tmp_path / "fallback").rglob("*.jsonl.gz"))) == 2
 
 
-def test_a_damaged_file_does_not_keep_the_others_from_being_handed_over(left, tmp_path):
-    *_, dlq = left
-    first, *_ = dlq.scan(PENDING, time.time()).due
+def test_a_damaged_file_does_not_keep_the_others_from_being_handed_over(worker, tmp_path):
+    first = first_of(worker)
     content = bytearray(Path(first.path).read_bytes())
     content[-10] ^= 1
     Path(first.path).write_bytes(content)
-    check_the_others_are_handed_over(left, tmp_path)
+    check_the_others_are_handed_over(worker, tmp_path)
 
 
-def test_nor_does_one_that_raises_what_nobody_expects(left, tmp_path, monkeypatch):
-    *_, dlq = left
-    first, *_ = dlq.scan(PENDING, time.time()).due
+def test_nor_does_one_that_raises_what_nobody_expects(worker, tmp_path, monkeypatch):
+    first = first_of(worker)
     read = Claim.read
 
     def fail(claim):
@@ -68,4 +50,4 @@ def test_nor_does_one_that_raises_what_nobody_expects(left, tmp_path, monkeypatc
         return read(claim)
 
     monkeypatch.setattr(Claim, "read", fail)
-    check_the_others_are_handed_over(left, tmp_path)
+    check_the_others_are_handed_over(worker, tmp_path)

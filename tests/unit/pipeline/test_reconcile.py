@@ -13,6 +13,7 @@ from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import Row
 from estat.disk import dlq_file
 from estat.disk.dlq import PENDING, DeadLetterQueue
+from estat.pipeline.admission import Disk
 from estat.pipeline.reconcile import Reconciliation
 from estat.threads import Offload
 from tests.unit.batches import batch
@@ -27,10 +28,9 @@ class Books:
         self.ledger = Ledger(Metrics(self.page.rows[1]))
         self.dlq = DeadLetterQueue(str(path))
         self.dlq.create()
+        self.disk = Disk(self.dlq, Offload(1))
         self.now = 0.0
-        self.reconciliation = Reconciliation(
-            self.dlq, self.ledger, self.page, Offload(1), lambda: self.now
-        )
+        self.reconciliation = Reconciliation(self.disk, self.ledger, self.page, lambda: self.now)
 
     def write(self, seq=1, ahead_seconds=0.0):
         """Write a file that nobody enters, by a clock that is ahead; return its size."""
@@ -116,7 +116,7 @@ def test_a_leader_that_is_killed_while_it_disowns_leaves_it_to_the_next_or_has_d
         first, second = counted_at_the_start(books, 2)
         os.unlink(first.path)
         books.page.rows[2] = row = Row(cells := Cells(books.page.rows[2].cells.tolist()))
-        leader = Reconciliation(books.dlq, Ledger(Metrics(row)), books.page, Offload(1))
+        leader = Reconciliation(books.disk, Ledger(Metrics(row)), books.page)
         cells.writes_left = writes
         with contextlib.suppress(Killed):
             leader.first_led()

@@ -13,16 +13,13 @@ from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.config import loading
 from estat.disk import directory_lock, dlq_file, journal_file
-from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue, slot_of
+from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, slot_of
 from estat.disk.journal import DIRECTORY, Journals
 from estat.disk.journal_file import Header
-from estat.disk.leader import Leader
 from estat.errors import DiskError
 from estat.events import ids
-from estat.pipeline.admission import Admission
-from estat.pipeline.reconcile import Reconciliation
-from estat.pipeline.recovery import Recovery, pending_events
-from estat.threads import Offload
+from estat.pipeline.recovery import pending_events
+from tests.support.parts import Parts
 from tests.unit.batches import batch, lines
 
 OPENED = 1763017800.0
@@ -44,25 +41,18 @@ class Server:
         self.page = metrics.page()
         self.page.earlier = frozenset([EARLIER])
         self.stream = f"{int(time.time() * 1000) + 50:012x}" + "cd" * 8  # of this life
-        self.dlq = DeadLetterQueue(str(path))
-        self.dlq.create()
-        self.threads = Offload(1)
-        self.counts = Metrics(self.page.rows[LEADER])
         self.lead()
+        self.dlq.create()
 
     def lead(self):
         """Let a worker lead that knows nothing of what another one did."""
-        books = Ledger(self.counts)
-        self.admission = Admission(self.dlq, self.page, self.counts, self.threads, 10**9, False)
-        self.recovery = Recovery(
-            self.dlq, Leader(str(self.root)), books,
-            Reconciliation(self.dlq, books, self.page, self.threads), self.page, self.admission,
-            self.counts, self.threads, self.settings,
-        )  # fmt: skip
+        worker = Parts(self.settings, self.page, LEADER)
+        self.dlq, self.counts = worker.dlq, worker.counts
+        self.admission, self.recovery = worker.admission, worker.recovery
 
     def look(self, times=1):
         for _ in range(times):
-            self.recovery._look()
+            self.recovery.turn()
 
     def journals(self):
         return sorted(Path(self.root, DIRECTORY).rglob("*.journal"))

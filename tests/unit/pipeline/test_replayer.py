@@ -8,20 +8,11 @@ import pytest
 from gevent import GreenletExit
 
 from estat.accounting import ledger, metrics
-from estat.accounting.ledger import Ledger
-from estat.accounting.metrics import Metrics
-from estat.config import loading
 from estat.disk import dlq_file
-from estat.disk.dlq import EXPIRED, PENDING, SCAN_LIMIT, DeadLetterQueue
-from estat.disk.leader import Leader
+from estat.disk.dlq import EXPIRED, PENDING, SCAN_LIMIT
 from estat.errors import StoreDenied
-from estat.pipeline.admission import Admission
-from estat.pipeline.breaker import Breaker
-from estat.pipeline.delivery import Delivery
 from estat.pipeline.reconcile import Reconciliation
-from estat.pipeline.replayer import Replayer
-from estat.stores import Stores
-from estat.threads import Offload
+from tests.support.parts import Parts, load
 from tests.unit.batches import batch
 
 LATER = 10**11
@@ -31,29 +22,24 @@ class Died(GreenletExit):
     """The process is gone."""
 
 
-class Worker:
+class Worker(Parts):
     """A worker that replays, and its DLQ and store."""
 
     def __init__(self, path, page, slot, stores=None):
-        bucket = f"file:{path}/store"
-        settings = loading.load({"RAW_BUCKET": bucket, "DLQ_DIR": f"{path}/dlq"}, env_file="")
-        counts, threads = Metrics(page.rows[slot]), Offload(1)
-        self.bucket = bucket
-        self.books = Ledger(counts)
-        self.dlq = DeadLetterQueue(settings.dlq_dir)
+        super().__init__(load(path), page, slot)
+        if stores:
+            self.stores = stores
         self.dlq.create()
         self.now = 0.0
-        self.reconciliation = Reconciliation(self.dlq, self.books, page, threads, lambda: self.now)
-        breaker = Breaker(counts)
-        self._replayer = Replayer(
-            self.dlq, Leader(settings.dlq_dir), self.reconciliation,
-            Delivery(stores or Stores(settings), bucket, 5, counts, breaker), breaker, self.books,
-            Admission(self.dlq, page, counts, threads, 10**9, False), counts, threads, settings,
-        )  # fmt: skip
+        self.reconciliation = Reconciliation(self.disk, self.ledger, page, lambda: self.now)
+
+    @property
+    def bucket(self):
+        return self.settings.raw_bucket
 
     def replay(self):
         for entry in self.dlq.scan(PENDING, LATER).due:
-            self._replayer._replay(entry)
+            self.replayer.replay(entry)
 
     def find_nothing(self):
         for self.now in (0, 60):
@@ -65,9 +51,7 @@ def test_a_replay_that_dies_at_its_last_step_leaves_books_that_close(tmp_path, m
     page = metrics.page()
     worker = Worker(tmp_path, page, 1)
     kept = batch(bucket=worker.bucket)
-    worker.books.accept(kept.events)
-    parts = dlq_file.pack(kept, "put_failed", "")
-    worker.books.spill(kept.events, worker.dlq.write(kept, parts))
+    worker.spill(kept)
 
     def die(path):
         if late or path != entry.path:
@@ -117,8 +101,7 @@ def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, mon
     page = metrics.page()
     worker = Worker(tmp_path, page, 1)
     kept = batch(bucket=worker.bucket)
-    worker.books.accept(kept.events)
-    worker.books.spill(kept.events, worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", "")))
+    worker.spill(kept)
 
     def refuse(path):
         if path == entry.path:
@@ -146,13 +129,13 @@ def test_files_that_are_set_aside_hide_nothing_and_wait_for_another_hour(tmp_pat
     for seq in range(1, SCAN_LIMIT + 2):
         made = batch(range(1, 3), bucket=forged, seq=seq, opened=1763000000.0)
         size = worker.dlq.write(made, dlq_file.pack(made, "put_failed", ""))
-        worker.books.adopt(made.events, 1, size)
+        worker.ledger.adopt(made.events, 1, size)
     kept = batch(bucket=worker.bucket)
-    worker.books.adopt(
+    worker.ledger.adopt(
         kept.events, 1, worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
     )
     for _ in range(3):
-        worker._replayer._pass()
+        worker.replayer.turn()
     terms = ledger.terms(page)
     assert (terms.stored, terms.in_dlq, terms.lost) == (kept.events, 2 * (SCAN_LIMIT + 1), 0)
     assert [e for area in (PENDING, EXPIRED) for e in worker.dlq.scan(area, time.time()).due] == []

@@ -11,23 +11,17 @@ from typing import Any
 import pytest
 
 from estat.accounting import metrics
-from estat.accounting.ledger import Ledger
-from estat.accounting.metrics import Metrics
 from estat.config import loading
 from estat.disk import dlq_file, journal, journal_file
 from estat.disk.directory_lock import LOCK
 from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue, slot_of
 from estat.disk.journal_file import Header
 from estat.disk.journal_recovery import recover_journal
-from estat.disk.leader import Leader
 from estat.disk.server_directory import HEARTBEAT, SERVERS, ServerDirectory, boot_id
 from estat.errors import DiskError
 from estat.events.batch import Batch
-from estat.pipeline.admission import Admission
-from estat.pipeline.reconcile import Reconciliation
-from estat.pipeline.recovery import Recovery
 from estat.pipeline.takeover import SILENCE_SECONDS, Takeover
-from estat.threads import Offload
+from tests.support.parts import Parts
 from tests.unit import batches
 
 OTHER = "0199c1b2f3a5" + "cd" * 8
@@ -39,30 +33,14 @@ class Living:
 
     def __init__(self, shared: Path) -> None:
         own = ServerDirectory(str(shared))
-        settings = replace(
-            loading.load({"RAW_BUCKET": "events"}, env_file="/nowhere"), dlq_dir=own.path
+        settings = loading.load({"RAW_BUCKET": "events"}, env_file="/nowhere")
+        worker = Parts(replace(settings, dlq_dir=own.path))
+        worker.dlq.create()
+        self.settings, self.page, self.dlq = worker.settings, worker.page, worker.dlq
+        self.reconciliation = worker.reconciliation
+        self.takeover = Takeover(
+            own.path, worker.threads, worker.leader, worker.recovery, worker.accounts
         )
-        self.settings = settings
-        self.page = metrics.page()
-        counts = Metrics(self.page.rows[1])
-        dlq, leader, threads = DeadLetterQueue(own.path), Leader(own.path), Offload(1)
-        dlq.create()
-        ledger = Ledger(counts)
-        admission = Admission(dlq, self.page, counts, threads, 10**9, False)
-        recovery = Recovery(
-            dlq,
-            leader,
-            ledger,
-            Reconciliation(dlq, ledger, self.page, threads),
-            self.page,
-            admission,
-            counts,
-            threads,
-            settings,
-        )
-        self.dlq = dlq
-        self.reconciliation = Reconciliation(dlq, ledger, self.page, threads)
-        self.takeover = Takeover(own.path, leader, recovery, ledger, admission, threads)
 
     def has_adopted(self) -> int:
         return self.page.rows[1].cells[metrics.ADOPTED]

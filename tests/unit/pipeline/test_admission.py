@@ -1,0 +1,76 @@
+"""What is accepted always fits the disk, whatever becomes of it."""
+
+import errno
+import os
+
+import pytest
+
+from estat.accounting import metrics
+from estat.disk.dlq_file import OVERHEAD_BYTES
+from estat.errors import DiskError, Refused
+from tests.support.parts import Parts, load
+from tests.unit.batches import batch
+
+LIMIT = 10 * OVERHEAD_BYTES
+
+
+def worker_at(path, **given):
+    worker = Parts(load(path, DLQ_MAX_SIZE_BYTES=str(LIMIT), **given))
+    worker.dlq.create()
+    metrics.forget_process(worker.counts.row)  # as before each fork
+    worker.admission.refresh()
+    return worker
+
+
+@pytest.fixture
+def worker(tmp_path):
+    return worker_at(tmp_path)
+
+
+def refusal(worker, size_bytes):
+    with pytest.raises(Refused) as caught:
+        worker.admission.admit(size_bytes)
+    return caught.value.reason
+
+
+def fail(worker, number):
+    worker.admission.failed(DiskError("write", "x", OSError(number, os.strerror(number))))
+
+
+def test_what_memory_holds_counts_as_if_each_request_became_a_file(worker):
+    for _ in range(4):
+        worker.admission.admit(OVERHEAD_BYTES)
+        worker.admission.expose(OVERHEAD_BYTES, files=1)
+    assert refusal(worker, 2 * OVERHEAD_BYTES) == "dlq_full"
+    assert worker.admission.full
+    worker.admission.expose(-OVERHEAD_BYTES, files=-1)
+    assert not worker.admission.full
+
+
+def test_journals_and_files_of_all_workers_count(worker):
+    other = Parts(worker.settings, worker.page, slot=2)
+    other.spill(batch())
+    other.counts.count(metrics.JOURNAL_BYTES, 8 * OVERHEAD_BYTES)
+    worker.admission.refresh()
+    assert refusal(worker, OVERHEAD_BYTES) == "dlq_full"
+
+
+def test_a_disk_that_fails_closes_admission_until_a_file_can_be_written_there(worker, tmp_path):
+    fail(worker, errno.EIO)
+    assert refusal(worker, 1) == "disk_error"
+    area = tmp_path / "dlq"
+    away = area.rename(tmp_path / "away")
+    area.write_bytes(b"")  # no directory: nothing can be written there
+    worker.admission.refresh()
+    assert refusal(worker, 1) == "disk_error"
+    area.unlink()
+    away.rename(area)
+    worker.admission.refresh()
+    worker.admission.admit(1)
+
+
+def test_a_full_disk_is_told_as_a_full_dlq_whatever_the_policy(tmp_path):
+    worker = worker_at(tmp_path, DLQ_OVERFLOW="drop_oldest")
+    worker.admission.admit(2 * LIMIT)  # older files make room
+    fail(worker, errno.ENOSPC)
+    assert refusal(worker, 1) == "dlq_full"

@@ -6,7 +6,7 @@
                                        |                       |
                                     Recovery ---------------> DLQ -> Replayer -> Delivery -> store
 
-The composition root: every part gets its collaborators here, and here alone.
+Every part gets its collaborators here, and here alone.
 A pipeline is made after fork, because its stream must be unlike any other.
 """
 
@@ -65,6 +65,7 @@ class Pipeline:
         self.on_broken: Callable[[], object] = lambda: None
         self.on_taken_over: Callable[[], object] = lambda: None
         self._accepting = False
+        self._journaled = settings.durability.journaled
         self._collecting: list[Stage] = []  # each ends by itself when it is told to
         self._leading: list[Stage] = []
         self._endless: list[Stage] = []
@@ -135,12 +136,11 @@ class Pipeline:
 
     def check_room(self) -> None:
         """Raise Refused if not a single event could be accepted: spares parsing a request."""
-        if not self._accepting or self.broken:
-            raise Refused("unavailable", "the server is starting or stopping")
+        self._check_accepting()
         if self._journals.stalled:
             raise self._admission.refusal()
         if self._submissions.full_for(1, 1):
-            gevent.sleep(0)  # as in accept
+            gevent.sleep(0)  # give the collector a turn before refusing
             self._submissions.check(1, 1)
 
     def accept(self, origin: bytes, bodies: list[bytes]) -> None:
@@ -153,20 +153,23 @@ class Pipeline:
             self._submissions.check(len(bodies), len(origin) * len(bodies))
         submission = Submission(origin, bodies)
         if self._submissions.full_for(len(bodies), submission.size_bytes):
-            # busy connections may have run one after the other since the collector last did;
-            # full means that it can't keep up, not that it had no turn
+            # give the collector a turn before refusing: connections that were busy may have run
+            # one after the other since it last had one
             gevent.sleep(0)
         # from here until they are queued nothing yields: what is checked holds
-        if not self._accepting or self.broken:
-            raise Refused("unavailable", "the server is starting or stopping")
+        self._check_accepting()
         self._submissions.check(len(bodies), submission.size_bytes)
         self._admission.admit(submission.size_bytes)
         self._admission.expose(submission.size_bytes, files=1)
-        if not self.settings.durability.journaled:
+        if not self._journaled:
             self._ledger.accept(len(bodies))
         self._submissions.put(submission)
-        if self.settings.durability.journaled:
+        if self._journaled:
             submission.wait()
+
+    def _check_accepting(self) -> None:
+        if not self._accepting or self.broken:
+            raise Refused("unavailable", "the server is starting or stopping")
 
     @property
     def ready(self) -> bool:
@@ -220,7 +223,7 @@ class Pipeline:
         self._leader.release()
         gevent.killall(self._endless, timeout=0)
         self._journals.close()
-        return 0 if self.settings.durability.journaled else self._pending()
+        return 0 if self._journaled else self._pending()
 
     def _upload_records(self, deadline: float) -> None:
         """Say of each stream that no more events come, and which was the last one."""

@@ -1,4 +1,4 @@
-"""Makes the books agree with the DLQ directory again.
+"""Makes the accounting agree with the DLQ directory again.
 
 They differ after a worker was killed between a rename or an unlink and its
 entry. Seen once, a file may belong to a worker that is about to enter it; so
@@ -18,13 +18,13 @@ from estat.pipeline.admission import Disk
 
 log = logging.getLogger(__name__)
 
-_SETTLED_SECONDS = 10.0  # a writer enters its file into the books well within this
-_LOOK_SECONDS = 5.0  # how often a DLQ that the books call empty is looked at all the same
+_SETTLED_SECONDS = 10.0  # a writer counts its file well within this
+_LOOK_SECONDS = 5.0  # how often a DLQ that counts as empty is looked at all the same
 _NOTHING = Totals(0, 0, 0)
 
 
 class Reconciliation:
-    """Compares books and directory where that is cheap: when either seems empty."""
+    """Compares accounting and directory where that is cheap: when either seems empty."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Reconciliation:
         self._mismatch_since = 0.0
 
     def booked(self) -> Totals:
-        """Return what the books say lies in the DLQ."""
+        """Return what lies in the DLQ by the accounting."""
         rows = [row.read() for row in self._page.used_rows()]
         cells = (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)
         return Totals(*(sum(row[cell] for row in rows) for cell in cells))
@@ -53,20 +53,20 @@ class Reconciliation:
         return sum(row.read()[metrics.ORPHANED] for row in self._page.used_rows())
 
     def unknown(self) -> Totals | None:
-        """Return what lies in the DLQ and is not in the books; None while that changes."""
+        """Return what lies in the DLQ and is not counted; None while that changes."""
         booked = self.booked()
         found = self._disk.run(self._disk.dlq.walk)
         return _difference(found, booked) if self.booked() == booked else None
 
     def enter(self, unknown: Totals) -> None:
-        """Enter into the books what ``unknown`` has found; it is the orphans' first."""
+        """Count what ``unknown`` has found: first as events that dead processes left."""
         # a writer that was killed between its file's rename and the entry left events on
-        # disk that the books still call pending
+        # disk that still count as pending
         orphans = max(0, min(unknown.events, self.orphaned()))
         self._ledger.correct(unknown.events, unknown.files, unknown.size_bytes, orphans=orphans)
 
     def first_led(self) -> None:
-        """Disown what an earlier life of the server removed after this one had counted it.
+        """Subtract files that a previous run's worker replayed after startup had counted them.
 
         Workers outlive a killed arbiter for a moment, and one of them may still replay; now
         that we lead, none does. Before a worker of ours first leads, only ``drop_oldest``
@@ -96,13 +96,13 @@ class Reconciliation:
         return gone if gone.files > 0 else _NOTHING
 
     def booked_empty(self, booked: Totals) -> None:
-        """Look, now and then, for files that the books do not know."""
+        """Look, now and then, for files that are not counted."""
         if self._clock() >= self._look_at:
             self._look_at = self._clock() + _LOOK_SECONDS
             self._compare(booked)
 
     def found_empty(self, booked: Totals) -> None:
-        """Look for files that the books name and a scan did not find."""
+        """Look for files that are counted and that a scan did not find."""
         self._compare(booked)
 
     def _compare(self, booked: Totals) -> None:

@@ -7,7 +7,7 @@ process lives. One worker does this, the one that leads; whoever works on a
 stream holds its lock, so that not even two servers can work on the same.
 
 The order of the steps makes every one of them safe to repeat: first the DLQ
-file, durable, then the books, then the journal goes.
+file, durable, then the accounting, then the journal goes.
 """
 
 import logging
@@ -88,7 +88,7 @@ class Recovery(LeaderLoop):
     def recover_from(self, dlq_dir: str, *, own: bool) -> bool:
         """Recover the dead streams in a DLQ directory; tell whether there were any.
 
-        In this server's ``own`` directory, some may be of its present life. What the files of
+        In this server's ``own`` directory, some may be of its present run. What the files of
         another one hold already is left to whoever moves them. Raises DiskError.
         """
         root = os.path.join(dlq_dir, journal.DIRECTORY)
@@ -107,7 +107,7 @@ class Recovery(LeaderLoop):
             if lock:
                 orphans = own and stream not in self._page.earlier
                 try:
-                    # what an earlier life left, and nobody may send, keeps no books open
+                    # a previous run's, which nobody may send, keep no accounting open
                     set_aside = self._recover(stream, lock, theirs, orphans) and not orphans
                     found = found or not set_aside
                 finally:
@@ -173,20 +173,20 @@ class Recovery(LeaderLoop):
             return 0
         parts = pack(batch, "recovered", "")
         if self._disk.run(self._disk.dlq.holds, batch):
-            return 0  # its writer may or may not have entered it into the books: _settle will tell
+            return 0  # its writer may or may not have counted it: _settle will tell
         if theirs and self._disk.run(theirs.holds, batch):
-            return 0  # the file comes to us by itself, and into the books then
+            return 0  # the file comes to us by itself, and is counted then
         size = self._disk.run(self._disk.dlq.write, batch, parts)
         self._ledger.recover(batch.events, size, orphans=orphans)
         return batch.events
 
     def _settle(self, found: bool) -> None:
-        """Close the books on dead processes once there is nothing left to recover."""
+        """Close the accounting of dead processes once there is nothing left to recover."""
         orphaned = self._reconciliation.orphaned()
         unknown = self._reconciliation.unknown() if orphaned > 0 else None
         same, looks = self._quiet
         now = (orphaned, unknown)
-        # while the books change nobody can tell what of the orphans lies in the DLQ
+        # while the accounting changes nobody can tell what of the orphans lies in the DLQ
         seen = orphaned <= 0 or unknown is not None
         self._quiet = (now, looks + 1 if now == same and seen and not found else 0)
         if self._quiet[1] < _QUIET_LOOKS:
@@ -196,7 +196,7 @@ class Recovery(LeaderLoop):
             orphaned = self._reconciliation.orphaned()
         if orphaned:
             self._ledger.settle(orphaned)
-            # a journal that held more than the books knew of is no loss
+            # a journal that held more than was counted is no loss
             level = logging.ERROR if orphaned > 0 else logging.INFO
             log.log(level, "orphans_settled", extra={"events_lost": max(0, orphaned)})
 

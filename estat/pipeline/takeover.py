@@ -3,7 +3,7 @@
 A server is dead when its lock is free and, unless it ran under this very
 kernel, its heartbeat has stood still for ``SILENCE_SECONDS`` by our clock: no
 two hosts' clocks are compared. Its files move into this server's own directory
-and into its books, as adopted.
+and into its accounting, as adopted.
 """
 
 import logging

@@ -99,7 +99,7 @@ class Collector:
         settings: Settings,
     ) -> None:
         #: The last one grows.
-        self.streams = [Stream()]
+        self.streams = [Stream(ids.new_stream())]
         self._submissions = queue
         self._journals = journals
         self._sealer = sealer
@@ -197,7 +197,7 @@ class Collector:
     def _give_up(self, batch: OpenBatch) -> None:
         """End a batch whose journal failed; what was acknowledged of it goes on."""
         if batch.journal and not self._journals.trusted(batch.journal):
-            self.streams.append(Stream())
+            self.streams.append(Stream(ids.new_stream()))
         if batch.events:
             self.seal()
             return

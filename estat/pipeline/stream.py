@@ -10,15 +10,11 @@ from estat.events.batch import Batch, crc32_of
 from estat.events.gzip import gzip
 
 
-def _new_name() -> str:
-    return ids.new_stream()  # looked up when it is called: tests put another one in its place
-
-
 @dataclass(slots=True)
 class Stream:
     """What one process has numbered so far."""
 
-    name: str = field(default_factory=_new_name)
+    name: str
     started: float = field(default_factory=time.time)  # unix seconds
     events: int = 0
     batches: int = 0

@@ -7,28 +7,23 @@ import time
 
 import pytest
 
-from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import Row
 from estat.disk import dlq_file
-from estat.disk.dlq import PENDING, DeadLetterQueue
-from estat.pipeline.admission import Disk
+from estat.disk.dlq import PENDING
 from estat.pipeline.reconcile import Reconciliation
-from estat.threads import Offload
+from tests.support.parts import Parts, load
 from tests.unit.batches import batch
 from tests.unit.mortal_row import Cells, Killed
 
 
-class Books:
-    """A worker's books and DLQ."""
+class Books(Parts):
+    """A worker's accounting and DLQ, by a clock of its own."""
 
     def __init__(self, path):
-        self.page = metrics.page()
-        self.ledger = Ledger(Metrics(self.page.rows[1]))
-        self.dlq = DeadLetterQueue(str(path))
+        super().__init__(load(path))
         self.dlq.create()
-        self.disk = Disk(self.dlq, Offload(1))
         self.now = 0.0
         self.reconciliation = Reconciliation(self.disk, self.ledger, self.page, lambda: self.now)
 
@@ -47,10 +42,6 @@ class Books:
         while self.now <= until:
             self.reconciliation.booked_empty(self.reconciliation.booked())
             self.now += 1
-
-    @property
-    def terms(self):
-        return ledger.terms(self.page)
 
 
 @pytest.fixture

@@ -79,7 +79,10 @@ class Pipeline:
         self._build_way_back(disk, accounts)
 
     def _build_way_in(self, disk: Disk, accounts: Accounts) -> None:
-        """Put together what takes events from a request to the store, or to the DLQ."""
+        """Put together what takes events from a request to the store, or to the DLQ.
+
+        From the end to the beginning, for a stage is given the one that comes after it.
+        """
         settings, counts = self.settings, self.counts
         may_write = self._lease.check if self._lease else lambda: None
         encoder = Offload(_ENCODER_THREADS)
@@ -95,7 +98,7 @@ class Pipeline:
         self._journals.on_lost = self._collector.flush
 
     def _build_way_back(self, disk: Disk, accounts: Accounts) -> None:
-        """Put together what the leader does: it brings what lies on disk to the store."""
+        """Put together what one worker does for all: it brings what lies on disk to the store."""
         settings, page, delivery = self.settings, self.page, self._delivery
         self._leader = leader = Leader(settings.dlq_dir)
         found = Reconciliation(disk, accounts.ledger, page)

@@ -1,15 +1,15 @@
 """What gunicorn serves: ``estat.wsgi:app``. Imported by each worker after its fork.
 
-The pipeline starts in gunicorn's post_worker_init hook (see ``lifecycle``), which
+The pipeline starts in gunicorn's post_worker_init hook (see ``server.hooks``), which
 conf/gunicorn.conf.py sets; until then every event is refused with 503. Loaded in any
-other way, it ends the process (see ``launch``).
+other way, it ends the process (see ``server.launch``).
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from estat.pipeline.pipeline import Pipeline
-from estat.server import hooks
+from estat.server import inherited
 from estat.web import unread_body
 from estat.web.app import Front
 
@@ -29,4 +29,4 @@ class Application:
         return unread_body.serve(self._app, environ, start_response, self._read_seconds)
 
 
-app = Application(Pipeline(hooks.settings(), hooks.page(), hooks.slot()))
+app = Application(Pipeline(inherited.settings(), inherited.page(), inherited.slot()))

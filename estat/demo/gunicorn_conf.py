@@ -9,7 +9,7 @@ import shutil
 from typing import Any
 
 from estat.demo import TEMPORARY
-from estat.server import hooks
+from estat.server import hooks, inherited
 
 globals().update(hooks.gunicorn_config())
 
@@ -17,6 +17,6 @@ globals().update(hooks.gunicorn_config())
 def on_exit(server: Any) -> None:
     """Log the accounting; remove a directory that was made for this run."""
     hooks.on_exit(server)
-    directory = hooks.settings().raw_bucket.removeprefix("file:")
+    directory = inherited.settings().raw_bucket.removeprefix("file:")
     if os.path.exists(os.path.join(directory, TEMPORARY)):
         shutil.rmtree(directory, ignore_errors=True)

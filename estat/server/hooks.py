@@ -1,13 +1,11 @@
-"""The server's life through gunicorn's hooks: start, workers, drain, the accounting.
+"""gunicorn's hooks: what the arbiter and its workers do besides serving.
 
-Who does what:
+- The arbiter reads the settings, maps the shared page, counts the DLQ once, gives each
+  worker a slot, and at the end logs the accounting.
+- A worker starts its pipeline. ``EstatWorker`` drains by itself as soon as a signal comes;
+  for gunicorn's stock worker the worker_exit hook does it.
 
-- The arbiter reads the settings, maps the shared page, counts the DLQ once,
-  gives each worker a slot, and at the end logs the accounting.
-- A stop begins in the arbiter: it turns /ready red (the page's drain flag), waits
-  DRAIN_DELAY while everything is still served, and then stops its workers.
-- Each worker drains itself (``Drain``); ``gunicorn_worker`` begins that as soon as
-  the signal comes, the worker_exit hook makes up for it under a stock worker.
+How a stop goes, step by step, is in ``drain``.
 """
 
 import contextlib
@@ -20,30 +18,30 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import cache
-from types import FrameType
 from typing import Any
 
 import gevent
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
 
-from estat import log
 from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
-from estat.accounting.shared_memory import ARBITER, DRAINING, HURRYING, STOPPING, SharedPage
+from estat.accounting.shared_memory import ARBITER, HURRYING, STOPPING
 from estat.config import loading
-from estat.config.settings import Settings
 from estat.disk import directory_lock, dlq_dir, files, journal
-from estat.disk.dlq import DeadLetterQueue
+from estat.disk.dlq import DeadLetterQueue, Totals
 from estat.disk.leader import Leader
-from estat.disk.server_directory import SERVERS, ServerDirectory
-from estat.errors import DiskError, SettingsError
+from estat.disk.server_directory import SERVERS
+from estat.errors import DiskError
+from estat.log import Seldom
 from estat.pipeline import recovery
-from estat.server.launch import check_worker_class, refuse_early_load, refuse_without_configuration
+from estat.server import drain, inherited
+from estat.server.inherited import page, settings
+from estat.server.launch import check_worker_class
 
 logger = logging.getLogger(__name__)
-_seldom = log.Seldom(logger)
+_seldom = Seldom(logger)
 
 _SHM = "/dev/shm"  # noqa: S108
 
@@ -55,86 +53,24 @@ _GC_THRESHOLDS = (20_000, 20, 50)
 
 _REAP_SECONDS = 1.0
 
-#: A worker whose stage died waits so long before it ends: what killed it may do so again.
+#: A worker whose stage died waits this long before it ends: the next one may die of the same.
 _BROKEN_SECONDS = 1.0
 
-#: A worker that found no free slot ends after so long; the arbiter then forks another one.
+#: A worker that found no free slot ends after this time, and the arbiter forks another one.
 _NO_SLOT_SECONDS = 1.0
 
 _HEED_SECONDS = 0.5  # how often a worker looks whether the server stops
 
-# What the arbiter hands to its workers by fork. A worker class, hooks and the
-# WSGI module are only named to gunicorn, so there is no constructor to pass it to.
-_inherited: dict[str, Any] = {}
-_slots_taken: dict[int, int] = {}  # in the arbiter: worker age -> slot
-
-
-@cache
-def page() -> SharedPage:
-    """Return the page that this server's processes share; made by the first call, before fork."""
-    return metrics.page()
-
-
-def settings() -> Settings:
-    """Return the settings that are in force; end a process that the configuration did not start."""
-    if "settings" not in _inherited:
-        refuse_without_configuration()
-    loaded: Settings = _inherited["settings"]
-    return loaded
-
-
-def slot() -> int:
-    """Return this worker's row of the page; end a process that is no worker."""
-    if "slot" not in _inherited:
-        refuse_early_load()
-    number: int = _inherited["slot"]
-    return number
-
-
-def load_settings() -> Settings:
-    """Read the settings: at start exit 2 if they are bad, on a reload keep the old ones."""
-    old: Settings | None = _inherited.get("settings")
-    try:
-        loaded = loading.load()
-        if old:
-            _check_addresses(old, loaded)
-            loaded = _with_directory_of(old, loaded)
-        _inherited["settings"] = loaded
-        metrics.name_keys(key.name for key in loaded.write_keys)
-    except SettingsError as exc:
-        if old is None:
-            for problem in exc.problems:
-                print(f"estat: {problem}", file=sys.stderr)  # noqa: T201 - no log is set up yet
-            sys.exit(2)
-        loaded = old
-        for problem in exc.problems:
-            logger.error("reload_refused", extra={"problem": problem})
-    log.configure(loaded.log_level, loaded.log_format)
-    return loaded
-
-
-def _check_addresses(old: Settings, new: Settings) -> None:
-    """Raise SettingsError if an address changes.
-
-    gunicorn would open all of them anew, fail on one that its workers still hold, and end.
-    """
-    if (old.http_addr, old.metrics_addr) != (new.http_addr, new.metrics_addr):
-        raise SettingsError(
-            ["HTTP_ADDR and METRICS_ADDR can't change on a reload: restart the server"]
-        )
-
-
-def _with_directory_of(old: Settings, new: Settings) -> Settings:
-    """Return new settings with the directory that is in use. Raises SettingsError."""
-    given = _inherited.get("dlq_dir", old.dlq_dir)
-    if (new.dlq_dir, new.dlq_shared) != (given, old.dlq_shared):
-        raise SettingsError(["DLQ_DIR and DLQ_SHARED can't change on a reload: restart the server"])
-    return replace(new, dlq_dir=old.dlq_dir)
+_slots_taken: dict[int, int] = {}  # in the arbiter: a worker's age -> its slot
 
 
 def gunicorn_config() -> dict[str, Any]:
-    """Return gunicorn's settings and hooks, for a configuration file's namespace."""
-    current = load_settings()
+    """Return gunicorn's settings and hooks, for a configuration file's namespace.
+
+    This function stays in this place under this name: conf/gunicorn.conf.py imports it, and
+    operators have copies of that file.
+    """
+    current = inherited.load_settings()
     page()
     return {
         "bind": [address for address in (current.http_addr, current.metrics_addr) if address],
@@ -176,7 +112,7 @@ def _connections() -> int:
 # --- in the arbiter
 
 
-def on_starting(server: Any) -> None:
+def on_starting(server: Arbiter) -> None:
     """Refuse a wrong start and a DLQ_DIR that can't be used, before the server listens."""
     check_worker_class(server.cfg.worker_class_str, server.cfg.worker_class)
     current = settings()
@@ -202,45 +138,18 @@ def _usable(dlq_dir: str) -> Iterator[None]:
         sys.exit(2)
 
 
-def when_ready(server: Any) -> None:
-    """Take over what earlier lives left in the DLQ, and the signals that stop the server."""
-    current = settings()
-    given = current.dlq_dir
+def when_ready(server: Arbiter) -> None:
+    """Count what previous runs left in the DLQ, and take the signals that stop the server."""
+    given = settings().dlq_dir
     with _usable(given):
-        if current.dlq_shared:
-            current = _take_directory(current)
-        dlq = DeadLetterQueue(current.dlq_dir)
-        leader = Leader(current.dlq_dir)
-        alone = leader.lead()
-        leader.release()
-        journals = os.path.join(current.dlq_dir, journal.DIRECTORY)
-        if os.path.lexists(journals):
-            with files.disk_errors("open", journals):
-                files.make_private(journals)
-        directory_lock.remove_stale(journals)
-        page().earlier = frozenset(directory_lock.streams(journals))
-        page().adopted = inventory = dlq.inventory()
-        # it may have been made by others a moment ago
+        if settings().dlq_shared:
+            inherited.make_directory()
+            DeadLetterQueue(settings().dlq_dir).create()
+        found = _count_leftovers(settings().dlq_dir)
+        # others may have made it since on_starting looked
         unsafe = dlq_dir.owner_warnings(given) + dlq_dir.not_followed(given)
-    if not alone:
-        logger.warning("dlq_dir_in_use", extra={"directory": current.dlq_dir})
-    totals = inventory.totals
-    row = page().rows[ARBITER]
-    metrics.forget_process(row)
-    Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
-    for warning in unsafe + dlq_dir.mount_warnings(given, shared=current.dlq_shared):
-        logger.warning("dlq_dir_not_safe", extra={"problem": warning})
-    for name in loading.unknown_names():
-        logger.warning("setting_unknown", extra=name._asdict())
-    logger.info(
-        "server_started",
-        extra={
-            "settings": loading.effective(current),
-            "dlq_files": totals.files,
-            "dlq_events": totals.events,
-        },
-    )
-    stop = _Stop(server)
+    _log_start(found, unsafe + dlq_dir.mount_warnings(given, shared=settings().dlq_shared))
+    stop = drain.Stop(server)
     server.handle_term = server.handle_int = server.handle_quit = stop.begin
     if signal.SIGTERM in signal.sigpending():  # it came before anybody could take it
         on_exit(server)
@@ -248,53 +157,45 @@ def when_ready(server: Any) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def _take_directory(current: Settings) -> Settings:
-    """Return settings with a directory of this server's own in the shared DLQ_DIR.
+def _count_leftovers(dlq_dir: str) -> Totals:
+    """Adopt what lies in the DLQ and return how much; note which streams left journals.
 
     Raises DiskError.
     """
-    _inherited["dlq_dir"] = current.dlq_dir
-    _inherited["directory"] = directory = ServerDirectory(current.dlq_dir)
-    _inherited["settings"] = current = replace(current, dlq_dir=directory.path)
-    DeadLetterQueue(directory.path).create()
-    return current
+    leader = Leader(dlq_dir)
+    if not leader.lead():
+        logger.warning("dlq_dir_in_use", extra={"directory": dlq_dir})
+    leader.release()
+    journals = os.path.join(dlq_dir, journal.DIRECTORY)
+    if os.path.lexists(journals):
+        with files.disk_errors("open", journals):
+            files.make_private(journals)
+    directory_lock.remove_stale(journals)
+    page().earlier = frozenset(directory_lock.streams(journals))
+    page().adopted = inventory = DeadLetterQueue(dlq_dir).inventory()
+    totals = inventory.totals
+    row = page().rows[ARBITER]
+    metrics.forget_process(row)
+    Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
+    return totals
 
 
-class _Stop:
-    """Stops the arbiter: gracefully on the first signal, at once on the second."""
-
-    def __init__(self, server: Any) -> None:
-        self._server = server
-        self._hurried = False
-
-    def begin(self) -> None:
-        """Turn /ready red, go on serving for DRAIN_DELAY, then let gunicorn stop the workers."""
-        page().state = DRAINING
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, self._hurry)
-        drain_delay = settings().drain_delay
-        logger.info("drain_started", extra={"drain_delay_seconds": drain_delay})
-        until = time.monotonic() + drain_delay
-        while time.monotonic() < until and not self._hurried:
-            self._server.reap_workers()
-            self._server.murder_workers()
-            self._server.manage_workers()
-            time.sleep(0.05)
-        page().state = STOPPING
-        if self._hurried:  # also by a signal that came a moment ago
-            page().state = HURRYING
-        raise StopIteration  # how gunicorn's own handler ends its main loop
-
-    def _hurry(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if os.getpid() != self._server.pid:
-            return  # a new worker, which has the arbiter's handlers until it has its own
-        self._hurried = True
-        page().state = HURRYING
-        self._server.kill_workers(signal.SIGTERM)
+def _log_start(found: Totals, unsafe: list[str]) -> None:
+    for warning in unsafe:
+        logger.warning("dlq_dir_not_safe", extra={"problem": warning})
+    for name in loading.unknown_names():
+        logger.warning("setting_unknown", extra=name._asdict())
+    logger.info(
+        "server_started",
+        extra={
+            "settings": loading.effective(settings()),
+            "dlq_files": found.files,
+            "dlq_events": found.events,
+        },
+    )
 
 
-def pre_fork(server: Any, worker: Any) -> None:
+def pre_fork(server: Arbiter, worker: Worker) -> None:
     """Give the new worker the lowest free slot; None if all are taken.
 
     gunicorn knows no way to refuse a fork: an exception here ends the server.
@@ -310,7 +211,7 @@ def pre_fork(server: Any, worker: Any) -> None:
     metrics.forget_process(page().rows[number])
 
 
-def child_exit(server: Any, worker: Any) -> None:
+def child_exit(server: Arbiter, worker: Worker) -> None:
     """Free the slot of a worker that is gone; its counters stay."""
     del server
     number = _slots_taken.pop(worker.age, None)
@@ -323,7 +224,7 @@ def child_exit(server: Any, worker: Any) -> None:
     metrics.forget_process(row)
 
 
-def on_exit(server: Any) -> None:
+def on_exit(server: Arbiter) -> None:
     """Log the accounting; exit 1 if it does not close."""
     _reap_killed(server)
     for row in page().used_rows():
@@ -336,7 +237,7 @@ def on_exit(server: Any) -> None:
         "server_stopped",
         extra={**terms._asdict(), "lost": terms.lost},
     )
-    directory: ServerDirectory | None = _inherited.get("directory")
+    directory = inherited.directory()
     if terms.lost or (directory and not directory.release()):
         sys.exit(1)
 
@@ -353,7 +254,7 @@ def _settle() -> None:
         Ledger(Metrics(page().rows[ARBITER])).settle(gone)
 
 
-def _reap_killed(server: Any) -> None:
+def _reap_killed(server: Arbiter) -> None:
     """Wait for workers that were killed a moment ago: gunicorn reaps only what is dead already."""
     until = time.monotonic() + _REAP_SECONDS
     for pid, worker in list(server.WORKERS.items()):
@@ -367,16 +268,16 @@ def _reap_killed(server: Any) -> None:
 # --- in a worker
 
 
-def post_fork(server: Any, worker: Any) -> None:
+def post_fork(server: Arbiter, worker: Worker) -> None:
     """Remember the slot for the WSGI module, which is imported later; end without one."""
     del server
     if worker.estat_slot is None:
         time.sleep(_NO_SLOT_SECONDS)
         sys.exit(0)
-    _inherited["slot"] = worker.estat_slot
+    inherited.set_slot(worker.estat_slot)
 
 
-def post_worker_init(worker: Any) -> None:
+def post_worker_init(worker: Worker) -> None:
     """Start the pipeline; if a stage of it dies, save the rest and let a new worker begin."""
     worker.wsgi.pipeline.on_broken = lambda: gevent.spawn_later(
         _BROKEN_SECONDS, os.kill, os.getpid(), signal.SIGTERM
@@ -391,7 +292,7 @@ def post_worker_init(worker: Any) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _heed_stop(worker: Any) -> None:
+def _heed_stop(worker: Worker) -> None:
     """End a worker with the server, also one that was too young to understand the SIGTERM.
 
     Until a new worker has its own handlers a signal ends in its copy of the arbiter's queue.
@@ -402,7 +303,7 @@ def _heed_stop(worker: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def worker_exit(server: Any, worker: Any) -> None:
+def worker_exit(server: Arbiter, worker: Worker) -> None:
     """Drain, unless the worker class has done so."""
     if worker.pid != os.getpid():
         # the arbiter calls this hook, and not child_exit, for a worker that it found gone
@@ -411,54 +312,4 @@ def worker_exit(server: Any, worker: Any) -> None:
         return
     application = getattr(worker, "wsgi", None)
     if application is not None:
-        begin_drain(worker).finish()
-
-
-def begin_drain(worker: Any) -> "Drain":
-    """Start the worker's drain, or return the one that is under way."""
-    drain: Drain | None = getattr(worker, "estat_drain", None)
-    if drain is None:
-        drain = worker.estat_drain = Drain(worker.wsgi.pipeline)
-    return drain
-
-
-class Drain:
-    """One worker's drain and its clock, which starts now.
-
-    A third of the time belongs to requests in flight, the next to uploads, and
-    the last to the disk.
-    """
-
-    def __init__(self, pipeline: Any) -> None:
-        current = pipeline.settings
-        seconds = current.shutdown_timeout - current.drain_delay
-        seconds -= min(1.0, seconds / 5)  # the arbiter's own steps
-        now = time.monotonic()
-        self._pipeline = pipeline
-        self._finished = False
-        self.requests_until = now + seconds / 3
-        self._upload_until = now + 2 * seconds / 3
-        self._deadline = now + seconds
-        pipeline.flush()
-
-    @property
-    def hurried(self) -> bool:
-        """Whether a second signal asked to go to disk at once."""
-        return page().state == HURRYING
-
-    def finish(self) -> None:
-        """Empty the pipeline. Call it when no request is in flight any more."""
-        if self._finished:
-            return
-        self._finished = True
-        watch = gevent.spawn(self._watch_hurry)
-        left = self._pipeline.drain(
-            self._upload_until, self._deadline, last=page().state == STOPPING
-        )
-        watch.kill(block=False)
-        logger.log(logging.ERROR if left else logging.INFO, "worker_drained", extra={"left": left})
-
-    def _watch_hurry(self) -> None:
-        while not self.hurried:
-            gevent.sleep(0.05)
-        self._pipeline.hurry()
+        drain.begin(application.pipeline).finish()

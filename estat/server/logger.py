@@ -7,7 +7,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from estat.config.parsers import CREDENTIALS
-from estat.server import hooks
+from estat.server import inherited
 from estat.web.write_keys import hidden
 
 # all that could be an address, or part of one; this hides a time of day, too
@@ -44,7 +44,7 @@ def _hide(record: logging.LogRecord) -> bool:
     """
     text = hidden(record.getMessage())
     # lines of the level info are about the server itself
-    if record.levelno != logging.INFO and hooks.settings().ip_mode != "full":
+    if record.levelno != logging.INFO and inherited.settings().ip_mode != "full":
         text = _ADDRESS.sub("(hidden)", text)
     record.msg, record.args = text, None
     return True

@@ -35,7 +35,7 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from estat.accounting.shared_memory import DRAINING, SERVING
-from estat.server import hooks
+from estat.server import drain, inherited
 from estat.server.connection import Connection, Exchange
 from estat.server.plain_request import PlainRequests
 from estat.server.responses import Responses
@@ -67,7 +67,7 @@ class EstatWorker(GeventWorker):
         self._stopping = Event()
         self._connections: set[Connection] = set()
         self._in_flight: dict[Any, Any] = {}  # connection -> request, in gunicorn's loop
-        current = hooks.settings()
+        current = inherited.settings()
         self.idle_seconds, self.head_seconds = current.keepalive, current.read_timeout
         self.responses = Responses(self.cfg)
         self.plain_requests = PlainRequests(
@@ -111,9 +111,9 @@ class EstatWorker(GeventWorker):
         while self.alive:
             self.notify()
             self._stopping.wait(_HEARTBEAT_SECONDS)
-        drain = hooks.begin_drain(self)
+        ending = drain.begin(self.wsgi.pipeline)
         beat = gevent.spawn(self._beat)
-        self._take_leave(drain.requests_until)
+        self._take_leave(ending.requests_until)
         sweep.kill(block=False)
         for server in servers:
             server.close()
@@ -121,13 +121,13 @@ class EstatWorker(GeventWorker):
             request.must_close = True
         # the pools also know connections that were accepted a moment ago and have not begun
         while any(server.pool for server in servers) and (
-            time.monotonic() < drain.requests_until and not drain.hurried
+            time.monotonic() < ending.requests_until and not ending.hurried
         ):
             gevent.sleep(0.02)  # who has sent something is not idle: let it be read first
             self._close_idle()
         for server in servers:
             server.stop(timeout=0)
-        drain.finish()
+        ending.finish()
         beat.kill(block=False)
 
     def _take_leave(self, deadline: float) -> None:
@@ -144,7 +144,7 @@ class EstatWorker(GeventWorker):
 
     def _server_goes_on(self) -> bool:
         return (
-            hooks.page().state in (SERVING, DRAINING)
+            inherited.page().state in (SERVING, DRAINING)
             and self.ppid == os.getppid()
             and not self.wsgi.pipeline.broken
         )

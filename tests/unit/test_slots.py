@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from estat.accounting.shared_memory import ARBITER, SLOTS
-from estat.server import hooks
+from estat.server import hooks, inherited
 
 MOST_WORKERS = 64  # WEB_CONCURRENCY
 
@@ -39,7 +39,7 @@ def test_a_worker_without_a_slot_ends_at_once_and_a_later_one_gets_what_was_free
     fork, monkeypatch
 ):
     monkeypatch.setattr(hooks, "_NO_SLOT_SECONDS", 0)
-    monkeypatch.setattr(hooks, "_inherited", {})
+    monkeypatch.setattr(inherited, "_here", inherited._Inherited())
     workers = [fork(age) for age in range(SLOTS - 1)]
     refused = fork(SLOTS)
     with pytest.raises(SystemExit) as ended:
@@ -47,6 +47,6 @@ def test_a_worker_without_a_slot_ends_at_once_and_a_later_one_gets_what_was_free
     assert not ended.value.code
     hooks.child_exit(None, refused)
     with pytest.raises(SystemExit):  # it has taken nobody's
-        hooks.slot()
+        inherited.slot()
     hooks.child_exit(None, workers[7])
     assert fork(SLOTS + 1).estat_slot == workers[7].estat_slot

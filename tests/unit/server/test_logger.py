@@ -5,13 +5,13 @@ import logging
 import pytest
 
 from estat.config import loading
-from estat.server import hooks
+from estat.server import inherited
 from estat.server.logger import _hide
 
 
 def logged(monkeypatch, text, mode, level=logging.WARNING):
     settings = loading.load({"RAW_BUCKET": "events", "IP_MODE": mode}, env_file="")
-    monkeypatch.setattr(hooks, "settings", lambda: settings)
+    monkeypatch.setattr(inherited, "settings", lambda: settings)
     record = logging.LogRecord("gunicorn.error", level, "", 0, "%s", (text,), None)
     assert _hide(record)
     return record.getMessage()

@@ -1,0 +1,110 @@
+"""How the server stops: first the arbiter (``Stop``), then each of its workers (``Drain``).
+
+    a signal -> the arbiter turns /ready red, and for DRAIN_DELAY all is served as before
+    -> gunicorn sends its workers a signal
+    -> a worker's first third of the time is for requests in flight, the second one for
+       uploads, and the last one for the disk
+
+A second signal makes the workers skip to the disk. A worker that ends alone, after a
+reload say, drains in the same way.
+"""
+
+import logging
+import os
+import signal
+import time
+from functools import cache
+from types import FrameType
+
+import gevent
+from gunicorn.arbiter import Arbiter
+
+from estat.accounting.shared_memory import DRAINING, HURRYING, STOPPING
+from estat.pipeline.pipeline import Pipeline
+from estat.server import inherited
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.05
+
+
+class Stop:
+    """Stops the arbiter: gracefully on the first signal, at once on the second."""
+
+    def __init__(self, server: Arbiter) -> None:
+        self._server = server
+        self._page = inherited.page()
+        self._hurried = False
+
+    def begin(self) -> None:
+        """Turn /ready red, go on serving for DRAIN_DELAY, then let gunicorn stop the workers.
+
+        This takes the place of gunicorn's own handlers, and ends its main loop as they do, by
+        StopIteration.
+        """
+        self._page.state = DRAINING
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._hurry)
+        drain_delay = inherited.settings().drain_delay
+        logger.info("drain_started", extra={"drain_delay_seconds": drain_delay})
+        until = time.monotonic() + drain_delay
+        while time.monotonic() < until and not self._hurried:
+            self._server.reap_workers()
+            self._server.murder_workers()
+            self._server.manage_workers()
+            time.sleep(_POLL_SECONDS)
+        self._page.state = STOPPING
+        if self._hurried:  # perhaps by a signal that came just before the line above
+            self._page.state = HURRYING
+        raise StopIteration
+
+    def _hurry(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if os.getpid() != self._server.pid:
+            return  # a new worker, which has the arbiter's handlers until it sets its own
+        self._hurried = True
+        self._page.state = HURRYING
+        self._server.kill_workers(signal.SIGTERM)
+
+
+class Drain:
+    """One worker's drain. Its clock starts now."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        current = pipeline.settings
+        seconds = current.shutdown_timeout - current.drain_delay
+        seconds -= min(1.0, seconds / 5)  # the arbiter's own steps
+        now = time.monotonic()
+        self._pipeline = pipeline
+        self._finished = False
+        self.requests_until = now + seconds / 3
+        self._upload_until = now + 2 * seconds / 3
+        self._deadline = now + seconds
+        pipeline.flush()
+
+    @property
+    def hurried(self) -> bool:
+        """Whether a second signal asked to skip to the disk."""
+        return self._pipeline.page.state == HURRYING
+
+    def finish(self) -> None:
+        """Empty the pipeline, once no request is in flight. A second call does nothing."""
+        if self._finished:
+            return
+        self._finished = True
+        watch = gevent.spawn(self._watch_hurry)
+        last = self._pipeline.page.state == STOPPING
+        left = self._pipeline.drain(self._upload_until, self._deadline, last=last)
+        watch.kill(block=False)
+        logger.log(logging.ERROR if left else logging.INFO, "worker_drained", extra={"left": left})
+
+    def _watch_hurry(self) -> None:
+        while not self.hurried:
+            gevent.sleep(_POLL_SECONDS)
+        self._pipeline.hurry()
+
+
+@cache
+def begin(pipeline: Pipeline) -> Drain:
+    """Start to drain a worker's pipeline; return the drain that is under way, if there is one."""
+    return Drain(pipeline)

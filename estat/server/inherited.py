@@ -1,0 +1,110 @@
+"""What the arbiter hands to its workers by fork: the shared page, the settings, a worker's slot.
+
+gunicorn is told only the names of the worker class and of the WSGI module, so there is
+no constructor that these could be passed to. The arbiter sets them here before it forks,
+and each worker finds them in its copy of the memory.
+"""
+
+import logging
+import sys
+from dataclasses import dataclass, replace
+from functools import cache
+
+from estat import log
+from estat.accounting import metrics
+from estat.accounting.shared_memory import SharedPage
+from estat.config import loading
+from estat.config.settings import Settings
+from estat.disk.server_directory import ServerDirectory
+from estat.errors import SettingsError
+from estat.server.launch import refuse_early_load, refuse_without_configuration
+
+logger = logging.getLogger(__name__)
+
+#: Settings that only a restart can change. gunicorn would open all listeners anew, fail on one
+#: that its workers still hold, and end; and workers keep the directory that they have begun with.
+_FIXED = (("HTTP_ADDR", "METRICS_ADDR"), ("DLQ_DIR", "DLQ_SHARED"))
+
+
+@dataclass
+class _Inherited:
+    """What this process knows so far."""
+
+    given: Settings | None = None  # as the operator wrote them
+    directory: ServerDirectory | None = None  # with DLQ_SHARED
+    slot: int | None = None  # in a worker
+
+
+_here = _Inherited()
+
+
+@cache
+def page() -> SharedPage:
+    """Return the page that all processes of this server share. The first call makes it."""
+    return metrics.page()
+
+
+def settings() -> Settings:
+    """Return the settings in force: with DLQ_SHARED, DLQ_DIR is this server's own directory.
+
+    Ends a process that gunicorn started without the configuration file.
+    """
+    if _here.given is None:
+        refuse_without_configuration()
+    if _here.directory is None:
+        return _here.given
+    return replace(_here.given, dlq_dir=_here.directory.path)
+
+
+def slot() -> int:
+    """Return this worker's row of the page. Ends a process that is no worker."""
+    if _here.slot is None:
+        refuse_early_load()
+    return _here.slot
+
+
+def set_slot(number: int) -> None:
+    """Make this process the worker of a slot."""
+    _here.slot = number
+
+
+def directory() -> ServerDirectory | None:
+    """Return this server's own directory in the shared DLQ_DIR, if it has one."""
+    return _here.directory
+
+
+def make_directory() -> None:
+    """Give this server its own directory in the shared DLQ_DIR. Raises DiskError."""
+    _here.directory = ServerDirectory(settings().dlq_dir)
+
+
+def load_settings() -> Settings:
+    """Read the settings. If they are bad, exit 2 at start, and keep the old ones on a reload."""
+    old = _here.given
+    try:
+        new = loading.load()
+        if old:
+            _check_reload(old, new)
+    except SettingsError as exc:
+        if old is None:
+            for problem in exc.problems:
+                print(f"estat: {problem}", file=sys.stderr)  # noqa: T201 - no log is set up yet
+            sys.exit(2)
+        for problem in exc.problems:
+            logger.error("reload_refused", extra={"problem": problem})
+        new = old
+    _here.given = new
+    metrics.name_keys(key.name for key in new.write_keys)
+    log.configure(new.log_level, new.log_format)
+    return settings()
+
+
+def _check_reload(old: Settings, new: Settings) -> None:
+    """Raise SettingsError if a setting changes that only a restart can change."""
+    problems = [
+        f"{' and '.join(names)} can't change on a reload: restart the server"
+        for names in _FIXED
+        if any(getattr(old, name.lower()) != getattr(new, name.lower()) for name in names)
+    ]
+    if problems:
+        raise SettingsError(problems)

@@ -1,12 +1,12 @@
-"""What gunicorn serves: ``estat.wsgi:app``. Imported by each worker after its fork.
+"""What gunicorn serves: ``estat.wsgi:app``. Each worker imports it after its fork.
 
-The pipeline starts in gunicorn's post_worker_init hook (see ``server.hooks``), which
-conf/gunicorn.conf.py sets; until then every event is refused with 503. Loaded in any
-other way, it ends the process (see ``server.launch``).
+The post_worker_init hook starts the pipeline (see ``server.hooks``). Until then every
+event is refused with 503. A process that gunicorn started without its configuration file,
+or that is no worker, ends when it imports this (see ``server.launch``).
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from estat.pipeline.pipeline import Pipeline
 from estat.server import inherited
@@ -15,18 +15,17 @@ from estat.web.app import Front
 
 
 class Application:
-    """The Falcon apps with the pipeline behind them."""
+    """What serves requests, with the pipeline behind it, which the hooks start and drain."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, front: WSGIApplication) -> None:
         self.pipeline = pipeline
-        self._app = Front(pipeline)
+        self.front = front
         self._read_seconds = pipeline.settings.read_timeout
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        return unread_body.serve(self._app, environ, start_response, self._read_seconds)
+        return unread_body.serve(self.front, environ, start_response, self._read_seconds)
 
 
-app = Application(Pipeline(inherited.settings(), inherited.page(), inherited.slot()))
+_pipeline = Pipeline(inherited.settings(), inherited.page(), inherited.slot())
+app = Application(_pipeline, Front(_pipeline))

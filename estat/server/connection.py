@@ -1,41 +1,42 @@
-"""One client's connection: plain requests are served by a short loop, all others by gunicorn.
+"""One client's connection: a short loop serves plain requests, gunicorn serves all others.
 
-gunicorn's way through a request costs three quarters of all that an event
-costs. The loop does the same for the requests that nearly all clients send
-(``plain_request`` says which). One that is different goes to gunicorn's own
-worker, beginning with the bytes that the loop had read, and after its answer the
-loop goes on. So every verdict on what is odd is gunicorn's.
+gunicorn's way through a request costs three quarters of all that an event costs. The
+fast loop does the same for the requests that nearly all clients send; ``plain_request``
+says which. Any other request goes to gunicorn's own worker, with the bytes that the loop
+has read of it, and after its answer the loop goes on. So gunicorn decides on everything
+that is odd.
 
-What arrives is read by a watcher's callback, and only then is the connection's
-greenlet woken: that spares a failing read and the setting up of a wait for each
-request.
+A callback of the event loop reads what arrives, and then wakes the connection's greenlet.
+That spares each request a read that fails and a wait that is set up anew.
 """
 
 import contextlib
 import io
+import math
 import socket
 import time
 from typing import Any, Protocol
+from wsgiref.types import WSGIEnvironment
 
 import gevent
 from gevent.hub import get_hub
 
 from estat.server.plain_request import PlainRequests
-from estat.server.responses import Responses
+from estat.server.responses import Exchange, Responses
+from estat.web.environ import BODY
 from estat.web.turns import FairSocket, give_turn
 
 _RECEIVE_BYTES = 64 * 1024
-#: How long the loop waits for the rest of a body before gunicorn does.
+#: How long the fast loop waits for the rest of a body. Then gunicorn waits for it.
 _BODY_SECONDS = 1.0
 
 #: A client that has just connected is about to send its first request.
 _FIRST_REQUEST_SECONDS = 1.0
 
-_READ, _CLOSED = 1, b""
+_READ = 1  # what the event loop watches for
+_CLOSED = b""  # what a read returns at the end
 
-NEVER = float("inf")
-
-Environ = dict[str, Any]
+_NEVER = math.inf
 
 
 class Host(Protocol):
@@ -46,30 +47,12 @@ class Host(Protocol):
     plain_requests: PlainRequests
     responses: Responses
 
-    def serve_plain(self, environ: Environ, exchange: "Exchange") -> list[bytes]:
-        """Count a request and call the application."""
-
-
-class Exchange:
-    """The answer to one request, as WSGI's start_response collects it."""
-
-    __slots__ = ("headers", "must_close", "status")
-
-    def __init__(self) -> None:
-        self.must_close = False
-        self.status = ""
-        self.headers: list[tuple[str, str]] = []
-
-    def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: object = None
-    ) -> None:
-        """Take status and headers (PEP 3333; write() is not offered)."""
-        del exc_info
-        self.status, self.headers = status, headers
+    def serve_plain(self, environ: WSGIEnvironment, exchange: Exchange) -> list[bytes]:
+        """Count a request and return the application's answer."""
 
 
 class Connection(FairSocket):
-    """A connection, now in the fast loop, now in gunicorn's."""
+    """A connection, served in turn by the fast loop and by gunicorn's."""
 
     __slots__ = (
         "_base",
@@ -78,6 +61,7 @@ class Connection(FairSocket):
         "_head_begun",
         "_host",
         "_hub",
+        "_raw",
         "_resumes",
         "_trusted",
         "_unread",
@@ -87,13 +71,15 @@ class Connection(FairSocket):
         "deadline",
     )
 
-    def __init__(self, host: Host, client: Any, base: Environ, *, trusted: bool) -> None:
+    def __init__(self, host: Host, client: Any, base: WSGIEnvironment, *, trusted: bool) -> None:
         super().__init__(client)
+        #: Python's own socket within gevent's: it never waits, and raises BlockingIOError.
+        self._raw: socket.socket = client._sock  # noqa: SLF001 - gevent has no public way to it
         self.busy = False  # with a request
         now = time.monotonic()
         #: When the client must have sent, or taken, what is due (``time.monotonic``).
         self.deadline = now + host.idle_seconds
-        #: Until then an idle connection is not closed at a drain: its first request is under way.
+        #: Until then a drain leaves the connection open: its first request may be on its way.
         self.awaited_until = now + _FIRST_REQUEST_SECONDS
         self._trusted = trusted
         self._head_begun = False
@@ -109,12 +95,12 @@ class Connection(FairSocket):
     # --- the fast loop
 
     def serve(self) -> bool:
-        """Serve plain requests; True once the next one is for gunicorn, False at the end."""
+        """Serve plain requests; return True if the next one is for gunicorn, False at the end."""
         self._watcher = self._hub.loop.io(self._client.fileno(), _READ)
         try:
             return self._serve()
         except OSError:
-            return False  # the client went without its answer, which gunicorn ignores too
+            return False  # the client left before its answer; gunicorn ignores that too
         finally:
             self._watcher.stop()
             self._watcher.close()
@@ -122,7 +108,7 @@ class Connection(FairSocket):
     def _readable(self) -> None:
         """Read what has arrived (a callback of the event loop)."""
         try:
-            data = self._client._sock.recv(_RECEIVE_BYTES)  # noqa: SLF001 - gevent's own would wait
+            data = self._raw.recv(_RECEIVE_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -135,7 +121,7 @@ class Connection(FairSocket):
             self._greenlet.switch(data)
 
     def _receive(self) -> bytes:
-        """Wait for bytes; none are the end."""
+        """Wait for bytes and return them; at the end there are none."""
         received: bytes = self._hub.switch()
         return received
 
@@ -170,13 +156,13 @@ class Connection(FairSocket):
                 return False
 
     def _give_way(self) -> None:
-        """Let others have their turn before a request that was sent ahead."""
-        self.busy, self.deadline = True, NEVER
+        """Give others their turn before a request that the client sent ahead of an answer."""
+        self.busy, self.deadline = True, _NEVER
         give_turn()
         self.busy = False
 
     def _read_on(self, buffer: bytes) -> bytes:
-        """Add what arrived meanwhile; with much in hand, let the rest wait in the socket."""
+        """Add what has arrived meanwhile, and watch the socket again if there is not much yet."""
         buffer += self._early
         self._early = b""
         if len(buffer) < _RECEIVE_BYTES:
@@ -184,9 +170,9 @@ class Connection(FairSocket):
         return buffer
 
     def _complete(self, buffer: bytes, stop: int) -> bytes:
-        """Wait a little for the rest of a body; return what has come of it."""
-        # it is a request in hand: not late as an idle connection is, nor idle at a drain
-        self.deadline = self.awaited_until = NEVER
+        """Wait a little for the rest of a body; return what has arrived by then."""
+        # the connection is in use: neither too long idle, nor to be closed by a drain
+        self.deadline = self.awaited_until = _NEVER
         with gevent.Timeout(_BODY_SECONDS, False):  # type: ignore[arg-type] # False: no error
             while len(buffer) < stop:
                 data = self._receive()
@@ -195,12 +181,12 @@ class Connection(FairSocket):
                 buffer += data
         return buffer
 
-    def _answer(self, environ: Environ, body: bytes) -> bool:
-        """Answer a request; tell whether the connection stays open."""
+    def _answer(self, environ: WSGIEnvironment, body: bytes) -> bool:
+        """Answer a request; return whether the connection stays open."""
         environ["wsgi.input"] = io.BytesIO(body)
-        environ["estat.body"] = body
+        environ[BODY] = body
         exchange = Exchange()
-        self.busy, self.deadline, self.awaited_until = True, NEVER, 0.0
+        self.busy, self.deadline, self.awaited_until = True, _NEVER, 0.0
         chunks = self._host.serve_plain(environ, exchange)
         payload = self._host.responses.pack(environ, exchange, chunks)
         self._send(payload)
@@ -209,22 +195,23 @@ class Connection(FairSocket):
 
     def _send(self, payload: bytes) -> None:
         try:
-            sent = self._client._sock.send(payload)  # noqa: SLF001 - gevent's own costs a method more
+            sent = self._raw.send(payload)
         except BlockingIOError:
             sent = 0
         if sent < len(payload):
             self.sendall(payload[sent:])
 
-    # --- what gunicorn's loop sees
-
     def _hand_over(self, buffer: bytes) -> bool:
         self._unread = buffer + self._early
         return True
 
-    def recv(self, size: int) -> bytes:
-        """Read as a socket does, beginning with what the fast loop had read.
+    # --- what gunicorn's loop calls
 
-        Others have their turn before each piece but the first of a head, for which gunicorn waits.
+    def recv(self, size: int) -> bytes:
+        """Read as a socket does; first comes what the fast loop has read.
+
+        Others get their turn before each piece, but not before the first piece of a head: gunicorn
+        waits for that one.
         """
         first = not self.busy and not self._head_begun
         if not first:
@@ -251,26 +238,26 @@ class Connection(FairSocket):
         self.deadline = before
 
     def resume(self, unread: bytes) -> None:
-        """Let the fast loop go on, with what gunicorn has read and not used."""
+        """Let the fast loop go on, with the bytes that gunicorn has read and not used."""
         self._unread, self._resumes = unread + self._unread, True
 
     @property
     def resumes(self) -> bool:
-        """Whether the fast loop goes on; asked once."""
+        """Whether the fast loop goes on. Reading this resets it."""
         resumes, self._resumes = self._resumes, False
         return resumes
 
     def close(self) -> None:
-        """Close the connection, unless gunicorn only thinks that it has ended."""
+        """Close the connection, unless the fast loop goes on with it."""
         if not self._resumes:
             self._client.close()
 
     def request_begun(self) -> None:
-        """Take note that gunicorn has a request in hand."""
-        self.busy, self.deadline, self.awaited_until = True, NEVER, 0.0
+        """Note that gunicorn serves a request."""
+        self.busy, self.deadline, self.awaited_until = True, _NEVER, 0.0
 
     def request_done(self) -> None:
-        """Take note that gunicorn waits for the next request."""
+        """Note that gunicorn waits for the next request."""
         self.busy, self._head_begun = False, False
         self.deadline = time.monotonic() + self._host.idle_seconds
 
@@ -278,15 +265,15 @@ class Connection(FairSocket):
         self._head_begun = True
         self.deadline = time.monotonic() + self._host.head_seconds
 
-    # --- from outside
+    # --- what the worker calls
 
     def end_reading(self) -> None:
-        """Let the reader find the end of the stream, after what has arrived already."""
-        with contextlib.suppress(OSError):  # closed by the other side meanwhile
+        """Let the reader see the end of the stream, after what has arrived already."""
+        with contextlib.suppress(OSError):  # the other side has closed it meanwhile
             # gevent's own shutdown would not wake its reader
-            self._client._sock.shutdown(socket.SHUT_RD)  # noqa: SLF001
+            self._raw.shutdown(socket.SHUT_RD)
 
     def abort(self) -> None:
-        """End the connection, whatever it waits for."""
+        """End the connection at once."""
         with contextlib.suppress(OSError):
-            self._client._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001
+            self._raw.shutdown(socket.SHUT_RDWR)

@@ -8,9 +8,10 @@ from gunicorn.glogging import Logger
 
 from estat.config.parsers import CREDENTIALS
 from estat.server import inherited
+from estat.web.environ import environ_key
 from estat.web.write_keys import hidden
 
-# all that could be an address, or part of one; this hides a time of day, too
+# whatever may be an address or part of one; a time of day looks like one, and is hidden too
 _ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{0,4}:){2,8}[0-9A-Fa-f.]*|[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 
 
@@ -28,7 +29,7 @@ class StructuredLogger(Logger):
         """Return the values that an access log's line may have, without write keys."""
         atoms = super().atoms(resp, req, environ, request_time)
         for name in CREDENTIALS:
-            for atom in (f"{{{name}}}i", f"{{http_{name.replace('-', '_')}}}e"):
+            for atom in (f"{{{name}}}i", f"{{{environ_key(name).lower()}}}e"):
                 if atom in atoms:
                     atoms[atom] = "(hidden)"
         return {
@@ -38,12 +39,12 @@ class StructuredLogger(Logger):
 
 
 def _hide(record: logging.LogRecord) -> bool:
-    """Hide secrets in what gunicorn quotes of a request that it can't read (a filter).
+    """Hide secrets in what gunicorn quotes of a request that it can't read (a log filter).
 
-    It hides write keys always, and clients' addresses unless IP_MODE is ``full``.
+    Write keys are always hidden; clients' addresses are unless IP_MODE is ``full``.
     """
     text = hidden(record.getMessage())
-    # lines of the level info are about the server itself
+    # lines of level info name only the server's own addresses
     if record.levelno != logging.INFO and inherited.settings().ip_mode != "full":
         text = _ADDRESS.sub("(hidden)", text)
     record.msg, record.args = text, None

@@ -1,9 +1,8 @@
-"""Recognises the plain request: the one form of a head that a short loop may serve.
+"""Recognises plain requests: those that the fast loop may serve. A rule without I/O.
 
-A rule without I/O. What is not plain is no error: gunicorn's own parser decides
-about it. So this may be as strict as is simple, and must never be laxer: a head
-is plain only if gunicorn's parser would accept it, and would make the same WSGI
-environment of it.
+A request that is not plain is no error: gunicorn's own parser decides about it. So
+this rule may be stricter than gunicorn, and must never be laxer: a head is plain only if
+gunicorn's parser would accept it and would make the same WSGI environment of it.
 
     POST /collect HTTP/1.1      one space, no fragment, no escapes, HTTP/1.1
     Name: value                 letters, digits and hyphens; no controls; each name once
@@ -11,7 +10,10 @@ environment of it.
 """
 
 import re
-from typing import Any
+from typing import TypeVar
+from wsgiref.types import WSGIEnvironment
+
+from estat.web.environ import environ_key
 
 _START = re.compile(
     rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS) "
@@ -25,10 +27,11 @@ _MAX_BODY_BYTES = 64 * 1024
 #: Names that change how a message is read or answered.
 _NOT_PLAIN = {"TRANSFER-ENCODING", "TE", "TRAILER", "EXPECT", "UPGRADE", "HTTP2-SETTINGS"}
 
-#: Lines that are remembered: clients repeat most of theirs. No longer ones are.
+#: How many lines are remembered, as clients repeat most of theirs, and how long they may be.
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 200
 
 Field = tuple[str, str]
+T = TypeVar("T")
 
 
 class PlainRequests:
@@ -41,14 +44,14 @@ class PlainRequests:
     def __init__(self, max_fields: int, max_line_bytes: int, schemes: dict[str, str]) -> None:
         self._max_lines = 1 + max_fields
         self._max_line_bytes = max_line_bytes
-        self._schemes = {_key(name): value for name, value in schemes.items()}
+        self._schemes = {environ_key(name): value for name, value in schemes.items()}
         self._starts: dict[bytes, dict[str, str]] = {}
         self._fields: dict[bytes, Field] = {}
 
-    def read(self, head: bytes, base: dict[str, Any], trusted: bool) -> dict[str, Any] | None:
-        """Return the WSGI environment of a head, on top of ``base``; None if it is not plain.
+    def read(self, head: bytes, base: WSGIEnvironment, trusted: bool) -> WSGIEnvironment | None:
+        """Return ``base`` with what the head of a request says; None if it is not plain.
 
-        ``head`` is what comes before the empty line, without the line end in front of it;
+        ``head`` is what comes before the empty line, without the line end in front of it.
         ``trusted`` says whether the peer is a trusted proxy.
         """
         lines = head.split(b"\r\n")
@@ -66,7 +69,7 @@ class PlainRequests:
                 return None
             key, value = field
             if key in environ:
-                return None  # what a repeated field means is gunicorn's to say
+                return None  # gunicorn says what a repeated field means
             environ[key] = value
         if trusted:
             told = [key for key in self._schemes if key in environ]
@@ -108,18 +111,13 @@ class PlainRequests:
             _LENGTH.fullmatch(value) and int(value) <= _MAX_BODY_BYTES
         ):
             return None
-        field = (_key(name), value)
+        field = (environ_key(name), value)
         self._remember(self._fields, line, field)
         return field
 
     @staticmethod
-    def _remember(known: dict[bytes, Any], line: bytes, meaning: Any) -> None:
+    def _remember(known: dict[bytes, T], line: bytes, meaning: T) -> None:
         if len(line) <= _REMEMBERED_BYTES:
             if len(known) >= _REMEMBERED:
                 known.clear()
             known[line] = meaning
-
-
-def _key(name: str) -> str:
-    key = name.replace("-", "_")
-    return key if name in ("CONTENT-TYPE", "CONTENT-LENGTH") else f"HTTP_{key}"

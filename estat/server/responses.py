@@ -1,4 +1,4 @@
-"""Writes HTTP answers as gunicorn does; the heads of those that repeat are remembered.
+"""Makes HTTP answers as gunicorn does, and remembers the heads of those that repeat.
 
 An answer's head depends on its status and fields, the method, whether the
 connection closes, and the second. gunicorn's own ``Response`` makes it the first
@@ -6,24 +6,44 @@ time, so that there is one rule for it.
 """
 
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from wsgiref.types import WSGIEnvironment
 
+from gunicorn.config import Config
 from gunicorn.http.wsgi import Response
 from gunicorn.util import to_bytestring
 
 _REMEMBERED = 256
 
 
+class Exchange:
+    """What becomes of one request: status and headers of its answer, and of its connection."""
+
+    __slots__ = ("headers", "must_close", "status")
+
+    def __init__(self) -> None:
+        self.must_close = False  # the connection, after the answer
+        self.status = ""
+        self.headers: list[tuple[str, str]] = []
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: object = None
+    ) -> None:
+        """Take status and headers (PEP 3333; write() is not offered)."""
+        del exc_info
+        self.status, self.headers = status, headers
+
+
 class Responses:
     """Makes the bytes of answers."""
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: Config) -> None:
         self._cfg = cfg
         self._second = 0
-        self._heads: dict[Any, _Head] = {}
+        self._heads: dict[tuple[object, ...], _Head] = {}
 
-    def pack(self, environ: dict[str, Any], exchange: Any, chunks: list[bytes]) -> bytes:
-        """Return an answer whole, and note in the exchange whether it closes the connection."""
+    def pack(self, environ: WSGIEnvironment, exchange: Exchange, chunks: list[bytes]) -> bytes:
+        """Return a whole answer, and note in the exchange if it closes the connection."""
         now = int(time.time())
         if now != self._second or len(self._heads) >= _REMEMBERED:
             self._second = now
@@ -41,7 +61,7 @@ class Responses:
             body = b"%b0\r\n\r\n" % (b"%X\r\n%b\r\n" % (len(body), body) if body else b"")
         return known.data + body
 
-    def _head(self, environ: dict[str, Any], exchange: Any) -> "_Head":
+    def _head(self, environ: WSGIEnvironment, exchange: Exchange) -> "_Head":
         request = _Request(environ["REQUEST_METHOD"], exchange)
         response = Response(request, None, self._cfg)
         response.start_response(exchange.status, exchange.headers)
@@ -67,9 +87,9 @@ class _Request:
 
     version = (1, 1)
 
-    def __init__(self, method: str, exchange: Any) -> None:
+    def __init__(self, method: str, exchange: Exchange) -> None:
         self.method = method
         self._exchange = exchange
 
     def should_close(self) -> bool:
-        return bool(self._exchange.must_close)
+        return self._exchange.must_close

@@ -1,28 +1,29 @@
-"""gunicorn's gevent worker: faster with plain requests, and with an end that loses nothing.
+"""gunicorn's gevent worker, with a fast loop for plain requests and an end that loses nothing.
 
-Plain requests are served by ``connection``'s short loop, unless a setting of
-gunicorn's asks for what that does not do (TLS, an access log, hooks about
-requests). A client that is late is cut off: READ_TIMEOUT for a whole head,
-KEEPALIVE for an idle connection.
+``connection`` has the fast loop. It is not used where a setting of gunicorn's asks for
+what it does not do: TLS, an access log, hooks about requests. A client that is late is cut
+off: after READ_TIMEOUT for a whole head, after KEEPALIVE on an idle connection.
 
-What differs from the stock worker is otherwise about stopping:
+The other differences from the stock worker are about stopping:
 
-- it notices a signal at once, not within a second;
-- idle keep-alive connections are closed at once (a load balancer always holds
-  some, and the stock worker waits for them until it is killed); where the server
-  goes on without this worker they have a moment for one more request;
-- requests in flight are answered with ``Connection: close``;
-- SIGINT and SIGQUIT drain like SIGTERM, a lost arbiter and a missed heartbeat too;
-- the heartbeat goes on while the pipeline drains.
+- It notices a signal at once, not within a second.
+- It closes idle keep-alive connections at once. A load balancer always holds some, and the
+  stock worker waits for them until it is killed. Where the server goes on without this
+  worker, these connections have a moment for one more request.
+- It answers requests in flight with ``Connection: close``.
+- SIGINT and SIGQUIT drain like SIGTERM. So do the loss of the arbiter and a late heartbeat.
+- The heartbeat goes on while the pipeline drains.
 """
 
 import os
 import signal
+import socket
 import time
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 import gevent
 from gevent.event import Event
@@ -30,43 +31,48 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn import util
 from gunicorn.http import wsgi
+from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from estat.accounting.shared_memory import DRAINING, SERVING
 from estat.server import drain, inherited
-from estat.server.connection import Connection, Exchange
+from estat.server.connection import Connection
 from estat.server.plain_request import PlainRequests
-from estat.server.responses import Responses
+from estat.server.responses import Exchange, Responses
 from estat.web import unread_body
 
 _HEARTBEAT_SECONDS = 1.0
 _SWEEP_SECONDS = 0.5
+_POLL_SECONDS = 0.02
 
-#: How long a worker serves on that others replace: connections in use have their next request.
+#: How long a worker serves on that others replace, so that connections in use may end in order.
 _LEAVE_SECONDS = 2.0
+
+#: gunicorn's types for a socket's address: of a unix socket it is a path, else host and port.
+Address = Any
 
 
 class _Address:
-    """A listener as its connections see it: a drain closes the socket, and they go on."""
+    """Stands for a listener whose socket a drain has closed while its connections go on."""
 
-    def __init__(self, name: Any) -> None:
+    def __init__(self, name: Address) -> None:
         self._name = name
 
-    def getsockname(self) -> Any:
+    def getsockname(self) -> Address:
         """Return the address that the listener is bound to."""
         return self._name
 
 
 class EstatWorker(GeventWorker):
-    """A worker process."""
+    """A worker process; the ``Host`` of its connections."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stopping = Event()
         self._connections: set[Connection] = set()
-        self._in_flight: dict[Any, Any] = {}  # connection -> request, in gunicorn's loop
+        self._in_flight: dict[Connection, Request] = {}  # in gunicorn's loop
         current = inherited.settings()
         self.idle_seconds, self.head_seconds = current.keepalive, current.read_timeout
         self.responses = Responses(self.cfg)
@@ -80,21 +86,21 @@ class EstatWorker(GeventWorker):
         self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
 
     def init_signals(self) -> None:
-        """Let every stop signal drain. Ctrl-C goes to the arbiter, which tells its workers."""
+        """Let every stop signal drain, but leave Ctrl-C to the arbiter, which tells its workers."""
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop (in a signal handler: no more than flags)."""
+        """Begin to stop. This is a signal handler, so it only sets flags."""
         del sig, frame
         self.alive = False
         self._stopping.set()
 
     handle_quit = handle_exit
-    handle_abort = handle_exit  # the heartbeat was late, but the loop is alive: save what is there
+    handle_abort = handle_exit  # the heartbeat was late, but the event loop works: save the events
 
     def timeout_ctx(self) -> Any:
-        """Set no limit of gunicorn's: KEEPALIVE would cut off a head that READ_TIMEOUT allows."""
+        """Replace gunicorn's limit: its KEEPALIVE would cut off a head that READ_TIMEOUT allows."""
         return nullcontext()
 
     def notify(self) -> None:
@@ -119,11 +125,11 @@ class EstatWorker(GeventWorker):
             server.close()
         for request in self._in_flight.values():
             request.must_close = True
-        # the pools also know connections that were accepted a moment ago and have not begun
+        # the pools also hold connections that were accepted a moment ago and have not begun
         while any(server.pool for server in servers) and (
             time.monotonic() < ending.requests_until and not ending.hurried
         ):
-            gevent.sleep(0.02)  # who has sent something is not idle: let it be read first
+            gevent.sleep(_POLL_SECONDS)  # read first what has arrived: its connection is not idle
             self._close_idle()
         for server in servers:
             server.stop(timeout=0)
@@ -131,16 +137,16 @@ class EstatWorker(GeventWorker):
         beat.kill(block=False)
 
     def _take_leave(self, deadline: float) -> None:
-        """Serve on while the server goes on without this worker; answers close their connections.
+        """Serve on for a moment, if the server goes on without this worker.
 
-        A balancer still sends to this server then. A request that meets a connection's end gets
-        no answer, so that a connection in use must end with an answer that says so.
+        A balancer still sends requests to this server then. A request that meets the end of its
+        connection gets no answer. So each connection in use must end with an answer that says so.
         """
         now = time.monotonic()
-        # what is in flight then has as long
+        # requests that are in flight at the end of it have as long again
         until = min(now + _LEAVE_SECONDS, (now + deadline) / 2)
         while self._connections and time.monotonic() < until and self._server_goes_on():
-            gevent.sleep(0.02)
+            gevent.sleep(_POLL_SECONDS)
 
     def _server_goes_on(self) -> bool:
         return (
@@ -149,10 +155,10 @@ class EstatWorker(GeventWorker):
             and not self.wsgi.pipeline.broken
         )
 
-    def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Serve a connection, known to the drain."""
+    def handle(self, listener: _Address, client: Any, addr: Address) -> None:
+        """Serve a connection; the drain knows it meanwhile."""
         plain = self._plain and isinstance(addr, tuple)
-        base = {}
+        base: WSGIEnvironment = {}
         if plain:
             base = self._base(listener.getsockname()) | {
                 "REMOTE_ADDR": addr[0],
@@ -166,13 +172,13 @@ class EstatWorker(GeventWorker):
                 super().handle(listener, connection, addr)
                 if not connection.resumes:
                     break
-        except Exception as exc:  # noqa: BLE001 - of the application, in the fast loop
+        except Exception as exc:  # noqa: BLE001 - the application's, in the fast loop
             self.handle_error(None, client, addr, exc)
         finally:
             self._connections.discard(connection)
             util.close(client)
 
-    def serve_plain(self, environ: dict[str, Any], exchange: Exchange) -> list[bytes]:
+    def serve_plain(self, environ: WSGIEnvironment, exchange: Exchange) -> list[bytes]:
         """Call the application for a request of the fast loop, and count it."""
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
@@ -188,8 +194,10 @@ class EstatWorker(GeventWorker):
             exchange.must_close = True
         return chunks
 
-    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Serve a request, known to the drain."""
+    def handle_request(
+        self, listener_name: Address, req: Request, sock: Connection, addr: Address
+    ) -> None:
+        """Serve a request in gunicorn's loop; the drain knows it meanwhile."""
         self._in_flight[sock] = req
         sock.request_begun()
         try:
@@ -200,29 +208,32 @@ class EstatWorker(GeventWorker):
         if self._plain and isinstance(addr, tuple):
             self._resume(sock, req)
 
-    def _resume(self, connection: Connection, req: Any) -> None:
-        """Leave gunicorn's loop for the fast one, as it would go on to the next request."""
-        # the application has read the body to its end, if it is ours
+    def _resume(self, connection: Connection, req: Request) -> None:
+        """Leave gunicorn's loop for the fast one, which takes the next request.
+
+        gunicorn takes StopIteration for the end of the connection.
+        """
+        # our application has read the body to its end already
         if not req.should_close() and unread_body.read_rest(
             req.body, unread_body.UNWANTED_BYTES, self.head_seconds
         ):
             connection.resume(req.unreader.take_buffered())
         raise StopIteration
 
-    def _listen(self, listener: Any) -> StreamServer:
-        listener.setblocking(1)
+    def _listen(self, listener: socket.socket) -> StreamServer:
+        listener.setblocking(True)
         tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         pool = Pool(self.worker_connections)
         handle = partial(self.handle, _Address(listener.getsockname()))
         server = StreamServer(listener, handle=handle, spawn=pool, **tls)
         if self.cfg.workers > 1:
-            # take one connection a turn, so that they spread over the workers
+            # accept one connection at a time, so that they spread over the workers
             server.max_accept = 1
         server.start()
         return server
 
     def _serves_plain_requests(self) -> bool:
-        """Tell whether the fast loop does all that gunicorn's settings ask for."""
+        """Return whether the fast loop does all that gunicorn's settings ask for."""
         cfg = self.cfg
         own_hooks = any(
             cfg.settings[name].get() is not cfg.settings[name].default
@@ -238,8 +249,8 @@ class EstatWorker(GeventWorker):
             or self._base_environ(self.sockets[0].getsockname())["SCRIPT_NAME"]
         )
 
-    def _base_environ(self, address: Any) -> dict[str, Any]:
-        """Return what gunicorn puts into every request's environment on a listener's address."""
+    def _base_environ(self, address: Address) -> WSGIEnvironment:
+        """Return the part of the environment that is the same for all requests to a listener."""
         request = next(RequestParser(self.cfg, iter([b"GET / HTTP/1.1\r\n\r\n"]), ("", 0)))
         _, environ = wsgi.create(request, None, ("", 0), address, self.cfg)
         environ["wsgi.multithread"] = True
@@ -247,7 +258,7 @@ class EstatWorker(GeventWorker):
         return dict(environ)
 
     def _trusts(self, address: str) -> bool:
-        """Tell whether gunicorn believes what a peer says of the scheme."""
+        """Return whether gunicorn believes what a peer says of the scheme."""
         for name, secure in self.cfg.secure_scheme_headers.items():
             head = f"GET / HTTP/1.1\r\n{name}: {secure}\r\n\r\n".encode("latin-1")
             return bool(next(RequestParser(self.cfg, iter([head]), (address, 0))).scheme == "https")
@@ -257,7 +268,7 @@ class EstatWorker(GeventWorker):
         now = time.monotonic()
         for connection in self._connections:
             if not connection.busy and connection.awaited_until < now:
-                connection.end_reading()  # what has arrived already is still served
+                connection.end_reading()  # a request that has arrived already is still served
 
     def _sweep(self) -> None:
         """End connections whose clients are late."""

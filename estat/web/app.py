@@ -4,8 +4,9 @@
 and with METRICS_ADDR a private one for the metrics and the OpenAPI description.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import falcon
 
@@ -21,9 +22,9 @@ from estat.web.resources import Description, Exposition, Health, Ready, Root, Sc
 class Front:
     """Passes a request on to the application of the listener that it came to.
 
-    A request to the public one loses the write keys in its query first, and its answer gets
-    the CORS fields last, so that every answer has them, whatever the application does. The
-    listener of METRICS_ADDR needs neither: it takes no events, and no web page reads it.
+    On the public listener it first takes write keys out of the query. It adds the CORS fields
+    last, so that every answer has them, whatever the application does. The listener of
+    METRICS_ADDR needs neither: it takes no events, and no web page reads it.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -34,9 +35,7 @@ class Front:
         self._takes_keys = bool(settings.write_keys)
         self._cors_fields = Cors(settings.allowed_origins).fields
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         # gunicorn puts the port of the listener here, whatever the Host header says
         if self._private and environ["SERVER_PORT"] == self._private_port:

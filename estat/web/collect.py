@@ -1,10 +1,11 @@
-"""The resource of the intake: events in, an answer out, and the counts of both."""
+"""The resources that take events: reading a request, its answer, and the counts of both."""
 
 import logging
 import time
 from collections.abc import Callable
 
 import falcon
+import gevent
 
 from estat.accounting import metrics
 from estat.errors import Refused
@@ -12,10 +13,11 @@ from estat.events import stored_line
 from estat.events.gzip import inflate
 from estat.events.parser import Events, Intake
 from estat.events.raw_parser import RawIntake
+from estat.events.text import excerpt
 from estat.log import Seldom
 from estat.pipeline.pipeline import Pipeline
 from estat.web.cors import Cors
-from estat.web.request_body import RequestBody, is_gzip
+from estat.web.environ import BODY, UNREAD_BYTES
 from estat.web.request_context import RequestContext
 from estat.web.write_keys import WriteKeys
 
@@ -26,9 +28,17 @@ _GIF = bytes.fromhex(
     "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
 )
 
+#: Bytes that must arrive within READ_TIMEOUT. A larger body has READ_TIMEOUT for each piece.
+_PIECE_BYTES = 64 * 1024
+
+#: How much of a body that is too large is read, so that its sender sees the answer.
+_TOO_LARGE_BYTES = 8 * 1024 * 1024
+
+_PLAIN_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
+
 
 class Collect:
-    """``POST /collect`` takes the events of a body, ``GET`` the one that the query is."""
+    """``POST /collect`` takes the events in a body; ``GET`` takes its query as one event."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         settings = pipeline.settings
@@ -41,7 +51,7 @@ class Collect:
         )
         self._context = RequestContext(settings)
         self._max_bytes = settings.max_batch_body_size
-        self._body = RequestBody(self._max_bytes, settings.read_timeout)
+        self._body = _RequestBody(self._max_bytes, settings.read_timeout)
         self._seldom = Seldom(logging.getLogger(__name__))
         self._cors = Cors(settings.allowed_origins)
         self._keys = WriteKeys(settings.write_keys) if settings.write_keys else None
@@ -62,7 +72,10 @@ class Collect:
         resp.status = falcon.HTTP_204
 
     def _take(self, req: falcon.Request, read: Callable[[falcon.Request], Events]) -> Events:
-        """Accept what ``read`` finds in a request, and count what became of it. Raises Refused."""
+        """Accept the events that ``read`` finds in a request, and count the result.
+
+        Raises Refused.
+        """
         started = time.perf_counter()
         counts = self._counts
         counts.count(metrics.REQUESTS)
@@ -88,7 +101,7 @@ class Collect:
         return events
 
     def _posted(self, req: falcon.Request) -> Events:
-        gzipped = is_gzip(req)
+        gzipped = _is_gzip(req)
         body = self._body.read(req)
         self._pipeline.check_room()
         if gzipped:
@@ -100,7 +113,7 @@ class Collect:
         return self._intake.read_query(req.env["QUERY_STRING"].encode("latin-1"))
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer a preflight, or whoever asks for the methods."""
+        """Answer a preflight, or a client that asks for the methods."""
         resp.status = falcon.HTTP_204
         resp.set_header("Allow", self._methods)
         for name, value in self._cors.preflight(req.env.get("HTTP_ORIGIN"), self._methods):
@@ -118,7 +131,7 @@ class Collect:
 
 
 class Pixel:
-    """``GET /collect.gif``: as ``/collect``, for an image element, which asks for no preflight."""
+    """``GET /collect.gif``: as ``/collect``, for an image element. It needs no preflight."""
 
     def __init__(self, collect: Collect) -> None:
         self._collect = collect
@@ -129,6 +142,87 @@ class Pixel:
         resp.status = falcon.HTTP_200
         resp.content_type = "image/gif"
         resp.data = _GIF
+
+
+class _BodyTimeoutError(Exception):
+    """The body did not arrive in time.
+
+    It is no gevent.Timeout, which gunicorn's reader of chunks would survive.
+    """
+
+
+class _RequestBody:
+    """Reads bodies of at most ``max_bytes``, each piece within ``read_seconds``."""
+
+    def __init__(self, max_bytes: int, read_seconds: float) -> None:
+        self._max_bytes = max_bytes
+        self._read_seconds = read_seconds
+
+    def read(self, req: falcon.Request) -> bytes:
+        """Return a request's body as it came, under either worker. Raises Refused."""
+        body: bytes | None = req.env.get(BODY)
+        if body is not None:
+            if len(body) > self._max_bytes:
+                raise self._too_large(req, f"{len(body)} bytes; at most")
+            return body
+        length = req.content_length
+        if length is None:
+            # chunked, or no body at all; one byte more than allowed tells that it is too large
+            body = self._read(req, self._max_bytes + 1)
+            if len(body) > self._max_bytes:
+                raise self._too_large(req, "over")
+            return body
+        if length > self._max_bytes:
+            raise self._too_large(req, f"{length} bytes; at most")
+        body = self._read(req, length)
+        if len(body) < length:
+            raise Refused("incomplete_body", f"{len(body)} bytes of {length} arrived")
+        return body
+
+    def _read(self, req: falcon.Request, size: int) -> bytes:
+        """Read at most ``size`` bytes, each piece in time. Raises Refused."""
+        pieces = []
+        while size > 0:
+            wanted = min(size, _PIECE_BYTES)
+            try:
+                with gevent.Timeout(self._read_seconds, _BodyTimeoutError):
+                    piece: bytes = req.stream.read(wanted)
+            except _BodyTimeoutError as exc:
+                raise Refused(
+                    "body_timeout", f"the body did not arrive within {self._read_seconds:g}s"
+                ) from exc
+            except Exception as exc:
+                # errors of gunicorn's reader on a body that is malformed or cut off have no
+                # common base
+                raise Refused(
+                    "incomplete_body", f"the body could not be read: {type(exc).__name__}"
+                ) from exc
+            pieces.append(piece)
+            size -= len(piece)
+            if len(piece) < wanted:
+                break
+        return b"".join(pieces)
+
+    def _too_large(self, req: falcon.Request, found: str) -> Refused:
+        """Return the refusal of a body, and let more of it be read than of others unwanted."""
+        req.env[UNREAD_BYTES] = _TOO_LARGE_BYTES
+        return Refused("too_large", f"the body has {found} {self._max_bytes}")
+
+
+def _is_gzip(req: falcon.Request) -> bool:
+    """Return whether a body is gzip; False if it has no encoding. Raises Refused for others."""
+    encoding = req.env.get("HTTP_CONTENT_ENCODING")
+    if not encoding:
+        return False
+    name = encoding.strip().lower()
+    if name in _PLAIN_CODINGS:
+        return False
+    if name not in _GZIP_CODINGS:
+        raise Refused(
+            "unsupported_encoding",
+            f"{excerpt(encoding, 100)} is not supported; send gzip or nothing",
+        )
+    return True
 
 
 def _answer(events: Events) -> bytes:

@@ -1,4 +1,4 @@
-"""Which CORS fields an answer has: the rule of ALLOWED_ORIGINS, without I/O.
+"""Which CORS fields an answer has: the rule of ALLOWED_ORIGINS. It does no I/O.
 
 With ``*`` every answer may be read by every page, but not by a request that sends
 credentials: browsers ask for an origin by name then, and ``*`` never names one.

@@ -1,17 +1,17 @@
-"""Writes what is stored of a request beside its events: the client's address and header fields."""
+"""Writes what is stored of a request beside its events: the client's address, header fields."""
 
-from collections.abc import Mapping
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 from estat.config.settings import Settings
 from estat.events import stored_line
 from estat.web.client_address import ClientAddress, stored_form
+from estat.web.environ import environ_key
 
 _ALWAYS = "user-agent"
 
 
 class RequestContext:
-    """The part of a line that all events of a request share."""
+    """The settings that say what is stored of a request."""
 
     def __init__(self, settings: Settings) -> None:
         self._client = ClientAddress(settings.trusted_proxies, settings.client_ip_header)
@@ -19,16 +19,19 @@ class RequestContext:
         names = [name for name in settings.capture_headers if name != _ALWAYS]
         if settings.event_format == "raw" and "cookie" not in names:
             names.insert(0, "cookie")
-        self._captured = [(_key(name), _member(name)) for name in names]
+        self._captured = [(environ_key(name), _member(name)) for name in names]
         self._names_key = settings.capture_write_key_name
 
-    def of(self, environ: Mapping[str, Any], write_key: str | None = None) -> bytes:
-        """Return it for a request's WSGI environment and the name of its write key."""
+    def of(self, environ: WSGIEnvironment, write_key: str | None = None) -> bytes:
+        """Return the part of the stored line that all events of a request share.
+
+        ``write_key`` is the name of the request's write key, if it has one.
+        """
         ip = self._stored_form(self._client.find(environ))
         agent = environ.get("HTTP_USER_AGENT", "")
         if not self._captured and not self._names_key:
             return stored_line.origin(ip, agent)
-        # not remembered as the agent is: cookies are all different, and would push it out
+        # the agent's text is remembered; cookies are all different, and would push it out
         fields = [
             b"%b%b" % (member, stored_line.uncached_header_text(environ.get(key, "")))
             for key, member in self._captured
@@ -36,12 +39,6 @@ class RequestContext:
         if write_key and self._names_key:
             fields.append(_member("write_key") + stored_line.encode(write_key))
         return stored_line.origin(ip, agent, b"".join(fields))
-
-
-def _key(name: str) -> str:
-    """Return a header field's name in the WSGI environment."""
-    key = name.upper().replace("-", "_")
-    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
 
 
 def _member(name: str) -> bytes:

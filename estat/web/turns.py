@@ -1,24 +1,24 @@
-"""Gives others their turn: whoever reads on and on stops after each piece.
+"""Gives other greenlets their turn between two reads.
 
-A greenlet that always finds bytes in its socket never waits, so that nobody else
-runs and no deadline fires, its own included.
+A greenlet that always finds bytes in its socket never waits. Then no other greenlet runs,
+and no deadline fires, its own included.
 """
 
 from typing import Any
 
 import gevent
 
-#: No time at all, but a turn of the event loop: a sleep of 0 comes back before I/O is looked at.
+#: Hardly any time, but a whole turn of the event loop: a sleep of 0 ends before I/O is looked at.
 _TURN_SECONDS = 1e-6
 
 
 def give_turn() -> None:
-    """Let everyone who is ready run before this greenlet goes on."""
+    """Let all greenlets that are ready run before this one goes on."""
     gevent.sleep(_TURN_SECONDS)
 
 
 class FairSocket:
-    """A socket that gives a turn before it reads."""
+    """A socket that gives others their turn before each read."""
 
     __slots__ = ("_client",)
 

@@ -7,16 +7,14 @@ in constant time. A key in a query is taken out before anything else sees it
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hmac import compare_digest
-from typing import Any
 from urllib.parse import unquote
+from wsgiref.types import WSGIEnvironment
 
 from estat.config.parsers import WriteKey, key_digest
 from estat.events.form import KEY_PARAMETER
-
-#: Where a request's environment keeps the digest of the key that its query had.
-_TAKEN = "estat.query_key"
+from estat.web.environ import QUERY_KEY
 
 #: A key in a text: behind its parameter, also if that is escaped, or behind a header's name.
 _IN_TEXT = re.compile(
@@ -32,35 +30,35 @@ class WriteKeys:
     def __init__(self, keys: tuple[WriteKey, ...]) -> None:
         self._keys = keys
 
-    def find(self, environ: Mapping[str, Any]) -> str | None:
+    def find(self, environ: WSGIEnvironment) -> str | None:
         """Return the name of the valid key that a request has; None if it has none."""
         found = None
         for given in _given(environ):
-            for name, digest in self._keys:  # all of them: the time tells nothing
+            for name, digest in self._keys:  # all of them, so that the time tells nothing
                 if compare_digest(given, digest):
                     found = name
         return found
 
 
-def _given(environ: Mapping[str, Any]) -> Iterator[bytes]:
+def _given(environ: WSGIEnvironment) -> Iterator[bytes]:
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
         yield key_digest(token.strip())
     if "HTTP_X_WRITE_KEY" in environ:
         yield key_digest(environ["HTTP_X_WRITE_KEY"])
-    if _TAKEN in environ:
-        yield environ[_TAKEN]
+    if QUERY_KEY in environ:
+        yield environ[QUERY_KEY]
 
 
-def take_from_query(environ: dict[str, Any]) -> None:
-    """Take the key out of a request's query, so that nothing behind this can tell it."""
+def take_from_query(environ: WSGIEnvironment) -> None:
+    """Take the key out of a request's query, so that no code after this can see it."""
     query = environ.get("QUERY_STRING")
     if not query:
         return
     rest, key = split_query(query)
     if key is None:
         return
-    environ[_TAKEN] = key_digest(key)
+    environ[QUERY_KEY] = key_digest(key)
     environ["QUERY_STRING"] = rest
     path, _, query = environ.get("RAW_URI", "").partition("?")
     rest, _ = split_query(query)
@@ -68,7 +66,7 @@ def take_from_query(environ: dict[str, Any]) -> None:
 
 
 def split_query(query: str) -> tuple[str, str | None]:
-    """Return a query without its keys, as it was otherwise, and the first of them."""
+    """Return a query without its keys, otherwise unchanged, and the first of the keys."""
     rest, keys = [], []
     for part in query.split("&"):
         name, _, value = part.partition("=")

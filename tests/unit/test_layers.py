@@ -27,7 +27,7 @@ ORDER = [
 ROW_OF = {name: row for row, names in enumerate(ORDER) for name in names.split()}
 
 CONFINED = {
-    "falcon": {"demo.resources", "web.app", "web.collect", "web.request_body", "web.resources"},
+    "falcon": {"demo.resources", "web.app", "web.collect", "web.resources"},
     "rjsmin": {"web.resources"},
     "boto3": {"stores.s3_client"},
     "botocore": {"stores.s3", "stores.s3_client", "stores.s3_errors"},

@@ -1,0 +1,20 @@
+"""What a request's WSGI environment says beyond PEP 3333, and how a header field is named in it.
+
+The types of the environment and of what is called with it are the standard library's
+(``wsgiref.types``).
+"""
+
+#: The whole body, in bytes, where the fast loop has read it already; else it is not there.
+BODY = "estat.body"
+
+#: How much of a body that nobody wants may be read; UNWANTED_BYTES where it is not there.
+UNREAD_BYTES = "estat.unread_bytes"
+
+#: The digest of the write key that was in the query, if there was one.
+QUERY_KEY = "estat.query_key"
+
+
+def environ_key(name: str) -> str:
+    """Return the key of a header field: HTTP_USER_AGENT for ``User-Agent``, say."""
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"

@@ -18,6 +18,7 @@ from types import FrameType
 
 import gevent
 from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
 
 from estat.accounting.shared_memory import DRAINING, HURRYING, STOPPING
 from estat.pipeline.pipeline import Pipeline
@@ -25,7 +26,8 @@ from estat.server import inherited
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.05
+_HEED_SECONDS = 0.5  # how often a worker looks whether the server stops
+_POLL_SECONDS = 0.05  # and once it stops, whether it hurries
 
 
 class Stop:
@@ -92,19 +94,29 @@ class Drain:
         if self._finished:
             return
         self._finished = True
-        watch = gevent.spawn(self._watch_hurry)
         last = self._pipeline.page.state == STOPPING
         left = self._pipeline.drain(self._upload_until, self._deadline, last=last)
-        watch.kill(block=False)
         logger.log(logging.ERROR if left else logging.INFO, "worker_drained", extra={"left": left})
-
-    def _watch_hurry(self) -> None:
-        while not self.hurried:
-            gevent.sleep(_POLL_SECONDS)
-        self._pipeline.hurry()
 
 
 @cache
 def begin(pipeline: Pipeline) -> Drain:
     """Start to drain a worker's pipeline; return the drain that is under way, if there is one."""
     return Drain(pipeline)
+
+
+def follow_stop(worker: Worker) -> None:
+    """Stop a worker when the server stops, and skip to the disk when it hurries (a greenlet).
+
+    Signals alone would not do. Until a new worker has its own handlers, a signal ends in its copy
+    of the arbiter's queue; and gunicorn's stock worker takes a second signal for the first one.
+    """
+    pipeline: Pipeline = worker.wsgi.pipeline
+    page = pipeline.page
+    while page.state not in (STOPPING, HURRYING):
+        gevent.sleep(_HEED_SECONDS)
+    if worker.alive:
+        os.kill(os.getpid(), signal.SIGTERM)
+    while page.state != HURRYING:
+        gevent.sleep(_POLL_SECONDS)
+    pipeline.hurry()

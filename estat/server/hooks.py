@@ -27,7 +27,7 @@ from gunicorn.workers.base import Worker
 from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
-from estat.accounting.shared_memory import ARBITER, HURRYING, STOPPING
+from estat.accounting.shared_memory import ARBITER
 from estat.config import loading
 from estat.disk import directory_lock, dlq_dir, files, journal
 from estat.disk.dlq import DeadLetterQueue, Totals
@@ -58,8 +58,6 @@ _BROKEN_SECONDS = 1.0
 
 #: A worker that found no free slot ends after this time, and the arbiter forks another one.
 _NO_SLOT_SECONDS = 1.0
-
-_HEED_SECONDS = 0.5  # how often a worker looks whether the server stops
 
 _slots_taken: dict[int, int] = {}  # in the arbiter: a worker's age -> its slot
 
@@ -99,7 +97,7 @@ def gunicorn_config() -> dict[str, Any]:
 
 
 def _connections() -> int:
-    """Raise the limit of open files as far as allowed; return the connections that fit a worker."""
+    """Raise the limit of open files as far as allowed; return how many connections fit into it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard not in (soft, resource.RLIM_INFINITY):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -196,9 +194,9 @@ def _log_start(found: Totals, unsafe: list[str]) -> None:
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:
-    """Give the new worker the lowest free slot; None if all are taken.
+    """Give the new worker the lowest free slot, or None if all are taken.
 
-    gunicorn knows no way to refuse a fork: an exception here ends the server.
+    A fork can't be refused here: an exception would end the server.
     """
     del server
     taken = set(_slots_taken.values())
@@ -243,7 +241,7 @@ def on_exit(server: Arbiter) -> None:
 
 
 def _settle() -> None:
-    """Find out what of the pending events lies in journals: nothing else is left to hold them."""
+    """Count the pending events that lie in journals; no process is left to hold the others."""
     in_journals = 0
     try:
         in_journals = recovery.pending_events(settings().dlq_dir, page().earlier)
@@ -255,11 +253,11 @@ def _settle() -> None:
 
 
 def _reap_killed(server: Arbiter) -> None:
-    """Wait for workers that were killed a moment ago: gunicorn reaps only what is dead already."""
+    """Wait for workers that were killed a moment ago; gunicorn reaps only those already dead."""
     until = time.monotonic() + _REAP_SECONDS
     for pid, worker in list(server.WORKERS.items()):
         with contextlib.suppress(ChildProcessError):
-            # one that hangs in the kernel on a disk does not die; it is told as lost all the same
+            # a worker that hangs in the kernel on a disk does not die; do not wait for it
             while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < until:
                 time.sleep(0.01)
         child_exit(server, worker)
@@ -269,7 +267,7 @@ def _reap_killed(server: Arbiter) -> None:
 
 
 def post_fork(server: Arbiter, worker: Worker) -> None:
-    """Remember the slot for the WSGI module, which is imported later; end without one."""
+    """Keep the slot for the WSGI module, which is imported later; end if there is none."""
     del server
     if worker.estat_slot is None:
         time.sleep(_NO_SLOT_SECONDS)
@@ -278,36 +276,29 @@ def post_fork(server: Arbiter, worker: Worker) -> None:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Start the pipeline; if a stage of it dies, save the rest and let a new worker begin."""
-    worker.wsgi.pipeline.on_broken = lambda: gevent.spawn_later(
+    """Start the pipeline. If a stage of it dies, the worker drains and the arbiter forks another.
+
+    If another server has taken this one's directory over, the whole server stops.
+    """
+    pipeline = worker.wsgi.pipeline
+    pipeline.on_broken = lambda: gevent.spawn_later(
         _BROKEN_SECONDS, os.kill, os.getpid(), signal.SIGTERM
     )
-    worker.wsgi.pipeline.on_taken_over = lambda: os.kill(worker.ppid, signal.SIGTERM)
-    worker.wsgi.pipeline.start()
-    gevent.spawn(_heed_stop, worker)
-    # what lives as long as the process is no business of the garbage collector; and it runs
-    # less often, for a request leaves no cycles behind: it took a fifth of the CPU
+    pipeline.on_taken_over = lambda: os.kill(worker.ppid, signal.SIGTERM)
+    pipeline.start()
+    gevent.spawn(drain.follow_stop, worker)
+    # The garbage collector took a fifth of the CPU. It need not look at what lives as long as the
+    # process, nor run often: a request leaves no cycles behind.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _heed_stop(worker: Worker) -> None:
-    """End a worker with the server, also one that was too young to understand the SIGTERM.
-
-    Until a new worker has its own handlers a signal ends in its copy of the arbiter's queue.
-    """
-    while page().state not in (STOPPING, HURRYING):
-        gevent.sleep(_HEED_SECONDS)
-    if worker.alive:
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 def worker_exit(server: Arbiter, worker: Worker) -> None:
-    """Drain, unless the worker class has done so."""
+    """Drain, unless the worker class has done so. Called in the worker, and in the arbiter too."""
     if worker.pid != os.getpid():
-        # the arbiter calls this hook, and not child_exit, for a worker that it found gone
-        # before it could reap it
+        # the arbiter, which calls this instead of child_exit for a worker that was gone when it
+        # wanted to send it a signal
         child_exit(server, worker)
         return
     application = getattr(worker, "wsgi", None)

@@ -1,10 +1,14 @@
-"""Which row of the shared page a new worker gets, and what it does if none is free."""
+"""gunicorn's hooks: which slot a worker gets, and what is said of its events when it is gone."""
 
 from types import SimpleNamespace
 
 import pytest
 
+from estat.accounting import metrics
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import ARBITER, SLOTS
+from estat.config import loading
 from estat.server import hooks, inherited
 
 MOST_WORKERS = 64  # WEB_CONCURRENCY
@@ -50,3 +54,40 @@ def test_a_worker_without_a_slot_ends_at_once_and_a_later_one_gets_what_was_free
         inherited.slot()
     hooks.child_exit(None, workers[7])
     assert fork(SLOTS + 1).estat_slot == workers[7].estat_slot
+
+
+@pytest.fixture
+def accept(fork, monkeypatch, tmp_path):
+    """Let a worker accept events that no journal holds; return that worker."""
+    page = metrics.page()
+    settings = loading.load({"RAW_BUCKET": "events", "DLQ_DIR": str(tmp_path)}, env_file="")
+    monkeypatch.setattr(inherited, "_here", inherited._Inherited(given=settings))
+    monkeypatch.setattr(hooks, "page", lambda: page)
+
+    def accept(events):
+        worker = fork(1)
+        Ledger(Metrics(page.rows[worker.estat_slot])).accept(events)
+        return worker
+
+    return accept
+
+
+def test_a_worker_that_died_is_told_once_with_what_it_held(accept, caplog):
+    worker = accept(3)
+    hooks.child_exit(None, worker)
+    hooks.child_exit(None, worker)
+    assert [(line.message, line.events_pending) for line in caplog.records] == [("worker_died", 3)]
+
+
+@pytest.mark.parametrize(("events", "code"), [(3, 1), (0, 0)])
+def test_the_exit_code_says_whether_the_accounting_closes(events, code, accept, caplog):
+    caplog.set_level("INFO")
+    accept(events)
+    try:
+        hooks.on_exit(SimpleNamespace(WORKERS={}))
+    except SystemExit as ended:
+        assert ended.code == code
+    else:
+        assert code == 0
+    stopped = caplog.records[-1]
+    assert (stopped.message, stopped.accepted, stopped.lost) == ("server_stopped", events, events)

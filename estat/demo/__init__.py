@@ -4,5 +4,5 @@ It puts a page and its data beside the intake, in an application of its own. The
 knows nothing of it.
 """
 
-#: A file that says that the directory which it is in goes at the end.
+#: The name of a file that marks its directory as one to remove when the demo ends.
 TEMPORARY = ".temporary"

@@ -47,8 +47,7 @@ class _File:
         self._data = resources.files("estat.demo").joinpath("static", name).read_bytes()
         self._content_type = content_type
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        del req
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         resp.set_headers(_HEADERS)
         resp.content_type = self._content_type
         resp.data = self._data
@@ -64,8 +63,7 @@ class _State:
         self._store = DirectoryStore(self._directory)
         self._objects: dict[str, dict[str, Any]] = {}
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        del req
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         keys = list(self._store.list(self._prefix))
         objects = self._newest(keys[-_OBJECTS:])
         terms = ledger.terms(self._page)

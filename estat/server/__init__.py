@@ -1,5 +1,5 @@
-"""The process: gunicorn's hooks and worker, the connection loop, the drain, the logger.
+"""The processes: gunicorn's hooks and worker, the connection loop, the drain, the logger.
 
-It is the only package that imports gunicorn. What a request means is ``web``'s business,
-what becomes of its events ``pipeline``'s.
+It is the only package that imports gunicorn. ``web`` says what a request means, and
+``pipeline`` what becomes of its events.
 """

@@ -60,8 +60,7 @@ class Stop:
             self._page.state = HURRYING
         raise StopIteration
 
-    def _hurry(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def _hurry(self, _number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._server.pid:
             return  # a new worker, which has the arbiter's handlers until it sets its own
         self._hurried = True

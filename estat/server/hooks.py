@@ -193,12 +193,11 @@ def _log_start(found: Totals, unsafe: list[str]) -> None:
     )
 
 
-def pre_fork(server: Arbiter, worker: Worker) -> None:
+def pre_fork(_server: Arbiter, worker: Worker) -> None:
     """Give the new worker the lowest free slot, or None if all are taken.
 
     A fork can't be refused here: an exception would end the server.
     """
-    del server
     taken = set(_slots_taken.values())
     number = next((i for i in range(ARBITER + 1, len(page().rows)) if i not in taken), None)
     worker.estat_slot = number
@@ -209,9 +208,8 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:
     metrics.forget_process(page().rows[number])
 
 
-def child_exit(server: Arbiter, worker: Worker) -> None:
+def child_exit(_server: Arbiter, worker: Worker) -> None:
     """Free the slot of a worker that is gone; its counters stay."""
-    del server
     number = _slots_taken.pop(worker.age, None)
     if number is None:
         return
@@ -266,9 +264,8 @@ def _reap_killed(server: Arbiter) -> None:
 # --- in a worker
 
 
-def post_fork(server: Arbiter, worker: Worker) -> None:
+def post_fork(_server: Arbiter, worker: Worker) -> None:
     """Keep the slot for the WSGI module, which is imported later; end if there is none."""
-    del server
     if worker.estat_slot is None:
         time.sleep(_NO_SLOT_SECONDS)
         sys.exit(0)

@@ -1,8 +1,9 @@
-"""Refuses to start where the server would look alive and not work.
+"""Refuses starts after which the server would run and not work.
 
-Without the configuration file no hook runs, so no pipeline starts. Loaded before the
-fork, all workers would have one stream. In a worker class that does not run on gevent
-one request at a time would be served, and the stages behind it not at all.
+- Without the configuration file no hook runs, so no pipeline starts.
+- If the application is loaded before the fork, all workers have the same stream.
+- A worker class that does not run on gevent serves one request at a time, and no stage of
+  the pipeline runs.
 """
 
 import sys

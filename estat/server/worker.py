@@ -19,7 +19,7 @@ import os
 import signal
 import socket
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from types import FrameType
 from typing import Any
@@ -50,8 +50,8 @@ _POLL_SECONDS = 0.02
 #: How long a worker serves on that others replace, so that connections in use may end in order.
 _LEAVE_SECONDS = 2.0
 
-#: gunicorn's types for a socket's address: of a unix socket it is a path, else host and port.
-Address = Any
+#: Of a socket: host, port and so on, or the path of a unix socket.
+Address = tuple[Any, ...] | str
 
 
 class _Address:
@@ -90,16 +90,15 @@ class EstatWorker(GeventWorker):
         super().init_signals()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
         """Begin to stop. This is a signal handler, so it only sets flags."""
-        del sig, frame
         self.alive = False
         self._stopping.set()
 
     handle_quit = handle_exit
     handle_abort = handle_exit  # the heartbeat was late, but the event loop works: save the events
 
-    def timeout_ctx(self) -> Any:
+    def timeout_ctx(self) -> AbstractContextManager[None]:
         """Replace gunicorn's limit: its KEEPALIVE would cut off a head that READ_TIMEOUT allows."""
         return nullcontext()
 
@@ -157,15 +156,16 @@ class EstatWorker(GeventWorker):
 
     def handle(self, listener: _Address, client: Any, addr: Address) -> None:
         """Serve a connection; the drain knows it meanwhile."""
-        plain = self._plain and isinstance(addr, tuple)
         base: WSGIEnvironment = {}
-        if plain:
+        plain = trusted = False
+        if self._plain and isinstance(addr, tuple):
+            plain, trusted = True, self._is_trusted(addr[0])
             base = self._base(listener.getsockname()) | {
                 "REMOTE_ADDR": addr[0],
                 "REMOTE_PORT": str(addr[1]),
                 "gunicorn.socket": client,
             }
-        connection = Connection(self, client, base, trusted=plain and self._is_trusted(addr[0]))
+        connection = Connection(self, client, base, trusted=trusted)
         self._connections.add(connection)
         try:
             while not plain or connection.serve():

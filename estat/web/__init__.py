@@ -1,5 +1,5 @@
 """The WSGI application: intake, probes, metrics, CORS, write keys, the client's address.
 
-It may use ``pipeline``, and Falcon, which no other package does but the demo. It knows
-nothing of gunicorn: connections and processes are ``server``'s business.
+It may use ``pipeline``. Falcon is used here and in ``demo`` alone. Nothing here imports
+gunicorn: connections and processes belong to ``server``.
 """

@@ -1,15 +1,15 @@
-"""Finds the address of the client among what the proxies in front say, and what is stored of it.
+"""Finds the client's address in what the proxies in front say, and makes of it what is stored.
 
-Only entries that a trusted proxy wrote count, and proxies append on the right:
-what a client puts into a field itself can never win. A field that proxies replace
-instead (CloudFront-Viewer-Address) proves nothing by itself, for one that
-does not know it passes on what a client wrote; docs/record.md has the rule.
+Only what a trusted proxy wrote counts. Proxies append to a field on its right side, so
+nothing that a client writes into the field itself can win. CloudFront-Viewer-Address is
+different: a proxy that knows it replaces it, and all others pass on what the client wrote.
+So it proves nothing by itself; docs/record.md has the rule.
 
     Forwarded: for="[2001:db8::1]:4711";proto=https, for=203.0.113.7        (RFC 7239)
 
-Its elements, too, are told apart from the right: a quote that a client leaves open on the
-left can't swallow what trusted proxies wrote. An address is used in its usual form, which
-is what ``ipaddress`` writes: lower case, the shortest IPv6 text, IPv4 for an IPv4-mapped
+The elements of Forwarded, too, are told apart from the right: a quote that a client leaves
+open on the left can't swallow what trusted proxies wrote. An address is used in the form
+that ``ipaddress`` writes: lower case, the shortest IPv6 text, IPv4 for an IPv4-mapped
 address, without zone, port, brackets or quotes. IP_MODE says what is stored of it:
 
     full      203.0.113.7                         2001:db8:1:2::3
@@ -17,22 +17,22 @@ address, without zone, port, brackets or quotes. IP_MODE says what is stored of 
     hash      32 hexadecimal digits: the first half of HMAC-SHA-256, keyed with IP_HASH_KEY
     drop      the empty string
 
-No address at all (a unix socket) stays the empty string.
+Where there is no address (a unix socket), the empty string is stored.
 """
 
 import hmac
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import islice
-from typing import Any
+from wsgiref.types import WSGIEnvironment
 
 _X_FORWARDED_FOR = "HTTP_X_FORWARDED_FOR"
 _FORWARDED = "HTTP_FORWARDED"
 _CLOUDFRONT = "HTTP_CLOUDFRONT_VIEWER_ADDRESS"
 
-#: Entries that are looked at: no chain of proxies is longer.
+#: How many entries are looked at: no chain of proxies is longer.
 _MAX_ENTRIES = 100
 
 _MAX_ADDRESS_CHARS = 64  # quoted, in brackets, with zone and port an IPv6 address is shorter
@@ -41,25 +41,28 @@ _MAX_ADDRESS_CHARS = 64  # quoted, in brackets, with zone and port an IPv6 addre
 _PORT = r"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
 _FORM = re.compile(rf'(?P<quote>"?)(?:\[([^\]"]+)\]{_PORT}|([0-9.]+){_PORT}|([^\]\["]+))(?P=quote)')
 
-#: What is looked at: many fields of one name make a long list.
+#: How much of Forwarded is looked at: many fields of one name make a long list.
 _MAX_FORWARDED_CHARS = 8192
 
-# of the text read backwards, where a backslash comes after the quote that it escapes
+# for the text read backwards, where a backslash comes after the quote that it escapes
 _ELEMENT_BACKWARDS = re.compile(r'(?:[^",]|"(?:[^"]|"\\)*+"(?!\\))*+')
 _PAIR = re.compile(
     r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
     r'("(?:[^"\\]|\\.)*+"|[^",; \t]*)[ \t]*(?:;|$)'
 )
 
-#: Of the digest: 128 bits, so that two addresses never share one.
+#: 128 bits of the digest, so that two addresses never share them.
 HASH_DIGITS = 32
 
-#: Addresses whose stored form is remembered: most clients send more than once.
+#: How many addresses are remembered with their stored form: most clients send more than once.
 _REMEMBERED = 8192
 
 
 class ClientAddress:
-    """The rule of TRUSTED_PROXIES, a number of hops or networks, and of CLIENT_IP_HEADER."""
+    """The rule of TRUSTED_PROXIES and CLIENT_IP_HEADER.
+
+    ``trusted`` is a number of hops, or the networks that the proxies are in.
+    """
 
     def __init__(
         self, trusted: int | tuple[IPv4Network | IPv6Network, ...], header: str = "auto"
@@ -71,7 +74,7 @@ class ClientAddress:
         self._x_forwarded_for = header in ("auto", "x-forwarded-for")
         self._forwarded = header in ("auto", "forwarded")
 
-    def find(self, environ: Mapping[str, Any]) -> str:
+    def find(self, environ: WSGIEnvironment) -> str:
         """Return the client's address; the empty string for a peer without one (a unix socket)."""
         peer = normalise(environ.get("REMOTE_ADDR", "")) or ""
         if self._hops is None:
@@ -80,7 +83,7 @@ class ClientAddress:
             return peer
         return self._by_hops(self._hops, environ) or peer
 
-    def _by_hops(self, hops: int, environ: Mapping[str, Any]) -> str | None:
+    def _by_hops(self, hops: int, environ: WSGIEnvironment) -> str | None:
         if self._x_forwarded_for:
             value = environ.get(_X_FORWARDED_FOR)
             if value:
@@ -96,7 +99,7 @@ class ClientAddress:
             return None
         return None if self._x_forwarded_for else _viewer(environ)
 
-    def _by_networks(self, peer: str, environ: Mapping[str, Any]) -> str:
+    def _by_networks(self, peer: str, environ: WSGIEnvironment) -> str:
         """Return the first address from the right that is in no trusted network."""
         if not self._is_trusted(peer):
             return peer
@@ -110,10 +113,10 @@ class ClientAddress:
             if not self._is_trusted(address):
                 return address
             nearest = address
-        # whoever is known to have passed this on is trusted, and could name any address anyway
+        # all that have passed this on are trusted, and any of them could name any address anyway
         return (_viewer(environ) if self._auto else None) or nearest
 
-    def _entries(self, environ: Mapping[str, Any]) -> Iterator[str]:
+    def _entries(self, environ: WSGIEnvironment) -> Iterator[str]:
         """Return what the proxies wrote, the nearest one first."""
         if self._x_forwarded_for:
             value = environ.get(_X_FORWARDED_FOR)
@@ -129,27 +132,22 @@ class ClientAddress:
         return any(parsed in network for network in self._networks)
 
 
-def _viewer(environ: Mapping[str, Any]) -> str | None:
+def _viewer(environ: WSGIEnvironment) -> str | None:
     return of_cloudfront(environ.get(_CLOUDFRONT, ""))
 
 
 def stored_form(mode: str, key: str) -> Callable[[str], str]:
-    """Return what turns an address into what is stored of it."""
+    """Return the function that makes of an address what IP_MODE stores of it."""
     if mode == "full":
         return str
     if mode == "drop":
-        return _drop
+        return lambda _: ""
     secret = key.encode()
 
     def shorten(address: str) -> str:
         return _truncate(address) if mode == "truncate" else _hash(secret, address)
 
     return lru_cache(maxsize=_REMEMBERED)(shorten)
-
-
-def _drop(address: str) -> str:
-    del address
-    return ""
 
 
 def _truncate(address: str) -> str:
@@ -168,7 +166,7 @@ def _hash(secret: bytes, address: str) -> str:
 def normalise(text: str) -> str | None:
     """Return an address in its usual form; None if the text is none."""
     text = text.strip()
-    # before the cache, which clients fill
+    # checked before the cache, which clients fill
     return _normalise(text) if len(text) <= _MAX_ADDRESS_CHARS else None
 
 
@@ -195,10 +193,10 @@ def _normalise(text: str) -> str | None:
 
 
 def forwarded_nodes(value: str) -> Iterator[str]:
-    """Yield what each element says that the request came from (its ``for``), from the right.
+    """Yield the ``for`` of each element, from the right: where the request came from.
 
-    It is as the proxy wrote it, quotes included; empty if an element does not say it or is
-    malformed. What is left of an element that can't be told from others is not read.
+    It is as the proxy wrote it, quotes included. It is empty where an element has none or is
+    malformed. Nothing is read to the left of a place where elements can't be told apart.
     """
     backwards = value[: -_MAX_FORWARDED_CHARS - 1 : -1]
     at = 0

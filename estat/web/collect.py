@@ -22,6 +22,7 @@ from estat.web.request_context import RequestContext
 from estat.web.write_keys import WriteKeys
 
 _OK_ONE = b'{"accepted":1}'
+_METHODS = "GET, OPTIONS, POST"
 
 #: One transparent pixel.
 _GIF = bytes.fromhex(
@@ -55,8 +56,6 @@ class Collect:
         self._seldom = Seldom(logging.getLogger(__name__))
         self._cors = Cors(settings.allowed_origins)
         self._keys = WriteKeys(settings.write_keys) if settings.write_keys else None
-        methods = ("GET", "HEAD", "OPTIONS", "POST")
-        self._methods = ", ".join(m for m in methods if hasattr(self, f"on_{m.lower()}"))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 202 when the events are accepted, an error when they are refused."""
@@ -80,7 +79,7 @@ class Collect:
         counts = self._counts
         counts.count(metrics.REQUESTS)
         try:
-            key = self._key(req) if self._keys else None
+            key = _write_key(req, self._keys) if self._keys else None
             events = read(req)
             self._pipeline.accept(self._context.of(req.env, key), events.bodies)
         except Refused as refused:
@@ -115,19 +114,9 @@ class Collect:
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer a preflight, or a client that asks for the methods."""
         resp.status = falcon.HTTP_204
-        resp.set_header("Allow", self._methods)
-        for name, value in self._cors.preflight(req.env.get("HTTP_ORIGIN"), self._methods):
+        resp.set_header("Allow", _METHODS)
+        for name, value in self._cors.preflight(req.env.get("HTTP_ORIGIN"), _METHODS):
             resp.set_header(name, value)
-
-    def _key(self, req: falcon.Request) -> str:
-        """Return the name of the request's write key. Raises Refused."""
-        name = self._keys.find(req.env) if self._keys else None
-        if name:
-            return name
-        raise Refused(
-            "unauthorized",
-            "send a valid write key as Authorization: Bearer, as X-Write-Key or as ?key=",
-        )
 
 
 class Pixel:
@@ -142,6 +131,17 @@ class Pixel:
         resp.status = falcon.HTTP_200
         resp.content_type = "image/gif"
         resp.data = _GIF
+
+
+def _write_key(req: falcon.Request, keys: WriteKeys) -> str:
+    """Return the name of the request's write key. Raises Refused."""
+    name = keys.find(req.env)
+    if name is None:
+        raise Refused(
+            "unauthorized",
+            "send a valid write key as Authorization: Bearer, as X-Write-Key or as ?key=",
+        )
+    return name
 
 
 class _BodyTimeoutError(Exception):

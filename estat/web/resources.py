@@ -79,7 +79,7 @@ class Description:
 
 
 class Root:
-    """``GET /``: what this is, for whoever comes by."""
+    """``GET /``: what this server is."""
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the name and where events go."""
@@ -128,7 +128,7 @@ class _Encoded(NamedTuple):
 
 
 def browser_client(settings: Settings) -> bytes:
-    """Return static/estat.js as it is served: with the settings' limits in it, and made small."""
+    """Return static/estat.js as it is served: minified, with the limits that the settings give."""
     source = resources.files("estat.web").joinpath("static/estat.js").read_text(encoding="utf-8")
     limits = {
         "BATCH_EVENTS": settings.max_batch_events,

@@ -5,26 +5,20 @@ event is refused with 503. A process that gunicorn started without its configura
 or that is no worker, ends when it imports this (see ``server.launch``).
 """
 
-from collections.abc import Iterable
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import WSGIApplication
 
 from estat.pipeline.pipeline import Pipeline
 from estat.server import inherited
-from estat.web import unread_body
 from estat.web.app import Front
+from estat.web.unread_body import UnreadBodies
 
 
-class Application:
+class Application(UnreadBodies):
     """What serves requests, with the pipeline behind it, which the hooks start and drain."""
 
     def __init__(self, pipeline: Pipeline, front: WSGIApplication) -> None:
+        super().__init__(front, pipeline.settings.read_timeout)
         self.pipeline = pipeline
-        self.front = front
-        self._read_seconds = pipeline.settings.read_timeout
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve one request."""
-        return unread_body.serve(self.front, environ, start_response, self._read_seconds)
 
 
 _pipeline = Pipeline(inherited.settings(), inherited.page(), inherited.slot())

@@ -14,7 +14,7 @@ def _front(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[
     """Pass a request on to the demo, or to the production application."""
     path = environ["PATH_INFO"]
     is_demo = path == "/demo" or path.startswith("/demo/")
-    return (_demo if is_demo else _served.front)(environ, start_response)
+    return (_demo if is_demo else _served.application)(environ, start_response)
 
 
 app = wsgi.Application(_served.pipeline, _front)

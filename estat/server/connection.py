@@ -221,18 +221,17 @@ class Connection(FairSocket):
         else:
             received = self._client.recv(size)
         if first:
-            self._begin_head()
+            self._head_begun = True
+            self.deadline = time.monotonic() + self._host.head_seconds
         return received
 
     def send(self, data: bytes) -> int:
-        """Send as a socket does, to a client that must take it in time."""
-        before, self.deadline = self.deadline, time.monotonic() + self._host.head_seconds
-        sent: int = self._client.send(data)
-        self.deadline = before
-        return sent
+        """Send all, to a client that must take it in time; return how much that is."""
+        self.sendall(data)
+        return len(data)
 
     def sendall(self, data: bytes) -> None:
-        """Send all as a socket does, to a client that must take it in time."""
+        """Send all, to a client that must take it in time."""
         before, self.deadline = self.deadline, time.monotonic() + self._host.head_seconds
         self._client.sendall(data)
         self.deadline = before
@@ -260,10 +259,6 @@ class Connection(FairSocket):
         """Note that gunicorn waits for the next request."""
         self.busy, self._head_begun = False, False
         self.deadline = time.monotonic() + self._host.idle_seconds
-
-    def _begin_head(self) -> None:
-        self._head_begun = True
-        self.deadline = time.monotonic() + self._host.head_seconds
 
     # --- what the worker calls
 

@@ -38,7 +38,7 @@ from estat.log import Seldom
 from estat.pipeline import recovery
 from estat.server import drain, inherited
 from estat.server.inherited import page, settings
-from estat.server.launch import check_worker_class
+from estat.server.launch import check_worker_class, refuse
 
 logger = logging.getLogger(__name__)
 _seldom = Seldom(logger)
@@ -132,8 +132,7 @@ def _usable(dlq_dir: str) -> Iterator[None]:
     try:
         yield
     except DiskError as exc:
-        print(f"estat: DLQ_DIR={dlq_dir!r} can't be used: {exc}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        refuse(f"DLQ_DIR={dlq_dir!r} can't be used: {exc}", status=2)
 
 
 def when_ready(server: Arbiter) -> None:

@@ -6,7 +6,6 @@ and each worker finds them in its copy of the memory.
 """
 
 import logging
-import sys
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -17,7 +16,7 @@ from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk.server_directory import ServerDirectory
 from estat.errors import SettingsError
-from estat.server.launch import refuse_early_load, refuse_without_configuration
+from estat.server.launch import refuse, refuse_early_load, refuse_without_configuration
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +86,7 @@ def load_settings() -> Settings:
             _check_reload(old, new)
     except SettingsError as exc:
         if old is None:
-            for problem in exc.problems:
-                print(f"estat: {problem}", file=sys.stderr)  # noqa: T201 - no log is set up yet
-            sys.exit(2)
+            refuse(*exc.problems, status=2)
         for problem in exc.problems:
             logger.error("reload_refused", extra={"problem": problem})
         new = old

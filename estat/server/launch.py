@@ -20,12 +20,12 @@ _STATUS = 3
 
 def refuse_without_configuration() -> NoReturn:
     """End a process that has loaded the application, but not the configuration file."""
-    _refuse(f"gunicorn was started without the server's configuration file; run: {_RUN}")
+    refuse(f"gunicorn was started without the server's configuration file; run: {_RUN}")
 
 
 def refuse_early_load() -> NoReturn:
     """End a process that has loaded the application, and is no worker."""
-    _refuse(
+    refuse(
         "estat.wsgi:app was loaded before the workers were forked, which can't share it; "
         f"leave out --preload (preload_app) and --check-config, and run: {_RUN}"
     )
@@ -34,13 +34,15 @@ def refuse_early_load() -> NoReturn:
 def check_worker_class(name: str, worker_class: type) -> None:
     """End the process unless its workers run on gevent."""
     if not issubclass(worker_class, GeventWorker):
-        _refuse(
+        refuse(
             f"the worker class {name} does not run on gevent; "
             f"leave out --worker-class (worker_class), and run: {_RUN}"
         )
 
 
-def _refuse(problem: str) -> NoReturn:
-    sys.stderr.write(f"estat: {problem}\n")
+def refuse(*problems: str, status: int = _STATUS) -> NoReturn:
+    """End the process, and say why on standard error: there may be no log yet."""
+    for problem in problems:
+        sys.stderr.write(f"estat: {problem}\n")
     sys.stderr.flush()
-    sys.exit(_STATUS)
+    sys.exit(status)

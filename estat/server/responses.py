@@ -13,6 +13,8 @@ from gunicorn.config import Config
 from gunicorn.http.wsgi import Response
 from gunicorn.util import to_bytestring
 
+from estat.web.environ import Fields
+
 _REMEMBERED = 256
 
 
@@ -24,13 +26,10 @@ class Exchange:
     def __init__(self) -> None:
         self.must_close = False  # the connection, after the answer
         self.status = ""
-        self.headers: list[tuple[str, str]] = []
+        self.headers: Fields = []
 
-    def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: object = None
-    ) -> None:
+    def start_response(self, status: str, headers: Fields, _exc_info: object = None) -> None:
         """Take status and headers (PEP 3333; write() is not offered)."""
-        del exc_info
         self.status, self.headers = status, headers
 
 

@@ -194,14 +194,12 @@ class EstatWorker(GeventWorker):
             exchange.must_close = True
         return chunks
 
-    def handle_request(
-        self, listener_name: Address, req: Request, sock: Connection, addr: Address
-    ) -> None:
+    def handle_request(self, name: Address, req: Request, sock: Connection, addr: Address) -> None:
         """Serve a request in gunicorn's loop; the drain knows it meanwhile."""
         self._in_flight[sock] = req
         sock.request_begun()
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            super().handle_request(name, req, sock, addr)
         finally:
             del self._in_flight[sock]
         sock.request_done()

@@ -15,7 +15,8 @@ from estat.events import stored_line
 from estat.pipeline.pipeline import Pipeline
 from estat.web import write_keys
 from estat.web.collect import Collect, Pixel
-from estat.web.cors import Cors, Fields
+from estat.web.cors import Cors
+from estat.web.environ import Fields
 from estat.web.resources import Description, Exposition, Health, Ready, Root, Script, refuse
 
 
@@ -52,37 +53,34 @@ class Front:
 
 def create_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
     """Return the Falcon application of the public listener."""
-    app = _app_with_probes(pipeline)
+    app = _app(pipeline, private=not pipeline.settings.metrics_addr)
     app.add_error_handler(Refused, refuse)
     app.add_route("/", Root())
     collect = Collect(pipeline)
     app.add_route("/collect", collect)
     app.add_route("/collect.gif", Pixel(collect))
     app.add_route("/estat.js", Script(pipeline.settings))
-    if not pipeline.settings.metrics_addr:
-        _add_private(app, pipeline)
     return app
 
 
 def create_private_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
     """Return the Falcon application of the listener of METRICS_ADDR."""
-    app = _app_with_probes(pipeline)
-    _add_private(app, pipeline)
-    return app
+    return _app(pipeline, private=True)
 
 
-def _app_with_probes(pipeline: Pipeline) -> falcon.App[Any, Any]:
+def _app(pipeline: Pipeline, *, private: bool) -> falcon.App[Any, Any]:
+    """Return an application with the probes.
+
+    If ``private``, it has the routes too that METRICS_ADDR takes away from the public listener.
+    """
     app = falcon.App()
     app.set_error_serializer(_serialize)
     app.add_route("/health", Health(pipeline))
     app.add_route("/ready", Ready(pipeline))
+    if private:
+        app.add_route("/metrics", Exposition(pipeline))
+        app.add_route("/openapi.json", Description(pipeline))
     return app
-
-
-def _add_private(app: falcon.App[Any, Any], pipeline: Pipeline) -> None:
-    """Add the routes that are only on the listener of METRICS_ADDR, if there is one."""
-    app.add_route("/metrics", Exposition(pipeline))
-    app.add_route("/openapi.json", Description(pipeline))
 
 
 def _serialize(req: falcon.Request, resp: falcon.Response, exception: falcon.HTTPError) -> None:

@@ -133,7 +133,9 @@ class ClientAddress:
 
 
 def _viewer(environ: WSGIEnvironment) -> str | None:
-    return of_cloudfront(environ.get(_CLOUDFRONT, ""))
+    """Return the address of CloudFront-Viewer-Address: there is always a port, never a bracket."""
+    address, _, port = environ.get(_CLOUDFRONT, "").strip().rpartition(":")
+    return normalise(address) if port.isdecimal() else None
 
 
 def stored_form(mode: str, key: str) -> Callable[[str], str]:
@@ -168,12 +170,6 @@ def normalise(text: str) -> str | None:
     text = text.strip()
     # checked before the cache, which clients fill
     return _normalise(text) if len(text) <= _MAX_ADDRESS_CHARS else None
-
-
-def of_cloudfront(text: str) -> str | None:
-    """Return the address of CloudFront-Viewer-Address: there is always a port, never a bracket."""
-    address, _, port = text.strip().rpartition(":")
-    return normalise(address) if port.isdecimal() else None
 
 
 @lru_cache(maxsize=8192)

@@ -7,8 +7,7 @@ answer depends on the request's Origin, so caches are told.
 """
 
 from estat.config.parsers import ANY_ORIGIN
-
-Fields = list[tuple[str, str]]
+from estat.web.environ import Fields
 
 _EXPOSED = ("Access-Control-Expose-Headers", "Retry-After")
 _REQUEST_HEADERS = "Content-Type, Content-Encoding, Authorization, X-Write-Key"

@@ -4,10 +4,13 @@ The types of the environment and of what is called with it are the standard libr
 (``wsgiref.types``).
 """
 
+#: Header fields of an answer.
+Fields = list[tuple[str, str]]
+
 #: The whole body, in bytes, where the fast loop has read it already; else it is not there.
 BODY = "estat.body"
 
-#: How much of a body that nobody wants may be read; UNWANTED_BYTES where it is not there.
+#: How much of a body that nobody wants may be read; ``unread_body`` says how much without it.
 UNREAD_BYTES = "estat.unread_bytes"
 
 #: The digest of the write key that was in the query, if there was one.

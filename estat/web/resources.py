@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import re
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import falcon
 import rjsmin
@@ -93,38 +93,32 @@ class Script:
 
     def __init__(self, settings: Settings) -> None:
         data = browser_client(settings)
-        self._plain = _Encoded.of(data)
-        self._gzipped = _Encoded.of(gzip.compress(data, mtime=0))
+        self._plain = _tagged(data)
+        self._gzipped = _tagged(gzip.compress(data, mtime=0))
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the client, or with 304 if the browser has it already."""
         gzipped = _ACCEPTS_GZIP.search(req.get_header("Accept-Encoding") or "")
-        body = self._gzipped if gzipped else self._plain
+        data, tag = self._gzipped if gzipped else self._plain
         resp.set_header("Cache-Control", "public, max-age=3600")
         resp.append_header("Vary", "Accept-Encoding")
-        resp.etag = body.tag
+        resp.etag = tag
         # a page that isolates itself (COEP) loads a script only with this header
         resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
-        if {body.tag, "*"}.intersection(req.if_none_match or []):
+        if {tag, "*"}.intersection(req.if_none_match or []):
             resp.status = falcon.HTTP_304
             return
         resp.content_type = "text/javascript; charset=utf-8"
         if gzipped:
             resp.set_header("Content-Encoding", "gzip")
-        resp.data = body.data
+        resp.data = data
 
     on_head = on_get
 
 
-class _Encoded(NamedTuple):
-    """A body as it is sent, with its entity tag."""
-
-    data: bytes
-    tag: str
-
-    @classmethod
-    def of(cls, data: bytes) -> "_Encoded":
-        return cls(data, hashlib.sha256(data).hexdigest()[:16])
+def _tagged(data: bytes) -> tuple[bytes, str]:
+    """Return a body as it is sent, with its entity tag."""
+    return data, hashlib.sha256(data).hexdigest()[:16]
 
 
 def browser_client(settings: Settings) -> bytes:

@@ -31,28 +31,30 @@ _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 8 * 1024 * 1024
 
 
-def serve(
-    application: WSGIApplication,
-    environ: WSGIEnvironment,
-    start_response: StartResponse,
-    read_seconds: float,
-) -> Iterable[bytes]:
-    """Return the application's answer to a request; end the connection after it if need be."""
-    if BODY in environ:  # the fast loop has read all of it
-        return application(environ, start_response)
-    # gunicorn's request is reached through the method that start_response is
-    request = getattr(getattr(start_response, "__self__", None), "req", None)
-    unreader = getattr(request, "unreader", None)
-    if request is None or unreader is None:
-        return application(environ, start_response)  # a stream of HTTP/2, or of a middleware
-    give_turn()  # the client may have sent many requests at once
-    if not isinstance(unreader.sock, FairSocket):
-        unreader.sock = FairSocket(unreader.sock)
-    answer = application(environ, start_response)
-    if read_rest(request.body, environ.get(UNREAD_BYTES, UNWANTED_BYTES), read_seconds):
-        return answer
-    request.force_close()  # gunicorn drops an application's own "Connection: close"
-    return _LastAnswer(answer, unreader.sock)
+class UnreadBodies:
+    """Serves requests with an application, and ends those whose body it has not read."""
+
+    def __init__(self, application: WSGIApplication, read_seconds: float) -> None:
+        self.application = application
+        self._read_seconds = read_seconds
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Return the application's answer; end the connection after it if need be."""
+        if BODY in environ:  # the fast loop has read all of it
+            return self.application(environ, start_response)
+        # gunicorn's request is reached through the method that start_response is
+        request = getattr(getattr(start_response, "__self__", None), "req", None)
+        unreader = getattr(request, "unreader", None)
+        if request is None or unreader is None:
+            return self.application(environ, start_response)  # HTTP/2, or another middleware
+        give_turn()  # the client may have sent many requests at once
+        if not isinstance(unreader.sock, FairSocket):
+            unreader.sock = FairSocket(unreader.sock)
+        answer = self.application(environ, start_response)
+        if read_rest(request.body, environ.get(UNREAD_BYTES, UNWANTED_BYTES), self._read_seconds):
+            return answer
+        request.force_close()  # gunicorn drops an application's own "Connection: close"
+        return _LastAnswer(answer, unreader.sock)
 
 
 def read_rest(body: Any, max_bytes: int, seconds: float) -> bool:

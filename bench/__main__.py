@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from bench import BenchError, cost, latency, load, machine, memory, outage, recovery, scan, start
 from bench.contenders import DURABILITIES
+from estat.cli.arguments import whole_number
 
 
 class Measurement(NamedTuple):
@@ -100,7 +101,13 @@ def _options() -> argparse.Namespace:
         ("minutes", 10, "how long memory is watched"),
         ("dlq-mebibytes", 4096, "DLQ_MAX_SIZE_BYTES while memory is watched"),
     ):
-        add(f"--{name}", type=_positive, default=default, metavar="N", help=f"{text} ({default})")
+        add(
+            f"--{name}",
+            type=whole_number(1),
+            default=default,
+            metavar="N",
+            help=f"{text} ({default})",
+        )
     add("--durability", choices=DURABILITIES, default="journal", help="in an outage (journal)")
     add("--charts", metavar="DIR", help=f"write charts of {drawn} there, as SVG (extra: bench)")
     add("--directory", metavar="DIR", help="where files are made (a temporary one on a disk)")
@@ -122,12 +129,6 @@ def _charts(directory: str | None) -> Any:
     except ImportError as exc:
         raise BenchError(f"--charts: {exc}; pip install -e '.[bench]'") from exc
     return Charts(directory)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -6,18 +6,18 @@ are in the next. Read in this order, the store last, a file that vanishes is no 
 its events are met again further on.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from estat.audit import journal_area, stored
-from estat.audit.journal_area import ReadJournal
+from estat.audit import dlq_reader, stored
+from estat.audit.dlq_reader import DAMAGED_RANGE, JOURNALS, BatchFile, DamagedRange, Gone, Journal
 from estat.audit.spans import Span
 from estat.audit.stored import Fault, Record
 from estat.audit.target import Target, TargetError, is_same_bucket
-from estat.cli.dlq_files import DAMAGED_RANGE, content, is_range, work_for_owner
 from estat.disk import directory_lock, dlq_file, files
-from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue, Entry
+from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, Entry
 from estat.disk.server_directory import SERVERS
 from estat.errors import Unreadable
 from estat.events import gzip
@@ -56,7 +56,7 @@ def read(paths: list[str], target: Target, *, deep: bool, tick: Callable[[int], 
     """
     disk = Disk(paths)
     for path in paths:
-        work_for_owner(path)
+        dlq_reader.trust_owner(path)
         disk.faults += [
             Fault(found, None, f"not followed: {why}") for found, why in files.not_followed(path)
         ]
@@ -71,41 +71,46 @@ def read(paths: list[str], target: Target, *, deep: bool, tick: Callable[[int], 
 
 
 def _is_queue(path: str) -> bool:
-    areas = (journal_area.AREA, PENDING, EXPIRED, QUARANTINE)
+    areas = (JOURNALS, PENDING, EXPIRED, QUARANTINE)
     return any(os.path.isdir(os.path.join(path, area)) for area in areas)
 
 
 def _read(
     disk: Disk, path: str, target: Target, *, deep: bool, tick: Callable[[int], None]
 ) -> None:
-    for entry in journal_area.entries(path):
-        read = journal_area.read(entry)
-        if read is None:
-            continue  # gone meanwhile
-        disk.journals += 1
-        tick(disk.files + disk.journals)
-        _add_journal(disk, read, target, entry.path, deep=deep)
-    for entry in DeadLetterQueue(path).every():
+    for entry in dlq_reader.every(path):
         if entry.name.endswith(files.TEMPORARY):
             continue
-        data = content(entry)
-        if data is None:
-            continue  # gone meanwhile
-        disk.files += 1
+        file = dlq_reader.found(entry)
+        with contextlib.suppress(Gone):  # its events are met further on
+            if isinstance(file, Journal):
+                _add_journal(disk, file, target, deep=deep)
+            else:
+                _add_file(disk, file, target, deep=deep)
         tick(disk.files + disk.journals)
-        if entry.area == QUARANTINE:
-            _add_quarantined(disk, entry, data)
-            continue
+
+
+def _add_file(disk: Disk, file: BatchFile | DamagedRange, target: Target, *, deep: bool) -> None:
+    entry, data = file.entry, file.data
+    disk.files += 1
+    if isinstance(file, DamagedRange):
+        if not file.is_harmless:
+            _add_unreadable(disk, entry, DAMAGED_RANGE)
+    elif entry.area == QUARANTINE:
+        _add_unreadable(disk, entry, "in quarantine")
+    else:
         try:
             batch = dlq_file.read(entry.name, data)
         except Unreadable as exc:
             _add_unreadable(disk, entry, str(exc))
         else:
-            _add(disk, batch, target, entry.path, deep=deep)
+            _add_batch(disk, batch, target, entry.path, deep=deep)
 
 
-def _add_journal(disk: Disk, read: ReadJournal, target: Target, path: str, *, deep: bool) -> None:
+def _add_journal(disk: Disk, read: Journal, target: Target, *, deep: bool) -> None:
     header = read.content.header
+    path = read.entry.path
+    disk.journals += 1
     if header and not header.key.startswith(target.keys):
         disk.left_out += 1
         return
@@ -114,20 +119,20 @@ def _add_journal(disk: Disk, read: ReadJournal, target: Target, path: str, *, de
     if read.content.not_ours:
         disk.faults.append(Fault(path, None, read.content.not_ours))
     for bad in read.damages:
-        disk.faults.append(Fault(path, None, journal_area.damage(bad)))
+        disk.faults.append(Fault(path, None, dlq_reader.damage(bad)))
         _count_unreadable(disk, read.stream, bad.events)
     if not read.events:
         return
     spans = {read.stream: read.spans}
     if deep:
-        told = stored.from_lines(path, read.lines)
+        told = stored.from_lines(path, read.good_lines())
         disk.faults += told.faults
         spans = told.spans
     for stream, found in spans.items():
         disk.found.append(OnDisk(stream, found, None, same))
 
 
-def _add(disk: Disk, batch: Batch, target: Target, path: str, *, deep: bool) -> None:
+def _add_batch(disk: Disk, batch: Batch, target: Target, path: str, *, deep: bool) -> None:
     is_record = not batch.events and batch.key.startswith(target.records)
     if not (is_record or batch.key.startswith(target.keys)):
         disk.left_out += 1
@@ -147,26 +152,6 @@ def _add(disk: Disk, batch: Batch, target: Target, path: str, *, deep: bool) -> 
             disk.found.append(OnDisk(stream, spans, None, same))
     else:
         disk.found.append(OnDisk(batch.stream, [Span(batch.first, batch.last)], None, same))
-
-
-def _add_quarantined(disk: Disk, entry: Entry, data: bytes) -> None:
-    if not is_range(entry):
-        _add_unreadable(disk, entry, "in quarantine")
-    elif not _is_harmless(entry, data):
-        _add_unreadable(disk, entry, DAMAGED_RANGE)
-
-
-def _is_harmless(entry: Entry, data: bytes) -> bool:
-    """Tell whether a range is what an unfinished write has left, which nobody was promised.
-
-    One at the beginning had the header at least, and nobody knows what else.
-    """
-    if entry.events or "-bad0." in entry.name:
-        return False
-    try:
-        return journal_area.is_torn(gzip.gunzip(data))
-    except ValueError:
-        return False
 
 
 def _add_unreadable(disk: Disk, entry: Entry, reason: str) -> None:

@@ -26,6 +26,7 @@ from estat.audit.spans import Span
 from estat.audit.stored import Fault
 from estat.audit.target import Target, TargetError
 from estat.audit.verdict import Evidence, Verdict
+from estat.cli.arguments import whole_number
 from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.config.settings import Settings
@@ -64,7 +65,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     option("--json", action="store_true", help="print everything as one JSON object")
     option(
         "--concurrency",
-        type=_concurrency,
+        type=whole_number(1, _MAX_CONCURRENCY),
         default=16,
         metavar="N",
         help="requests to S3 at a time [16]; a directory is read by one",
@@ -222,12 +223,3 @@ def _complain(*problems: str) -> int:
     for problem in problems:
         sys.stderr.write(f"estat audit: {problem}\n")
     return 2
-
-
-def _concurrency(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if not 1 <= number <= _MAX_CONCURRENCY:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number from 1 to {_MAX_CONCURRENCY}"
-        )
-    return number

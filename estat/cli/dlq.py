@@ -7,12 +7,26 @@ neither touches a journal.
 """
 
 import argparse
-import math
+import os
 import sys
 from typing import Any
 
-from estat.cli import dlq_export, dlq_ls, dlq_replay, dlq_rm, dlq_show, dlq_verify
-from estat.cli.dlq_files import CommandError, add_files, add_while_running, open_queue
+from estat.cli import dlq_export, dlq_ls, dlq_replay, dlq_show, dlq_verify
+from estat.cli.arguments import positive_number, whole_number
+from estat.cli.dlq_files import (
+    CommandError,
+    add_files,
+    add_while_running,
+    counted,
+    open_queue,
+    printable,
+    refuse_beside_server,
+    relative,
+    select_files,
+    total_events,
+)
+from estat.disk import dlq_dir
+from estat.disk.dlq import DeadLetterQueue
 from estat.errors import DiskError
 
 
@@ -39,7 +53,7 @@ def _add_ls(commands: Any, shared: argparse.ArgumentParser) -> None:
         "ls", parents=[shared], help="list the files, the oldest batch first"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="list the N oldest only")
+    parser.add_argument("--limit", type=whole_number(1), metavar="N", help="list the N oldest only")
     parser.set_defaults(run=run, command=dlq_ls.ls)
 
 
@@ -49,7 +63,7 @@ def _add_show(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     add_files(parser, required=True)
     parser.add_argument(
-        "--events", type=_not_negative, default=3, metavar="N", help="events to print [3]"
+        "--events", type=whole_number(0), default=3, metavar="N", help="events to print [3]"
     )
     parser.add_argument("--all", action="store_true", help="print all events")
     parser.set_defaults(run=run, command=dlq_show.show)
@@ -74,7 +88,12 @@ def _add_replay(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     add_files(parser, required=False)
     parser.add_argument("--dry-run", action="store_true", help="only tell what would be sent where")
-    parser.add_argument("--rate", type=_rate, metavar="N", help="files a second, at most")
+    parser.add_argument(
+        "--rate",
+        type=positive_number("a number of files a second, as 5 or 0.5", unit="/s"),
+        metavar="N",
+        help="files a second, at most",
+    )
     parser.add_argument(
         "--also",
         type=_directory,
@@ -92,7 +111,7 @@ def _add_rm(commands: Any, shared: argparse.ArgumentParser) -> None:
     add_files(parser, required=True)
     parser.add_argument("--yes", action="store_true", help="delete; without it nothing is deleted")
     add_while_running(parser)
-    parser.set_defaults(run=run, command=dlq_rm.rm)
+    parser.set_defaults(run=run, command=_rm)
 
 
 def _add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -116,31 +135,40 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _whole(text: str, low: int) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) >= low):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
-    return int(text)
+def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
+    """Delete the files, each under its lock: nobody is sending it at that moment.
 
-
-def _positive(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _not_negative(text: str) -> int:
-    return _whole(text, 0)
+    Returns 1 if one is still there, as all are without ``--yes``.
+    """
+    entries = select_files(dlq, args.files)
+    if not args.yes:
+        for entry in entries:
+            print(f"would delete {relative(dlq, entry)} ({counted(1, entry.events)})")
+        lost = counted(len(entries), total_events(entries))
+        print(f"would lose {lost}; nothing was deleted: say --yes to do it")
+        return 1
+    dlq_dir.owner_warnings(dlq.root)  # raises DiskError if anybody may have made it
+    refuse_beside_server(dlq, args.while_running)
+    deleted = []
+    left = 0
+    for entry in entries:
+        try:
+            claim = dlq.claim(entry)
+            if claim:
+                with claim:
+                    claim.remove()
+                deleted.append(entry)
+            elif os.path.lexists(entry.path):
+                print(f"in use, not deleted: {relative(dlq, entry)}")
+                left += 1
+        except DiskError as exc:
+            print(f"not deleted: {printable(str(exc))}")
+            left += 1
+    print(f"deleted {counted(len(deleted), total_events(deleted))}; not deleted: {left}")
+    return 1 if left else 0
 
 
 def _directory(text: str) -> str:
     if not text.startswith("file:/"):
         raise argparse.ArgumentTypeError(f"{text!r} is no directory, as file:/var/lib/estat/store")
     return text
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text.removesuffix("/s"))
-    except ValueError:
-        rate = math.nan
-    if not 0 < rate < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of files a second, as 5 or 0.5")
-    return rate

@@ -6,24 +6,23 @@ except where a command deletes what it has worked on: they are the server's.
 """
 
 import contextlib
-import errno
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from estat.audit import journal_area
+from estat.audit import dlq_reader
+from estat.audit.dlq_reader import DlqFile, Gone
+from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.disk import directory_lock, files, locks
-from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
+from estat.disk.dlq import PENDING, DeadLetterQueue, Entry
 from estat.disk.server_directory import SERVERS
-from estat.errors import DiskError, EstatError, NotOurs, SettingsError
-from estat.events import ids
+from estat.errors import DiskError, EstatError, NotOurs, SettingsError, Unreadable
 from estat.stores import Stores
 
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
-
-#: Why a file is in quarantine that has no header: it holds bytes of a journal as they were.
-DAMAGED_RANGE = "damaged range of a journal"
 
 
 class CommandError(EstatError):
@@ -49,7 +48,7 @@ def open_queue(directory: str | None) -> DeadLetterQueue:
     root = os.path.abspath(directory)
     if not os.path.isdir(root):
         raise CommandError(f"{root} is not a directory")
-    work_for_owner(root)
+    dlq_reader.trust_owner(root)
     shared = os.path.join(root, SERVERS)
     if os.path.isdir(shared) and not os.path.isdir(os.path.join(root, PENDING)):
         servers = [os.path.join(shared, name) for name in directory_lock.streams(shared)]
@@ -61,20 +60,6 @@ def open_queue(directory: str | None) -> DeadLetterQueue:
     return DeadLetterQueue(root)
 
 
-def work_for_owner(root: str) -> None:
-    """Let root follow what belongs to the server's user, who owns the directory or its areas."""
-    if os.geteuid() == 0:
-        for path in (root, *(os.path.join(root, area) for area in (PENDING, SERVERS))):
-            with contextlib.suppress(OSError):
-                files.trust(os.lstat(path).st_uid)
-
-
-def every(dlq: DeadLetterQueue) -> Iterator[Entry]:
-    """Read all files one by one, in the order in which events move: journals come first."""
-    yield from journal_area.entries(dlq.root)
-    yield from dlq.every()
-
-
 def select(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
     """Return the wanted files, journals too, by default all, the oldest first.
 
@@ -82,10 +67,10 @@ def select(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
     by its stream and name. Raises CommandError when there is no such file in the DLQ.
     """
     if not wanted:
-        return sorted(every(dlq), key=lambda entry: entry.age_key)
+        return sorted(dlq_reader.every(dlq.root), key=lambda entry: entry.age_key)
     names = {os.path.basename(given) for given in wanted}
     by_name: dict[str, list[Entry]] = {}
-    for entry in every(dlq):
+    for entry in dlq_reader.every(dlq.root):
         if entry.name in names:
             by_name.setdefault(entry.name, []).append(entry)
     found: dict[Entry, None] = {}
@@ -105,39 +90,61 @@ def select_files(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
     """
     found = select(dlq, wanted)
     for entry in found:
-        if wanted and journal_area.is_journal(entry):
+        if wanted and dlq_reader.is_journal(entry):
             raise CommandError(
                 f"{relative(dlq, entry)} is a journal: only the server works on it. What a dead "
                 "process left there is recovered when a server starts on the directory"
             )
-    return [entry for entry in found if not journal_area.is_journal(entry)]
-
-
-def is_range(entry: Entry) -> bool:
-    """Tell whether a file holds a damaged range of a journal: bytes as they were, no header."""
-    name = ids.read_name(entry.name)
-    return entry.area == QUARANTINE and name is not None and name.damaged
+    return [entry for entry in found if not dlq_reader.is_journal(entry)]
 
 
 def _is_in(entry: Entry, directory: str, root: str) -> bool:
     if not directory:
         return True
     there = os.path.realpath(os.path.dirname(entry.path))
-    bases = ("", root, os.path.join(root, journal_area.AREA))
+    bases = ("", root, os.path.join(root, dlq_reader.JOURNALS))
     return any(there == os.path.realpath(os.path.join(base, directory)) for base in bases)
 
 
-def content(entry: Entry) -> bytes | None:
-    """Return a file's bytes; None if it is gone. Raises DiskError.
+@dataclass(slots=True)
+class Sums:
+    """How many files a command has worked on, and how many it could not."""
 
-    No lock is needed: a file is renamed into place whole and never written again.
+    done: int = 0
+    events: int = 0
+    failed: int = 0
+
+    def add(self, events: int) -> None:
+        """Count a file that went well."""
+        self.done += 1
+        self.events += events
+
+
+def each(
+    dlq: DeadLetterQueue,
+    entries: list[Entry],
+    work: Callable[[DlqFile, Sums], None],
+    failed: str,
+    progress: Callable[[Sums], str],
+) -> Sums:
+    """Work on files one by one behind a progress bar; print a line for each that ``failed``.
+
+    A file that is gone is left out: it was stored meanwhile, or moved.
     """
-    try:
-        return files.read_whole(entry.path)
-    except DiskError as exc:
-        if exc.errno == errno.ENOENT:
-            return None
-        raise
+    sums = Sums()
+    bar = ProgressBar(sys.stderr, len(entries))
+    for number, entry in enumerate(entries):
+        bar.update(number, lambda: progress(sums))
+        try:
+            work(dlq_reader.found(entry), sums)
+        except Gone:
+            continue
+        except (Unreadable, DiskError, FileExistsError) as exc:
+            bar.close()
+            print(f"{failed} {relative(dlq, entry)}: {printable(str(exc))}")
+            sums.failed += 1
+    bar.close()
+    return sums
 
 
 def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:

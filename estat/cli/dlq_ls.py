@@ -6,6 +6,7 @@ their names do not tell their events.
 """
 
 import argparse
+import contextlib
 import heapq
 import json
 import os
@@ -16,20 +17,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from estat.audit import journal_area
-from estat.cli.dlq_files import (
-    DAMAGED_RANGE,
-    age,
-    content,
-    counted,
-    every,
-    is_range,
-    printable,
-    size,
-    tell_of_others,
-    why_not_sent,
-)
-from estat.disk import dlq_file, files
+from estat.audit import dlq_reader
+from estat.audit.dlq_reader import BatchFile, DlqFile, Gone, Journal
+from estat.cli.dlq_files import age, counted, printable, size, tell_of_others, why_not_sent
+from estat.disk import dlq_file
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals, is_due
 from estat.errors import DiskError, NotOurs, Unreadable
 
@@ -81,50 +72,43 @@ def ls(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
 
 def _walk(dlq: DeadLetterQueue, tally: list[int]) -> Iterator[_Seen]:
     """Yield all files, and add them up on the way."""
-    for entry in every(dlq):
-        seen = _journal(entry) if journal_area.is_journal(entry) else _file(entry)
-        if seen:
+    for entry in dlq_reader.every(dlq.root):
+        with contextlib.suppress(Gone):
+            seen = _seen(entry)
             tally[0] += 1
             tally[1] += seen.entry.events
             tally[2] += seen.size_bytes
             yield seen
 
 
-def _file(entry: Entry) -> _Seen | None:
-    """Return a file by its name and size; None if it is gone. Raises DiskError."""
+def _seen(entry: Entry) -> _Seen:
+    """Return a file by its name and size, a journal by its content. Raises Gone, and DiskError."""
+    file = dlq_reader.found(entry)
+    facts = None
+    if isinstance(file, Journal):
+        try:
+            counted_entry = replace(entry, events=file.events)
+            return _Seen(file.opened, counted_entry, len(file.data), _journal_facts(file))
+        except DiskError as exc:
+            facts = _not_read(exc) | {"error": str(exc), "owner_alive": file.is_owned}
     try:
         status = os.stat(entry.path, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as exc:
+        raise Gone(entry.path) from exc
     except OSError as exc:
         raise DiskError("stat", entry.path, exc) from exc
     opened = status.st_mtime if entry.opened is None else entry.opened
-    return _Seen(opened, entry, status.st_size)
-
-
-def _journal(entry: Entry) -> _Seen | None:
-    """Return a journal by its content; None if it is gone. Raises DiskError."""
-    try:
-        read = journal_area.read(entry)
-    except DiskError as exc:
-        seen = _file(entry)
-        return seen and seen._replace(facts={"reason": "not read", "error": str(exc)})
-    if read is None:
-        return None
-    problem = journal_area.problem(read)
-    reason = NOT_OURS if read.content.not_ours else journal_area.REASON
-    facts = read.facts | {"reason": reason, "error": problem or None}
-    counted_entry = replace(entry, events=read.events)
-    return _Seen(read.opened, counted_entry, len(read.data), facts)
+    return _Seen(opened, entry, status.st_size, facts)
 
 
 def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] | None:
     """Return what is to be told of a file; None if it is gone."""
     entry = found.entry
-    facts = _file_facts(entry) if found.facts is None else found.facts
-    if facts is None:
+    try:
+        facts = found.facts or _facts(dlq_reader.found(entry))
+    except Gone:
         return None
-    is_journal = journal_area.is_journal(entry)
+    is_journal = dlq_reader.is_journal(entry)
     slot = None if is_journal else entry.slot or None
     return {
         "area": entry.area,
@@ -137,40 +121,46 @@ def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] 
         "bucket": facts.get("bucket"),
         "key": facts.get("key"),
         "stream": entry.slot if is_journal else facts.get("stream"),
-        "owner_alive": journal_area.is_owned(entry) if is_journal else None,
+        "owner_alive": facts.get("owner_alive") if is_journal else None,
         "file": os.path.join(entry.slot, entry.name) if is_journal else entry.name,
         "path": os.path.relpath(entry.path, dlq.root),
-        "reason": facts["reason"],
-        "error": facts["error"],
+        "reason": facts.get("reason"),
+        "error": facts.get("error"),
     }
 
 
-def _file_facts(entry: Entry) -> dict[str, Any] | None:
-    """Return what a file's header tells, with its reason and error; None if it is gone."""
-    if is_range(entry):
-        return {"reason": DAMAGED_RANGE, "error": None}
-    header: dict[str, Any] = {}
+def _facts(file: DlqFile) -> dict[str, Any]:
+    """Return what a file's header tells, with its reason and error. Raises Gone."""
+    facts: dict[str, Any] = {}
     try:
-        with files.reading(entry.path) as file:
-            header = dlq_file.read_header(file)
-        reason, error = header.get("reason"), header.get("error")
-        dlq_file.check_header(entry.name, header)
-        if why := why_not_sent(header["bucket"]):
-            raise NotOurs(why)
-        if entry.area == QUARANTINE and (data := content(entry)) is not None:
-            dlq_file.unpack(data)  # why it is there is written nowhere: find it out again
-    except FileNotFoundError:
-        return None
+        facts = file.facts()
+        if isinstance(file, BatchFile):
+            dlq_file.check_header(file.entry.name, facts)
+            if why := why_not_sent(facts["bucket"]):
+                raise NotOurs(why)
+            if file.entry.area == QUARANTINE:
+                file.batch()  # why it is there is written nowhere: find it out again
     except NotOurs as exc:
-        reason, error = NOT_OURS, str(exc)
-        header = {name: value for name, value in header.items() if isinstance(value, str)}
+        facts = {name: value for name, value in facts.items() if isinstance(value, str)}
+        return facts | {"reason": NOT_OURS, "error": str(exc)}
     except Unreadable as exc:
-        reason, error = "unreadable", str(exc)
+        return facts | {"reason": "unreadable", "error": str(exc)}
     except DiskError as exc:
-        reason, error = "not read", str(exc)
-    except OSError as exc:
-        reason, error = "not read", exc.strerror
-    return header | {"reason": reason, "error": error}
+        return facts | _not_read(exc)
+    return facts
+
+
+def _journal_facts(journal: Journal) -> dict[str, Any]:
+    facts = journal.facts() | {"error": journal.problem or None}
+    return facts | {"reason": NOT_OURS} if journal.content.not_ours else facts
+
+
+def _not_read(error: DiskError) -> dict[str, Any]:
+    cause = error.__cause__
+    return {
+        "reason": "not read",
+        "error": cause.strerror if isinstance(cause, OSError) else str(error),
+    }
 
 
 def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int) -> None:

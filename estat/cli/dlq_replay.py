@@ -5,9 +5,12 @@ and key that it names, after a look at what is there; deleted only once its even
 are stored. A crash or Ctrl-C between the two leaves the file, and the next replay
 finds its ids stored. Quarantine is left alone: nothing in there can be trusted. So are
 journals: the server recovers those of dead processes at its next start.
+
+``--dry-run`` asks the store with one HEAD for each file, takes no lock and writes nothing.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -20,11 +23,12 @@ from gevent.pool import Pool
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
-from estat.audit import journal_area
-from estat.cli import dlq_dry_run
+from estat.audit import dlq_reader
+from estat.audit.dlq_reader import Gone, Journal
 from estat.cli.dlq_files import (
     CommandError,
     counted,
+    place,
     printable,
     refuse_beside_server,
     relative,
@@ -33,7 +37,7 @@ from estat.cli.dlq_files import (
 from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.config.settings import Settings
-from estat.disk import dlq_dir
+from estat.disk import dlq_dir, dlq_file
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
 from estat.errors import (
     DiskError,
@@ -44,6 +48,7 @@ from estat.errors import (
     Unreadable,
 )
 from estat.events.batch import Batch
+from estat.pipeline import found_object
 from estat.pipeline.delivery import Delivery
 from estat.stores import Stores
 from estat.stores.store import full_jitter
@@ -55,7 +60,10 @@ _GIVE_UP = 10
 
 _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS = 0.2, 2.0
 
-STORED, FAILED, SKIPPED, GONE = "stored", "failed", "skipped", "gone"
+_STORED, _FAILED, _SKIPPED, _GONE = "stored", "failed", "skipped", "gone"
+
+_TO_BE_STORED, _ALREADY, _COMPARED = "to be stored", "already stored", "to be compared"
+_CAN_NOT = "can't be replayed"
 
 
 def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
@@ -78,7 +86,7 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
         entries = [entry for entry in entries if entry.area != QUARANTINE]
     stores = Stores(settings, args.also)
     if args.dry_run:
-        code = dlq_dry_run.tell(dlq, stores, paced(entries, args.rate))
+        code = _dry_run(dlq, stores, paced(entries, args.rate))
     else:
         dlq_dir.owner_warnings(dlq.root)  # raises DiskError if anybody may have made it
         refuse_beside_server(dlq, args.while_running)
@@ -90,15 +98,57 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
 def _tell_of_journals(dlq: DeadLetterQueue) -> None:
     """Print how many journals of dead processes are left: no replay takes them."""
     count = events = 0
-    for entry in journal_area.entries(dlq.root):
-        if not journal_area.is_owned(entry) and (read := journal_area.read(entry)):
-            count += 1
-            events += read.events
+    for entry in dlq_reader.journals(dlq.root):
+        journal = Journal(entry)
+        with contextlib.suppress(Gone):
+            if not journal.is_owned:
+                events += journal.events
+                count += 1
     if count:
         print(
             f"note: journals of dead processes are left alone: {counted(count, events)}; "
             "a server that starts on the directory recovers them"
         )
+
+
+def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> int:
+    """Print a line for each file, then the sums; return 1 if one can't be replayed."""
+    file_count: Counter[str] = Counter()
+    events: Counter[str] = Counter()
+    for entry in entries:
+        try:
+            verdict, target = _look(stores, entry)
+        except Gone:
+            continue
+        except (Unreadable, DiskError, StoreError) as exc:
+            verdict, target = _CAN_NOT, printable(str(exc))
+        file_count[verdict] += 1
+        events[verdict] += entry.events
+        print(f"{verdict}: {relative(dlq, entry)} ({counted(1, entry.events)}): {target}")
+    for verdict in (_TO_BE_STORED, _ALREADY, _COMPARED, _CAN_NOT):
+        if file_count[verdict] or verdict == _TO_BE_STORED:
+            print(f"{verdict}: {counted(file_count[verdict], events[verdict])}")
+    if file_count[_COMPARED]:
+        print(
+            f'"{_COMPARED}": another object has the key; the ids that it lacks go up beside it, '
+            "and one that was cut off is replaced"
+        )
+    print("dry run: nothing was sent or deleted")
+    return 1 if file_count[_CAN_NOT] else 0
+
+
+def _look(stores: Stores, entry: Entry) -> tuple[str, str]:
+    """Return what a replay would find. Raises Gone, StoreError, Unreadable and DiskError."""
+    data = dlq_reader.found(entry).data
+    if entry.area == QUARANTINE:
+        raise Unreadable("it lies in quarantine")
+    batch = dlq_file.read(entry.name, data)
+    target = place(batch.bucket, batch.key)
+    # boto's own timeouts are bound enough for a question
+    there = stores.get(batch.bucket).head(batch.key)
+    if there is None:
+        return _TO_BE_STORED, target
+    return (_ALREADY if found_object.covers(there, batch) else _COMPARED), target
 
 
 class Replay:
@@ -129,13 +179,13 @@ class Replay:
             interrupted = True
             pool.kill()
         self._bar.close()
-        for outcome in (STORED, FAILED, SKIPPED, GONE):
-            if self.files[outcome] or outcome == STORED:
+        for outcome in (_STORED, _FAILED, _SKIPPED, _GONE):
+            if self.files[outcome] or outcome == _STORED:
                 print(f"{outcome}: {counted(self.files[outcome], self.events[outcome])}")
         if interrupted:
             print("interrupted: the other files are still there")
             return 130
-        return 1 if self.files[FAILED] or self.files[SKIPPED] else 0
+        return 1 if self.files[_FAILED] or self.files[_SKIPPED] else 0
 
     def _one(self, entry: Entry) -> None:
         """Replay one file and take note of how that went."""
@@ -143,35 +193,36 @@ class Replay:
         try:
             outcome, why = self._replay(entry)
         except (StoreError, Unreadable, DiskError) as exc:
-            outcome, why = FAILED, str(exc)
+            outcome, why = _FAILED, str(exc)
         except Exception as exc:  # noqa: BLE001 - else it would end in a greenlet, uncounted
-            outcome, why = FAILED, repr(exc)
+            outcome, why = _FAILED, repr(exc)
         self.files[outcome] += 1
         self.events[outcome] += entry.events
         if why:
             self._bar.close()
             print(f"{outcome} {relative(self._dlq, entry)}: {printable(why)}")
         self._bar.update(
-            self.files.total(), lambda: f"{self.files[STORED]} stored, {self.files[FAILED]} failed"
+            self.files.total(),
+            lambda: f"{self.files[_STORED]} stored, {self.files[_FAILED]} failed",
         )
 
     def _replay(self, entry: Entry) -> tuple[str, str]:
         """Store one file's batch and delete the file. Raises StoreError, Unreadable, DiskError."""
         if entry.area == QUARANTINE:
-            return FAILED, "it lies in quarantine: its content can't be trusted"
+            return _FAILED, "it lies in quarantine: its content can't be trusted"
         claim = self._dlq.claim(entry)
         if claim is None:
             if os.path.exists(entry.path):
-                return SKIPPED, "in use: somebody else is sending it"
-            return GONE, ""
+                return _SKIPPED, "in use: somebody else is sending it"
+            return _GONE, ""
         with claim:
             # read in the main thread: no other work waits for the disk here
             batch = claim.read()
             if self._failures[batch.bucket] >= _GIVE_UP:
-                return SKIPPED, self._given_up_on(batch.bucket)
+                return _SKIPPED, self._given_up_on(batch.bucket)
             self._deliver(batch)
             claim.remove()
-        return STORED, ""
+        return _STORED, ""
 
     def _given_up_on(self, bucket: str) -> str:
         """Return why a file is not tried; once for a bucket, however many files it has."""

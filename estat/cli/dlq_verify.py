@@ -6,27 +6,14 @@ one by one, and the journals' groups. Reads only, and needs no lock.
 
 import argparse
 import io
-import sys
 from typing import Any
 
-from estat.audit import journal_area
-from estat.audit.journal_area import ReadJournal
-from estat.cli.dlq_files import (
-    DAMAGED_RANGE,
-    content,
-    counted,
-    is_range,
-    printable,
-    relative,
-    select,
-    tell_of_others,
-    why_not_sent,
-)
-from estat.cli.progress import ProgressBar
+from estat.audit.dlq_reader import DAMAGED_RANGE, BatchFile, DamagedRange, DlqFile, Journal, gunzip
+from estat.cli.dlq_files import Sums, counted, each, select, tell_of_others, why_not_sent
 from estat.disk import dlq_file
-from estat.disk.dlq import DeadLetterQueue, Entry
-from estat.errors import DiskError, NotOurs, Unreadable
-from estat.events import gzip, stored_line
+from estat.disk.dlq import DeadLetterQueue
+from estat.errors import NotOurs, Unreadable
+from estat.events import stored_line
 from estat.events.batch import Batch
 
 #: The reason of a file that was a journal; nothing else may lack ids in its middle.
@@ -36,51 +23,34 @@ RECOVERED = "recovered"
 def verify(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     """Print a line for each bad file, then a summary; return 1 if there was one."""
     entries = select(dlq, args.files)
-    bar = ProgressBar(sys.stderr, len(entries))
-    good = events = bad = 0
-    for number, entry in enumerate(entries):
-        bar.update(number, lambda good=good, bad=bad: f"{good} good, {bad} bad")  # type: ignore[misc]
-        try:
-            found = _examined(entry)
-            if found is None:
-                continue  # stored meanwhile, or moved
-            events += found
-            good += 1
-        except (Unreadable, DiskError) as exc:
-            bar.close()
-            print(f"bad   {relative(dlq, entry)}: {printable(str(exc))}")
-            bad += 1
-    bar.close()
+    sums = each(dlq, entries, _verify, "bad  ", lambda sums: f"{sums.done} good, {sums.failed} bad")
+    bad = sums.failed
     if not args.files:
         bad += tell_of_others(dlq)
-    print(f"good: {counted(good, events)}; bad: {bad}")
+    print(f"good: {counted(sums.done, sums.events)}; bad: {bad}")
     return 1 if bad else 0
 
 
-def _examined(entry: Entry) -> int | None:
-    """Return the events of a good file; None if it is gone. Raises Unreadable and DiskError."""
-    if journal_area.is_journal(entry):
-        read = journal_area.read(entry)
-        return None if read is None else examine_journal(read)
-    data = content(entry)
-    if data is None:
-        return None
-    if is_range(entry):
-        raise Unreadable(DAMAGED_RANGE)
-    found = examine(entry.name, data)
-    bucket = dlq_file.read(entry.name, data).bucket
-    if why := why_not_sent(bucket):
-        raise NotOurs(why)
-    return found
+def _verify(file: DlqFile, sums: Sums) -> None:
+    """Add a good file. Raises Gone, Unreadable and DiskError."""
+    data = file.data
+    match file:
+        case Journal():
+            events = examine_journal(file)
+        case DamagedRange():
+            raise Unreadable(DAMAGED_RANGE)
+        case BatchFile():
+            name = file.entry.name
+            events = examine(name, data)
+            if why := why_not_sent(dlq_file.read(name, data).bucket):
+                raise NotOurs(why)
+    sums.add(events)
 
 
 def examine(name: str, data: bytes) -> int:
     """Return the number of events of a file's content. Raises Unreadable with what is wrong."""
     batch = dlq_file.unpack(data)
-    try:
-        lines = gzip.gunzip(batch.payload)
-    except ValueError as exc:
-        raise Unreadable(str(exc)) from exc
+    lines = gunzip(batch.payload)
     if not batch.events:
         _parse(lines, "the stream's record")
         return 0
@@ -103,13 +73,13 @@ def examine(name: str, data: bytes) -> int:
     return batch.events
 
 
-def examine_journal(read: ReadJournal) -> int:
+def examine_journal(read: Journal) -> int:
     """Return the number of events of a journal. Raises Unreadable with what is wrong.
 
     A last group that is cut off is none: it was never acknowledged, or is being written.
     """
-    if problem := journal_area.problem(read):
-        raise Unreadable(problem)
+    if read.problem:
+        raise Unreadable(read.problem)
     header, groups = read.content.header, read.content.groups
     if header is None:
         return 0  # its first line is being written, or was when its process died
@@ -120,8 +90,8 @@ def examine_journal(read: ReadJournal) -> int:
         rows = read.data[group.start : group.end].split(b"\n")[:-1]
         _check_ids(rows, header.stream, following)
         following += group.events
-    last = read.sealed_at
-    if last is not None and last != following - 1:
+    last = read.content.last
+    if read.content.sealed and last != following - 1:
         raise Unreadable(f"its seal says {last} in place of {following - 1}")
     return read.events
 

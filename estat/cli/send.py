@@ -8,13 +8,12 @@ nothing twice.
 
 import argparse
 import json
-import math
 import sys
 import time
 from contextlib import closing
 
 from estat.cli import send_tally
-from estat.cli.arguments import whole_number
+from estat.cli.arguments import positive_number, whole_number
 from estat.cli.http_post import Target, UnreachableError
 from estat.cli.progress import ProgressBar
 from estat.cli.send_input import Input, InputError
@@ -62,7 +61,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     option(
         "--timeout",
-        type=_seconds,
+        type=positive_number("a number of seconds up to 3600", 3600),
         default=10.0,
         metavar="SECONDS",
         help="how long to wait for a connection or an answer [10]",
@@ -106,13 +105,3 @@ def _target(text: str) -> Target:
         return Target.parse(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 3600")
-    return seconds

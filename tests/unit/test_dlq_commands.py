@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from estat.audit import dlq_reader
 from estat.cli import dlq_files, main
 from estat.cli.dlq_files import CommandError, select
 from estat.cli.dlq_replay import paced
@@ -52,6 +53,13 @@ def run(dlq, command, *arguments):
 def listed(dlq, capsys, *arguments):
     assert run(dlq, "ls", "--json", *arguments) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def vanish_once_found(dlq, path, monkeypatch):
+    """Remove a journal when it is found and not read yet."""
+    found = list(dlq_reader.journals(dlq.root))
+    os.unlink(path)
+    monkeypatch.setattr(dlq_reader, "journals", lambda root: iter(found))
 
 
 # --- which files are meant
@@ -132,7 +140,7 @@ def test_ls_opens_only_the_files_that_it_lists(dlq, capsys, monkeypatch):
         write(dlq, seq=seq)
     opened = []
     monkeypatch.setattr(
-        "estat.cli.dlq_ls.dlq_file.read_header", lambda file: opened.append(file.name) or {}
+        "estat.audit.dlq_reader.dlq_file.read_header", lambda file: opened.append(file.name) or {}
     )
     listed(dlq, capsys, "--limit", "2")
     assert len(opened) == 2
@@ -354,8 +362,7 @@ def test_ls_lists_journals_and_files_together_the_oldest_batch_first(dlq, capsys
 
 
 def test_a_journal_that_is_gone_when_it_is_read_is_not_listed(dlq, capsys, monkeypatch):
-    journal().write(dlq.root)
-    monkeypatch.setattr("estat.audit.journal_area.read", lambda entry: None)
+    vanish_once_found(dlq, journal().write(dlq.root), monkeypatch)
     assert listed(dlq, capsys) == {"files": [], "total": {"files": 0, "events": 0, "size_bytes": 0}}
 
 
@@ -393,8 +400,7 @@ def test_show_prints_the_good_groups_of_a_damaged_journal_and_says_what_is_damag
 
 
 def test_show_of_a_journal_that_is_gone_meanwhile_says_so(dlq, capsys, monkeypatch):
-    journal().write(dlq.root)
-    monkeypatch.setattr("estat.audit.journal_area.read", lambda entry: None)
+    vanish_once_found(dlq, journal().write(dlq.root), monkeypatch)
     assert run(dlq, "show", "000001.journal") == 1
     assert "is gone: stored or moved meanwhile" in capsys.readouterr().err
 

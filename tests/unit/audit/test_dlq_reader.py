@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estat.audit import journal_area
+from estat.audit import dlq_reader
+from estat.audit.dlq_reader import Gone, Journal
 from estat.disk import lock_table
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal import DIRECTORY
@@ -25,8 +26,8 @@ def read(data, tmp_path):
     made = journal()
     made.data = data
     made.write(str(tmp_path))
-    (entry,) = journal_area.entries(str(tmp_path))
-    return journal_area.read(entry)
+    (entry,) = dlq_reader.journals(str(tmp_path))
+    return Journal(entry)
 
 
 # --- what is damage
@@ -36,7 +37,7 @@ def read(data, tmp_path):
 def test_a_journal_that_ends_anywhere_is_whole_up_to_its_last_whole_group(cut, tmp_path_factory):
     found = read(THREE_GROUPS[:cut], tmp_path_factory.mktemp("dlq"))
     assert found.damages == []
-    assert found.lines == lines(range(1, found.events + 1))
+    assert found.good_lines() == lines(range(1, found.events + 1))
     assert found.events in (0, 3, 4, 10)
 
 
@@ -47,7 +48,7 @@ def test_a_damaged_range_in_the_middle_is_named_and_hides_no_group_behind_it(tmp
     assert found.spans == [(1, 1), (4, 4)]
     assert [bad.events for bad in found.damages] == [2]
     start, end = found.damages[0].start, found.damages[0].end
-    assert journal_area.damage(found.damages[0]) == f"damaged from byte {start} to {end}, 2 events"
+    assert dlq_reader.damage(found.damages[0]) == f"damaged from byte {start} to {end}, 2 events"
 
 
 def test_a_damaged_last_group_is_told_from_one_that_is_still_being_written(tmp_path):
@@ -60,14 +61,15 @@ def test_a_lost_first_line_is_damage_and_the_groups_keep_their_ids(tmp_path):
     found = read(journal().flip(b"estat_journal").data, tmp_path)
     assert (found.events, found.stream, found.seq) == (10, STREAM, 1)
     assert len(found.damages) == 1
-    assert found.facts["bucket"] is None
+    assert found.facts()["bucket"] is None
 
 
-def test_a_journal_that_is_gone_when_it_is_read_is_none(tmp_path):
+def test_a_journal_that_is_gone_when_it_is_read_says_so(tmp_path):
     path = journal().write(str(tmp_path))
-    (entry,) = journal_area.entries(str(tmp_path))
+    (entry,) = dlq_reader.journals(str(tmp_path))
     os.unlink(path)
-    assert journal_area.read(entry) is None
+    with pytest.raises(Gone):
+        Journal(entry).data  # noqa: B018 - reads
 
 
 def test_journals_come_oldest_first_and_strays_are_left_out(tmp_path):
@@ -78,11 +80,11 @@ def test_journals_come_oldest_first_and_strays_are_left_out(tmp_path):
         path = tmp_path / DIRECTORY / stray
         path.parent.mkdir(exist_ok=True)
         path.mkdir() if stray in ("x", f".{STREAM}") else path.touch()
-    assert [entry.path for entry in journal_area.entries(str(tmp_path))] == paths[::-1]
+    assert [entry.path for entry in dlq_reader.journals(str(tmp_path))] == paths[::-1]
 
 
 def test_a_directory_without_journals_has_none(tmp_path):
-    assert list(journal_area.entries(str(tmp_path))) == []
+    assert list(dlq_reader.journals(str(tmp_path))) == []
 
 
 # --- whether somebody owns it
@@ -91,10 +93,10 @@ def test_a_directory_without_journals_has_none(tmp_path):
 def test_a_stream_is_owned_while_its_lock_is_held_and_not_after(tmp_path):
     lock = DirectoryLock.create(str(tmp_path / DIRECTORY), STREAM)
     journal().write(str(tmp_path))
-    (entry,) = journal_area.entries(str(tmp_path))
-    assert journal_area.is_owned(entry) is True
+    (entry,) = dlq_reader.journals(str(tmp_path))
+    assert Journal(entry).is_owned is True
     lock.release()
-    assert journal_area.is_owned(entry) is False
+    assert Journal(entry).is_owned is False
 
 
 def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
@@ -148,13 +150,13 @@ def test_a_device_that_stat_tells_otherwise_is_found_by_its_mount(tmp_path, monk
 
 def test_asking_who_owns_a_stream_never_keeps_anybody_from_adopting_it(tmp_path):
     journal().write(str(tmp_path))
-    (entry,) = journal_area.entries(str(tmp_path))
+    (entry,) = dlq_reader.journals(str(tmp_path))
     end = threading.Event()
     asked = []
 
     def ask():
         while not end.is_set():
-            asked.append(journal_area.is_owned(entry))
+            asked.append(Journal(entry).is_owned)
 
     asking = threading.Thread(target=ask)
     asking.start()

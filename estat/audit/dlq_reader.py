@@ -1,0 +1,309 @@
+"""The files of a DLQ directory as a command reads them: never locked, never changed.
+
+    BatchFile      a batch behind a header, as the server writes it
+    DamagedRange   bytes of a journal as they were, in quarantine: no header
+    Journal        what is not stored yet: journal/<stream>/<seq>.journal
+
+All answer the same questions, and read only what the answer needs. A server may store,
+move or append to a file at any moment. So a file that was found may be gone when it is
+read (``Gone``), and a journal may end in the middle of a group: neither is damage.
+"""
+
+import contextlib
+import errno
+import gzip
+import io
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from estat.audit.spans import Span, union
+from estat.disk import directory_lock, dlq_file, files, journal, journal_file, lock_table
+from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
+from estat.disk.journal_file import BadRange, Content
+from estat.disk.server_directory import SERVERS
+from estat.errors import DiskError, EstatError, Unreadable
+from estat.events import gzip as whole_gzip
+from estat.events import ids
+from estat.events.batch import Batch
+
+#: The area of journals, beside those of DLQ files.
+JOURNALS = journal.DIRECTORY
+
+#: Why a journal is there, in the place of a DLQ file's reason.
+NOT_STORED_YET = "not stored yet"
+
+#: Why a file is in quarantine that has no header.
+DAMAGED_RANGE = "damaged range of a journal"
+
+_TRAILER = re.compile(rb"^#[^\n]*\n", re.MULTILINE)
+
+
+class Gone(EstatError):
+    """A file is not there any more: it was stored or moved meanwhile."""
+
+
+class _File:
+    """What all three kinds have. Whatever reads raises Gone and DiskError."""
+
+    #: Which part can't be trusted although the rest can; empty if none is known.
+    problem = ""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+    @cached_property
+    def data(self) -> bytes:
+        """Its bytes as they are.
+
+        No lock is needed: a file is renamed into place whole and never written again.
+        """
+        with _reading(self.entry):
+            return files.read_whole(self.entry.path)
+
+    @cached_property
+    def events(self) -> int:
+        """Its events, of a DLQ file by its name."""
+        return self.entry.events
+
+
+class BatchFile(_File):
+    """A batch that the server wrote, or a stream's record, which has no events."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return its header; the events are not read. Raises Unreadable."""
+        with _reading(self.entry), files.reading(self.entry.path) as file:
+            return dlq_file.read_header(file)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield its lines behind the header. Raises Unreadable where the damage begins."""
+        lines = _unzipped(self.data)
+        next(lines, None)
+        return lines
+
+    def batch(self) -> Batch:
+        """Return its batch, whatever it is called. Raises Unreadable, and NotOurs."""
+        return dlq_file.unpack(self.data)
+
+    def good_lines(self) -> bytes:
+        """Return the lines of its events; of a record there are none. Raises Unreadable."""
+        batch = self.batch()
+        lines = gunzip(batch.payload)
+        return lines if batch.events else b""
+
+
+class DamagedRange(_File):
+    """Bytes of a journal that could not be trusted."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return why it is there, which is all that is known."""
+        return {"reason": DAMAGED_RANGE}
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield its lines, or what was to be some. Raises Unreadable where it can't be inflated."""
+        return _unzipped(self.data)
+
+    def good_lines(self) -> bytes:
+        """Return its bytes as they were. Raises Unreadable."""
+        return gunzip(self.data)
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether it is what an unfinished write has left, which nobody was promised.
+
+        One at the beginning had the header at least, and nobody knows what else.
+        """
+        if self.events or "-bad0." in self.entry.name:
+            return False
+        try:
+            return is_torn(self.good_lines())
+        except Unreadable:
+            return False
+
+
+class Journal(_File):
+    """The journal of a batch. Its events wait for the server alone.
+
+    It stores them, or after a crash recovers them at its next start.
+    """
+
+    @property
+    def stream(self) -> str:
+        """The stream that its directory names."""
+        return self.entry.slot
+
+    @property
+    def seq(self) -> int:
+        """Which of the stream's batches it is."""
+        return int(self.entry.name.partition(".")[0])
+
+    @cached_property
+    def content(self) -> Content:
+        """Its header, groups, and what is damaged."""
+        return journal_file.parse(self.data)
+
+    @cached_property
+    def events(self) -> int:
+        """The events that can be trusted."""
+        return sum(group.events for group in self.content.groups)
+
+    @property
+    def spans(self) -> list[Span]:
+        """Their numbers."""
+        return union(
+            Span(group.first, group.first + group.events - 1) for group in self.content.groups
+        )
+
+    @property
+    def opened(self) -> float:
+        """When its batch was opened, or else its stream (unix seconds)."""
+        header = self.content.header
+        return header.opened if header else ids.started_at(self.stream) or 0.0
+
+    @property
+    def name(self) -> str:
+        """What its DLQ file would be called, without count and suffix."""
+        header = self.content.header
+        return header.name if header else f"{self.stream}_{self.seq:06d}"
+
+    @property
+    def damages(self) -> list[BadRange]:
+        """The ranges that can't be trusted, but for a group that is still to be completed."""
+        return [
+            bad
+            for bad in self.content.bad
+            if bad.end < len(self.data) or not is_torn(self.data[bad.start :])
+        ]
+
+    @cached_property
+    def problem(self) -> str:  # type: ignore[override]
+        """Which ranges are damaged, or why it is none of this server's; empty if it is good."""
+        return "; ".join(filter(None, (self.content.not_ours, *map(damage, self.damages))))
+
+    @property
+    def is_owned(self) -> bool | None:
+        """Whether a living process holds its stream; None where that can't be known."""
+        return lock_table.is_held(
+            os.path.join(os.path.dirname(self.entry.path), directory_lock.LOCK)
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what its header and its good groups tell."""
+        header = self.content.header
+        spans = self.spans
+        return {
+            "reason": NOT_STORED_YET,
+            "owner_alive": self.is_owned,
+            "bucket": header and header.bucket,
+            "key": header and header.key,
+            "name": self.name,
+            "stream": self.stream,
+            "first": spans[0].first if spans else None,
+            "last": spans[-1].last if spans else None,
+            "events": self.events,
+            "opened": self.opened,
+            "sealed": self.content.sealed,
+        }
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines of its good groups, also of those behind a damaged one."""
+        return iter(self.good_lines().splitlines(keepends=True))
+
+    def good_lines(self) -> bytes:
+        """Return the lines of its good groups, as they will be stored."""
+        return b"".join(self.data[group.start : group.end] for group in self.content.groups)
+
+
+DlqFile = BatchFile | DamagedRange | Journal
+
+
+def found(entry: Entry) -> DlqFile:
+    """Return a file as what it is, by its place and its name."""
+    if is_journal(entry):
+        return Journal(entry)
+    name = ids.read_name(entry.name)
+    if entry.area == QUARANTINE and name is not None and name.damaged:
+        return DamagedRange(entry)
+    return BatchFile(entry)
+
+
+def is_journal(entry: Entry) -> bool:
+    """Tell whether a file is a journal."""
+    return entry.area == JOURNALS
+
+
+def every(root: str) -> Iterator[Entry]:
+    """Read all files one by one, in the order in which events move: journals come first."""
+    yield from journals(root)
+    yield from DeadLetterQueue(root).every()
+
+
+def journals(root: str) -> Iterator[Entry]:
+    """Read the journals of all streams, the oldest first. Raises DiskError.
+
+    Their ``slot`` is the stream. How many events they hold is only known once they are read.
+    """
+    area = os.path.join(root, JOURNALS)
+    for stream in directory_lock.streams(area):
+        started = ids.started_at(stream)
+        if started is None:
+            continue  # a stray, which the server leaves alone too
+        for path in directory_lock.journals(os.path.join(area, stream)):
+            yield Entry(stream, os.path.basename(path), path, 0, int(started))
+
+
+def trust_owner(root: str) -> None:
+    """Let root follow what belongs to the server's user, who owns the directory or its areas."""
+    if os.geteuid() == 0:
+        for path in (root, *(os.path.join(root, area) for area in (PENDING, SERVERS))):
+            with contextlib.suppress(OSError):
+                files.trust(os.lstat(path).st_uid)
+
+
+def is_torn(tail: bytes) -> bool:
+    """Tell whether bytes may be a group whose write was cut off, or is going on.
+
+    It has no trailer yet, so none of its events was acknowledged.
+    """
+    return not _TRAILER.search(tail)
+
+
+def damage(bad: BadRange) -> str:
+    """Return what is to be told of a damaged range."""
+    events = f"{bad.events:,} event{'s' * (bad.events != 1)}"
+    if bad.start == bad.end:
+        return f"{events} {'is' if bad.events == 1 else 'are'} missing at byte {bad.start:,}"
+    events = f", {events}" if bad.events else ""
+    return f"damaged from byte {bad.start:,} to {bad.end:,}{events}"
+
+
+def gunzip(data: bytes) -> bytes:
+    """Inflate all of it. Raises Unreadable."""
+    try:
+        return whole_gzip.gunzip(data)
+    except ValueError as exc:
+        raise Unreadable(str(exc)) from exc
+
+
+@contextlib.contextmanager
+def _reading(entry: Entry) -> Iterator[None]:
+    """Raise Gone for a file that is not there, DiskError for other errors of the disk."""
+    try:
+        with files.disk_errors("read", entry.path):
+            yield
+    except DiskError as exc:
+        if exc.errno == errno.ENOENT:
+            raise Gone(entry.path) from exc
+        raise
+
+
+def _unzipped(data: bytes) -> Iterator[bytes]:
+    """Yield the lines of a gzip file. Raises Unreadable where it is damaged."""
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as lines:
+        try:
+            yield from lines
+        except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
+            raise Unreadable(f"damaged from here on: {exc}") from exc

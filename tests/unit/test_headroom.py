@@ -2,35 +2,35 @@
 
 import pytest
 
-from estat.cli import headroom
+from estat.cli import check
 from tests.unit.config.test_loading import load
 
 
 def test_nothing_is_too_small_with_the_defaults():
-    assert headroom.warnings(load()) == []
+    assert check.too_small(load()) == []
 
 
 def test_the_sum_is_that_of_the_tuning_page():
     # "about 80 MB", 92 MB of journals, and 2,048 bytes for each request and batch
     overhead = (4000 + 11) * 2048
-    assert headroom.needed_bytes(load(DURABILITY="memory")) - overhead == 74 * 2**20
-    assert headroom.needed_bytes(load()) - overhead == (74 + 88) * 2**20
-    assert headroom.needed_bytes(load(WEB_CONCURRENCY="3")) == 3 * headroom.needed_bytes(load())
+    assert check.needed_bytes(load(DURABILITY="memory")) - overhead == 74 * 2**20
+    assert check.needed_bytes(load()) - overhead == (74 + 88) * 2**20
+    assert check.needed_bytes(load(WEB_CONCURRENCY="3")) == 3 * check.needed_bytes(load())
 
 
 @pytest.mark.parametrize("size", ["4KiB", "100MB"])
 def test_a_dlq_that_memory_alone_can_fill_is_told(size):
-    (text,) = headroom.warnings(load(DLQ_MAX_SIZE_BYTES=size))
+    (text,) = check.too_small(load(DLQ_MAX_SIZE_BYTES=size))
     assert text.startswith(f"DLQ_MAX_SIZE_BYTES={load(DLQ_MAX_SIZE_BYTES=size).dlq_max_size_bytes}")
     assert "is below the 179MB" in text
 
 
 def test_what_is_asked_for_is_enough():
-    assert headroom.warnings(load(DLQ_MAX_SIZE_BYTES="179MB")) == []
+    assert check.too_small(load(DLQ_MAX_SIZE_BYTES="179MB")) == []
 
 
 def test_a_dlq_that_drops_refuses_nothing():
-    assert headroom.warnings(load(DLQ_MAX_SIZE_BYTES="4KiB", DLQ_OVERFLOW="drop_oldest")) == []
+    assert check.too_small(load(DLQ_MAX_SIZE_BYTES="4KiB", DLQ_OVERFLOW="drop_oldest")) == []
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_dlq_that_drops_refuses_nothing():
     ],
 )
 def test_a_stop_without_time_for_an_upload_is_told(given, left):
-    (text,) = headroom.warnings(load(**given))
+    (text,) = check.too_small(load(**given))
     assert f"leaves {left} for uploads" in text
 
 
@@ -51,4 +51,4 @@ def test_a_stop_without_time_for_an_upload_is_told(given, left):
     "given", [{"SHUTDOWN_TIMEOUT": "10s"}, {"DRAIN_DELAY": "15s"}, {"S3_TIMEOUT": "8s"}]
 )
 def test_a_stop_with_time_for_one_upload_is_not_told(given):
-    assert headroom.warnings(load(**given)) == []
+    assert check.too_small(load(**given)) == []

@@ -8,7 +8,7 @@ from typing import Any
 from estat.audit import verdict as audit
 from estat.audit.dlq import Disk
 from estat.audit.spans import Repeat, Span, total_ids
-from estat.audit.stored import Fault
+from estat.audit.stored import Content, Fault
 from estat.audit.target import Target
 from estat.audit.verdict import Verdict
 
@@ -31,6 +31,21 @@ class Report:
     bad_lines: int = 0
     bad_objects: int = 0
     verdicts: list[Verdict] = field(default_factory=list)
+
+    def count(self, content: Content) -> None:
+        """Count an object that was read."""
+        self.objects += 1
+        self.objects_read += content.was_read
+        self.lines += content.events
+        self.bad_lines += content.bad_lines
+        self.bad_objects += any(fault.line is None for fault in content.faults)
+        self.faults += content.faults
+
+    def add_faults(self, faults: list[Fault]) -> None:
+        """Count what else can't be read: files on disk and records."""
+        self.faults += faults
+        self.bad_lines += sum(fault.line is not None for fault in faults)
+        self.bad_objects += sum(fault.line is None for fault in faults)
 
     @property
     def exit_code(self) -> int:

@@ -82,7 +82,7 @@ def subtract(these: list[Span], those: list[Span]) -> list[Span]:
 
 
 def intersect(these: list[Span], those: list[Span]) -> list[Span]:
-    """Return the ids that are in both; both as ``union`` returns them."""
+    """Return the ids of ``these`` that are in ``those``, which is as ``union`` returns it."""
     return [
         Span(max(span.first, other.first), min(span.last, other.last))
         for span in these

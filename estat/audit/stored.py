@@ -98,7 +98,7 @@ def damaged(place: str, reason: str) -> Content:
 def record(key: str, body: bytes) -> Record:
     """Read a stream's record. Raises ValueError if it can't be true."""
     said = stored_line.parse(body.decode())
-    stream = key.rpartition("/")[2].removesuffix(".json")
+    stream = stream_of_record(key)
     if not isinstance(said, dict) or said.get("stream") != stream:
         raise ValueError("not the record of its stream")
     last = said.get("events")
@@ -111,6 +111,11 @@ def stream_of(name: str) -> str | None:
     """Return the stream that the name of an object or a DLQ file tells."""
     found = ids.read_name(name)
     return found.stream if found else None
+
+
+def stream_of_record(key: str) -> str:
+    """Return the stream that the key of a record tells."""
+    return key.rpartition("/")[2].removesuffix(".json")
 
 
 def instance_of(name: str) -> str:

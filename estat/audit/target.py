@@ -12,13 +12,14 @@ from functools import cache
 from typing import NamedTuple
 
 from estat.config.settings import Settings
+from estat.errors import EstatError
 from estat.events import ids
 
 _S3, _FILE = "s3://", "file:"
 _PARTITION = "dt="
 
 
-class TargetError(Exception):
+class TargetError(EstatError):
     """The target can't be audited; the message says why."""
 
 

@@ -2,7 +2,7 @@
 
 A stream's ids are 1, 2, 3 … n, and its record says n. So ids alone prove that
 nothing was lost or doubled: a missing number is a gap, a number in two places a
-repeat. A rule without clock or I/O; ``cli.audit`` reads.
+repeat. A rule without clock or I/O; ``auditor`` reads.
 
     complete       a record, and every id up to its last one is stored once
     gaps           ids are neither stored nor on the disk that was looked at

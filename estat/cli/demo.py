@@ -3,13 +3,13 @@
 import argparse
 import os
 import socket
-import sys
 import tempfile
 from typing import Any
 
 import estat
 from estat.cli import serve
 from estat.cli.arguments import whole_number
+from estat.cli.problems import CommandError
 from estat.config import loading
 from estat.demo import TEMPORARY
 
@@ -40,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         socket.create_server((_HOST, args.port)).close()
     except OSError as exc:
-        print(f"estat demo: can't listen on port {args.port}: {exc.strerror}", file=sys.stderr)
-        return 2
+        raise CommandError(f"can't listen on port {args.port}: {exc.strerror}") from exc
     directory = os.path.abspath(args.dir) if args.dir else _temporary()
     address = f"{_HOST}:{args.port}"
     loading.replace_environment(

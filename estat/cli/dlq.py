@@ -8,13 +8,11 @@ neither touches a journal.
 
 import argparse
 import os
-import sys
 from typing import Any
 
 from estat.cli import dlq_export, dlq_ls, dlq_replay, dlq_show, dlq_verify
 from estat.cli.arguments import positive_number, whole_number
 from estat.cli.dlq_files import (
-    CommandError,
     add_files,
     add_while_running,
     counted,
@@ -124,14 +122,7 @@ def _add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand; return the exit code."""
-    try:
-        code: int = args.command(open_queue(args.dlq), args)
-    except (CommandError, DiskError) as exc:
-        for line in str(exc).splitlines():
-            print(f"estat dlq: {line}", file=sys.stderr)
-        return exc.code if isinstance(exc, CommandError) else 2
-    except KeyboardInterrupt:
-        return 130
+    code: int = args.command(open_queue(args.dlq), args)
     return code
 
 

@@ -10,7 +10,8 @@ import argparse
 import os
 
 from estat.audit.dlq_reader import DamagedRange, DlqFile, Journal
-from estat.cli.dlq_files import CommandError, Sums, counted, each, select
+from estat.cli.dlq_files import Sums, counted, each, select
+from estat.cli.problems import CommandError
 from estat.disk import files
 from estat.disk.dlq import DeadLetterQueue
 from estat.errors import Unreadable

@@ -14,23 +14,16 @@ from typing import Any
 
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import DlqFile, Gone
+from estat.cli.problems import CommandError
 from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.disk import directory_lock, files, locks
 from estat.disk.dlq import PENDING, DeadLetterQueue, Entry
 from estat.disk.server_directory import SERVERS
-from estat.errors import DiskError, EstatError, NotOurs, SettingsError, Unreadable
+from estat.errors import DiskError, NotOurs, SettingsError, Unreadable
 from estat.stores import Stores
 
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
-
-
-class CommandError(EstatError):
-    """A command can't do what was asked; ``code`` is its exit status."""
-
-    def __init__(self, problem: str, code: int = 2) -> None:
-        super().__init__(problem)
-        self.code = code
 
 
 def open_queue(directory: str | None) -> DeadLetterQueue:
@@ -132,9 +125,9 @@ def each(
     A file that is gone is left out: it was stored meanwhile, or moved.
     """
     sums = Sums()
-    bar = ProgressBar(sys.stderr, len(entries))
+    bar = ProgressBar(sys.stderr)
     for number, entry in enumerate(entries):
-        bar.update(number, lambda: progress(sums))
+        bar.update(number, len(entries), lambda: progress(sums))
         try:
             work(dlq_reader.found(entry), sums)
         except Gone:

@@ -26,7 +26,6 @@ from estat.accounting.metrics import Metrics
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import Gone, Journal
 from estat.cli.dlq_files import (
-    CommandError,
     counted,
     place,
     printable,
@@ -39,14 +38,7 @@ from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir, dlq_file
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
-from estat.errors import (
-    DiskError,
-    ObjectRefused,
-    SettingsError,
-    StoreError,
-    StoreUnavailable,
-    Unreadable,
-)
+from estat.errors import DiskError, ObjectRefused, StoreError, StoreUnavailable, Unreadable
 from estat.events.batch import Batch
 from estat.pipeline import found_object
 from estat.pipeline.delivery import Delivery
@@ -77,10 +69,7 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     hub = gevent.get_hub()
     # neither Ctrl-C nor a reader that went away is a fault to print
     hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt, BrokenPipeError)
-    try:
-        settings = loading.load()
-    except SettingsError as exc:
-        raise CommandError("\n".join(exc.problems)) from exc
+    settings = loading.load()
     entries = select_files(dlq, args.files)
     if not args.files:
         entries = [entry for entry in entries if entry.area != QUARANTINE]
@@ -93,6 +82,25 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
         code = Replay(dlq, stores, settings).run(entries, args.rate)
     _tell_of_journals(dlq)
     return code
+
+
+class _Outcomes:
+    """Files and their events by what became of them."""
+
+    def __init__(self) -> None:
+        self.files: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
+
+    def add(self, outcome: str, entry: Entry) -> None:
+        """Count one file."""
+        self.files[outcome] += 1
+        self._events[outcome] += entry.events
+
+    def tell(self, *outcomes: str) -> None:
+        """Print the sum of each that there is, and of the first in any case."""
+        for outcome in outcomes:
+            if self.files[outcome] or outcome == outcomes[0]:
+                print(f"{outcome}: {counted(self.files[outcome], self._events[outcome])}")
 
 
 def _tell_of_journals(dlq: DeadLetterQueue) -> None:
@@ -113,8 +121,7 @@ def _tell_of_journals(dlq: DeadLetterQueue) -> None:
 
 def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> int:
     """Print a line for each file, then the sums; return 1 if one can't be replayed."""
-    file_count: Counter[str] = Counter()
-    events: Counter[str] = Counter()
+    outcomes = _Outcomes()
     for entry in entries:
         try:
             verdict, target = _look(stores, entry)
@@ -122,19 +129,16 @@ def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> 
             continue
         except (Unreadable, DiskError, StoreError) as exc:
             verdict, target = _CAN_NOT, printable(str(exc))
-        file_count[verdict] += 1
-        events[verdict] += entry.events
+        outcomes.add(verdict, entry)
         print(f"{verdict}: {relative(dlq, entry)} ({counted(1, entry.events)}): {target}")
-    for verdict in (_TO_BE_STORED, _ALREADY, _COMPARED, _CAN_NOT):
-        if file_count[verdict] or verdict == _TO_BE_STORED:
-            print(f"{verdict}: {counted(file_count[verdict], events[verdict])}")
-    if file_count[_COMPARED]:
+    outcomes.tell(_TO_BE_STORED, _ALREADY, _COMPARED, _CAN_NOT)
+    if outcomes.files[_COMPARED]:
         print(
             f'"{_COMPARED}": another object has the key; the ids that it lacks go up beside it, '
             "and one that was cut off is replaced"
         )
     print("dry run: nothing was sent or deleted")
-    return 1 if file_count[_CAN_NOT] else 0
+    return 1 if outcomes.files[_CAN_NOT] else 0
 
 
 def _look(stores: Stores, entry: Entry) -> tuple[str, str]:
@@ -155,20 +159,20 @@ class Replay:
     """One run over a list of files."""
 
     def __init__(self, dlq: DeadLetterQueue, stores: Stores, settings: Settings) -> None:
-        self.files: Counter[str] = Counter()
-        self.events: Counter[str] = Counter()
         self._dlq = dlq
+        self._outcomes = _Outcomes()
         counts = Metrics(metrics.page().rows[0])
         # no bucket is "", so the breaker, which knows of one bucket, has no part in this
         self._delivery = Delivery(stores, "", settings.s3_timeout, counts)
         self._attempts = 1 + settings.s3_app_retries
         self._failures: Counter[str] = Counter()  # in a row, by bucket
         self._told: set[str] = set()  # buckets that were given up
-        self._bar = ProgressBar(sys.stderr, None)
+        self._bar = ProgressBar(sys.stderr)
+        self._total = 0
 
     def run(self, entries: list[Entry], rate: float | None) -> int:
         """Try each file once, in order, at most ``rate`` a second; return the exit code."""
-        self._bar = ProgressBar(sys.stderr, len(entries))
+        self._total = len(entries)
         pool = Pool(_CONCURRENCY)
         interrupted = False
         try:
@@ -179,13 +183,12 @@ class Replay:
             interrupted = True
             pool.kill()
         self._bar.close()
-        for outcome in (_STORED, _FAILED, _SKIPPED, _GONE):
-            if self.files[outcome] or outcome == _STORED:
-                print(f"{outcome}: {counted(self.files[outcome], self.events[outcome])}")
+        self._outcomes.tell(_STORED, _FAILED, _SKIPPED, _GONE)
         if interrupted:
             print("interrupted: the other files are still there")
             return 130
-        return 1 if self.files[_FAILED] or self.files[_SKIPPED] else 0
+        files = self._outcomes.files
+        return 1 if files[_FAILED] or files[_SKIPPED] else 0
 
     def _one(self, entry: Entry) -> None:
         """Replay one file and take note of how that went."""
@@ -196,15 +199,13 @@ class Replay:
             outcome, why = _FAILED, str(exc)
         except Exception as exc:  # noqa: BLE001 - else it would end in a greenlet, uncounted
             outcome, why = _FAILED, repr(exc)
-        self.files[outcome] += 1
-        self.events[outcome] += entry.events
+        self._outcomes.add(outcome, entry)
         if why:
             self._bar.close()
             print(f"{outcome} {relative(self._dlq, entry)}: {printable(why)}")
-        self._bar.update(
-            self.files.total(),
-            lambda: f"{self.files[_STORED]} stored, {self.files[_FAILED]} failed",
-        )
+        files = self._outcomes.files
+        text = f"{files[_STORED]} stored, {files[_FAILED]} failed"
+        self._bar.update(files.total(), self._total, lambda: text)
 
     def _replay(self, entry: Entry) -> tuple[str, str]:
         """Store one file's batch and delete the file. Raises StoreError, Unreadable, DiskError."""
@@ -233,20 +234,16 @@ class Replay:
 
     def _deliver(self, batch: Batch) -> None:
         """Store a batch, with as many attempts as a fresh one has. Raises StoreError."""
-        for left in reversed(range(self._attempts)):
+        for attempt in range(self._attempts):
             try:
                 self._delivery.attempt(batch, recovered=True)
-            except StoreUnavailable:
-                if not left:
-                    self._failures[batch.bucket] += 1
-                    raise
-                attempt = self._attempts - 1 - left
-                gevent.sleep(full_jitter(attempt, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS))
             except ObjectRefused:
                 raise  # says nothing about the bucket
-            except StoreError:
-                self._failures[batch.bucket] += 1
-                raise
+            except StoreError as exc:
+                if not isinstance(exc, StoreUnavailable) or attempt + 1 == self._attempts:
+                    self._failures[batch.bucket] += 1
+                    raise
+                gevent.sleep(full_jitter(attempt, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS))
             else:
                 break
         self._failures[batch.bucket] = 0

@@ -12,7 +12,8 @@ from itertools import islice
 
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import Gone
-from estat.cli.dlq_files import CommandError, relative, select
+from estat.cli.dlq_files import relative, select
+from estat.cli.problems import CommandError, complain
 from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.errors import DiskError, Unreadable
 from estat.events import stored_line
@@ -30,7 +31,7 @@ def show(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
             raise CommandError(problem, code=1) from exc
         except (Unreadable, DiskError) as exc:
             sys.stdout.flush()
-            print(f"estat dlq: {relative(dlq, entry)}: {exc}", file=sys.stderr)
+            complain("dlq", [f"{relative(dlq, entry)}: {exc}"])
             code = 1
     return code
 

@@ -7,6 +7,8 @@ import sys
 
 from estat import __version__
 from estat.cli import audit, check, demo, dlq, health, send, serve
+from estat.cli.problems import CommandError, complain, problems_of
+from estat.errors import EstatError
 
 #: What a shell shows for a program that SIGPIPE has ended.
 _READER_GONE = 128 + signal.SIGPIPE
@@ -33,11 +35,19 @@ def _run(argv: list[str] | None) -> int:
         prog="estat", description="Takes events over HTTP and puts every accepted one into S3."
     )
     parser.add_argument("--version", action="version", version=f"estat {__version__}")
-    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(
+        title="commands", dest="name", required=True, metavar="COMMAND"
+    )
     for command in (serve, demo, check, health, send, dlq, audit):
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
-    code: int = args.run(args)
+    try:
+        code: int = args.run(args)
+    except KeyboardInterrupt:
+        return 130
+    except EstatError as exc:
+        complain("" if args.name == "serve" else args.name, problems_of(exc))
+        return exc.code if isinstance(exc, CommandError) else 2
     return code
 
 

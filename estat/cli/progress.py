@@ -18,29 +18,26 @@ _CLEAR = "\r\x1b[K"
 
 
 class ProgressBar:
-    """Shows how much of a whole is done, and a line of text beside it.
+    """Shows how much of a whole is done, and a line of text beside it."""
 
-    ``total`` is in any unit (bytes, events). If it is 0 or None, the text stands alone.
-    """
-
-    def __init__(
-        self, stream: TextIO, total: int | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
-        self._total = total
         self._clock = clock
         self._shown = stream.isatty()
         self._drawn_at: float | None = None
 
-    def update(self, done: int, text: Callable[[], str]) -> None:
-        """Draw if it is time to; only then ``text`` is called."""
+    def update(self, done: int, total: int | None, text: Callable[[], str]) -> None:
+        """Draw if it is time to; only then ``text`` is called.
+
+        ``total`` is in any unit (bytes, events). If it is 0 or None, the text stands alone.
+        """
         if not self._shown:
             return
         now = self._clock()
         if self._drawn_at is not None and now - self._drawn_at < _REDRAW_SECONDS:
             return
         self._drawn_at = now
-        line = self._bar(done) + text()
+        line = _bar(done, total) + text()
         # one column less: a full last column makes some terminals wrap
         columns = shutil.get_terminal_size().columns - 1
         self._stream.write(_CLEAR + line[:columns])
@@ -53,9 +50,10 @@ class ProgressBar:
             self._stream.flush()
             self._drawn_at = None
 
-    def _bar(self, done: int) -> str:
-        if not self._total:
-            return ""
-        share = min(max(done / self._total, 0.0), 1.0)
-        filled = int(share * _BAR_CHARS)
-        return f"{share:4.0%} [{'#' * filled}{'.' * (_BAR_CHARS - filled)}] "
+
+def _bar(done: int, total: int | None) -> str:
+    if not total:
+        return ""
+    share = min(max(done / total, 0.0), 1.0)
+    filled = int(share * _BAR_CHARS)
+    return f"{share:4.0%} [{'#' * filled}{'.' * (_BAR_CHARS - filled)}] "

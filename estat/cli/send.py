@@ -15,6 +15,7 @@ from contextlib import closing
 from estat.cli import send_tally
 from estat.cli.arguments import positive_number, whole_number
 from estat.cli.http_post import Target, UnreachableError
+from estat.cli.problems import complain
 from estat.cli.progress import ProgressBar
 from estat.cli.send_input import Input, InputError
 from estat.cli.send_pool import Pool
@@ -76,11 +77,13 @@ def run(args: argparse.Namespace) -> int:
     problem: Exception | None = None
     started = time.monotonic()
     try:
-        with Input(args.file) as source, closing(ProgressBar(sys.stderr, source.size_bytes)) as bar:
+        with Input(args.file) as source, closing(ProgressBar(sys.stderr)) as bar:
 
             def tick() -> None:
                 seconds = time.monotonic() - started
-                bar.update(source.position_bytes, lambda: tally.progress(seconds))
+                bar.update(
+                    source.position_bytes, source.size_bytes, lambda: tally.progress(seconds)
+                )
 
             pool = Pool(args.url, args.concurrency, args.retries, args.timeout, tally, tick)
             pool.run(source.requests(tally, args.combined_log, args.batch, args.limit))
@@ -96,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         text = json.dumps(summary) + "\n" if args.json else send_tally.as_text(summary)
         print(text, end="", flush=True)
     if problem:
-        print(f"estat send: {problem}", file=sys.stderr)
+        complain("send", [str(problem)])
     return code
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import estat
 from estat.config import loading
-from estat.errors import SettingsError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -17,13 +16,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(_args: argparse.Namespace) -> int:
-    """Replace this process by gunicorn; return 2 when the settings are bad."""
-    try:
-        loading.load()
-    except SettingsError as exc:
-        for problem in exc.problems:
-            print(f"estat: {problem}", file=sys.stderr)
-        return 2
+    """Replace this process by gunicorn. Raises SettingsError."""
+    loading.load()
     configuration = os.path.join(os.path.dirname(estat.__file__), "gunicorn_conf.py")
     return become_gunicorn(configuration, "estat.wsgi:app")
 

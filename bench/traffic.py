@@ -50,7 +50,7 @@ def hits() -> list[Hit]:
         with tempfile.TemporaryDirectory() as directory, gzip.open(access_log(directory)) as lines:
             for line in lines:
                 try:
-                    found.append(_hit(combined_log.parse(line.rstrip(b"\r\n"))))
+                    found.append(_hit(combined_log.hit_of(line.rstrip(b"\r\n"))))
                 except ValueError:
                     continue  # a real log has a few lines that are no hits
     except OSError as exc:

@@ -16,7 +16,7 @@ would be no end.
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from estat.audit import dlq, stored, verdict
+from estat.audit import stored, verdict
 from estat.audit.dlq import Disk
 from estat.audit.reader import Reader
 from estat.audit.report import Report
@@ -62,8 +62,9 @@ class Auditor:
         return report
 
     def _disk(self) -> Disk:
-        tick = self._ticker("files on disk")
-        return dlq.read(self._paths, self._target, deep=self._report.deep, tick=tick)
+        disk = Disk(self._paths, self._target, self._report.deep)
+        disk.look(self._ticker("files on disk"))
+        return disk
 
     def _keys(self, prefix: str, what: str) -> list[str]:
         return self._reader.keys(prefix, self._ticker(what))

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from estat.audit import dlq_reader, stored
-from estat.audit.dlq_reader import DAMAGED_RANGE, JOURNALS, BatchFile, DamagedRange, Gone, Journal
+from estat.audit.dlq_reader import DAMAGED_RANGE, JOURNALS, DamagedRange, DlqFile, Gone, Journal
 from estat.audit.spans import Span
-from estat.audit.stored import Fault, Record
+from estat.audit.stored import Content, Fault, Record
 from estat.audit.target import Target, TargetError, is_same_bucket
 from estat.disk import directory_lock, dlq_file, files
 from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, Entry
@@ -37,9 +37,11 @@ class OnDisk:
 
 @dataclass(slots=True)
 class Disk:
-    """What the DLQ directories hold."""
+    """What DLQ directories hold for a target; ``deep`` trusts no header."""
 
     paths: list[str]
+    target: Target
+    deep: bool
     files: int = 0
     journals: int = 0
     left_out: int = 0  # files and journals for other ranges
@@ -48,119 +50,115 @@ class Disk:
     #: Events of unreadable files and ranges, by the streams that their names tell.
     quarantined: dict[str, int] = field(default_factory=dict)
 
+    def look(self, tick: Callable[[int], None]) -> None:
+        """Read every file; of a shared directory, those of all its servers.
 
-def read(paths: list[str], target: Target, *, deep: bool, tick: Callable[[int], None]) -> Disk:
-    """Read every file; of a shared directory, those of all its servers.
+        ``tick`` is told how many there are so far. Raises TargetError if a path is no DLQ
+        directory, DiskError if a file can't be read.
+        """
+        for path in self.paths:
+            dlq_reader.trust_owner(path)
+            self.faults += [
+                Fault(stray, None, f"not followed: {why}")
+                for stray, why in files.not_followed(path)
+            ]
+            for queue in _queues(path):
+                for entry in dlq_reader.every(queue):
+                    if not entry.name.endswith(files.TEMPORARY):
+                        with contextlib.suppress(Gone):  # its events are met further on
+                            self._add(dlq_reader.found(entry))
+                        tick(self.files + self.journals)
 
-    Raises TargetError if one is no DLQ directory, DiskError if a file can't be read.
-    """
-    disk = Disk(paths)
-    for path in paths:
-        dlq_reader.trust_owner(path)
-        disk.faults += [
-            Fault(found, None, f"not followed: {why}") for found, why in files.not_followed(path)
-        ]
-        shared = os.path.join(path, SERVERS)
-        queues = [os.path.join(shared, name) for name in directory_lock.streams(shared)]
-        queues = list(filter(_is_queue, [*queues, path]))
-        if not queues and not os.path.isdir(shared):
-            raise TargetError(f"--dlq {path}: no DLQ directory, it has no {PENDING}/ in it")
-        for queue in queues:
-            _read(disk, queue, target, deep=deep, tick=tick)
-    return disk
+    def _add(self, file: DlqFile) -> None:
+        """Add what a file holds. Raises Gone and DiskError."""
+        data = file.data
+        if isinstance(file, Journal):
+            self.journals += 1
+            self._add_journal(file)
+            return
+        self.files += 1
+        try:
+            if isinstance(file, DamagedRange):
+                if not file.is_harmless:
+                    raise Unreadable(DAMAGED_RANGE)
+            elif file.entry.area == QUARANTINE:
+                raise Unreadable("in quarantine")
+            else:
+                self._add_batch(dlq_file.read(file.entry.name, data), file.entry.path)
+        except Unreadable as exc:
+            self._add_unreadable(file.entry, str(exc))
+
+    def _add_journal(self, journal: Journal) -> None:
+        header, path = journal.content.header, journal.entry.path
+        if header and not header.key.startswith(self.target.keys):
+            self.left_out += 1
+            return
+        if journal.content.not_ours:
+            self.faults.append(Fault(path, None, journal.content.not_ours))
+        for bad in journal.damages:
+            self.faults.append(Fault(path, None, dlq_reader.damage(bad)))
+            self._count_unreadable(journal.stream, bad.events)
+        if not journal.events:
+            return
+        spans = {journal.stream: journal.spans}
+        if self.deep:
+            spans = self._told(stored.from_lines(path, journal.good_lines()))
+        # where its events will go is lost with its first line
+        self._add_spans(spans, header.bucket if header else None)
+
+    def _add_batch(self, batch: Batch, path: str) -> None:
+        is_record = not batch.events and batch.key.startswith(self.target.records)
+        if not (is_record or batch.key.startswith(self.target.keys)):
+            self.left_out += 1
+        elif is_record:
+            self._add_record(batch, path)
+        elif self.deep or batch.last - batch.first + 1 != batch.events:
+            self._add_spans(self._told(stored.from_body(path, batch.payload)), batch.bucket)
+        else:
+            self._add_spans({batch.stream: [Span(batch.first, batch.last)]}, batch.bucket)
+
+    def _add_record(self, batch: Batch, path: str) -> None:
+        try:
+            record = stored.record(batch.key, gzip.gunzip(batch.payload))
+        except ValueError as exc:
+            self.faults.append(Fault(path, None, f"unreadable record: {exc}"))
+        else:
+            self.found.append(OnDisk(record.stream, [], record, self._is_audited(batch.bucket)))
+
+    def _told(self, content: Content) -> dict[str, list[Span]]:
+        """Return the ids that lines tell; what can't be read of them is a fault."""
+        self.faults += content.faults
+        return content.spans
+
+    def _add_spans(self, spans: dict[str, list[Span]], bucket: str | None) -> None:
+        audited = bucket is not None and self._is_audited(bucket)
+        self.found += [OnDisk(stream, found, None, audited) for stream, found in spans.items()]
+
+    def _is_audited(self, bucket: str) -> bool:
+        return is_same_bucket(bucket, self.target.bucket)
+
+    def _add_unreadable(self, entry: Entry, reason: str) -> None:
+        """Count a file by its name, which is all that can be known of it."""
+        told = f"{reason}: {entry.events:,} events by its name"
+        self.faults.append(Fault(entry.path, None, told))
+        stream = stored.stream_of(entry.name)
+        if stream:
+            self._count_unreadable(stream, entry.events)
+
+    def _count_unreadable(self, stream: str, events: int) -> None:
+        self.quarantined[stream] = self.quarantined.get(stream, 0) + events
+
+
+def _queues(path: str) -> list[str]:
+    """Return the DLQ directories in a path: those of servers that share it, and itself."""
+    shared = os.path.join(path, SERVERS)
+    servers = [os.path.join(shared, name) for name in directory_lock.streams(shared)]
+    queues = list(filter(_is_queue, [*servers, path]))
+    if not queues and not os.path.isdir(shared):
+        raise TargetError(f"--dlq {path}: no DLQ directory, it has no {PENDING}/ in it")
+    return queues
 
 
 def _is_queue(path: str) -> bool:
     areas = (JOURNALS, PENDING, EXPIRED, QUARANTINE)
     return any(os.path.isdir(os.path.join(path, area)) for area in areas)
-
-
-def _read(
-    disk: Disk, path: str, target: Target, *, deep: bool, tick: Callable[[int], None]
-) -> None:
-    for entry in dlq_reader.every(path):
-        if entry.name.endswith(files.TEMPORARY):
-            continue
-        file = dlq_reader.found(entry)
-        with contextlib.suppress(Gone):  # its events are met further on
-            if isinstance(file, Journal):
-                _add_journal(disk, file, target, deep=deep)
-            else:
-                _add_file(disk, file, target, deep=deep)
-        tick(disk.files + disk.journals)
-
-
-def _add_file(disk: Disk, file: BatchFile | DamagedRange, target: Target, *, deep: bool) -> None:
-    entry, data = file.entry, file.data
-    disk.files += 1
-    if isinstance(file, DamagedRange):
-        if not file.is_harmless:
-            _add_unreadable(disk, entry, DAMAGED_RANGE)
-    elif entry.area == QUARANTINE:
-        _add_unreadable(disk, entry, "in quarantine")
-    else:
-        try:
-            batch = dlq_file.read(entry.name, data)
-        except Unreadable as exc:
-            _add_unreadable(disk, entry, str(exc))
-        else:
-            _add_batch(disk, batch, target, entry.path, deep=deep)
-
-
-def _add_journal(disk: Disk, read: Journal, target: Target, *, deep: bool) -> None:
-    header = read.content.header
-    path = read.entry.path
-    disk.journals += 1
-    if header and not header.key.startswith(target.keys):
-        disk.left_out += 1
-        return
-    # where its events will go is lost with its first line
-    same = header is not None and is_same_bucket(header.bucket, target.bucket)
-    if read.content.not_ours:
-        disk.faults.append(Fault(path, None, read.content.not_ours))
-    for bad in read.damages:
-        disk.faults.append(Fault(path, None, dlq_reader.damage(bad)))
-        _count_unreadable(disk, read.stream, bad.events)
-    if not read.events:
-        return
-    spans = {read.stream: read.spans}
-    if deep:
-        told = stored.from_lines(path, read.good_lines())
-        disk.faults += told.faults
-        spans = told.spans
-    for stream, found in spans.items():
-        disk.found.append(OnDisk(stream, found, None, same))
-
-
-def _add_batch(disk: Disk, batch: Batch, target: Target, path: str, *, deep: bool) -> None:
-    is_record = not batch.events and batch.key.startswith(target.records)
-    if not (is_record or batch.key.startswith(target.keys)):
-        disk.left_out += 1
-        return
-    same = is_same_bucket(batch.bucket, target.bucket)
-    if is_record:
-        try:
-            record = stored.record(batch.key, gzip.gunzip(batch.payload))
-        except ValueError as exc:
-            disk.faults.append(Fault(path, None, f"unreadable record: {exc}"))
-        else:
-            disk.found.append(OnDisk(record.stream, [], record, same))
-    elif deep or batch.last - batch.first + 1 != batch.events:
-        told = stored.from_body(path, batch.payload)
-        disk.faults += told.faults
-        for stream, spans in told.spans.items():
-            disk.found.append(OnDisk(stream, spans, None, same))
-    else:
-        disk.found.append(OnDisk(batch.stream, [Span(batch.first, batch.last)], None, same))
-
-
-def _add_unreadable(disk: Disk, entry: Entry, reason: str) -> None:
-    """Count a file by its name, which is all that can be known of it."""
-    disk.faults.append(Fault(entry.path, None, f"{reason}: {entry.events:,} events by its name"))
-    stream = stored.stream_of(entry.name)
-    if stream:
-        _count_unreadable(disk, stream, entry.events)
-
-
-def _count_unreadable(disk: Disk, stream: str, events: int) -> None:
-    disk.quarantined[stream] = disk.quarantined.get(stream, 0) + events

@@ -49,9 +49,6 @@ class Gone(EstatError):
 class _File:
     """What all three kinds have. Whatever reads raises Gone and DiskError."""
 
-    #: Which part can't be trusted although the rest can; empty if none is known.
-    problem = ""
-
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
 
@@ -64,10 +61,15 @@ class _File:
         with _reading(self.entry):
             return files.read_whole(self.entry.path)
 
-    @cached_property
+    @property
     def events(self) -> int:
         """Its events, of a DLQ file by its name."""
         return self.entry.events
+
+    @property
+    def problem(self) -> str:
+        """What of it can't be trusted although the rest can; empty if that is not known."""
+        return ""
 
 
 class BatchFile(_File):
@@ -145,7 +147,7 @@ class Journal(_File):
         """Its header, groups, and what is damaged."""
         return journal_file.parse(self.data)
 
-    @cached_property
+    @property
     def events(self) -> int:
         """The events that can be trusted."""
         return sum(group.events for group in self.content.groups)
@@ -178,8 +180,8 @@ class Journal(_File):
             if bad.end < len(self.data) or not is_torn(self.data[bad.start :])
         ]
 
-    @cached_property
-    def problem(self) -> str:  # type: ignore[override]
+    @property
+    def problem(self) -> str:
         """Which ranges are damaged, or why it is none of this server's; empty if it is good."""
         return "; ".join(filter(None, (self.content.not_ours, *map(damage, self.damages))))
 

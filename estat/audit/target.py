@@ -56,7 +56,7 @@ class Target(NamedTuple):
         return f"{_S3}{self.bucket}/{self.keys}"
 
 
-def parse(text: str | None, settings: Settings, *, with_disk: bool) -> list[Target]:
+def possible(text: str | None, settings: Settings, *, with_disk: bool) -> list[Target]:
     """Read a target; without one the settings tell. Raises TargetError.
 
     Returns all that it may mean, the likeliest first. That is one target, unless it is a

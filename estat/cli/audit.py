@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     """Audit, print the report, and return the exit code."""
     with closing(ProgressBar(sys.stderr)) as bar:
         settings = _settings(args.target)
-        targets = audit_target.parse(args.target, settings, with_disk=bool(args.dlq))
+        targets = audit_target.possible(args.target, settings, with_disk=bool(args.dlq))
         report = first_found(_audit(target, settings, args, bar) for target in targets)
     sys.stdout.write(json.dumps(report.as_json()) + "\n" if args.json else report.as_text())
     return report.exit_code

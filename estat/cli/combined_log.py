@@ -48,7 +48,7 @@ class Hit(NamedTuple):
     agent: bytes
 
 
-def parse(line: bytes) -> Hit:
+def hit_of(line: bytes) -> Hit:
     """Read one line, without its line end. Raises ValueError if it isn't in the format."""
     match = _LINE.fullmatch(line)
     if not match:

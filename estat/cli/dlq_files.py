@@ -143,8 +143,8 @@ def each(
 def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
     """Raise CommandError while a server works on the DLQ, unless that was asked for.
 
-    The server keeps books of the files that it wrote and found; one that somebody else
-    takes away counts as vanished, and the accounting ends with a loss.
+    The server counts the files that it wrote and found. One that somebody else takes away
+    counts as vanished, and the accounting ends with a loss.
     """
     if while_running or not _is_led(dlq.root):
         return

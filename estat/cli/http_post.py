@@ -42,7 +42,7 @@ class Target(NamedTuple):
     path: str
 
     @classmethod
-    def parse(cls, url: str) -> "Target":
+    def from_url(cls, url: str) -> "Target":
         """Read an http or https URL. Raises ValueError."""
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:

@@ -40,6 +40,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="FILE is an access log in the combined format: each hit is an event, sent with the "
         "hit's User-Agent and its client address in X-Forwarded-For",
     )
+    _add_pace(parser)
+    option("--json", action="store_true", help="print the summary as one JSON object")
+    parser.set_defaults(run=run)
+
+
+def _add_pace(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
     # each connection is a thread
     option(
         "--concurrency", type=whole_number(1, 512), default=8, metavar="N", help="connections [8]"
@@ -67,8 +74,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="SECONDS",
         help="how long to wait for a connection or an answer [10]",
     )
-    option("--json", action="store_true", help="print the summary as one JSON object")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
                 )
 
             pool = Pool(args.url, args.concurrency, args.retries, args.timeout, tally, tick)
-            pool.run(source.requests(tally, args.combined_log, args.batch, args.limit))
+            pool.post_all(source.requests(tally, args.combined_log, args.batch, args.limit))
         code = 0 if tally.complete else 1
     except KeyboardInterrupt:
         code = 130
@@ -105,6 +110,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _target(text: str) -> Target:
     try:
-        return Target.parse(text)
+        return Target.from_url(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from exc

@@ -133,7 +133,7 @@ def _object(line: bytes) -> _Event:
 
 def _hit(line: bytes) -> _Event:
     """Return a line of an access log as an event. Raises ValueError."""
-    hit = combined_log.parse(line)
+    hit = combined_log.hit_of(line)
     headers = (("User-Agent", hit.agent), ("X-Forwarded-For", hit.address))
     return _Event(hit.event, tuple((name, value) for name, value in headers if value))
 

@@ -72,7 +72,7 @@ class Pool:
             for connection in self._connections
         ]
 
-    def run(self, requests: Iterable[Request]) -> None:
+    def post_all(self, requests: Iterable[Request]) -> None:
         """Post all requests, and return when each is accounted for.
 
         Ends early with UnreachableError if the server can't be reached, and with

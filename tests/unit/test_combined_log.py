@@ -11,7 +11,7 @@ _START = b'192.0.2.1 - - [17/May/2024:10:05:03 +0000] "GET / HTTP/1.1" 200 5 '
 
 
 def _event(line: bytes) -> dict[str, Any]:
-    event: dict[str, Any] = json.loads(combined_log.parse(line).event)
+    event: dict[str, Any] = json.loads(combined_log.hit_of(line).event)
     return event
 
 
@@ -45,7 +45,7 @@ def test_escapes_of_the_web_server_are_undone(logged: bytes, meant: str) -> None
 
 
 def test_an_event_is_utf_8() -> None:
-    assert "café".encode() in combined_log.parse(_START + rb'"caf\xc3\xa9" "-"').event
+    assert "café".encode() in combined_log.hit_of(_START + rb'"caf\xc3\xa9" "-"').event
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,17 @@ def test_a_request_line_of_another_form_is_kept_whole(request_line: bytes) -> No
 
 
 def test_a_user_with_blanks_is_passed_over() -> None:
-    hit = combined_log.parse(_START.replace(b"- - ", b"- John [x] Doe ") + b'"-" "-"')
+    hit = combined_log.hit_of(_START.replace(b"- - ", b"- John [x] Doe ") + b'"-" "-"')
     assert json.loads(hit.event)["time"] == "17/May/2024:10:05:03 +0000"
 
 
 def test_a_line_cut_off_within_the_agent_is_a_hit() -> None:
-    hit = combined_log.parse(_START + b'"-" "Mozilla/5.0 (compat')
+    hit = combined_log.hit_of(_START + b'"-" "Mozilla/5.0 (compat')
     assert (hit.agent, hit.address) == (b"Mozilla/5.0 (compat", b"192.0.2.1")
 
 
 def test_control_characters_never_get_into_a_header() -> None:
-    assert combined_log.parse(_START + rb'"-" "a\r\nb\x00\x7fc"').agent == b"abc"
+    assert combined_log.hit_of(_START + rb'"-" "a\r\nb\x00\x7fc"').agent == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -85,4 +85,4 @@ def test_control_characters_never_get_into_a_header() -> None:
 )
 def test_a_line_of_another_form_is_an_error(line: bytes) -> None:
     with pytest.raises(ValueError, match="not in the combined log format"):
-        combined_log.parse(line)
+        combined_log.hit_of(line)

@@ -25,7 +25,7 @@ def _accept_and_close(handler: Handler, got: Got) -> None:
 def test_a_connection_that_the_server_closed_while_idle_is_replaced_before_sending() -> None:
     with Counterpart() as server, server.serving():
         server.plays = [_accept_and_close]
-        connection = Connection(Target.parse(server.url), _DEADLINE_SECONDS)
+        connection = Connection(Target.from_url(server.url), _DEADLINE_SECONDS)
         try:
             assert connection.post(_SMALL).status == 202
             assert select.select([connection._http.sock], [], [], _DEADLINE_SECONDS)[0]
@@ -37,7 +37,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced_before_sendi
 
 def test_a_connection_is_used_again() -> None:
     with Counterpart() as server, server.serving():
-        connection = Connection(Target.parse(server.url), _DEADLINE_SECONDS)
+        connection = Connection(Target.from_url(server.url), _DEADLINE_SECONDS)
         try:
             for _ in range(3):
                 assert connection.post(_SMALL).status == 202
@@ -55,7 +55,7 @@ def test_a_request_that_could_not_be_sent_whole_is_known_to_be_unsent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=cut_off, args=[listener])
         thread.start()
-        target = Target.parse(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        target = Target.from_url(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         connection = Connection(target, _DEADLINE_SECONDS)
         try:
             with pytest.raises(NotSentError, match="sending failed"):
@@ -69,7 +69,7 @@ def test_a_refused_connection_is_told_from_one_that_broke() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(UnreachableError, match="Connection refused"):
-        Connection(Target.parse(f"http://127.0.0.1:{port}/"), _DEADLINE_SECONDS).post(_SMALL)
+        Connection(Target.from_url(f"http://127.0.0.1:{port}/"), _DEADLINE_SECONDS).post(_SMALL)
 
 
 def test_a_2xx_whose_body_breaks_off_keeps_its_status() -> None:
@@ -82,7 +82,7 @@ def test_a_2xx_whose_body_breaks_off_keeps_its_status() -> None:
 
     with Counterpart() as server, server.serving():
         server.plays = [break_off]
-        connection = Connection(Target.parse(server.url), _DEADLINE_SECONDS)
+        connection = Connection(Target.from_url(server.url), _DEADLINE_SECONDS)
         try:
             answer = connection.post(_SMALL)
             assert (answer.status, answer.body) == (202, None)
@@ -100,4 +100,4 @@ def test_a_2xx_whose_body_breaks_off_keeps_its_status() -> None:
     ],
 )
 def test_a_url_says_where_requests_go(url: str, target: Target) -> None:
-    assert Target.parse(url) == target
+    assert Target.from_url(url) == target

@@ -144,9 +144,9 @@ def test_a_server_that_comes_up_late_gets_every_event() -> None:
                 serving.enter_context(late.serving())
 
         requests = [Request(b"{}", (("Content-Type", b"application/json"),), 1)] * 20
-        pool = Pool(Target.parse(late.url), 2, 50, 10, tally, listen_after_a_retry)
+        pool = Pool(Target.from_url(late.url), 2, 50, 10, tally, listen_after_a_retry)
         try:
-            pool.run(requests)
+            pool.post_all(requests)
         finally:
             serving.close()
     assert tally.retries > 0
@@ -177,8 +177,10 @@ def test_no_more_is_read_than_the_posters_can_take(server: Counterpart) -> None:
             server.released.set()
             raise KeyboardInterrupt
 
-    pool = Pool(Target.parse(server.url), concurrency, 0, 10, tally, interrupt_when_reading_stalls)
+    pool = Pool(
+        Target.from_url(server.url), concurrency, 0, 10, tally, interrupt_when_reading_stalls
+    )
     with pytest.raises(KeyboardInterrupt):
-        pool.run(repeat(Request(b"{}", (), 1)))
+        pool.post_all(repeat(Request(b"{}", (), 1)))
     assert tally.read <= concurrency * 3 + 1
     assert tally.read == tally.unanswered.total() + tally.unsent.total()

@@ -15,7 +15,6 @@ from typing import Any
 from estat.cli import refusals
 from estat.config import loading
 from estat.config.settings import Settings
-from estat.config.stop_times import stop_times
 from estat.disk import dlq_dir
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.dlq_file import OVERHEAD_BYTES
@@ -117,7 +116,7 @@ def _room_of_dlq(settings: Settings) -> str:
 
 def _time_of_stop(settings: Settings) -> str:
     """Compare a stop's share for uploads with one attempt."""
-    times = stop_times(settings)
+    times = settings.stop_times
     uploads = times.uploads - times.requests
     if uploads >= settings.s3_timeout:
         return ""

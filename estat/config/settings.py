@@ -121,6 +121,14 @@ _BUCKET = "an S3 bucket's name, or file:DIR for a local directory"
 _ADDRESS = "HOST:PORT or :PORT"
 
 
+class StopTimes(NamedTuple):
+    """When each share of a worker's drain ends, in seconds from its beginning."""
+
+    requests: float  # in flight
+    uploads: float
+    disk: float
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings, parsed: durations in seconds, sizes in bytes."""
@@ -360,6 +368,13 @@ class Settings:
     log_format: str = _choice(
         L["json", "console"], "json", "One JSON object a line, or lines for people."
     )
+
+    @property
+    def stop_times(self) -> StopTimes:
+        """Three equal shares of SHUTDOWN_TIMEOUT, less what passes outside of the drain."""
+        seconds = self.shutdown_timeout - self.drain_delay
+        seconds -= min(1.0, seconds / 5)  # the arbiter's own steps
+        return StopTimes(seconds / 3, 2 * seconds / 3, seconds)
 
     def without(self, *names: str) -> Self:
         """Return the settings with some, named by their variables, not set."""

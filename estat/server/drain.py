@@ -72,15 +72,13 @@ class Drain:
     """One worker's drain. Its clock starts now."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        current = pipeline.settings
-        seconds = current.shutdown_timeout - current.drain_delay
-        seconds -= min(1.0, seconds / 5)  # the arbiter's own steps
+        times = pipeline.settings.stop_times
         now = time.monotonic()
         self._pipeline = pipeline
         self._finished = False
-        self.requests_until = now + seconds / 3
-        self._upload_until = now + 2 * seconds / 3
-        self._deadline = now + seconds
+        self.requests_until = now + times.requests
+        self._upload_until = now + times.uploads
+        self._deadline = now + times.disk
         pipeline.flush()
 
     @property

@@ -46,45 +46,6 @@ CONFINED = {
     "dotenv": {"config.loading"},
 }
 
-#: Imports that still go the other way.
-STILL_UPWARD = {
-    ("accounting", "web"), ("config", "disk"), ("config", "web"),
-    ("events", "accounting"), ("events", "config"), ("events", "disk"), ("events", "web"),
-}  # fmt: skip
-
-ROOT = Path(estat.__file__).parent
-
-
-def modules() -> dict[str, ast.Module]:
-    found = {}
-    for path in ROOT.rglob("*.py"):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        found[name.removesuffix(".__init__")] = ast.parse(path.read_text())
-    del found["__init__"]
-    return found
-
-
-MODULES = modules()
-PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
-
-
-def imported(tree: ast.Module) -> set[str]:
-    """Return the full names of modules, and of what is taken out of them."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(str(node.module))
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def rooms(names: set[str]) -> set[str]:
-    """Return the packages and single modules of ours among names."""
-    parts = [name.split(".") for name in names if name.startswith("estat.")]
-    return {part[1] for part in parts if part[1] in ROW_OF}
-
 
 def test_every_package_has_its_row():
     single = {name for name in MODULES if "." not in name}
@@ -100,8 +61,6 @@ def test_imports_go_one_way(package):
     for module, tree in MODULES.items():
         if module.split(".")[0] == package:
             for other in rooms(imported(tree)) - {package}:
-                if (package, other) in STILL_UPWARD:
-                    continue
                 assert ROW_OF[other] < ROW_OF[package], f"{module} imports {other}"
 
 

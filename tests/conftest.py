@@ -153,9 +153,13 @@ def serve(tmp_path: Path, endpoint: Endpoint, bucket: Bucket) -> Iterator[Serve]
     with ExitStack() as running:
 
         def start(
-            *, via: FaultyS3 | None = None, workers: int = 1, gunicorn: str = "",
-            config: Path = CONFIG, **settings: str,
-        ) -> Server:  # fmt: skip
+            *,
+            via: FaultyS3 | None = None,
+            workers: int = 1,
+            gunicorn: str = "",
+            config: Path = CONFIG,
+            **settings: str,
+        ) -> Server:
             defaults = endpoint.environ | {"RAW_BUCKET": bucket.name}
             if via:
                 defaults["AWS_ENDPOINT_URL_S3"] = via.url

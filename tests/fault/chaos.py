@@ -32,9 +32,14 @@ class Round:
     """So many kills, and the accounting."""
 
     def __init__(
-        self, directory: Path, endpoint: Endpoint, bucket: Bucket, seed: str, kills: int,
+        self,
+        directory: Path,
+        endpoint: Endpoint,
+        bucket: Bucket,
+        seed: str,
+        kills: int,
         tell: Callable[["Round"], None] = lambda _: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.kills: Counter[str] = Counter()
         self.stored = 0
         self._rng = random.Random(seed)
@@ -43,9 +48,17 @@ class Round:
         self._open = ExitStack()
         self._s3 = self._open.enter_context(FaultyS3(endpoint.port))
         self._lives = self._open.enter_context(
-            Lives(directory, endpoint, bucket, self._s3, workers=2,
-                  BATCH_SIZE="50", S3_APP_RETRIES="1", S3_TIMEOUT="1s")
-        )  # fmt: skip
+            Lives(
+                directory,
+                endpoint,
+                bucket,
+                self._s3,
+                workers=2,
+                BATCH_SIZE="50",
+                S3_APP_RETRIES="1",
+                S3_TIMEOUT="1s",
+            )
+        )
         self._traffic = Traffic(self._lives, seed, pause_seconds=0.05)
 
     @property

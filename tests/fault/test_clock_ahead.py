@@ -142,9 +142,11 @@ def test_files_that_come_from_elsewhere_while_the_server_runs_are_found_whatever
         modify_ahead([path], 3 * HOUR)
         path.rename(target / path.name)
     eventually(
-        lambda: second.metrics()["events_adopted_total"] == 50, 40, "they are found",
+        lambda: second.metrics()["events_adopted_total"] == 50,
+        40,
+        "they are found",
         last_words=second.log_text,
-    )  # fmt: skip
+    )
     eventually(second.settled, 30, "all is stored", last_words=second.log_text)
     accounting.check_equation(second.metrics())
     accounting.check(client.accepted, bucket.stored())

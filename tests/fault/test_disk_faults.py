@@ -60,18 +60,31 @@ def journal_paths(server: Server) -> tuple[str, ...]:
 
 
 def goes_on(
-    client: Client, server: Server, bucket: Bucket, *, recovers: bool = False,
+    client: Client,
+    server: Server,
+    bucket: Bucket,
+    *,
+    recovers: bool = False,
     in_doubt: Iterable[str] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Assert that all is well again; after a kill, once the journals are recovered."""
-    eventually(lambda: accepts(client, server), 20, "events are accepted again",
-               last_words=server.log_text)  # fmt: skip
+    eventually(
+        lambda: accepts(client, server), 20, "events are accepted again", last_words=server.log_text
+    )
     assert not {"dlq_full", "disk_error"} & set(server.problems())
     if recovers:
-        eventually(lambda: server.events("journals_recovered"), 30, "the journals are recovered",
-                   last_words=server.log_text)  # fmt: skip
-    eventually(lambda: not server.metrics()["dlq_files_current"], 30, "the DLQ empties",
-               last_words=server.log_text)  # fmt: skip
+        eventually(
+            lambda: server.events("journals_recovered"),
+            30,
+            "the journals are recovered",
+            last_words=server.log_text,
+        )
+    eventually(
+        lambda: not server.metrics()["dlq_files_current"],
+        30,
+        "the DLQ empties",
+        last_words=server.log_text,
+    )
     accounting.check_equation(server.metrics())
     assert server.stop() == 0
     accounting.check_stopped(server.logs())
@@ -86,8 +99,12 @@ def goes_on(
 def test_a_group_that_does_not_fit_the_disk_is_refused_and_the_next_that_fits_is_taken(
     durability: str, small_disk: Path, serve: Serve, bucket: Bucket
 ) -> None:
-    server = serve(DURABILITY=durability, DLQ_DIR=str(small_disk / "dlq"), BATCH_SIZE="10000",
-                   FLUSH_INTERVAL="2s")  # fmt: skip
+    server = serve(
+        DURABILITY=durability,
+        DLQ_DIR=str(small_disk / "dlq"),
+        BATCH_SIZE="10000",
+        FLUSH_INTERVAL="2s",
+    )
     client = Client(size_bytes=2000)
 
     def met() -> bool:
@@ -146,15 +163,20 @@ def test_a_failing_call_refuses_events_loses_none_and_is_left_again_without_a_re
     durability: str, fault: str, reason: str, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     need(strace_path(), "strace")
-    server = serve(via=s3, DURABILITY=durability, BATCH_SIZE="20", FLUSH_INTERVAL="10m",
-                   S3_APP_RETRIES="0")  # fmt: skip
+    server = serve(
+        via=s3, DURABILITY=durability, BATCH_SIZE="20", FLUSH_INTERVAL="10m", S3_APP_RETRIES="0"
+    )
     s3.fail("503")  # so that full batches go to the disk as well
     client = Client()
     client.must_send(server, count=5, requests=3)
     paths = journal_paths(server) if fault.startswith("write") else ()
     with injected(server.worker_pids(), fault, paths=paths):
-        eventually(lambda: named(client, server, reason), 20, "the fault is met and named",
-                   last_words=server.log_text)  # fmt: skip
+        eventually(
+            lambda: named(client, server, reason),
+            20,
+            "the fault is met and named",
+            last_words=server.log_text,
+        )
         eventually(lambda: refused(client, server, reason), 20, "it is met again")
         accounting.check_equation(server.metrics())
     assert server.metrics()["events_in_doubt_total"] == 0
@@ -240,14 +262,19 @@ def test_what_could_not_be_cut_off_is_cut_off_once_the_disk_lets_it(
 def test_a_directory_that_turns_read_only_is_left_again_without_a_restart(
     durability: str, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
-    server = serve(via=s3, DURABILITY=durability, BATCH_SIZE="20", FLUSH_INTERVAL="10m",
-                   S3_APP_RETRIES="0")  # fmt: skip
+    server = serve(
+        via=s3, DURABILITY=durability, BATCH_SIZE="20", FLUSH_INTERVAL="10m", S3_APP_RETRIES="0"
+    )
     s3.fail("503")
     client = Client()
     client.must_send(server, count=5, requests=3)
     with read_only(server.dlq_dir):
-        eventually(lambda: named(client, server, "disk_error"), 20, "it is met and named",
-                   last_words=server.log_text)  # fmt: skip
+        eventually(
+            lambda: named(client, server, "disk_error"),
+            20,
+            "it is met and named",
+            last_words=server.log_text,
+        )
         accounting.check_equation(server.metrics())
     s3.heal()
     goes_on(client, server, bucket)
@@ -264,8 +291,12 @@ def test_with_fsync_a_file_system_that_breaks_down_has_kept_what_was_accepted(
         s3.fail("503")
         client.must_send(server, count=5, requests=10)
         abort(disk)
-        eventually(lambda: named(client, server, "disk_error"), 20, "it is met and named",
-                   last_words=server.log_text)  # fmt: skip
+        eventually(
+            lambda: named(client, server, "disk_error"),
+            20,
+            "it is met and named",
+            last_words=server.log_text,
+        )
         server.kill()
     s3.heal()
     with ext4(disk, image, make=False):
@@ -288,10 +319,11 @@ def test_a_living_stream_that_somebody_deletes_loses_nothing_and_the_server_goes
         shutil.rmtree(stream)
     else:
         (stream / "lock").unlink()
-    eventually(lambda: server.events("journal_lost"), 20, "the worker notices",
-               last_words=server.log_text)  # fmt: skip
-    eventually(bucket.stored, 20, "what was accepted is stored at once",
-               last_words=server.log_text)  # fmt: skip
-    eventually(lambda: accepts(client, server), 20, "events are accepted again",
-               last_words=server.log_text)  # fmt: skip
+    eventually(
+        lambda: server.events("journal_lost"), 20, "the worker notices", last_words=server.log_text
+    )
+    eventually(bucket.stored, 20, "what was accepted is stored at once", last_words=server.log_text)
+    eventually(
+        lambda: accepts(client, server), 20, "events are accepted again", last_words=server.log_text
+    )
     goes_on(client, server, bucket)

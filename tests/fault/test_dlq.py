@@ -69,20 +69,20 @@ def test_damaged_files_are_quarantined_kept_for_a_person_and_never_taken_for_eve
     s3.fail("503", key=lambda key: key.startswith("raw_dlq/"))
     second = serve(via=s3)
     eventually(
-        lambda: second.metrics()["dlq_files_quarantined_total"] == 8, 30, "they are found",
+        lambda: second.metrics()["dlq_files_quarantined_total"] == 8,
+        30,
+        "they are found",
         last_words=second.log_text,
-    )  # fmt: skip
+    )
     eventually(lambda: second.metrics()["s3_events_stored_total"] == 20, 30, "the whole are stored")
     assert {path.name for path in dlq_paths(first.dlq_dir, "quarantine")} == set(damaged)
     accounting.check_equation(second.metrics())
 
     s3.heal()
     eventually(second.settled, 30, "they are handed over", last_words=second.log_text)
-    assert {
-        found.key: found.body for found in bucket.objects("raw_dlq/")
-    } == {
+    assert {found.key: found.body for found in bucket.objects("raw_dlq/")} == {
         f"raw_dlq/{zlib.crc32(data):08x}-{name}": data for name, data in damaged.items()
-    }  # fmt: skip
+    }
     assert names(bucket.stored()) == names(whole)
     found = second.metrics()
     assert found['dlq_events_dropped_total{reason="unreadable"}'] == 70
@@ -149,8 +149,15 @@ def test_whatever_was_accepted_fits_into_the_dlq_however_small_the_batches(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     limit = 20 * 1024
-    server = serve(via=s3, DLQ_MAX_SIZE_BYTES=str(limit), BATCH_SIZE="1", UPLOAD_QUEUE="1000",
-                   S3_TIMEOUT="2s", S3_APP_RETRIES="0", UPLOAD_CONCURRENCY="64")  # fmt: skip
+    server = serve(
+        via=s3,
+        DLQ_MAX_SIZE_BYTES=str(limit),
+        BATCH_SIZE="1",
+        UPLOAD_QUEUE="1000",
+        S3_TIMEOUT="2s",
+        S3_APP_RETRIES="0",
+        UPLOAD_CONCURRENCY="64",
+    )
     s3.fail("hang")
     client = Client()
     eventually(lambda: client.send(server).status == 503, 30, "no more is accepted")
@@ -163,9 +170,15 @@ def test_drop_oldest_deletes_the_oldest_files_and_counts_their_events(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     limit = 20 * 1024
-    server = serve(via=s3, DLQ_OVERFLOW="drop_oldest", DLQ_MAX_SIZE_BYTES=str(limit),
-                   BATCH_SIZE="10", UPLOAD_CONCURRENCY="1", UPLOAD_QUEUE="1000",
-                   S3_APP_RETRIES="0")  # fmt: skip
+    server = serve(
+        via=s3,
+        DLQ_OVERFLOW="drop_oldest",
+        DLQ_MAX_SIZE_BYTES=str(limit),
+        BATCH_SIZE="10",
+        UPLOAD_CONCURRENCY="1",
+        UPLOAD_QUEUE="1000",
+        S3_APP_RETRIES="0",
+    )
     s3.fail("503")
     client = Client()
     client.must_send(server, count=10, requests=100)
@@ -195,9 +208,11 @@ def test_files_past_their_age_move_aside_and_are_still_stored_when_s3_is_back(
     client = Client()
     client.must_send(server, count=10, requests=3)
     eventually(
-        lambda: server.metrics()["dlq_files_expired_total"] == 3, 40, "all are too old",
+        lambda: server.metrics()["dlq_files_expired_total"] == 3,
+        40,
+        "all are too old",
         last_words=server.log_text,
-    )  # fmt: skip
+    )
     assert len(dlq_files(server.dlq_dir, "expired")) == 3
     assert dlq_paths(server.dlq_dir) == []
     accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
@@ -309,16 +324,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_refuses_events_keeps_what_it_has_and_recovers_without_a_restart(
     small_disk: Path, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
-    server = serve(via=s3, DLQ_DIR=str(small_disk / "dlq"), BATCH_SIZE="10", S3_APP_RETRIES="0",
-                   S3_TIMEOUT="2s")  # fmt: skip
+    server = serve(
+        via=s3,
+        DLQ_DIR=str(small_disk / "dlq"),
+        BATCH_SIZE="10",
+        S3_APP_RETRIES="0",
+        S3_TIMEOUT="2s",
+    )
     s3.fail("hang")
     client = Client()
     client.must_send(server, count=10, requests=4)
     ballast = fill(small_disk)
     eventually(
-        lambda: server.events("disk_full"), 20, "the full disk is noticed",
+        lambda: server.events("disk_full"),
+        20,
+        "the full disk is noticed",
         last_words=server.log_text,
-    )  # fmt: skip
+    )
     assert "dlq_full" in server.problems()
     answer = client.send(server)
     assert answer.status == 503
@@ -329,9 +351,11 @@ def test_a_full_disk_refuses_events_keeps_what_it_has_and_recovers_without_a_res
 
     ballast.unlink()
     eventually(
-        lambda: server.metrics()["events_pending"] == 0, 40, "all is on disk once there is room",
+        lambda: server.metrics()["events_pending"] == 0,
+        40,
+        "all is on disk once there is room",
         last_words=server.log_text,
-    )  # fmt: skip
+    )
     eventually(lambda: client.send(server).status == 202, 20, "events are accepted again")
     assert "dlq_full" not in server.problems()
     s3.heal()

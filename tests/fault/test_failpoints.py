@@ -21,16 +21,21 @@ SEED = "1"
 @pytest.fixture
 def lives(tmp_path: Path, moto: Moto, bucket: Bucket, s3: FaultyS3) -> Iterator[Lives]:
     with Lives(
-        tmp_path, moto, bucket, s3, workers=3,
-        BATCH_SIZE="50", S3_APP_RETRIES="0", S3_TIMEOUT="2s",
-    ) as running:  # fmt: skip
+        tmp_path, moto, bucket, s3, workers=3, BATCH_SIZE="50", S3_APP_RETRIES="0", S3_TIMEOUT="2s"
+    ) as running:
         yield running
 
 
 def die_at(
-    lives: Lives, diary: Path, places: tuple[str, ...], *, up_to: int, kills: bool = False,
-    heal_at_files: int = 0, **settings: str,
-) -> None:  # fmt: skip
+    lives: Lives,
+    diary: Path,
+    places: tuple[str, ...],
+    *,
+    up_to: int,
+    kills: bool = False,
+    heal_at_files: int = 0,
+    **settings: str,
+) -> None:
     """Let workers die at each place, under load, and account for every event.
 
     With ``kills``, workers are killed from outside as well, for the others to recover.
@@ -107,9 +112,13 @@ def test_killed_between_a_replay_and_the_dlq_files_unlink_nothing_is_stored_twic
 ) -> None:
     s3.fail("503")
     die_at(
-        lives, tmp_path / "diary", ("replayed", "replayed_booked"), up_to=3, BATCH_SIZE="10",
+        lives,
+        tmp_path / "diary",
+        ("replayed", "replayed_booked"),
+        up_to=3,
+        BATCH_SIZE="10",
         heal_at_files=150,
-    )  # fmt: skip
+    )
 
 
 def test_killed_whole_in_the_middle_of_recovery_again_and_again_a_server_ends_with_all_stored(

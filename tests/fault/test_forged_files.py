@@ -34,16 +34,21 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 
 def estat(*arguments: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [str(BIN / "estat"), *arguments], env=env, capture_output=True, text=True, timeout=60,
+        [str(BIN / "estat"), *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def places(root: Path, *without: Path) -> set[Path]:
     return {
-        path for path in root.rglob("*")
+        path
+        for path in root.rglob("*")
         if not path.is_dir() and not any(path.is_relative_to(other) for other in without)
-    }  # fmt: skip
+    }
 
 
 def forge_dlq_files(dlq_dir: Path, elsewhere: Path) -> list[bytes]:
@@ -91,17 +96,20 @@ def test_forged_dlq_files_stay_unsent_and_hide_nothing(
     before = places(tmp_path, first.dlq_dir)
     settings = {"FALLBACK_BUCKET": f"file:{tmp_path}/fallback"} if fallback else {}
     second = serve(via=s3, DLQ_MAX_AGE="8760h", **settings)
-    eventually(lambda: len(bucket.stored()) == 30, 30, "what is ours is stored",
-               last_words=second.log_text)  # fmt: skip
     eventually(
-        lambda: not list((first.dlq_dir / "pending" / slot_of(time.time() - 7200)).glob("*")), 30,
+        lambda: len(bucket.stored()) == 30, 30, "what is ours is stored", last_words=second.log_text
+    )
+    eventually(
+        lambda: not list((first.dlq_dir / "pending" / slot_of(time.time() - 7200)).glob("*")),
+        30,
         "all were tried and put off",
-    )  # fmt: skip
+    )
     accounting.check(client.accepted, bucket.stored())
     found = second.metrics()
     assert (found["dlq_files_current"], found["dlq_events_current"]) == (
-        len(contents), 10 * len(contents),
-    )  # fmt: skip
+        len(contents),
+        10 * len(contents),
+    )
     accounting.check_equation(found)
     (told,) = second.events("dlq_file_set_aside")
     assert told["error"]
@@ -127,8 +135,9 @@ def test_forged_journals_stay_unsent_and_hide_nothing(
     contents = forge_journals(first.dlq_dir, home)
     before = places(tmp_path, first.dlq_dir)
     second = serve(via=s3, workers=2)
-    eventually(lambda: len(bucket.stored()) == 30, 30, "what is ours is stored",
-               last_words=second.log_text)  # fmt: skip
+    eventually(
+        lambda: len(bucket.stored()) == 30, 30, "what is ours is stored", last_words=second.log_text
+    )
     client.must_send(second, count=10)
     second.kill_worker()
     eventually(lambda: len(bucket.stored()) == 40, 30, "that of a killed worker too")
@@ -179,16 +188,24 @@ def plant(dlq_dir: Path, target: Path) -> set[Path]:
     for directory in (slot, dlq_dir / "quarantine", *streams[:3]):
         directory.mkdir(parents=True, exist_ok=True)
     links = {
-        slot / name, dlq_dir / "quarantine" / name, dlq_dir / "expired" / "2025-11-13T07",
-        pending / "2025-11-13T07", streams[3], streams[0] / "000001.journal", streams[1] / "lock",
-    }  # fmt: skip
+        slot / name,
+        dlq_dir / "quarantine" / name,
+        dlq_dir / "expired" / "2025-11-13T07",
+        pending / "2025-11-13T07",
+        streams[3],
+        streams[0] / "000001.journal",
+        streams[1] / "lock",
+    }
     for link in links:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target if link.suffix == "" and link.name != "lock" else target / name)
     pipes = {
-        slot / dlq_file.file_name(batch(seq=71)), dlq_dir / "quarantine" / "pipe",
-        streams[0] / "000002.journal", streams[2] / "lock", pending / "pipe",
-    }  # fmt: skip
+        slot / dlq_file.file_name(batch(seq=71)),
+        dlq_dir / "quarantine" / "pipe",
+        streams[0] / "000002.journal",
+        streams[2] / "lock",
+        pending / "pipe",
+    }
     for pipe in pipes:
         os.mkfifo(pipe)
     return links | pipes
@@ -202,8 +219,9 @@ def test_links_are_not_followed_and_pipes_not_opened(
     planted = plant(first.dlq_dir, target)
     before = {path: path.read_bytes() for path in places(target)}
     second = serve(via=s3)
-    eventually(lambda: len(bucket.stored()) == 30, 30, "what is ours is stored",
-               last_words=second.log_text)  # fmt: skip
+    eventually(
+        lambda: len(bucket.stored()) == 30, 30, "what is ours is stored", last_words=second.log_text
+    )
     eventually(second.settled, 30, "no link counts")
     told = [line["problem"] for line in second.events("dlq_dir_not_safe")]
     assert any("is passed over" in problem for problem in told)
@@ -275,8 +293,12 @@ def test_a_takeover_obeys_nothing_and_deletes_nothing_that_is_not_the_servers(
 
     s3.heal()
     lives = serve(via=s3, DLQ_MAX_AGE="8760h", **settings)
-    eventually(lambda: len(bucket.stored()) == 33, 30, "what was the dead one's is stored",
-               last_words=lives.log_text)  # fmt: skip
+    eventually(
+        lambda: len(bucket.stored()) == 33,
+        30,
+        "what was the dead one's is stored",
+        last_words=lives.log_text,
+    )
     eventually(lambda: lives.metrics()["dlq_files_current"] == len(contents), 30, "the rest waits")
     accounting.check_equation(lives.metrics())
     assert lives.events("takeover_failed_unexpectedly") == []
@@ -316,9 +338,10 @@ def test_what_is_made_in_dlq_dir_is_for_its_user_alone(
     found = [dlq_dir, *dlq_dir.rglob("*")]
     assert {"lock", "leader.lock", "000004.journal"} <= {path.name for path in found}
     wrong = {
-        str(path): oct(path.stat().st_mode) for path in found
+        str(path): oct(path.stat().st_mode)
+        for path in found
         if stat.S_IMODE(path.stat().st_mode) != (0o700 if path.is_dir() else 0o600)
-    }  # fmt: skip
+    }
     assert wrong == {}
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) & 0o022 == 0
     s3.heal()

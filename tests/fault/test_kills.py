@@ -176,9 +176,8 @@ def test_workers_killed_in_memory_mode_and_a_failing_s3_leave_no_event_twice(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     server = serve(
-        via=s3, workers=2, BATCH_SIZE="20", S3_APP_RETRIES="0", S3_TIMEOUT="5s",
-        DURABILITY="memory",
-    )  # fmt: skip
+        via=s3, workers=2, BATCH_SIZE="20", S3_APP_RETRIES="0", S3_TIMEOUT="5s", DURABILITY="memory"
+    )
     s3.fail("500", key=once_each(("1.jsonl.gz", "3.jsonl.gz")))
     s3.fail("lands_then_resets", key=once_each(("2.jsonl.gz",)))
     with Load(server) as load:
@@ -189,8 +188,10 @@ def test_workers_killed_in_memory_mode_and_a_failing_s3_leave_no_event_twice(
     # the directory is the truth: a kill can come between a file and its count
     eventually(
         lambda: not server.metrics()["events_pending"] and not dlq_paths(server.dlq_dir),
-        40, "the DLQ empties", last_words=server.log_text,
-    )  # fmt: skip
+        40,
+        "the DLQ empties",
+        last_words=server.log_text,
+    )
     lost = accounting.missing(server.metrics())
     assert lost == sum(line["events_lost"] for line in server.events("orphans_settled"))
 

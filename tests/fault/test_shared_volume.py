@@ -44,9 +44,11 @@ def test_a_living_server_takes_over_the_journals_and_the_dlq_of_a_dead_one(
     dies.kill()
 
     eventually(
-        lambda: len(bucket.stored()) == 53, 30, "all is stored by the other server",
+        lambda: len(bucket.stored()) == 53,
+        30,
+        "all is stored by the other server",
         last_words=lives.log_text,
-    )  # fmt: skip
+    )
     accounting.check(client.accepted, bucket.stored())
     eventually(lambda: len(directories(tmp_path)) == 1, 20, "nothing is left of the dead one")
     found = lives.metrics()

@@ -17,8 +17,10 @@ from tests.support.s3 import Bucket
 from tests.support.strace import Call, calls, over, strace_path, under_strace
 
 _NAME = re.compile(r'\\"n\\": ?\\"([\w-]+)\\"')
-_TRACED = ("write,pwrite64,writev,fsync,fdatasync,sync_file_range,openat,mkdir,rename,"
-           "recvfrom,sendto,sendmsg")  # fmt: skip
+_TRACED = (
+    "write,pwrite64,writev,fsync,fdatasync,sync_file_range,openat,mkdir,rename,"
+    "recvfrom,sendto,sendmsg"
+)
 
 
 def trace(

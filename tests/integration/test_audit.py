@@ -102,18 +102,30 @@ def end(store, last, stream=STREAM):
 
 
 def record_of(last, stream=STREAM):
-    return json.dumps({
-        "stream": stream, "instance": "web-1", "host": "web-1", "events": last,
-        "last_id": f"{stream}-{last}", "started": 1763017800.0, "ended": 1763017900.0,
-    }).encode()  # fmt: skip
+    return json.dumps(
+        {
+            "stream": stream,
+            "instance": "web-1",
+            "host": "web-1",
+            "events": last,
+            "last_id": f"{stream}-{last}",
+            "started": 1763017800.0,
+            "ended": 1763017900.0,
+        }
+    ).encode()
 
 
 def run(*arguments, cwd=None, **environ):
     environ |= {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
     return subprocess.run(
-        [BIN / "estat", "audit", *arguments], cwd=cwd or "/", env=environ, capture_output=True,
-        text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [BIN / "estat", "audit", *arguments],
+        cwd=cwd or "/",
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def audit(store, *arguments, target=None):
@@ -201,8 +213,9 @@ def test_a_partition_is_cut_off_where_streams_cross_its_edges(store):
     code, report = audit(store, target=store.part("dt=2025-11-13"))
     assert code == 3
     assert {s["stream"]: s["states"] for s in report["streams"]} == {
-        STREAM: ["cut off"], OTHER: ["complete"]
-    }  # fmt: skip
+        STREAM: ["cut off"],
+        OTHER: ["complete"],
+    }
     assert report["partial"] is True
     code, report = audit(store, target=store.part("dt=2025-11-1"))
     assert (code, report["states"]) == (0, {"complete": 2})
@@ -310,9 +323,12 @@ def spill(dlq, one, store, reason="put_failed"):
 def record_batch(last, stream=STREAM):
     payload = gzip(record_of(last, stream))
     return replace(
-        batch([last], stream=stream), key=ids.record_key("raw", stream), events=0,
-        payload=payload, crc32=crc32_of(payload),
-    )  # fmt: skip
+        batch([last], stream=stream),
+        key=ids.record_key("raw", stream),
+        events=0,
+        payload=payload,
+        crc32=crc32_of(payload),
+    )
 
 
 @pytest.mark.quick
@@ -638,7 +654,7 @@ def test_without_a_target_the_settings_tell(directory):
         (["data", "--dlq", "nothing-here"], "no DLQ directory"),
         (["data", "--dlq", "data"], "no DLQ directory"),
     ],
-)  # fmt: skip
+)
 def test_a_target_that_can_not_be_audited_is_one_line_and_exit_2(directory, arguments, told):
     put(directory, batch(range(1, 6)))
     result = run(*arguments, cwd=directory.root.parent)

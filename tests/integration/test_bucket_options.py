@@ -19,13 +19,17 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890
 OWNER = "123456789012"
 ROLE = "arn:aws:iam::123456789012:role/writer"
 OBJECTS = {
-    "S3_KMS_KEY_ID": KEY, "S3_STORAGE_CLASS": "STANDARD_IA",
+    "S3_KMS_KEY_ID": KEY,
+    "S3_STORAGE_CLASS": "STANDARD_IA",
     "S3_OBJECT_TAGS": "team=web,path=a/b c",
-}  # fmt: skip
+}
 FIELDS = (
-    "x-amz-server-side-encryption", "x-amz-storage-class", "x-amz-tagging",
-    "x-amz-expected-bucket-owner", "x-amz-security-token",
-)  # fmt: skip
+    "x-amz-server-side-encryption",
+    "x-amz-storage-class",
+    "x-amz-tagging",
+    "x-amz-expected-bucket-owner",
+    "x-amz-security-token",
+)
 
 
 @pytest.fixture
@@ -134,9 +138,13 @@ def test_settings_that_are_not_given_send_nothing(through, bucket):
 
 def test_the_fallback_bucket_gets_none_of_it(through, bucket, sts):
     store = opened(
-        bucket.name, raw_bucket="elsewhere", FALLBACK_BUCKET=bucket.name, S3_ROLE_ARN=ROLE,
-        S3_EXPECTED_BUCKET_OWNER=OWNER, **OBJECTS,
-    )  # fmt: skip
+        bucket.name,
+        raw_bucket="elsewhere",
+        FALLBACK_BUCKET=bucket.name,
+        S3_ROLE_ARN=ROLE,
+        S3_EXPECTED_BUCKET_OWNER=OWNER,
+        **OBJECTS,
+    )
     put(store)
     (attempt,) = through.attempts("PUT")
     assert fields(attempt) == set()
@@ -178,9 +186,13 @@ def test_expired_credentials_are_renewed_before_the_next_request(through, bucket
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
-    [("refuse", StoreDenied), ("500", StoreUnavailable), ("throttle", StoreUnavailable),
-     ("reset", StoreUnavailable)],
-)  # fmt: skip
+    [
+        ("refuse", StoreDenied),
+        ("500", StoreUnavailable),
+        ("throttle", StoreUnavailable),
+        ("reset", StoreUnavailable),
+    ],
+)
 def test_without_the_role_nothing_is_sent_and_later_it_goes_through(
     fault, kind, through, bucket, sts
 ):

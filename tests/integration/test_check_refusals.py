@@ -62,9 +62,13 @@ def header(name, answer):
 @pytest.mark.quick
 def test_all_that_was_asked_for_is_checked_to_be_there(checked, bucket, sts):
     code, lines = checked(
-        S3_KMS_KEY_ID=KEY, S3_STORAGE_CLASS="GLACIER_IR", S3_OBJECT_TAGS="a=1,b=2",
-        S3_EXPECTED_BUCKET_OWNER=OWNER, S3_ROLE_ARN=ROLE, AWS_ENDPOINT_URL_STS=sts.url,
-    )  # fmt: skip
+        S3_KMS_KEY_ID=KEY,
+        S3_STORAGE_CLASS="GLACIER_IR",
+        S3_OBJECT_TAGS="a=1,b=2",
+        S3_EXPECTED_BUCKET_OWNER=OWNER,
+        S3_ROLE_ARN=ROLE,
+        AWS_ENDPOINT_URL_STS=sts.url,
+    )
     assert code == 0, lines
     assert f"ok   role: assumed {ROLE}" in lines
     assert "ok   bucket: it is as asked: S3_OBJECT_TAGS, S3_KMS_KEY_ID, S3_STORAGE_CLASS" in lines
@@ -82,53 +86,67 @@ def test_without_these_settings_the_check_says_nothing_of_them(checked):
     ("settings", "field", "answer", "told"),
     [
         (
-            {"S3_KMS_KEY_ID": KEY}, "x-amz-server-side-encryption",
+            {"S3_KMS_KEY_ID": KEY},
+            "x-amz-server-side-encryption",
             (400, "KMS.NotFoundException", f"Key '{KEY}' does not exist"),
             "the key must be in the bucket's region",
         ),
         (
-            {"S3_KMS_KEY_ID": KEY}, "x-amz-server-side-encryption",
-            (400, "KMS.DisabledException", f"{KEY} is disabled."), "enable the key S3_KMS_KEY_ID",
+            {"S3_KMS_KEY_ID": KEY},
+            "x-amz-server-side-encryption",
+            (400, "KMS.DisabledException", f"{KEY} is disabled."),
+            "enable the key S3_KMS_KEY_ID",
         ),
         (
-            {"S3_KMS_KEY_ID": KEY}, "x-amz-server-side-encryption",
+            {"S3_KMS_KEY_ID": KEY},
+            "x-amz-server-side-encryption",
             (400, "KMS.KMSInvalidStateException", f"{KEY} is pending deletion."),
             "its deletion is pending",
         ),
         (
-            {"S3_KMS_KEY_ID": KEY}, "x-amz-server-side-encryption",
+            {"S3_KMS_KEY_ID": KEY},
+            "x-amz-server-side-encryption",
             (403, "AccessDenied", "User: me is not authorized to perform: kms:GenerateDataKey"),
             "grant kms:GenerateDataKey and kms:Decrypt",
         ),
         (
-            {"S3_KMS_KEY_ID": KEY, "S3_OBJECT_TAGS": "a=1"}, "x-amz-server-side-encryption",
-            DENIED, "without S3_KMS_KEY_ID the bucket takes the object",
+            {"S3_KMS_KEY_ID": KEY, "S3_OBJECT_TAGS": "a=1"},
+            "x-amz-server-side-encryption",
+            DENIED,
+            "without S3_KMS_KEY_ID the bucket takes the object",
         ),
         (
-            {"S3_OBJECT_TAGS": "a=1", "S3_KMS_KEY_ID": KEY}, "x-amz-tagging", DENIED,
+            {"S3_OBJECT_TAGS": "a=1", "S3_KMS_KEY_ID": KEY},
+            "x-amz-tagging",
+            DENIED,
             "grant s3:PutObjectTagging",
         ),
         (
-            {"S3_OBJECT_TAGS": "a=1"}, "x-amz-tagging",
+            {"S3_OBJECT_TAGS": "a=1"},
+            "x-amz-tagging",
             (403, "AccessDenied", "User: me is not authorized to perform: s3:PutObjectTagging"),
             "grant s3:PutObjectTagging",
         ),
         (
-            {"S3_OBJECT_TAGS": "a=1"}, "x-amz-tagging",
+            {"S3_OBJECT_TAGS": "a=1"},
+            "x-amz-tagging",
             (400, "InvalidTag", "The TagValue you have provided is invalid"),
             "change S3_OBJECT_TAGS",
         ),
         (
-            {"S3_STORAGE_CLASS": "ONEZONE_IA"}, "x-amz-storage-class",
+            {"S3_STORAGE_CLASS": "ONEZONE_IA"},
+            "x-amz-storage-class",
             (400, "InvalidStorageClass", "The storage class you specified is not valid"),
             "set S3_STORAGE_CLASS to a class that the bucket has",
         ),
         (
-            {"S3_STORAGE_CLASS": "ONEZONE_IA", "S3_OBJECT_TAGS": "a=1"}, "authorization", DENIED,
+            {"S3_STORAGE_CLASS": "ONEZONE_IA", "S3_OBJECT_TAGS": "a=1"},
+            "authorization",
+            DENIED,
             "also those that S3_OBJECT_TAGS, S3_STORAGE_CLASS want",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_is_told_with_what_to_do(settings, field, answer, told, checked, s3, bucket):
     s3.refuse(header(field, answer))
     code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url, **settings)
@@ -145,9 +163,11 @@ def test_a_bucket_of_another_owner_is_told_and_nothing_is_written_there(checked,
 
     s3.refuse(owned_by_somebody_else)
     code, lines = checked(
-        AWS_ENDPOINT_URL_S3=s3.url, S3_EXPECTED_BUCKET_OWNER="999999999999",
-        S3_OBJECT_TAGS="a=1", S3_KMS_KEY_ID=KEY,
-    )  # fmt: skip
+        AWS_ENDPOINT_URL_S3=s3.url,
+        S3_EXPECTED_BUCKET_OWNER="999999999999",
+        S3_OBJECT_TAGS="a=1",
+        S3_KMS_KEY_ID=KEY,
+    )
     assert code == 1
     (line,) = failures(lines)
     assert "belongs to another account than S3_EXPECTED_BUCKET_OWNER=999999999999" in line
@@ -159,9 +179,11 @@ def test_a_bucket_of_another_owner_is_told_and_nothing_is_written_there(checked,
 def test_a_store_that_takes_a_key_and_does_not_use_it_fails_the_check(checked, s3):
     s3.strip("x-amz-server-side-encryption", "x-amz-tagging")
     code, lines = checked(
-        AWS_ENDPOINT_URL_S3=s3.url, S3_KMS_KEY_ID=KEY, S3_STORAGE_CLASS="STANDARD_IA",
+        AWS_ENDPOINT_URL_S3=s3.url,
+        S3_KMS_KEY_ID=KEY,
+        S3_STORAGE_CLASS="STANDARD_IA",
         S3_OBJECT_TAGS="a=1",
-    )  # fmt: skip
+    )
     assert code == 1
     (line,) = failures(lines)
     assert "asked for S3_KMS_KEY_ID, found no encryption" in line
@@ -203,9 +225,12 @@ def test_who_gets_no_credentials_by_web_identity_is_told_so(
     sts.web_fault = fault
     (tmp_path / "token").write_text("a.b.c")
     code, lines = checked(
-        S3_ROLE_ARN=role, AWS_ENDPOINT_URL_STS=sts.url, AWS_ACCESS_KEY_ID="",
-        AWS_WEB_IDENTITY_TOKEN_FILE=str(tmp_path / "token"), AWS_ROLE_ARN=f"{ROLE}-of-the-pod",
-    )  # fmt: skip
+        S3_ROLE_ARN=role,
+        AWS_ENDPOINT_URL_STS=sts.url,
+        AWS_ACCESS_KEY_ID="",
+        AWS_WEB_IDENTITY_TOKEN_FILE=str(tmp_path / "token"),
+        AWS_ROLE_ARN=f"{ROLE}-of-the-pod",
+    )
     assert code == 1
     (line,) = failures(lines)
     assert line.startswith("FAIL credentials: ")
@@ -229,9 +254,12 @@ def test_a_file_that_is_missing_or_wrong_on_the_way_to_credentials_is_named(
     (tmp_path / "config").write_text("[default]\ncredential_process = ./helper\n")
     (tmp_path / "broken").write_text("no section\n")
     code, lines = checked(
-        S3_ROLE_ARN=role, AWS_ENDPOINT_URL_STS=sts.url, AWS_ACCESS_KEY_ID="",
-        AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{sts.url}/credentials", **given,
-    )  # fmt: skip
+        S3_ROLE_ARN=role,
+        AWS_ENDPOINT_URL_STS=sts.url,
+        AWS_ACCESS_KEY_ID="",
+        AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{sts.url}/credentials",
+        **given,
+    )
     assert code == 1
     (line,) = failures(lines)
     assert line.startswith("FAIL credentials: ")
@@ -241,9 +269,11 @@ def test_a_file_that_is_missing_or_wrong_on_the_way_to_credentials_is_named(
 
 def test_an_endpoint_for_credentials_that_is_out_of_order_is_told(checked, sts):
     code, lines = checked(
-        S3_ROLE_ARN=ROLE, AWS_ENDPOINT_URL_STS=sts.url, AWS_ACCESS_KEY_ID="",
+        S3_ROLE_ARN=ROLE,
+        AWS_ENDPOINT_URL_STS=sts.url,
+        AWS_ACCESS_KEY_ID="",
         AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{sts.url}/credentials",
-    )  # fmt: skip
+    )
     assert code == 1
     (line,) = failures(lines)
     assert line.startswith("FAIL credentials: ")
@@ -285,9 +315,11 @@ def test_a_role_whose_trust_policy_names_somebody_else_is_refused_by_moto(
     identity = iam.user_and_role(moto, "tenant-7", trusted=trusted)
     with iam.enforced(moto):
         code, lines = checked(
-            **identity.environ, S3_ROLE_ARN=identity.role_arn, S3_ROLE_EXTERNAL_ID="tenant-7",
+            **identity.environ,
+            S3_ROLE_ARN=identity.role_arn,
+            S3_ROLE_EXTERNAL_ID="tenant-7",
             AWS_ENDPOINT_URL_STS=moto.url,
-        )  # fmt: skip
+        )
     assert code == (0 if trusted else 1), lines
     assert [line.startswith("FAIL role: ") for line in failures(lines)] == [True] * (not trusted)
     assert bucket.keys() == []
@@ -297,9 +329,11 @@ def test_a_role_that_may_not_write_is_refused_by_moto_and_told(checked, moto):
     identity = iam.user_and_role(moto, "tenant-7", role_may="s3:GetObject")
     with iam.enforced(moto):
         code, lines = checked(
-            **identity.environ, S3_ROLE_ARN=identity.role_arn, S3_ROLE_EXTERNAL_ID="tenant-7",
+            **identity.environ,
+            S3_ROLE_ARN=identity.role_arn,
+            S3_ROLE_EXTERNAL_ID="tenant-7",
             AWS_ENDPOINT_URL_STS=moto.url,
-        )  # fmt: skip
+        )
     assert code == 1
     (line,) = failures(lines)
     assert "the role's rights" in line

@@ -17,9 +17,14 @@ pytestmark = pytest.mark.quick
 def estat(*arguments, cwd, **settings):
     environ = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")} | DEFAULTS
     return subprocess.run(
-        [BIN / "estat", *arguments], cwd=cwd, env=environ | settings, capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [BIN / "estat", *arguments],
+        cwd=cwd,
+        env=environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def statuses(result):
@@ -35,8 +40,13 @@ def test_a_good_setup_passes_the_check_and_keeps_no_probe(tmp_path):
 
 def test_a_good_s3_bucket_passes_the_check_and_keeps_no_probe(tmp_path, moto):
     bucket = moto.new_bucket()
-    result = estat("check", cwd=tmp_path, RAW_BUCKET=bucket.name, DLQ_DIR=str(tmp_path / "dlq"),
-                   AWS_ENDPOINT_URL_S3=moto.url)  # fmt: skip
+    result = estat(
+        "check",
+        cwd=tmp_path,
+        RAW_BUCKET=bucket.name,
+        DLQ_DIR=str(tmp_path / "dlq"),
+        AWS_ENDPOINT_URL_S3=moto.url,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert bucket.keys() == []
 
@@ -65,16 +75,27 @@ def test_a_server_starts_with_a_misspelt_setting_and_says_so_once(serve, tmp_pat
 
 
 def test_sizes_that_are_too_small_for_each_other_are_warnings(tmp_path):
-    result = estat("check", cwd=tmp_path, RAW_BUCKET="file:data", DLQ_DIR="dlq",
-                   DLQ_MAX_SIZE_BYTES="4KiB", S3_TIMEOUT="7s")  # fmt: skip
+    result = estat(
+        "check",
+        cwd=tmp_path,
+        RAW_BUCKET="file:data",
+        DLQ_DIR="dlq",
+        DLQ_MAX_SIZE_BYTES="4KiB",
+        S3_TIMEOUT="7s",
+    )
     assert result.returncode == 0
     told = [line for line in result.stdout.splitlines() if line.startswith("warn settings: ")]
     assert ["DLQ_MAX_SIZE_BYTES" in told[0], "SHUTDOWN_TIMEOUT" in told[1]] == [True, True]
 
 
 def test_a_missing_bucket_fails_the_check_with_what_to_do(tmp_path, moto):
-    result = estat("check", cwd=tmp_path, RAW_BUCKET="no-such-bucket-here",
-                   DLQ_DIR=str(tmp_path / "dlq"), AWS_ENDPOINT_URL_S3=moto.url)  # fmt: skip
+    result = estat(
+        "check",
+        cwd=tmp_path,
+        RAW_BUCKET="no-such-bucket-here",
+        DLQ_DIR=str(tmp_path / "dlq"),
+        AWS_ENDPOINT_URL_S3=moto.url,
+    )
     assert result.returncode == 1
     assert "NoSuchBucket" in result.stdout
     assert "check RAW_BUCKET" in result.stdout
@@ -82,8 +103,9 @@ def test_a_missing_bucket_fails_the_check_with_what_to_do(tmp_path, moto):
 
 def test_an_unusable_dlq_directory_fails_the_check(tmp_path):
     (tmp_path / "file").touch()
-    result = estat("check", cwd=tmp_path, RAW_BUCKET="file:data",
-                   DLQ_DIR=str(tmp_path / "file" / "dlq"))  # fmt: skip
+    result = estat(
+        "check", cwd=tmp_path, RAW_BUCKET="file:data", DLQ_DIR=str(tmp_path / "file" / "dlq")
+    )
     assert result.returncode == 1
     assert any(line.startswith("FAIL dlq") for line in result.stdout.splitlines())
 
@@ -105,9 +127,19 @@ def test_what_does_not_answer_is_not_healthy_and_the_reason_is_told(tmp_path, ad
 
 @pytest.mark.parametrize(
     "command",
-    ["--help", "check", "demo --dir data", "dlq ls", "dlq show x", "dlq verify", "dlq replay",
-     "send lines --retries 0", "audit data --dlq dlq", "audit data --dlq dlq --json"],
-)  # fmt: skip
+    [
+        "--help",
+        "check",
+        "demo --dir data",
+        "dlq ls",
+        "dlq show x",
+        "dlq verify",
+        "dlq replay",
+        "send lines --retries 0",
+        "audit data --dlq dlq",
+        "audit data --dlq dlq --json",
+    ],
+)
 def test_a_command_whose_reader_went_away_ends_as_others_do(tmp_path, command):
     queue = DeadLetterQueue(str(tmp_path / "dlq"))
     queue.create()
@@ -123,10 +155,15 @@ def test_a_command_whose_reader_went_away_ends_as_others_do(tmp_path, command):
     os.close(reader)
     with open(writer, "wb") as out:
         result = subprocess.run(
-            [BIN / "estat", *arguments], cwd=tmp_path, stdout=out, stderr=subprocess.PIPE,
+            [BIN / "estat", *arguments],
+            cwd=tmp_path,
+            stdout=out,
+            stderr=subprocess.PIPE,
             env={"PATH": os.environ["PATH"], "RAW_BUCKET": "file:data", "DLQ_DIR": "dlq"},
-            text=True, timeout=60, check=False,
-        )  # fmt: skip
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
 
 
@@ -142,19 +179,33 @@ def test_the_production_start_refuses_wrong_settings_with_exit_2(tmp_path, pytes
     environ = {"PATH": os.environ["PATH"], "RAW_BUCKET": "file:data", "BATCH_SIZE": "zero"}
     result = subprocess.run(
         [BIN / "gunicorn", "-c", pytestconfig.rootpath / "conf/gunicorn.conf.py", "estat.wsgi:app"],
-        cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert result.returncode == 2
     assert "BATCH_SIZE='zero'" in result.stderr
 
 
 def test_an_unusable_dlq_directory_ends_the_start_with_exit_2(tmp_path, pytestconfig):
     (tmp_path / "file").touch()
-    environ = {"PATH": os.environ["PATH"], "RAW_BUCKET": "file:data", "HTTP_ADDR": "127.0.0.1:0",
-               "DLQ_DIR": str(tmp_path / "file" / "dlq")}  # fmt: skip
+    environ = {
+        "PATH": os.environ["PATH"],
+        "RAW_BUCKET": "file:data",
+        "HTTP_ADDR": "127.0.0.1:0",
+        "DLQ_DIR": str(tmp_path / "file" / "dlq"),
+    }
     result = subprocess.run(
         [BIN / "gunicorn", "-c", pytestconfig.rootpath / "conf/gunicorn.conf.py", "estat.wsgi:app"],
-        cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert result.returncode == 2
     assert "DLQ_DIR" in result.stderr

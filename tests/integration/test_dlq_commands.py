@@ -28,9 +28,13 @@ NOW = 1763017800.0
 def start(*arguments, cwd, **settings):
     environ = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")} | DEFAULTS
     return subprocess.Popen(
-        [BIN / "estat", "dlq", *arguments], cwd=cwd, env=environ | settings, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [BIN / "estat", "dlq", *arguments],
+        cwd=cwd,
+        env=environ | settings,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def estat(*arguments, cwd, **settings):
@@ -82,8 +86,15 @@ def events(numbers):
 
 
 def replay(dlq, bucket, *arguments, **settings):
-    return estat("replay", *arguments, cwd=dlq.root, DLQ_DIR=dlq.root, RAW_BUCKET=bucket,
-                 S3_APP_RETRIES="0", **settings)  # fmt: skip
+    return estat(
+        "replay",
+        *arguments,
+        cwd=dlq.root,
+        DLQ_DIR=dlq.root,
+        RAW_BUCKET=bucket,
+        S3_APP_RETRIES="0",
+        **settings,
+    )
 
 
 def stored_but_not_unlinked(dlq, path, bucket, moto):
@@ -133,9 +144,7 @@ def test_of_a_shared_directory_one_of_the_servers_must_be_named(tmp_path):
 
 @pytest.mark.parametrize("command", ["show", "verify", "rm", "replay"])
 def test_an_unknown_file_is_exit_2(dlq, directory, command):
-    result = estat(
-        command, "no-such-file", cwd=dlq.root, DLQ_DIR=dlq.root, RAW_BUCKET=directory
-    )  # fmt: skip
+    result = estat(command, "no-such-file", cwd=dlq.root, DLQ_DIR=dlq.root, RAW_BUCKET=directory)
     assert result.returncode == 2
     assert "no-such-file: no such file" in result.stderr
 
@@ -336,10 +345,14 @@ def test_a_store_that_hangs_costs_its_deadline_and_no_file(dlq, s3, moto):
 def test_a_replay_without_credentials_keeps_the_file_and_says_what_is_missing(dlq, moto, options):
     _, path = write(dlq, moto.new_bucket().name)
     result = replay(
-        dlq, "today", *options, AWS_ENDPOINT_URL_S3=moto.url, AWS_ACCESS_KEY_ID="",
+        dlq,
+        "today",
+        *options,
+        AWS_ENDPOINT_URL_S3=moto.url,
+        AWS_ACCESS_KEY_ID="",
         AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{moto.url}/credentials",
         AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=f"{dlq.root}/no-token",
-    )  # fmt: skip
+    )
     assert (result.returncode, result.stderr) == (1, "")
     assert "no-token" in result.stdout
     assert os.path.exists(path)
@@ -350,8 +363,14 @@ def test_an_interrupted_replay_keeps_the_file_and_says_so(dlq, s3, moto):
     bucket = moto.new_bucket()
     _, path = write(dlq, bucket.name)
     s3.fail("hang", method="HEAD")
-    with start("replay", cwd=dlq.root, DLQ_DIR=dlq.root, RAW_BUCKET=bucket.name,
-               AWS_ENDPOINT_URL_S3=s3.url, S3_TIMEOUT="1m") as running:  # fmt: skip
+    with start(
+        "replay",
+        cwd=dlq.root,
+        DLQ_DIR=dlq.root,
+        RAW_BUCKET=bucket.name,
+        AWS_ENDPOINT_URL_S3=s3.url,
+        S3_TIMEOUT="1m",
+    ) as running:
         eventually(lambda: s3.attempts("HEAD"), 20, "it has begun")
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=20)
@@ -427,7 +446,7 @@ def test_a_journal_that_is_named_is_left_alone_and_exit_2(dlq, directory, comman
     path = journal(bucket=directory).write(dlq.root)
     result = estat(
         *command, f"{STREAM}/000001.journal", cwd=dlq.root, DLQ_DIR=dlq.root, RAW_BUCKET=directory
-    )  # fmt: skip
+    )
     assert (result.returncode, result.stdout) == (2, "")
     assert f"journal/{STREAM}/000001.journal is a journal" in result.stderr
     assert "recovered when a server starts" in result.stderr
@@ -572,8 +591,13 @@ def test_the_files_of_a_running_server_can_be_read_but_are_taken_away_only_when_
     paths = [str(path) for path in dlq_paths(server.dlq_dir)]
 
     def run(*arguments):
-        return estat(*arguments, cwd=server.dlq_dir, DLQ_DIR=str(server.dlq_dir),
-                     RAW_BUCKET=bucket.name, AWS_ENDPOINT_URL_S3=s3.url)  # fmt: skip
+        return estat(
+            *arguments,
+            cwd=server.dlq_dir,
+            DLQ_DIR=str(server.dlq_dir),
+            RAW_BUCKET=bucket.name,
+            AWS_ENDPOINT_URL_S3=s3.url,
+        )
 
     assert run("verify").returncode == 0
     assert run("replay", "--dry-run").returncode == 0
@@ -584,8 +608,9 @@ def test_the_files_of_a_running_server_can_be_read_but_are_taken_away_only_when_
     assert [str(path) for path in dlq_paths(server.dlq_dir)] == paths
     told = eventually(  # the server is sending one at times
         lambda: (done := run("rm", paths[0], "--yes", "--while-running")).returncode == 0 and done,
-        20, "it is deleted",
-    )  # fmt: skip
+        20,
+        "it is deleted",
+    )
     assert "deleted 1 file, 10 events" in told.stdout
     assert not os.path.exists(paths[0])
 
@@ -643,8 +668,9 @@ def test_the_journals_of_a_server_are_read_along_while_it_writes_and_after_it_wa
     eventually(second.settled, 30, "all is stored", last_words=second.log_text)
     eventually(
         lambda: set(load.accepted) <= {line["body"]["n"] for line in bucket.stored()},
-        30, "what was accepted is recovered",
-    )  # fmt: skip
+        30,
+        "what was accepted is recovered",
+    )
     accounting.check(load.accepted, bucket.stored(), unanswered=load.unanswered)
 
 

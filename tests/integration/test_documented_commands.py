@@ -55,9 +55,11 @@ def reader(tmp_path: Path, moto: Moto, bucket: Bucket, section: Commands) -> Ite
         environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
         environ |= {"RAW_BUCKET": bucket.name, "DLQ_DIR": f"{tmp_path}/var/dlq"}
     instead = {
-        "my-bucket": bucket.name, "8080": str(port), "/var/lib/estat": f"{tmp_path}/var",
+        "my-bucket": bucket.name,
+        "8080": str(port),
+        "/var/lib/estat": f"{tmp_path}/var",
         "/mnt/rescue": f"{tmp_path}/rescue",
-    }  # fmt: skip
+    }
     with Reader(tmp_path / "estat", port, environ, instead) as reading:
         yield reading
 

@@ -36,10 +36,13 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 #: What moto's CloudFormation does not make.
 NOT_MADE = {
-    "AWS::S3::BucketPolicy", "AWS::ApplicationAutoScaling::ScalableTarget",
-    "AWS::ApplicationAutoScaling::ScalingPolicy", "AWS::CloudWatch::Alarm",
-    "AWS::Logs::MetricFilter", "AWS::SNS::Subscription",
-}  # fmt: skip
+    "AWS::S3::BucketPolicy",
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::CloudWatch::Alarm",
+    "AWS::Logs::MetricFilter",
+    "AWS::SNS::Subscription",
+}
 
 
 class Cloud:
@@ -52,13 +55,15 @@ class Cloud:
         subnets = [found["SubnetId"] for found in ec2.describe_subnets()["Subnets"]]
         self.inputs = {
             "VpcId": ec2.describe_vpcs()["Vpcs"][0]["VpcId"],
-            "PublicSubnetA": subnets[0], "PublicSubnetB": subnets[1],
-            "PrivateSubnetA": subnets[2], "PrivateSubnetB": subnets[3],
+            "PublicSubnetA": subnets[0],
+            "PublicSubnetB": subnets[1],
+            "PrivateSubnetA": subnets[2],
+            "PrivateSubnetB": subnets[3],
             "CertificateArn": self.client("acm").request_certificate(
                 DomainName="events.example.com"
             )["CertificateArn"],
             "Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/estat-ingest:1",
-        }  # fmt: skip
+        }
 
     def client(self, service: str, **credentials: str) -> Any:
         given = credentials or {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -67,9 +72,10 @@ class Cloud:
     def ask_for_rights(self, *, on: bool) -> None:
         """Have moto check signatures and the roles' policies from now on, or no more."""
         request = urllib.request.Request(
-            f"{self.moto.url}/moto-api/reset-auth", data=b"0" if on else b"inf",
+            f"{self.moto.url}/moto-api/reset-auth",
+            data=b"0" if on else b"inf",
             headers={"Content-Type": "text/plain"},
-        )  # fmt: skip
+        )
         with urllib.request.urlopen(request, timeout=10):
             pass
 
@@ -82,12 +88,14 @@ class Stack:
         self.template = Template(TEMPLATE, cloud.inputs | parameters)
         formation = cloud.client("cloudformation")
         formation.create_stack(
-            StackName=name, TemplateBody=self.template.text, Capabilities=["CAPABILITY_IAM"],
+            StackName=name,
+            TemplateBody=self.template.text,
+            Capabilities=["CAPABILITY_IAM"],
             Parameters=[
                 {"ParameterKey": key, "ParameterValue": value}
                 for key, value in self.template.given.items()
             ],
-        )  # fmt: skip
+        )
         (self.described,) = formation.describe_stacks(StackName=name)["Stacks"]
         self.made = {
             found["LogicalResourceId"]: found.get("PhysicalResourceId", "")
@@ -123,9 +131,10 @@ class Stack:
         iam = self.cloud.client("iam")
         for policy in self.resources["TaskRole"]["Policies"]:
             iam.put_role_policy(
-                RoleName=self.made["TaskRole"], PolicyName=policy["PolicyName"],
+                RoleName=self.made["TaskRole"],
+                PolicyName=policy["PolicyName"],
                 PolicyDocument=json.dumps(policy["PolicyDocument"]),
-            )  # fmt: skip
+            )
         role = iam.get_role(RoleName=self.made["TaskRole"])["Role"]
         given = self.cloud.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="task")
         return {
@@ -158,13 +167,19 @@ def full(cloud: Cloud) -> Stack:
     """Deploy it with a value for every parameter that may be empty."""
     groups = cloud.client("ec2").describe_security_groups()["SecurityGroups"]
     return Stack(
-        cloud, "full", Storage="efs", FallbackBucket="other", BucketName="events-of-acme",
-        KmsKeyArn=f"arn:aws:kms:{REGION}:123456789012:key/0199", ExpireAfterDays="400",
-        SettingsFileArn="arn:aws:s3:::acme-conf/estat/prod.env", AlarmEmail="ops@example.com",
+        cloud,
+        "full",
+        Storage="efs",
+        FallbackBucket="other",
+        BucketName="events-of-acme",
+        KmsKeyArn=f"arn:aws:kms:{REGION}:123456789012:key/0199",
+        ExpireAfterDays="400",
+        SettingsFileArn="arn:aws:s3:::acme-conf/estat/prod.env",
+        AlarmEmail="ops@example.com",
         WriteKeysSecretArn=f"arn:aws:secretsmanager:{REGION}:123456789012:secret:keys",
         MetricsSecurityGroup=groups[0]["GroupId"],
         TaskPolicyArn="arn:aws:iam::123456789012:policy/tagging",
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(params=["ephemeral", "efs", "full"])
@@ -193,9 +208,13 @@ def test_a_stack_is_made_of_all_that_its_conditions_ask_for_but_for_six_types(st
 def test_a_file_system_is_made_for_efs_only(ephemeral, efs):
     of_efs = set(efs.made) - set(ephemeral.made)
     assert of_efs == {
-        "FileSystemSecurityGroup", "FromTasks", "FileSystem", "MountTargetA", "MountTargetB",
+        "FileSystemSecurityGroup",
+        "FromTasks",
+        "FileSystem",
+        "MountTargetA",
+        "MountTargetB",
         "AccessPoint",
-    }  # fmt: skip
+    }
     (described,) = efs.cloud.client("efs").describe_file_systems(
         FileSystemId=efs.made["FileSystem"]
     )["FileSystems"]
@@ -384,10 +403,13 @@ def test_the_bucket_is_reached_by_tls_only(stack):
 
 def test_nothing_expires_unless_that_is_asked_for_and_the_dlq_prefix_never(ephemeral, full):
     expiring = [
-        {rule["Prefix"] for rule in stack.resources["Bucket"]["LifecycleConfiguration"]["Rules"]
-         if "ExpirationInDays" in rule}
+        {
+            rule["Prefix"]
+            for rule in stack.resources["Bucket"]["LifecycleConfiguration"]["Rules"]
+            if "ExpirationInDays" in rule
+        }
         for stack in (ephemeral, full)
-    ]  # fmt: skip
+    ]
     assert expiring == [set(), {"raw/", "raw_streams/"}]
 
 
@@ -414,14 +436,18 @@ def test_the_services_themselves_take_the_scaling_the_alarms_and_the_filters(sta
         if stack.template.type_of(name) == "AWS::Logs::MetricFilter":
             (counted,) = made[name]["MetricTransformations"]
             cloud.client("logs").put_metric_filter(
-                logGroupName=made[name]["LogGroupName"], filterName=name,
+                logGroupName=made[name]["LogGroupName"],
+                filterName=name,
                 filterPattern=made[name]["FilterPattern"],
                 metricTransformations=[{k[0].lower() + k[1:]: v for k, v in counted.items()}],
-            )  # fmt: skip
+            )
     assert len(scaling.describe_scaling_policies(ServiceNamespace="ecs")["ScalingPolicies"]) >= 2
     assert len(alarms) >= 10
-    assert all("Alarms" in action or ":sns:" in action
-               for name in alarms for action in made[name]["AlarmActions"][:1])  # fmt: skip
+    assert all(
+        "Alarms" in action or ":sns:" in action
+        for name in alarms
+        for action in made[name]["AlarmActions"][:1]
+    )
 
 
 def test_refusals_add_tasks(ephemeral):
@@ -432,9 +458,10 @@ def test_refusals_add_tasks(ephemeral):
 
 def test_every_log_line_that_an_alarm_waits_for_is_one_that_the_server_writes(ephemeral):
     patterns = [
-        made["FilterPattern"] for name, made in ephemeral.resources.items()
+        made["FilterPattern"]
+        for name, made in ephemeral.resources.items()
         if ephemeral.template.type_of(name) == "AWS::Logs::MetricFilter"
-    ]  # fmt: skip
+    ]
     named = set(re.findall(r'\$\.event = "(\w+)"', " ".join(patterns)))
     code = "".join(path.read_text() for path in (ROOT / "estat").rglob("*.py"))
     assert named
@@ -447,9 +474,11 @@ def test_every_log_line_that_an_alarm_waits_for_is_one_that_the_server_writes(ep
 def server_in(stack: Stack, directory: Path, **others: str) -> Server:
     """Return the server with the container's environment, but for ports and directories."""
     local = {
-        "HTTP_ADDR": f"127.0.0.1:{free_port()}", "METRICS_ADDR": f"127.0.0.1:{free_port()}",
-        "DLQ_DIR": str(directory / "dlq"), "AWS_ENDPOINT_URL_S3": stack.cloud.moto.url,
-    }  # fmt: skip
+        "HTTP_ADDR": f"127.0.0.1:{free_port()}",
+        "METRICS_ADDR": f"127.0.0.1:{free_port()}",
+        "DLQ_DIR": str(directory / "dlq"),
+        "AWS_ENDPOINT_URL_S3": stack.cloud.moto.url,
+    }
     server = Server(directory, stack.environ | local | others)
     server.port = int(local["HTTP_ADDR"].rpartition(":")[2])
     return server
@@ -468,8 +497,12 @@ def test_the_server_stores_an_event_with_the_environment_of_the_task_definition(
 
 def used_rights(log: str, bucket: str) -> set[tuple[str, str]]:
     """Read from moto's log what was asked for and allowed, as rights and keys."""
-    right = {"PUT": "s3:PutObject", "GET": "s3:GetObject", "HEAD": "s3:GetObject",
-             "DELETE": "s3:DeleteObject"}  # fmt: skip
+    right = {
+        "PUT": "s3:PutObject",
+        "GET": "s3:GetObject",
+        "HEAD": "s3:GetObject",
+        "DELETE": "s3:DeleteObject",
+    }
     plain = re.sub(r"\x1b\[\d+m", "", log)
     asked = re.findall(rf'"([A-Z]+) /{bucket}/(\S+) HTTP/1.1" (\d+)', plain)
     return {(right[method], key) for method, key, status in asked if status != "403"}
@@ -491,8 +524,9 @@ def rights_of(policy: dict[str, Any], bucket: str) -> set[tuple[str, str]]:
         )
         found |= {
             (action, resource.removeprefix(prefix).removesuffix("*"))
-            for action in actions for resource in resources
-        }  # fmt: skip
+            for action in actions
+            for resource in resources
+        }
     return found
 
 
@@ -500,9 +534,10 @@ def test_the_policy_that_the_page_shows_allows_all_that_the_tasks_role_may(ephem
     shown = next(block for block in blocks("docs/bucket.md") if block.section == "Rights")
     allowed = rights_of(json.loads(shown.code), "my-bucket")
     assert [
-        (action, key) for action, key in granted_rights(ephemeral)
+        (action, key)
+        for action, key in granted_rights(ephemeral)
         if not any(action == a and key.startswith(begin) for a, begin in allowed)
-    ] == []  # fmt: skip
+    ] == []
 
 
 def test_the_tasks_role_may_do_what_the_server_does_and_nothing_else(cloud, tmp_path):
@@ -519,9 +554,11 @@ def test_the_tasks_role_may_do_what_the_server_does_and_nothing_else(cloud, tmp_
     key, first = batch.about["key"], batch.lines[0]
     half = {"events": "1", "first-id": first["id"], "last-id": first["id"]}
     cloud.client("s3").put_object(
-        Bucket=bucket.name, Key=key, Metadata=half,
+        Bucket=bucket.name,
+        Key=key,
+        Metadata=half,
         Body=gzip.compress(json.dumps(first, separators=(",", ":")).encode() + b"\n"),
-    )  # fmt: skip
+    )
     (damaged,) = (path for path in dlq_paths(tmp_path / "dlq") if path == batch.path)
     damaged.with_name(damaged.name.replace("_000001.", "_000009.")).write_bytes(b"no gzip")
     before = len(cloud.log.read_text())
@@ -536,9 +573,14 @@ def test_the_tasks_role_may_do_what_the_server_does_and_nothing_else(cloud, tmp_
             environ = server.environ
         refused = [line for line in server.logs() if "AccessDenied" in json.dumps(line)]
         checked = subprocess.run(
-            [sys.executable, "-m", "estat", "check"], env=environ, cwd=tmp_path,
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "estat", "check"],
+            env=environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         used = used_rights(cloud.log.read_text()[before:], bucket.name)
         forbidden = denied_to(cloud, role, bucket.name, key)
     finally:
@@ -549,9 +591,10 @@ def test_the_tasks_role_may_do_what_the_server_does_and_nothing_else(cloud, tmp_
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert sorted(line["body"]["n"] for line in bucket.stored()) == [1, 2, 3]
     assert [
-        (right, place) for right, place in granted_rights(stack)
+        (right, place)
+        for right, place in granted_rights(stack)
         if not any(right == each and key.startswith(place) for each, key in used)
-    ] == []  # fmt: skip
+    ] == []
 
 
 def test_the_tasks_role_gets_the_operators_own_policy_if_there_is_one(ephemeral, full):
@@ -574,10 +617,15 @@ def test_a_replay_goes_on_where_s3_answers_403_for_a_key_that_is_not_there(serve
 
 def server_settled(server: Server) -> Any:
     """Return the condition that nothing waits on disk; /metrics has a port of its own."""
-    return lambda: not [
-        path for area in ("pending", "quarantine", "journal") if (server.dlq_dir / area).is_dir()
-        for path in (server.dlq_dir / area).rglob("*") if path.is_file() and path.name != "lock"
-    ]  # fmt: skip
+    return lambda: (
+        not [
+            path
+            for area in ("pending", "quarantine", "journal")
+            if (server.dlq_dir / area).is_dir()
+            for path in (server.dlq_dir / area).rglob("*")
+            if path.is_file() and path.name != "lock"
+        ]
+    )
 
 
 def denied_to(cloud: Cloud, role: dict[str, str], bucket: str, key: str) -> set[str]:

@@ -46,8 +46,15 @@ def image():
         pip = Path(directory) / "pip.conf"
         pip.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
         flags = f"--pull-never --secret id=pip.conf,src={pip} --volume {wheels}:/wheels:ro"
-        run("make", "build", "CONTAINER=buildah", f"IMAGE={_NAME}", f"BUILD_FLAGS={flags}",
-            cwd=ROOT, env=buildah.environ)  # fmt: skip
+        run(
+            "make",
+            "build",
+            "CONTAINER=buildah",
+            f"IMAGE={_NAME}",
+            f"BUILD_FLAGS={flags}",
+            cwd=ROOT,
+            env=buildah.environ,
+        )
         _, root = buildah.new_root(_NAME)
         yield Image(root, buildah.configuration(_NAME))
 
@@ -159,9 +166,11 @@ def test_its_first_process_reaps_orphans(container):
     script = "import os; os.fork() and (os.wait(), os._exit(0)); os.fork(); os._exit(0)"
     assert server.exec("/usr/bin/python3", "-c", script).returncode == 0
     eventually(
-        lambda: len(server.worker_pids()) == 1, 10, "what lost its parent is gone",
+        lambda: len(server.worker_pids()) == 1,
+        10,
+        "what lost its parent is gone",
         last_words=lambda: str(server.worker_pids()),
-    )  # fmt: skip
+    )
 
 
 # --- what is left of botocore finds credentials
@@ -174,8 +183,12 @@ def _credentials_of_a_container():
     class Agent(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
-            answer = {"AccessKeyId": "test", "SecretAccessKey": "test", "Token": "test",
-                      "Expiration": "2100-01-01T00:00:00Z"}  # fmt: skip
+            answer = {
+                "AccessKeyId": "test",
+                "SecretAccessKey": "test",
+                "Token": "test",
+                "Expiration": "2100-01-01T00:00:00Z",
+            }
             self.send_response(200)
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
@@ -246,10 +259,14 @@ def _push(tmp_path, name):
         path.write_text(f'#!/bin/sh\necho {program} "$@" >> {tmp_path}/called\n')
         path.chmod(0o755)
     return subprocess.run(
-        ["make", "--no-print-directory", "push", f"IMAGE={name}"], cwd=ROOT,
+        ["make", "--no-print-directory", "push", f"IMAGE={name}"],
+        cwd=ROOT,
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_push_logs_in_to_the_registry_of_the_name(tmp_path):

@@ -45,10 +45,21 @@ select * from read_json('{pattern}', format = 'newline_delimited',
 
 def send(server, log):
     done = subprocess.run(
-        [BIN / "estat", "send", log, "--combined-log", "--batch", "100",
-         "--url", f"{server.url}/collect"],
-        capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False,
-    )  # fmt: skip
+        [
+            BIN / "estat",
+            "send",
+            log,
+            "--combined-log",
+            "--batch",
+            "100",
+            "--url",
+            f"{server.url}/collect",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -111,18 +122,27 @@ def code(section, language, number=0):
 
 def python(source, place, **environ):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", source], cwd=place, env=os.environ | environ,
-        capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", source],
+        cwd=place,
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def shell(source, place):
     done = subprocess.run(
-        ["bash", "-euc", source], cwd=place, capture_output=True, text=True,
-        timeout=DEADLINE_SECONDS, check=True,
-    )  # fmt: skip
+        ["bash", "-euc", source],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=True,
+    )
     return done.stdout
 
 
@@ -172,8 +192,9 @@ def test_the_command_puts_bucket_prefix_and_first_day_into_the_table(place):
 
 
 def test_the_projection_of_a_run_is_the_prefixes_of_its_objects(place, lines):
-    directories = {f"s3://my-bucket/{path.parent.relative_to(place / 'data')}/"
-                   for path in objects(place)}  # fmt: skip
+    directories = {
+        f"s3://my-bucket/{path.parent.relative_to(place / 'data')}/" for path in objects(place)
+    }
     assert projected(lines, "UTC") == directories
 
 
@@ -188,17 +209,22 @@ def projected(lines, zone):
     now = datetime.fromtimestamp(max(line["ts"] for line in lines), UTC)
     every = Table(statement("events.sql")).locations(now, only={day for day, _ in hours})
     return {
-        location for location in every
+        location
+        for location in every
         if any(location.endswith(f"/dt={day}/hr={hour}/") for day, hour in hours)
-    }  # fmt: skip
+    }
 
 
 def test_the_types_of_the_columns_are_those_of_the_stored_values(lines):
     found = {name: {type(line[name]) for line in lines} for name in lines[0]}
     assert found == {"id": {str}, "ts": {float}, "ip": {str}, "user_agent": {str}, "body": {dict}}
     assert Table(statement("events.sql")).columns == {
-        "id": "STRING", "ts": "DOUBLE", "ip": "STRING", "user_agent": "STRING", "body": "STRING",
-    }  # fmt: skip
+        "id": "STRING",
+        "ts": "DOUBLE",
+        "ip": "STRING",
+        "user_agent": "STRING",
+        "body": "STRING",
+    }
 
 
 def test_the_types_of_the_raw_columns_are_those_of_the_stored_values(tmp_path):

@@ -62,10 +62,19 @@ def test_the_function_for_commands_names_what_the_service_names():
         values, ("User", "Group", "WorkingDirectory", "EnvironmentFile")
     )
     assert told.replace("\\\n", " ").split() == [
-        "systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={user}",
-        f"--gid={group}", "-p", f"WorkingDirectory={directory}", "-p",
-        f"EnvironmentFile={environment}", INSTALLED,
-    ]  # fmt: skip
+        "systemd-run",
+        "--quiet",
+        "--pipe",
+        "--wait",
+        "--collect",
+        f"--uid={user}",
+        f"--gid={group}",
+        "-p",
+        f"WorkingDirectory={directory}",
+        "-p",
+        f"EnvironmentFile={environment}",
+        INSTALLED,
+    ]
 
 
 def test_systemds_patience_is_longer_than_a_stop():
@@ -105,9 +114,14 @@ def test_a_server_that_can_not_use_its_directory_never_says_that_it_is_ready(tmp
         notified.bind(str(tmp_path / "notify"))
         server = served(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"))
         ended = subprocess.run(
-            [BIN / "estat", "serve"], env=server.environ, cwd=tmp_path, capture_output=True,
-            text=True, timeout=60, check=False,
-        )  # fmt: skip
+            [BIN / "estat", "serve"],
+            env=server.environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert ended.returncode == 2
         assert f"DLQ_DIR='{server.dlq_dir}' can't be used" in ended.stderr
         notified.setblocking(False)
@@ -122,8 +136,10 @@ def test_the_server_makes_no_system_call_that_the_unit_forbids(tmp_path):
     server = served(tmp_path, DURABILITY="fsync")
     process = subprocess.Popen(
         [str(strace_path()), "-f", "-c", "-o", counts, BIN / "estat", "serve"],
-        env=server.environ, cwd=tmp_path, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        env=server.environ,
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+    )
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     try:
         eventually(lambda: server.get("/ready").status == 200, 60, "the server is ready")

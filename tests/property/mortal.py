@@ -36,9 +36,19 @@ BATCH_EVENTS = 6
 THREADS, DISK_THREADS = Offload(2), Offload(1)
 
 _CHANGES = (
-    "open", "close", "write", "fsync", "fdatasync", "ftruncate", "truncate", "rename", "link",
-    "unlink", "mkdir", "rmdir",
-)  # fmt: skip
+    "open",
+    "close",
+    "write",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "truncate",
+    "rename",
+    "link",
+    "unlink",
+    "mkdir",
+    "rmdir",
+)
 _REAL = {name: getattr(os, name) for name in _CHANGES}
 
 _DEATHS = ("dies", "dies_after", "dies_within")
@@ -260,6 +270,9 @@ class Life:
         """Whether the disk refused something that is to be tried again."""
         journals, admission = self._parts.journals, self._parts.admission
         return bool(
-            admission.failing or admission.out_of_space or self._uploader._journals_left
-            or journals._finished or journals._doubtful
-        )  # fmt: skip
+            admission.failing
+            or admission.out_of_space
+            or self._uploader._journals_left
+            or journals._finished
+            or journals._doubtful
+        )

@@ -49,8 +49,17 @@ class World:
 
     def step(self) -> None:
         """Do one thing that the server may do at any moment."""
-        steps = [self._append, self._append, self._close, self._store, self._spill, self._replay,
-                 self._defer, self._remove, self._remove]  # fmt: skip
+        steps = [
+            self._append,
+            self._append,
+            self._close,
+            self._store,
+            self._spill,
+            self._replay,
+            self._defer,
+            self._remove,
+            self._remove,
+        ]
         self.random.choice(steps)()
 
     def run(self, steps: int) -> None:

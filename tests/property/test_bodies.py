@@ -26,7 +26,7 @@ query_bytes = st.lists(
     )
     | st.binary(max_size=3),
     max_size=20,
-).map(b"".join)  # fmt: skip
+).map(b"".join)
 
 
 def compressed(parts: list[bytes], level: int) -> bytes:

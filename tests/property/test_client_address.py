@@ -13,9 +13,26 @@ HEADERS = ("auto", "x-forwarded-for", "forwarded", "cloudfront-viewer-address")
 
 # what a client sends: anything, and what is made to be mistaken for what a proxy writes
 pieces = st.sampled_from(
-    [",", '"', "\\", ";", "=", " ", "for=", "For=", "1.1.1.1", "[2001:db8::bad]", ":80", "unknown",
-     "_hidden", "10.0.0.1", 'for="', '", ', "host="]
-) | st.characters(max_codepoint=255)  # fmt: skip
+    [
+        ",",
+        '"',
+        "\\",
+        ";",
+        "=",
+        " ",
+        "for=",
+        "For=",
+        "1.1.1.1",
+        "[2001:db8::bad]",
+        ":80",
+        "unknown",
+        "_hidden",
+        "10.0.0.1",
+        'for="',
+        '", ',
+        "host=",
+    ]
+) | st.characters(max_codepoint=255)
 written = st.lists(pieces, max_size=15).map("".join)
 fields = st.none() | written
 trusted = st.integers(1, 2**24 - 1).map(lambda n: f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
@@ -43,10 +60,19 @@ def forms(draw, address):
     if ":" not in address:
         return draw(st.sampled_from([address, f"{address}:4711", f'"{address}"']))
     long = ip_address(address).exploded
-    return draw(st.sampled_from(
-        [address, address.upper(), long, f"[{address}]", f"[{long}]:80", f'"[{address}]:80"',
-         f"{address}%eth0"]
-    ))  # fmt: skip
+    return draw(
+        st.sampled_from(
+            [
+                address,
+                address.upper(),
+                long,
+                f"[{address}]",
+                f"[{long}]:80",
+                f'"[{address}]:80"',
+                f"{address}%eth0",
+            ]
+        )
+    )
 
 
 @st.composite
@@ -77,9 +103,10 @@ def test_behind_proxies_that_append_to_x_forwarded_for(
 ):
     entries = [data.draw(forms(address)) for address in (client, *chain)]
     given_ = environ(
-        X_FORWARDED_FOR=appended(sent, entries), FORWARDED=forwarded,
+        X_FORWARDED_FOR=appended(sent, entries),
+        FORWARDED=forwarded,
         CLOUDFRONT_VIEWER_ADDRESS=viewer,
-    )  # fmt: skip
+    )
     for header in ("auto", "x-forwarded-for"):
         assert ClientAddress(len(entries), header).find(given_) == usual(client)
         assert ClientAddress(NETWORKS, header).find(given_) == usual(client)
@@ -90,9 +117,10 @@ def test_behind_proxies_that_append_to_x_forwarded_for(
 def test_behind_proxies_that_append_to_forwarded(data, client, chain, sent, forwarded_for, viewer):
     entries = [data.draw(nodes(address)) for address in (client, *chain)]
     given_ = environ(
-        FORWARDED=appended(sent, entries), X_FORWARDED_FOR=forwarded_for,
+        FORWARDED=appended(sent, entries),
+        X_FORWARDED_FOR=forwarded_for,
         CLOUDFRONT_VIEWER_ADDRESS=viewer,
-    )  # fmt: skip
+    )
     assert ClientAddress(len(entries), "forwarded").find(given_) == usual(client)
     assert ClientAddress(NETWORKS, "forwarded").find(given_) == usual(client)
     if not forwarded_for:
@@ -103,9 +131,10 @@ def test_behind_proxies_that_append_to_forwarded(data, client, chain, sent, forw
 @given(clients, fields, fields)
 def test_behind_cloudfront_which_replaces_its_field(client, forwarded_for, forwarded):
     given_ = environ(
-        CLOUDFRONT_VIEWER_ADDRESS=f"{client}:4711", X_FORWARDED_FOR=forwarded_for,
+        CLOUDFRONT_VIEWER_ADDRESS=f"{client}:4711",
+        X_FORWARDED_FOR=forwarded_for,
         FORWARDED=forwarded,
-    )  # fmt: skip
+    )
     for trusted_ in (1, 2, NETWORKS):
         found = ClientAddress(trusted_, "cloudfront-viewer-address").find(given_)
         assert found == usual(client)
@@ -113,10 +142,12 @@ def test_behind_cloudfront_which_replaces_its_field(client, forwarded_for, forwa
 
 @given(
     st.sampled_from([PEER, "", "203.0.113.7", "fd00::1", "::ffff:10.0.0.9", "fe80::1%eth0"]),
-    fields, fields, fields,
+    fields,
+    fields,
+    fields,
     st.integers(0, 4) | st.just(NETWORKS),
     st.sampled_from(HEADERS),
-)  # fmt: skip
+)
 def test_anything_yields_an_address_or_the_peer(
     peer, forwarded_for, forwarded, viewer, trusted_, header
 ):
@@ -128,9 +159,12 @@ def test_anything_yields_an_address_or_the_peer(
 
 
 @given(
-    st.sampled_from(["203.0.113.7", "2001:db8::7"]), fields, fields, fields,
+    st.sampled_from(["203.0.113.7", "2001:db8::7"]),
+    fields,
+    fields,
+    fields,
     st.sampled_from(HEADERS),
-)  # fmt: skip
+)
 def test_a_peer_that_is_not_trusted_is_the_client_whatever_it_says(
     peer, forwarded_for, forwarded, viewer, header
 ):

@@ -9,8 +9,19 @@ import pytest
 from tests.support.eras import DLQ_DIR, Era, on
 from tests.support.tape import Tape
 
-_CALLS = ["write", "short_write", "fsync", "fdatasync", "ftruncate", "truncate", "open", "rename",
-          "unlink", "mkdir", "rmdir"]  # fmt: skip
+_CALLS = [
+    "write",
+    "short_write",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "truncate",
+    "open",
+    "rename",
+    "unlink",
+    "mkdir",
+    "rmdir",
+]
 
 FAULTS = [*itertools.combinations(_CALLS, 1), *itertools.combinations(_CALLS, 2)]
 

@@ -34,8 +34,21 @@ def changes(fields):
     return st.dictionaries(st.sampled_from(fields), values, max_size=4)
 
 
-DLQ_FIELDS = ["estat_dlq", "bucket", "key", "name", "stream", "first", "last", "events", "bytes",
-              "crc32", "opened", "error", "reason"]  # fmt: skip
+DLQ_FIELDS = [
+    "estat_dlq",
+    "bucket",
+    "key",
+    "name",
+    "stream",
+    "first",
+    "last",
+    "events",
+    "bytes",
+    "crc32",
+    "opened",
+    "error",
+    "reason",
+]
 JOURNAL_FIELDS = ["estat_journal", "bucket", "key", "name", "stream", "first", "opened", "last"]
 
 
@@ -67,8 +80,12 @@ def test_a_journal_is_a_batch_of_ours_or_refused_and_its_events_are_counted(chan
 
 @given(st.binary(), values)
 def test_no_bytes_are_taken_for_a_file(noise, value):
-    for data in (noise, gzip(noise), gzip(json.dumps(value).encode() + b"\n") + noise,
-                 gzip(b'{"estat_dlq":1,"x":' + noise)):  # fmt: skip
+    for data in (
+        noise,
+        gzip(noise),
+        gzip(json.dumps(value).encode() + b"\n") + noise,
+        gzip(b'{"estat_dlq":1,"x":' + noise),
+    ):
         with suppress(Unreadable):
             dlq_file.unpack(data)
     with suppress(NotOurs):

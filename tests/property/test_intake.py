@@ -12,11 +12,14 @@ from estat.events.parser import Intake
 INTAKE = Intake(max_event_bytes=1_000_000, max_events=20)
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
-)  # fmt: skip
+)
 events = st.dictionaries(st.text(), json_values, max_size=5)
 
 
@@ -28,8 +31,10 @@ def strict(line):
     return json.loads(line.decode(), parse_constant=refuse_constant)
 
 
-@given(st.binary(max_size=300), st.sampled_from(["application/json", "text/plain", None,
-                                                 "application/x-ndjson"]))  # fmt: skip
+@given(
+    st.binary(max_size=300),
+    st.sampled_from(["application/json", "text/plain", None, "application/x-ndjson"]),
+)
 @example(b'{"a":-}', "application/json")
 @example(b'{"a":1e999}', "text/plain")
 @example(b"\n\n{}\n", None)

@@ -38,46 +38,108 @@ Story = list[tuple[Any, ...]]
 #: Thousands of small directories are made and read back; no sync of theirs is for real.
 _PLACE = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
-_CALLS = ["write", "short_write", "fsync", "fdatasync", "ftruncate", "truncate", "open", "rename",
-          "unlink", "mkdir", "rmdir"]  # fmt: skip
+_CALLS = [
+    "write",
+    "short_write",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "truncate",
+    "open",
+    "rename",
+    "unlink",
+    "mkdir",
+    "rmdir",
+]
 
 NAMED: dict[str, Story] = {
     "stored and stopped": [
-        ("send", 1, 2), ("send", 3), ("seal",), ("send", 2), ("store",), ("send", 1), ("stop",),
-        ("replay",), ("replay",),
+        ("send", 1, 2),
+        ("send", 3),
+        ("seal",),
+        ("send", 2),
+        ("store",),
+        ("send", 1),
+        ("stop",),
+        ("replay",),
+        ("replay",),
     ],
     "written to the DLQ": [
-        ("send", 2), ("seal",), ("store_unheard",), ("spill",), ("send", 3), ("seal",),
-        ("spill",), ("defer",), ("replay",), ("hour",), ("replay",),
+        ("send", 2),
+        ("seal",),
+        ("store_unheard",),
+        ("spill",),
+        ("send", 3),
+        ("seal",),
+        ("spill",),
+        ("defer",),
+        ("replay",),
+        ("hour",),
+        ("replay",),
     ],
     "killed and adopted": [
-        ("send", 2), ("send", 3), ("kill", 0), ("send", 1), ("recover",), ("send", 1),
-        ("kill", 4), ("recover",), ("recover",), ("replay",), ("replay",),
+        ("send", 2),
+        ("send", 3),
+        ("kill", 0),
+        ("send", 1),
+        ("recover",),
+        ("send", 1),
+        ("kill", 4),
+        ("recover",),
+        ("recover",),
+        ("replay",),
+        ("replay",),
     ],
     "a sync that failed": [
-        ("send", 1), ("fault", "fdatasync"), ("send", 2, 1), ("send", 1), ("store",), ("mend",),
+        ("send", 1),
+        ("fault", "fdatasync"),
+        ("send", 2, 1),
+        ("send", 1),
+        ("store",),
+        ("mend",),
         ("send", 2),
     ],
     "a cut that failed": [
-        ("send", 1), ("fault", "short_write"), ("fault", "ftruncate"), ("send", 2), ("send", 1),
-        ("kill", 0), ("recover",), ("send", 1),
+        ("send", 1),
+        ("fault", "short_write"),
+        ("fault", "ftruncate"),
+        ("send", 2),
+        ("send", 1),
+        ("kill", 0),
+        ("recover",),
+        ("send", 1),
     ],
     "two power failures": [
-        ("send", 1, 1), ("power", 3), ("recover",), ("send", 2), ("power", 4), ("send", 2),
+        ("send", 1, 1),
+        ("power", 3),
+        ("recover",),
+        ("send", 2),
+        ("power", 4),
+        ("send", 2),
         ("recover",),
     ],
-}  # fmt: skip
+}
 
 steps = st.one_of(
     st.lists(st.integers(1, 3), min_size=1, max_size=3).map(lambda sizes: ("send", *sizes)),
     st.sampled_from(
-        [("seal",), ("store",), ("store_unheard",), ("spill",), ("mend",), ("recover",),
-         ("replay",), ("defer",), ("hour",), ("stop",)]
+        [
+            ("seal",),
+            ("store",),
+            ("store_unheard",),
+            ("spill",),
+            ("mend",),
+            ("recover",),
+            ("replay",),
+            ("defer",),
+            ("hour",),
+            ("stop",),
+        ]
     ),
     st.tuples(st.just("fault"), st.sampled_from(_CALLS), st.integers(0, 4)),
     st.tuples(st.just("kill"), st.integers(0, 15)),
     st.tuples(st.just("power"), st.integers(0, 999)),
-)  # fmt: skip
+)
 stories = st.lists(steps, min_size=2, max_size=14).map(lambda taken: [("send", 1), *taken])
 
 
@@ -237,8 +299,13 @@ def test_what_a_killed_process_did_not_sync_is_synced_before_anything_relies_on_
 @pytest.mark.parametrize("during", BEFORE)
 def test_a_sync_that_failed_is_made_up_for_before_anything_relies_on_it(during: str) -> None:
     for number in range(6):
-        story = [*BEFORE[during], ("fault", "fsync", number), *THEN[during], *THEN[during],
-                 ("recover",)]  # fmt: skip
+        story = [
+            *BEFORE[during],
+            ("fault", "fsync", number),
+            *THEN[during],
+            *THEN[during],
+            ("recover",),
+        ]
         assert survive(story, _WORST)
 
 
@@ -286,7 +353,7 @@ def no_cut() -> AbstractContextManager[object]:
         (no_cut, "a sync that failed"),
         (lambda: patch.object(DeadLetterQueue, "write", lambda *_: 0), "killed and adopted"),
     ],
-)  # fmt: skip
+)
 def test_the_model_finds_what_one_step_less_would_cost(
     fault: Callable[[], AbstractContextManager[object]], story: str
 ) -> None:

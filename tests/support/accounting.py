@@ -8,9 +8,11 @@ Line = dict[str, Any]
 
 
 def check(
-    accepted: Iterable[str], stored: list[Line], on_disk: Iterable[Line] = (),
+    accepted: Iterable[str],
+    stored: list[Line],
+    on_disk: Iterable[Line] = (),
     unanswered: Iterable[str] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Assert that each accepted event is there once, and nothing else but unanswered ones.
 
     ``accepted`` and ``unanswered`` are the ``n`` of events (see ``Client``).
@@ -47,10 +49,14 @@ def missing(metrics: dict[str, float]) -> float:
         value for name, value in metrics.items() if name.startswith("dlq_events_dropped_total{")
     )
     return (
-        metrics["events_accepted_total"] + metrics["events_adopted_total"]
-        - metrics["s3_events_stored_total"] - metrics["events_pending"]
-        - metrics["dlq_events_current"] - metrics["events_handed_over_total"] - dropped
-    )  # fmt: skip
+        metrics["events_accepted_total"]
+        + metrics["events_adopted_total"]
+        - metrics["s3_events_stored_total"]
+        - metrics["events_pending"]
+        - metrics["dlq_events_current"]
+        - metrics["events_handed_over_total"]
+        - dropped
+    )
 
 
 def check_equation(metrics: dict[str, float]) -> None:

@@ -33,9 +33,10 @@ class Table:
         self.serde = _text(tree.find(exp.RowFormatSerdeProperty))
         self.location = _text(tree.find(exp.LocationProperty))
         self.properties = {
-            found.this.this: found.args["value"].this for found in tree.find_all(exp.Property)
+            found.this.this: found.args["value"].this
+            for found in tree.find_all(exp.Property)
             if type(found) is exp.Property
-        }  # fmt: skip
+        }
 
     def days(self, now: datetime) -> Iterator[str]:
         """Yield the values of dt that a query at ``now`` sees."""
@@ -44,8 +45,9 @@ class Table:
         assert found["projection.dt.type"] == "date"
         assert found["projection.dt.format"] == "yyyy-MM-dd"
         assert (found["projection.dt.interval"], found["projection.dt.interval.unit"]) == (
-            "1", "DAYS",
-        )  # fmt: skip
+            "1",
+            "DAYS",
+        )
         first, last = (_day(end, now) for end in found["projection.dt.range"].split(","))
         for number in range((last - first).days + 1):
             yield (first + timedelta(number)).strftime("%Y-%m-%d")

@@ -24,13 +24,38 @@ CONSTRAINTS = ROOT / "conf" / "image" / "constraints.txt"
 # The packages of gcr.io/distroless/python3-debian12; those of them that are in the tree.
 # https://github.com/GoogleContainerTools/distroless, static, base, cc and python3
 _SHIPPED = {
-    "base-files", "libbz2-1.0", "libc6", "libcom-err2", "libcrypt1", "libdb5.3", "libexpat1",
-    "libffi8", "libgcc-s1", "libgomp1", "libgssapi-krb5-2", "libk5crypto3", "libkeyutils1",
-    "libkrb5-3", "libkrb5support0", "liblzma5", "libncursesw6", "libnsl2",
-    "libpython3.11-minimal", "libpython3.11-stdlib", "libreadline8", "libsqlite3-0", "libssl3",
-    "libstdc++6", "libtinfo6", "libtirpc3", "libuuid1", "netbase", "python3.11-minimal",
-    "tzdata", "zlib1g",
-}  # fmt: skip
+    "base-files",
+    "libbz2-1.0",
+    "libc6",
+    "libcom-err2",
+    "libcrypt1",
+    "libdb5.3",
+    "libexpat1",
+    "libffi8",
+    "libgcc-s1",
+    "libgomp1",
+    "libgssapi-krb5-2",
+    "libk5crypto3",
+    "libkeyutils1",
+    "libkrb5-3",
+    "libkrb5support0",
+    "liblzma5",
+    "libncursesw6",
+    "libnsl2",
+    "libpython3.11-minimal",
+    "libpython3.11-stdlib",
+    "libreadline8",
+    "libsqlite3-0",
+    "libssl3",
+    "libstdc++6",
+    "libtinfo6",
+    "libtirpc3",
+    "libuuid1",
+    "netbase",
+    "python3.11-minimal",
+    "tzdata",
+    "zlib1g",
+}
 _MERGED = ("bin", "lib", "lib64", "sbin")  # links into /usr
 
 #: What the Dockerfile calls them.
@@ -111,10 +136,19 @@ def make_base_images(buildah: Buildah, wheels: Path) -> None:
 def download_wheels(wheels: Path) -> None:
     """Fetch what goes into the image, as pip of this host is set up to; and what builds it."""
     run(
-        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-        f"--python-version={PYTHON}", f"--dest={wheels}", f"--requirement={CONSTRAINTS}",
-        "setuptools>=77", "pip",
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        f"--python-version={PYTHON}",
+        f"--dest={wheels}",
+        f"--requirement={CONSTRAINTS}",
+        "setuptools>=77",
+        "pip",
+    )
 
 
 def _copy_packages(tree: Path, root: Path) -> None:
@@ -130,15 +164,24 @@ def _copy_packages(tree: Path, root: Path) -> None:
     names = [name for name in dict.fromkeys(names) if os.path.lexists(tree / name)]
     archive = subprocess.run(
         ["tar", "--create", "--no-recursion", "--files-from=-"],
-        cwd=tree, input="\n".join(names).encode(), capture_output=True, timeout=60, check=True,
-    )  # fmt: skip
+        cwd=tree,
+        input="\n".join(names).encode(),
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
     subprocess.run(["tar", "--extract"], cwd=root, input=archive.stdout, timeout=60, check=True)
 
 
 def _mirror() -> str:
     """Return where this host's apt gets Debian from."""
-    listed = run("apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(REPO_URI)",
-                 "Created-By: Packages")  # fmt: skip
+    listed = run(
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(ORIGIN) $(COMPONENT) $(REPO_URI)",
+        "Created-By: Packages",
+    )
     mirrors = [line.split()[2] for line in listed.splitlines() if line.startswith("Debian main ")]
     mirrors = [mirror for mirror in mirrors if "security" not in mirror]
     return mirrors[0] if mirrors else "http://deb.debian.org/debian"

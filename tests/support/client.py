@@ -22,9 +22,8 @@ class Client:
         self._numbers = itertools.count(1)
 
     def send(
-        self, server: Server, count: int = 1, *,
-        on: http.client.HTTPConnection | None = None,
-    ) -> Answer:  # fmt: skip
+        self, server: Server, count: int = 1, *, on: http.client.HTTPConnection | None = None
+    ) -> Answer:
         """Send ``count`` events in one request and return its answer."""
         names = [f"{self._name}-{next(self._numbers)}" for _ in range(count)]
         lines = [json.dumps({"n": name, "padding": self._padding}) for name in names]

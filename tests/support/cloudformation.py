@@ -46,8 +46,9 @@ class Template:
         self.given = dict(parameters)
         defaults = {
             name: str(declared["Default"])
-            for name, declared in self.document["Parameters"].items() if "Default" in declared
-        }  # fmt: skip
+            for name, declared in self.document["Parameters"].items()
+            if "Default" in declared
+        }
         self.parameters = defaults | self.given
 
     def resources(self, physical_ids: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -87,9 +88,13 @@ class _Resolver:
 
     def _ref(self, name: str) -> Any:
         pseudo = {
-            "AWS::NoValue": _NO_VALUE, "AWS::Region": REGION, "AWS::AccountId": ACCOUNT,
-            "AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com", "AWS::StackName": "stack",
-        }  # fmt: skip
+            "AWS::NoValue": _NO_VALUE,
+            "AWS::Region": REGION,
+            "AWS::AccountId": ACCOUNT,
+            "AWS::Partition": "aws",
+            "AWS::URLSuffix": "amazonaws.com",
+            "AWS::StackName": "stack",
+        }
         if name in pseudo:
             return pseudo[name]
         if name in self._template.parameters:

@@ -65,26 +65,48 @@ class Container(Server):
         """Start it as its image says."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                self._command(self._image["Entrypoint"]), env=self.environ,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                self._command(self._image["Entrypoint"]),
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         return self
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a container of its own, to its end."""
         return subprocess.run(
-            self._command(command), env=self.environ, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            self._command(command),
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def exec(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside the server, in its container."""
         user, group = self._image["User"].split(":")
         return subprocess.run(
-            [shutil.which("nsenter") or "", f"--target={self.first_pid()}", "--mount", "--pid",
-             "--root", "--wd", f"--setuid={user}", f"--setgid={group}", *command],
-            env=self.environ, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            [
+                shutil.which("nsenter") or "",
+                f"--target={self.first_pid()}",
+                "--mount",
+                "--pid",
+                "--root",
+                "--wd",
+                f"--setuid={user}",
+                f"--setgid={group}",
+                *command,
+            ],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def first_pid(self) -> int:
         """Return the host's name for process 1 of the container."""
@@ -113,7 +135,20 @@ class Container(Server):
     def _command(self, command: Any) -> list[str]:
         unshare = shutil.which("unshare") or ""
         return [
-            unshare, "--mount", "--pid", "--fork", f"--kill-child={signal.SIGKILL.name}",
-            "/bin/sh", "-c", f"PATH={_TOOLS}\n{_START}", "sh", str(self._root), str(self._volumes),
-            self._image["User"], self._image["WorkingDir"], *self._image["Volumes"], "--", *command,
-        ]  # fmt: skip
+            unshare,
+            "--mount",
+            "--pid",
+            "--fork",
+            f"--kill-child={signal.SIGKILL.name}",
+            "/bin/sh",
+            "-c",
+            f"PATH={_TOOLS}\n{_START}",
+            "sh",
+            str(self._root),
+            str(self._volumes),
+            self._image["User"],
+            self._image["WorkingDir"],
+            *self._image["Volumes"],
+            "--",
+            *command,
+        ]

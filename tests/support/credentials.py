@@ -32,9 +32,10 @@ ROLE = "arn:aws:iam::123456789012:role/writer"
 def _values() -> dict[str, Any]:
     end = datetime.now(UTC) + _LIFETIME
     return {
-        "AccessKeyId": "ASIATEST", "SecretAccessKey": "secret",
+        "AccessKeyId": "ASIATEST",
+        "SecretAccessKey": "secret",
         "Expiration": f"{end:%Y-%m-%dT%H:%M:%SZ}",
-    }  # fmt: skip
+    }
 
 
 class Container(Serving):
@@ -85,12 +86,13 @@ class UnreadableConfig(Source):
 def token_file(directory: Path, container: Container) -> Source:
     """Return the token that the endpoint for a pod's credentials asks for."""
     return Source(
-        directory / "token", _TOKEN,
+        directory / "token",
+        _TOKEN,
         {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{container.url}/credentials",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(directory / "token"),
         },
-    )  # fmt: skip
+    )
 
 
 def token_file_of_a_role(directory: Path, container: Container, sts: Sts) -> Source:
@@ -103,12 +105,14 @@ def token_file_of_a_role(directory: Path, container: Container, sts: Sts) -> Sou
 def web_identity(directory: Path, sts: Sts) -> Source:
     """Return the token that is changed for a role's credentials."""
     return Source(
-        directory / "token", "a.b.c",
+        directory / "token",
+        "a.b.c",
         {
-            "AWS_WEB_IDENTITY_TOKEN_FILE": str(directory / "token"), "AWS_ROLE_ARN": ROLE,
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(directory / "token"),
+            "AWS_ROLE_ARN": ROLE,
             "AWS_ENDPOINT_URL_STS": sts.url,
         },
-    )  # fmt: skip
+    )
 
 
 def helper(directory: Path) -> Source:
@@ -125,6 +129,7 @@ def config_file(directory: Path) -> Source:
     """Return the configuration file with the keys."""
     path = directory / "aws-config"
     return UnreadableConfig(
-        path, "[default]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret\n",
+        path,
+        "[default]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret\n",
         {"AWS_CONFIG_FILE": str(path)},
-    )  # fmt: skip
+    )

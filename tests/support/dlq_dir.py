@@ -22,9 +22,10 @@ class DlqFile:
 def dlq_paths(root: Path, area: str = "pending") -> list[Path]:
     """Return the files of an area, oldest slot first, without what is half written."""
     return sorted(
-        path for path in (root / area).rglob("*")
+        path
+        for path in (root / area).rglob("*")
         if path.is_file() and not path.name.startswith(".")
-    )  # fmt: skip
+    )
 
 
 def dlq_files(root: Path, area: str = "pending") -> list[DlqFile]:

@@ -140,9 +140,14 @@ class FaultyS3(Serving):
         super().__init__(_HTTPServer(self))
 
     def fail(
-        self, kind: str, *, method: str = "PUT", key: Callable[[str], bool] = lambda _: True,
-        times: int | None = None, keeps: int = 60,
-    ) -> Fault:  # fmt: skip
+        self,
+        kind: str,
+        *,
+        method: str = "PUT",
+        key: Callable[[str], bool] = lambda _: True,
+        times: int | None = None,
+        keeps: int = 60,
+    ) -> Fault:
         """From now on treat matching requests so; an earlier fault wins."""
         assert kind in FAULTS, kind
         fault = Fault(kind, method, key, times, keeps)
@@ -179,9 +184,8 @@ class FaultyS3(Serving):
         """Return the attempts of one kind so far, or with ``*`` of all, in order."""
         with self._lock:
             return [
-                a for a in self._attempts
-                if method in ("*", a.method) and a.key.startswith(prefix)
-            ]  # fmt: skip
+                a for a in self._attempts if method in ("*", a.method) and a.key.startswith(prefix)
+            ]
 
     def puts_by_key(self, prefix: str = "raw/") -> dict[str, list[Attempt]]:
         found: dict[str, list[Attempt]] = {}

@@ -43,10 +43,14 @@ class Fleet:
     """
 
     def __init__(
-        self, directory: Path, settings: dict[str, str],
-        spare: tuple[str, ...] = (), *, keep_alive: bool = True,
+        self,
+        directory: Path,
+        settings: dict[str, str],
+        spare: tuple[str, ...] = (),
+        *,
+        keep_alive: bool = True,
         check_seconds: float = _CHECK_SECONDS,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.servers: dict[str, Server] = {}
         for name in (*NAMES, *spare):
             (directory / name).mkdir()
@@ -114,8 +118,10 @@ class Fleet:
         before = self.balancer.served()
         eventually(
             lambda: all(self.balancer.served()[n] >= before[n] + _SOME_REQUESTS for n in up),
-            _START_SECONDS, f"{', '.join(up)} serve", last_words=self.balancer.log_text,
-        )  # fmt: skip
+            _START_SECONDS,
+            f"{', '.join(up)} serve",
+            last_words=self.balancer.log_text,
+        )
 
     def check_nothing_failed(self) -> None:
         """Assert that every request was accepted."""
@@ -129,8 +135,9 @@ class Fleet:
         """Wait until all servers have stored what they have."""
         for server in self.servers.values():
             if server.running:
-                eventually(server.settled, _SETTLE_SECONDS, "all is stored",
-                           last_words=server.log_text)  # fmt: skip
+                eventually(
+                    server.settled, _SETTLE_SECONDS, "all is stored", last_words=server.log_text
+                )
 
     def on_disk(self) -> list[dict[str, Any]]:
         """Return the events in the DLQs of all servers."""
@@ -150,9 +157,13 @@ class Fleet:
 
     def _estat(self, code: int, *arguments: str) -> dict[str, Any]:
         done = subprocess.run(
-            [BIN / "estat", *arguments], env=self.servers[NAMES[0]].environ,
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            [BIN / "estat", *arguments],
+            env=self.servers[NAMES[0]].environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == code, done
         report: dict[str, Any] = json.loads(done.stdout)
         return report

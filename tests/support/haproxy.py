@@ -116,9 +116,11 @@ class Haproxy:
     def await_state(self, name: str, state: str) -> None:
         """Wait until a server is UP, DOWN or in DRAIN, by as many checks as that takes."""
         eventually(
-            lambda: self.state(name) == state, _STATE_SECONDS,
-            f"haproxy has {name} as {state}", last_words=self.log_text,
-        )  # fmt: skip
+            lambda: self.state(name) == state,
+            _STATE_SECONDS,
+            f"haproxy has {name} as {state}",
+            last_words=self.log_text,
+        )
 
     def deregister(self, name: str) -> None:
         """Send a server no new request, and wait until none is left at it."""

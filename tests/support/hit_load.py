@@ -46,9 +46,14 @@ class HitLoad(Clients):
     """
 
     def __init__(
-        self, directory: Path, connect: Connect, *, keep_alive: bool = True, clients: int = 8,
+        self,
+        directory: Path,
+        connect: Connect,
+        *,
+        keep_alive: bool = True,
+        clients: int = 8,
         pause_seconds: float = 0.015,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(clients)
         self._connect = connect
         self._keep_alive = keep_alive

@@ -27,14 +27,72 @@ _FIRST_HOUR = datetime(2024, 5, 17, 10, 5, tzinfo=UTC)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _WORDS = (
-    "amber", "anchor", "basin", "birch", "cabin", "canal", "cedar", "cliff", "cloud", "coast",
-    "copper", "coral", "crane", "delta", "dune", "ember", "falcon", "fern", "field", "fjord",
-    "forest", "garnet", "glade", "harbor", "hazel", "heron", "island", "ivory", "juniper",
-    "lagoon", "lantern", "larch", "maple", "marble", "meadow", "mill", "mirror", "moss", "oak",
-    "orchard", "otter", "pebble", "pine", "plover", "prairie", "quartz", "quay", "raven",
-    "reef", "ridge", "river", "rowan", "saddle", "sail", "slate", "sparrow", "spruce", "summit",
-    "thistle", "tide", "timber", "valley", "vessel", "willow", "wren",
-)  # fmt: skip
+    "amber",
+    "anchor",
+    "basin",
+    "birch",
+    "cabin",
+    "canal",
+    "cedar",
+    "cliff",
+    "cloud",
+    "coast",
+    "copper",
+    "coral",
+    "crane",
+    "delta",
+    "dune",
+    "ember",
+    "falcon",
+    "fern",
+    "field",
+    "fjord",
+    "forest",
+    "garnet",
+    "glade",
+    "harbor",
+    "hazel",
+    "heron",
+    "island",
+    "ivory",
+    "juniper",
+    "lagoon",
+    "lantern",
+    "larch",
+    "maple",
+    "marble",
+    "meadow",
+    "mill",
+    "mirror",
+    "moss",
+    "oak",
+    "orchard",
+    "otter",
+    "pebble",
+    "pine",
+    "plover",
+    "prairie",
+    "quartz",
+    "quay",
+    "raven",
+    "reef",
+    "ridge",
+    "river",
+    "rowan",
+    "saddle",
+    "sail",
+    "slate",
+    "sparrow",
+    "spruce",
+    "summit",
+    "thistle",
+    "tide",
+    "timber",
+    "valley",
+    "vessel",
+    "willow",
+    "wren",
+)
 
 #: Fetched with nearly every page: path and size.
 _SHARED_ASSETS = (
@@ -47,9 +105,7 @@ _SHARED_ASSETS = (
 
 _FRONT_PAGES = ("/", "/blog/", "/projects/tide/", "/articles/field-guide/")
 
-_COMMON_REFERRERS = (
-    "http://search.example.net/", "http://www.example.org/", "http://example.com/",
-)  # fmt: skip
+_COMMON_REFERRERS = ("http://search.example.net/", "http://www.example.org/", "http://example.com/")
 
 # what a referrer in a legacy Cyrillic encoding looks like once Apache has escaped it
 _ODD_REFERRER = r"http://\xef\xf0\xe8\xec\xe5\xf0-\xf1\xe0\xe9\xf2.example/"
@@ -169,18 +225,27 @@ def _address(rank: int) -> str:
 def _agent(kind: str, rank: int) -> str:
     traits = random.Random(f"{kind}{rank}")
     system = traits.choice(
-        ("ExampleOS 6.1; x64", "ExampleOS 5.1", "Meadow; Intel Meadow 10_9_1", "X12; Tern i686",
-         "X12; Tern x86_64", "Pocket; CPU Pocket 7_0_4 like Meadow")
-    )  # fmt: skip
+        (
+            "ExampleOS 6.1; x64",
+            "ExampleOS 5.1",
+            "Meadow; Intel Meadow 10_9_1",
+            "X12; Tern i686",
+            "X12; Tern x86_64",
+            "Pocket; CPU Pocket 7_0_4 like Meadow",
+        )
+    )
     version = f"{traits.randint(20, 34)}.0.{traits.randint(1000, 1999)}.{traits.randint(0, 140)}"
     if kind == "feed":
         return f"{_word(rank).title()}Reader/{version} (feeds; http://reader.example.org/)"
     if kind == "robot":
         bot = f"{_WORDS[rank % 61].title()}Bot/{traits.randint(1, 5)}.{traits.randint(0, 9)}"
         return traits.choice(
-            (f"Mozilla/5.0 (compatible; {bot}; +http://www.example.net/{bot.lower()}.html)",
-             f"{bot} (+http://example.org/about/robots)", f"{bot} libexample/{version}")
-        )  # fmt: skip
+            (
+                f"Mozilla/5.0 (compatible; {bot}; +http://www.example.net/{bot.lower()}.html)",
+                f"{bot} (+http://example.org/about/robots)",
+                f"{bot} libexample/{version}",
+            )
+        )
     if rank % 3:
         engine = f"{traits.randint(531, 538)}.{traits.randint(1, 76)}"
         return (

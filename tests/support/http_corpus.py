@@ -1,4 +1,4 @@
-# ruff: noqa: C901, E501 - bytes are easier to read as they are sent
+# ruff: noqa: C901 - bytes are easier to read as they are sent
 """Requests, regular and odd, after RFC 9110 and RFC 9112: what servers disagree about.
 
 Each is the bytes of one connection. Every event tells the name of its case.
@@ -38,9 +38,12 @@ def event(name: str, padding: int = 0) -> bytes:
 
 
 def request(
-    *fields: str | bytes, line: str | bytes = "POST /collect HTTP/1.1", body: bytes = b"",
-    host: str | None = "Host: estat.example", end: bytes = b"\r\n",
-) -> bytes:  # fmt: skip
+    *fields: str | bytes,
+    line: str | bytes = "POST /collect HTTP/1.1",
+    body: bytes = b"",
+    host: str | None = "Host: estat.example",
+    end: bytes = b"\r\n",
+) -> bytes:
     """Return a request of exactly these parts: no field is added but Host."""
     lines = [line, *([host] if host else []), *fields]
     return b"".join(_bytes(part) + end for part in lines) + end + body
@@ -69,21 +72,46 @@ def _bytes(part: str | bytes) -> bytes:
 
 
 def regular() -> Cases:
-    for path in ("/collect", "/health", "/ready", "/metrics", "/", "/nothing", "/collect/", "//",
-                 "/error"):  # fmt: skip
+    for path in (
+        "/collect",
+        "/health",
+        "/ready",
+        "/metrics",
+        "/",
+        "/nothing",
+        "/collect/",
+        "//",
+        "/error",
+    ):
         for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"):
             yield f"{method} {path}", get(path, method=method)
-    for path in ("/health", "/ready", "/metrics", "/nothing", "/collect/", "/collect?a=b",
-                 "/error"):  # fmt: skip
+    for path in (
+        "/health",
+        "/ready",
+        "/metrics",
+        "/nothing",
+        "/collect/",
+        "/collect?a=b",
+        "/error",
+    ):
         yield f"POST {path}", post(f"POST {path}", line=f"POST {path} HTTP/1.1")
     yield "a plain event", post("a plain event")
-    yield "an event with many fields", post(
-        "an event with many fields", "User-Agent: agent/1.0 (x; y)", "Accept: */*",
-        "Accept-Encoding: gzip, br", "X-Forwarded-For: 203.0.113.7, 10.0.0.1",
-        "X-Forwarded-Proto: https", "X-Forwarded-Port: 443", "Cookie: a=b; c=d",
-        "Origin: https://shop.example", "Referer: https://shop.example/?q=1",
-        "X-Amzn-Trace-Id: Root=1-67891233-abcdef012345678912345678",
-    )  # fmt: skip
+    yield (
+        "an event with many fields",
+        post(
+            "an event with many fields",
+            "User-Agent: agent/1.0 (x; y)",
+            "Accept: */*",
+            "Accept-Encoding: gzip, br",
+            "X-Forwarded-For: 203.0.113.7, 10.0.0.1",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Port: 443",
+            "Cookie: a=b; c=d",
+            "Origin: https://shop.example",
+            "Referer: https://shop.example/?q=1",
+            "X-Amzn-Trace-Id: Root=1-67891233-abcdef012345678912345678",
+        ),
+    )
     for name in ("content-type", "CONTENT-TYPE", "cOnTeNt-TyPe"):
         body = event(name)
         yield (
@@ -91,8 +119,15 @@ def regular() -> Cases:
             request(f"{name}: application/json", f"{name[0]}ontent-length: {len(body)}", body=body),
         )
     batch = b"\n".join(event("ndjson") for _ in range(5))
-    for media_type in ("application/x-ndjson", "application/jsonl", "text/plain;charset=UTF-8",
-                       "text/html", "", "application/json; charset=utf-8", "APPLICATION/JSON"):  # fmt: skip
+    for media_type in (
+        "application/x-ndjson",
+        "application/jsonl",
+        "text/plain;charset=UTF-8",
+        "text/html",
+        "",
+        "application/json; charset=utf-8",
+        "APPLICATION/JSON",
+    ):
         yield (
             f"events as {media_type or 'no type'}",
             request(f"Content-Type: {media_type}", f"Content-Length: {len(batch)}", body=batch),
@@ -110,11 +145,31 @@ def regular() -> Cases:
 
 def connections() -> Cases:
     values = (
-        "close", "Close", "keep-alive", "Keep-Alive", "KEEP-ALIVE", "close, keep-alive",
-        "keep-alive, close", "keep-alive,Upgrade", "close ", " close", "close,", ",close", "",
-        "upgrade", "Upgrade, HTTP2-Settings", "foo", "TE", "keep-alive\tclose", '"close"',
-        "close;q=1", "content-length", "Content-Type", "close\t", "\tkeep-alive",
-    )  # fmt: skip
+        "close",
+        "Close",
+        "keep-alive",
+        "Keep-Alive",
+        "KEEP-ALIVE",
+        "close, keep-alive",
+        "keep-alive, close",
+        "keep-alive,Upgrade",
+        "close ",
+        " close",
+        "close,",
+        ",close",
+        "",
+        "upgrade",
+        "Upgrade, HTTP2-Settings",
+        "foo",
+        "TE",
+        "keep-alive\tclose",
+        '"close"',
+        "close;q=1",
+        "content-length",
+        "Content-Type",
+        "close\t",
+        "\tkeep-alive",
+    )
     for version in ("HTTP/1.0", "HTTP/1.1"):
         yield (
             f"{version} without Connection",
@@ -123,12 +178,25 @@ def connections() -> Cases:
         for value in values:
             name = f"{version} with Connection {value!r}"
             yield name, post(name, f"Connection: {value}", line=f"POST /collect {version}")
-        for first, second in (("close", "keep-alive"), ("keep-alive", "close"),
-                              ("keep-alive", "keep-alive"), ("close", "close"),
-                              ("foo", "close"), ("foo", "keep-alive"), ("", "close")):  # fmt: skip
+        for first, second in (
+            ("close", "keep-alive"),
+            ("keep-alive", "close"),
+            ("keep-alive", "keep-alive"),
+            ("close", "close"),
+            ("foo", "close"),
+            ("foo", "keep-alive"),
+            ("", "close"),
+        ):
             name = f"{version} with Connection twice, {first!r} and {second!r}"
-            yield name, post(name, f"Connection: {first}", f"connection: {second}",
-                             line=f"POST /collect {version}")  # fmt: skip
+            yield (
+                name,
+                post(
+                    name,
+                    f"Connection: {first}",
+                    f"connection: {second}",
+                    line=f"POST /collect {version}",
+                ),
+            )
         for path in ("/health", "/nothing", "/collect"):
             for method in ("GET", "HEAD", "OPTIONS"):
                 yield f"{version} {method} {path}", get(path, method=method, version=version)
@@ -137,33 +205,113 @@ def connections() -> Cases:
                     get(path, "Connection: keep-alive", method=method, version=version),
                 )
         name = f"{version} with Keep-Alive and Proxy-Connection"
-        yield name, post(name, "Keep-Alive: timeout=5, max=1", "Proxy-Connection: close",
-                         line=f"POST /collect {version}")  # fmt: skip
+        yield (
+            name,
+            post(
+                name,
+                "Keep-Alive: timeout=5, max=1",
+                "Proxy-Connection: close",
+                line=f"POST /collect {version}",
+            ),
+        )
     name = "an upgrade to h2c"
-    yield name, post(name, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c",
-                     "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")  # fmt: skip
+    yield (
+        name,
+        post(
+            name,
+            "Connection: Upgrade, HTTP2-Settings",
+            "Upgrade: h2c",
+            "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
+        ),
+    )
     name = "an upgrade to websocket"
-    yield name, get("/collect", "Connection: Upgrade", "Upgrade: websocket",
-                    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13")  # fmt: skip
+    yield (
+        name,
+        get(
+            "/collect",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version: 13",
+        ),
+    )
     yield "an upgrade without Connection", post("an upgrade without Connection", "Upgrade: h2c")
 
 
 def targets() -> Cases:
     for target in (
-        "/collect?", "/collect?a", "/collect?a=b&c=d", "/collect?a=b?c", "/collect?%41",
-        "/collect?a=%zz", "/collect#", "/collect#f", "/collect?a#f", "/collect?a=[1]",
-        "/%63ollect", "/collec%74", "/collect%20", "/collect%2f", "/collect%00", "/collect%",
-        "/collect%4", "/collect%zz", "/collect%C3%A9", "/collect%ff", "/collect;a=b", "/./collect",
-        "/../collect", "/a/../collect", "//collect", "///collect", "/collect//", "/Collect",
-        "/collect/..", "/collect|", "/collect\\", '/collect"', "/<collect>", "/collect`", "/{a}",
-        "/collect^", "/collect+", "/collect,", "/collect:80", "/collect@x", "/collect!$&'()*",
-        "/~collect", "/collect?a=//b", "//estat.example/collect", "//[::1/collect", "//[/collect",
-        "http://estat.example/collect", "http://estat.example", "http://other.example/collect",
-        "https://estat.example/collect", "HTTP://estat.example/collect", "ftp://x/collect",
-        "http:///collect", "http://[::1]/collect", "http://[::1/collect", "http://a@b/collect",
-        "http://estat.example:99999/collect", "http:/collect", "http:collect", "://", "a://b",
-        "*", "/*", "**", "collect", "estat.example:80", "estat.example", "?", "#", "", ":80",
-    ):  # fmt: skip
+        "/collect?",
+        "/collect?a",
+        "/collect?a=b&c=d",
+        "/collect?a=b?c",
+        "/collect?%41",
+        "/collect?a=%zz",
+        "/collect#",
+        "/collect#f",
+        "/collect?a#f",
+        "/collect?a=[1]",
+        "/%63ollect",
+        "/collec%74",
+        "/collect%20",
+        "/collect%2f",
+        "/collect%00",
+        "/collect%",
+        "/collect%4",
+        "/collect%zz",
+        "/collect%C3%A9",
+        "/collect%ff",
+        "/collect;a=b",
+        "/./collect",
+        "/../collect",
+        "/a/../collect",
+        "//collect",
+        "///collect",
+        "/collect//",
+        "/Collect",
+        "/collect/..",
+        "/collect|",
+        "/collect\\",
+        '/collect"',
+        "/<collect>",
+        "/collect`",
+        "/{a}",
+        "/collect^",
+        "/collect+",
+        "/collect,",
+        "/collect:80",
+        "/collect@x",
+        "/collect!$&'()*",
+        "/~collect",
+        "/collect?a=//b",
+        "//estat.example/collect",
+        "//[::1/collect",
+        "//[/collect",
+        "http://estat.example/collect",
+        "http://estat.example",
+        "http://other.example/collect",
+        "https://estat.example/collect",
+        "HTTP://estat.example/collect",
+        "ftp://x/collect",
+        "http:///collect",
+        "http://[::1]/collect",
+        "http://[::1/collect",
+        "http://a@b/collect",
+        "http://estat.example:99999/collect",
+        "http:/collect",
+        "http:collect",
+        "://",
+        "a://b",
+        "*",
+        "/*",
+        "**",
+        "collect",
+        "estat.example:80",
+        "estat.example",
+        "?",
+        "#",
+        "",
+        ":80",
+    ):
         name = f"target {target!r}"
         yield f"POST {name}", post(name, line=f"POST {target} HTTP/1.1")
         yield f"GET {name}", get(target)
@@ -185,30 +333,98 @@ def targets() -> Cases:
 
 def request_lines() -> Cases:
     for method in (
-        "post", "Post", "pOST", "GE", "G", "A" * 20, "A" * 21, "PO-ST", "PO_ST", "PO ST", "PO\tST",
-        "P#ST", "PO(T", "POST:", "P\xd6ST", "PO\x00T", "PRI", "QUERY", "PROPFIND", "M-SEARCH",
-        "123", "!!!", "", "PUT", "MKCOL", "LOCK",
-    ):  # fmt: skip
+        "post",
+        "Post",
+        "pOST",
+        "GE",
+        "G",
+        "A" * 20,
+        "A" * 21,
+        "PO-ST",
+        "PO_ST",
+        "PO ST",
+        "PO\tST",
+        "P#ST",
+        "PO(T",
+        "POST:",
+        "P\xd6ST",
+        "PO\x00T",
+        "PRI",
+        "QUERY",
+        "PROPFIND",
+        "M-SEARCH",
+        "123",
+        "!!!",
+        "",
+        "PUT",
+        "MKCOL",
+        "LOCK",
+    ):
         name = f"method {method!r}"
         yield name, post(name, line=f"{method} /collect HTTP/1.1")
     for version in (
-        "HTTP/1.2", "HTTP/1.9", "HTTP/0.9", "HTTP/2.0", "HTTP/2", "HTTP/3.0", "HTTP/1", "HTTP/1.",
-        "HTTP/.1", "HTTP/1.10", "HTTP/01.1", "HTTP/1.01", "HTTP/11", "HTTP/1,1", "http/1.1",
-        "Http/1.1", "HTTPS/1.1", "HTTP/1.1 ", " HTTP/1.1", "HTTP /1.1", "HTTP/ 1.1", "HTTP/1.1\t",
-        "HTTP/1.1\x00", "HTTP/1.1\x0b", "HTTP/1.1x", "HTTP/1.\xb2", "HTTP/-1.1", "HTTP/+1.1", "HTTP",
-        "ICY/1.1", "", "HTTP/1.1 HTTP/1.1", "HTTP/1.1;a", "HTTP\\1.1",
-    ):  # fmt: skip
+        "HTTP/1.2",
+        "HTTP/1.9",
+        "HTTP/0.9",
+        "HTTP/2.0",
+        "HTTP/2",
+        "HTTP/3.0",
+        "HTTP/1",
+        "HTTP/1.",
+        "HTTP/.1",
+        "HTTP/1.10",
+        "HTTP/01.1",
+        "HTTP/1.01",
+        "HTTP/11",
+        "HTTP/1,1",
+        "http/1.1",
+        "Http/1.1",
+        "HTTPS/1.1",
+        "HTTP/1.1 ",
+        " HTTP/1.1",
+        "HTTP /1.1",
+        "HTTP/ 1.1",
+        "HTTP/1.1\t",
+        "HTTP/1.1\x00",
+        "HTTP/1.1\x0b",
+        "HTTP/1.1x",
+        "HTTP/1.\xb2",
+        "HTTP/-1.1",
+        "HTTP/+1.1",
+        "HTTP",
+        "ICY/1.1",
+        "",
+        "HTTP/1.1 HTTP/1.1",
+        "HTTP/1.1;a",
+        "HTTP\\1.1",
+    ):
         name = f"version {version!r}"
         yield name, post(name, line=f"POST /collect {version}")
     for line in (
-        "POST  /collect HTTP/1.1", "POST /collect  HTTP/1.1", "POST\t/collect HTTP/1.1",
-        "POST /collect\tHTTP/1.1", "POST\t/collect\tHTTP/1.1", " POST /collect HTTP/1.1",
-        "\tPOST /collect HTTP/1.1", "POST /collect", "POST", "", "/collect HTTP/1.1",
-        "POST /collect HTTP/1.1 ", "POST\x0b/collect\x0bHTTP/1.1", "POST\xa0/collect\xa0HTTP/1.1",
-        "POST /col lect HTTP/1.1", "\ufeff".encode().decode("latin-1") + "POST /collect HTTP/1.1",
-        "HTTP/1.1 200 OK", "\x16\x03\x01\x02\x00", "{}", "POST /collect HTTP/1.1\r",
-        "\rPOST /collect HTTP/1.1", "\x00POST /collect HTTP/1.1", "POST / collect HTTP/1.1",
-    ):  # fmt: skip
+        "POST  /collect HTTP/1.1",
+        "POST /collect  HTTP/1.1",
+        "POST\t/collect HTTP/1.1",
+        "POST /collect\tHTTP/1.1",
+        "POST\t/collect\tHTTP/1.1",
+        " POST /collect HTTP/1.1",
+        "\tPOST /collect HTTP/1.1",
+        "POST /collect",
+        "POST",
+        "",
+        "/collect HTTP/1.1",
+        "POST /collect HTTP/1.1 ",
+        "POST\x0b/collect\x0bHTTP/1.1",
+        "POST\xa0/collect\xa0HTTP/1.1",
+        "POST /col lect HTTP/1.1",
+        "\ufeff".encode().decode("latin-1") + "POST /collect HTTP/1.1",
+        "HTTP/1.1 200 OK",
+        "\x16\x03\x01\x02\x00",
+        "{}",
+        "POST /collect HTTP/1.1\r",
+        "\rPOST /collect HTTP/1.1",
+        "\x00POST /collect HTTP/1.1",
+        "POST / collect HTTP/1.1",
+    ):
         name = f"line {line!r}"
         yield name, post(name, line=line)
     yield "an HTTP/0.9 request", b"GET /collect\r\n"
@@ -255,10 +471,14 @@ def line_ends() -> Cases:
         name = f"{byte!r} at the start of a value"
         yield name, post(name, b"X-A:" + byte + b"a")
         name = f"{byte!r} around the length"
-        yield name, request(
-            b"Content-Length:" + byte + b"12" + byte, "Content-Type: application/json",
-            body=b'{"case":"r"}',
-        )  # fmt: skip
+        yield (
+            name,
+            request(
+                b"Content-Length:" + byte + b"12" + byte,
+                "Content-Type: application/json",
+                body=b'{"case":"r"}',
+            ),
+        )
     yield "an LF in a head without an end", plain[: ends[1]] + b"\n"
     yield "an LF after the line, and no more", plain[: ends[0]] + b"\n"
 
@@ -269,11 +489,32 @@ def line_ends() -> Cases:
 def queries() -> Cases:
     for path in ("/collect", "/collect.gif"):
         for query in (
-            "a=b", "a=b&a=c&d", "a=x+y%20z%2B", "a=%C3%A9", "a=%ff", "a=%zz%4%", "%61=%26%3D", "a=%00",
-            "a=b;c=d", "a=:@/,~-._", "a=!*'()", "a={}[]|", "a=\xe9", "a=\xc3\xa9", "a=b?c=d", "a=b#c=d",
-            "&&", "=", "key=secret", "key=secret&a=b", "%6bey=secret&a=b", "a=" + "b" * 4000,
-            "a=" + "b" * 5000, "&".join("a" for _ in range(1000)), "&".join("a" for _ in range(1001)),
-        ):  # fmt: skip
+            "a=b",
+            "a=b&a=c&d",
+            "a=x+y%20z%2B",
+            "a=%C3%A9",
+            "a=%ff",
+            "a=%zz%4%",
+            "%61=%26%3D",
+            "a=%00",
+            "a=b;c=d",
+            "a=:@/,~-._",
+            "a=!*'()",
+            "a={}[]|",
+            "a=\xe9",
+            "a=\xc3\xa9",
+            "a=b?c=d",
+            "a=b#c=d",
+            "&&",
+            "=",
+            "key=secret",
+            "key=secret&a=b",
+            "%6bey=secret&a=b",
+            "a=" + "b" * 4000,
+            "a=" + "b" * 5000,
+            "&".join("a" for _ in range(1000)),
+            "&".join("a" for _ in range(1001)),
+        ):
             for method in ("GET", "HEAD"):
                 yield f"{method} {path}?{query}", get(f"{path}?{query}", method=method)
         name = f"a query of {path} and a body"
@@ -300,14 +541,31 @@ def queries() -> Cases:
 def codings() -> Cases:
     body = gzip.compress(event("codings"), mtime=0)
     bodies = {
-        "gzip": body, "two members": gzip.compress(b"[", mtime=0) + gzip.compress(b"{}]", mtime=0),
-        "gzip cut off": body[:-1], "gzip and more": body + b"x", "damaged gzip": body[:-5] + b"xxxxx",
-        "no gzip": event("codings"), "nothing": b"",
+        "gzip": body,
+        "two members": gzip.compress(b"[", mtime=0) + gzip.compress(b"{}]", mtime=0),
+        "gzip cut off": body[:-1],
+        "gzip and more": body + b"x",
+        "damaged gzip": body[:-5] + b"xxxxx",
+        "no gzip": event("codings"),
+        "nothing": b"",
         "an event too large": gzip.compress(event("codings", MAX_EVENT), mtime=0),
         "a bomb": gzip.compress(b"0" * 10_000_000, mtime=0),
-    }  # fmt: skip
-    for coding in ("gzip", "x-gzip", "GZIP", " gzip\t", "gzip, gzip", "identity, gzip", "gzip,",
-                   "deflate", "zstd", "br", "*", "gzip;q=1", "\x1bgzip"):  # fmt: skip
+    }
+    for coding in (
+        "gzip",
+        "x-gzip",
+        "GZIP",
+        " gzip\t",
+        "gzip, gzip",
+        "identity, gzip",
+        "gzip,",
+        "deflate",
+        "zstd",
+        "br",
+        "*",
+        "gzip;q=1",
+        "\x1bgzip",
+    ):
         for name, data in bodies.items():
             if name == "gzip" or coding == "gzip":
                 fields = ("Content-Type: application/json", f"Content-Encoding: {coding}")
@@ -348,12 +606,38 @@ def fields() -> Cases:
         yield f"token {byte:c} in a name", post(f"token {byte:c} in a name", b"X%cA: b" % byte)
         yield f"token {byte:c} as a name", post(f"token {byte:c} as a name", b"%c: b" % byte)
     for line in (
-        ": no name", ":", "no colon", "=", "X-A", "X-A :b", "X-A\t: b", " X-A: b", "\tX-A: b", " ",
-        "X-A:", "X-A: ", "X-A:\t", "X-A: \t b \t ", "X-A:b", "X-A::b", "X-A: b:c", "X-A: ,", "X A: b",
-        "Host : x", "Content-Length : 3", "Transfer-Encoding : chunked", "HTTP/1.1 200 OK",
-        "GET / HTTP/1.1", "X-\xc3\xa9: b", "X-A: \xc3\xa9", "X-A: \xff\xfe", "X-A: =?utf-8?q?b?=",
-        "\xdfX: a", "X-\xb5: a", "X-\u017f".encode().decode("latin-1") + ": a",
-    ):  # fmt: skip
+        ": no name",
+        ":",
+        "no colon",
+        "=",
+        "X-A",
+        "X-A :b",
+        "X-A\t: b",
+        " X-A: b",
+        "\tX-A: b",
+        " ",
+        "X-A:",
+        "X-A: ",
+        "X-A:\t",
+        "X-A: \t b \t ",
+        "X-A:b",
+        "X-A::b",
+        "X-A: b:c",
+        "X-A: ,",
+        "X A: b",
+        "Host : x",
+        "Content-Length : 3",
+        "Transfer-Encoding : chunked",
+        "HTTP/1.1 200 OK",
+        "GET / HTTP/1.1",
+        "X-\xc3\xa9: b",
+        "X-A: \xc3\xa9",
+        "X-A: \xff\xfe",
+        "X-A: =?utf-8?q?b?=",
+        "\xdfX: a",
+        "X-\xb5: a",
+        "X-\u017f".encode().decode("latin-1") + ": a",
+    ):
         name = f"field {line!r}"
         yield name, post(name, line)
         yield (
@@ -362,35 +646,88 @@ def fields() -> Cases:
                 "Content-Type: application/json", "Content-Length: 12", line, body=b'{"case":"l"}'
             ),
         )
-    for name in ("X-A: a\r\n b", "X-A: a\r\n\tb", "X-A:\r\n b", "X-A: a\r\n ", "X-A: a\r\n \r\n b",
-                 "Content-Length:\r\n 12", "Transfer-Encoding:\r\n chunked"):  # fmt: skip
+    for name in (
+        "X-A: a\r\n b",
+        "X-A: a\r\n\tb",
+        "X-A:\r\n b",
+        "X-A: a\r\n ",
+        "X-A: a\r\n \r\n b",
+        "Content-Length:\r\n 12",
+        "Transfer-Encoding:\r\n chunked",
+    ):
         yield f"folded {name!r}", post(f"folded {name!r}", name)
     yield "folded behind the line", post("folded behind the line", " X-A: b", host=None)
     yield "folded Host", post("folded Host", host="Host:\r\n estat.example")
-    for line in ("Host", "Content-Type", "Content-Encoding", "User-Agent", "X-Forwarded-For",
-                 "Accept", "Cookie", "Authorization", "X-A", "Date", "Referer"):  # fmt: skip
+    for line in (
+        "Host",
+        "Content-Type",
+        "Content-Encoding",
+        "User-Agent",
+        "X-Forwarded-For",
+        "Accept",
+        "Cookie",
+        "Authorization",
+        "X-A",
+        "Date",
+        "Referer",
+    ):
         for values in (("a", "a"), ("a", "b"), ("", "a")):
             name = f"{line} again, {values}"
             yield name, post(name, *(f"{line}: {value}" for value in values))
             name = f"{line} again in lower case, {values}"
             yield name, post(name, f"{line}: {values[0]}", f"{line.lower()}: {values[1]}")
-    for host in (None, "Host:", "Host: ", "Host: a b", "Host: a,b", "Host: a/b", "Host: a@b",
-                 "Host: [::1]", "Host: [::1", "Host: \xff", "Host: a:b:c", "host: a", "HOST: a",
-                 "Host: http://a"):  # fmt: skip
+    for host in (
+        None,
+        "Host:",
+        "Host: ",
+        "Host: a b",
+        "Host: a,b",
+        "Host: a/b",
+        "Host: a@b",
+        "Host: [::1]",
+        "Host: [::1",
+        "Host: \xff",
+        "Host: a:b:c",
+        "host: a",
+        "HOST: a",
+        "Host: http://a",
+    ):
         for version in ("HTTP/1.0", "HTTP/1.1"):
             name = f"{version} with {host or 'no Host'!r}"
             yield name, post(name, host=host, line=f"POST /collect {version}")
     yield "no field at all", b"GET /health HTTP/1.1\r\n\r\n"
     yield "no field at all for an event", b"POST /collect HTTP/1.1\r\n\r\n"
     for line in (
-        "X_A: b", "X_Forwarded_For: 1.2.3.4", "Content_Length: 3", "Content_Type: text/html",
-        "Transfer_Encoding: chunked", "User_Agent: a", "SCRIPT_NAME: /x", "SCRIPT_NAME: /collect",
-        "SCRIPT_NAME: /coll", "script_name: /", "SCRIPT_NAME:", "PATH_INFO: /health", "Host_: a",
-        "SCRIPT-NAME: /x", "PATH-INFO: /health", "REMOTE_ADDR: 1.2.3.4", "REMOTE-ADDR: 1.2.3.4",
-        "CONTENT-LENGTH_: 3", "HTTP_HOST: a", "_: a", "Proxy: http://evil.example", "REMOTE_USER: a",
-        "wsgi.input: a", "wsgi.url_scheme: https", "HTTPS: on", "Request-Method: GET",
-        "Query-String: a", "Server-Name: a", "Server-Protocol: HTTP/1.0",
-    ):  # fmt: skip
+        "X_A: b",
+        "X_Forwarded_For: 1.2.3.4",
+        "Content_Length: 3",
+        "Content_Type: text/html",
+        "Transfer_Encoding: chunked",
+        "User_Agent: a",
+        "SCRIPT_NAME: /x",
+        "SCRIPT_NAME: /collect",
+        "SCRIPT_NAME: /coll",
+        "script_name: /",
+        "SCRIPT_NAME:",
+        "PATH_INFO: /health",
+        "Host_: a",
+        "SCRIPT-NAME: /x",
+        "PATH-INFO: /health",
+        "REMOTE_ADDR: 1.2.3.4",
+        "REMOTE-ADDR: 1.2.3.4",
+        "CONTENT-LENGTH_: 3",
+        "HTTP_HOST: a",
+        "_: a",
+        "Proxy: http://evil.example",
+        "REMOTE_USER: a",
+        "wsgi.input: a",
+        "wsgi.url_scheme: https",
+        "HTTPS: on",
+        "Request-Method: GET",
+        "Query-String: a",
+        "Server-Name: a",
+        "Server-Protocol: HTTP/1.0",
+    ):
         name = f"field {line}"
         yield name, post(name, line)
     name = "a hyphen and an underscore"
@@ -430,12 +767,23 @@ def forwarded() -> Cases:
         for order in (pair, pair[::-1]):
             name = " and ".join(order)
             yield name, post(name, *order)
-    for line in ("X-Forwarded-Ssl: on", "X-Forwarded-Ssl: off", "X-Forwarded-Ssl: ON",
-                 "X-Forwarded-Protocol: ssl", "X-Forwarded-Protocol: https", "X-Forwarded-Host: a",
-                 "X-Forwarded-Port: 1", "Forwarded: for=1.2.3.4;proto=https",
-                 "X-Forwarded-For: 1.2.3.4", "X-Forwarded-For: 1.2.3.4, 5.6.7.8",
-                 "X-Forwarded-For: unknown", "X-Forwarded-For: [::1]:80", "X-Forwarded-For:",
-                 "X-Forwarded-For: 1.2.3.4:80, ,", "X-Real-IP: 1.2.3.4"):  # fmt: skip
+    for line in (
+        "X-Forwarded-Ssl: on",
+        "X-Forwarded-Ssl: off",
+        "X-Forwarded-Ssl: ON",
+        "X-Forwarded-Protocol: ssl",
+        "X-Forwarded-Protocol: https",
+        "X-Forwarded-Host: a",
+        "X-Forwarded-Port: 1",
+        "Forwarded: for=1.2.3.4;proto=https",
+        "X-Forwarded-For: 1.2.3.4",
+        "X-Forwarded-For: 1.2.3.4, 5.6.7.8",
+        "X-Forwarded-For: unknown",
+        "X-Forwarded-For: [::1]:80",
+        "X-Forwarded-For:",
+        "X-Forwarded-For: 1.2.3.4:80, ,",
+        "X-Real-IP: 1.2.3.4",
+    ):
         yield line, post(line, line)
 
 
@@ -446,25 +794,73 @@ def lengths() -> Cases:
     body = event("length")
     size = len(body)
     for value in (
-        f"+{size}", f"-{size}", f"0{size}", f"000{size}", f" {size}", f"{size} ", f"\t{size}\t",
-        f"{size}.0", f"{size}e0", f"0x{size:x}", f"{size:x}h", f"{size},", f",{size}", f"{size};",
-        f"{size}, {size}", f"{size},{size}", f"{size}, 3", f"3, {size}", f"{size} {size}", "",
-        f"{size}\xa0", f"{size}_0", f"{size // 10}_{size % 10}", f'"{size}"', "-0", "+0", "0", "00",
-        "0, 0", "NaN", "Infinity", "true", "\xb2", "\xb2\xb3", "\xbd", "\xb9" * 2,
-        "\u0664".encode().decode("latin-1"), f"{size}\x00", f"\x00{size}", f"{size}\x0b",
-        f"\x0c{size}", f"{size}\x1f", "1e2", "1" + "0" * 30 + "x",
-    ):  # fmt: skip
+        f"+{size}",
+        f"-{size}",
+        f"0{size}",
+        f"000{size}",
+        f" {size}",
+        f"{size} ",
+        f"\t{size}\t",
+        f"{size}.0",
+        f"{size}e0",
+        f"0x{size:x}",
+        f"{size:x}h",
+        f"{size},",
+        f",{size}",
+        f"{size};",
+        f"{size}, {size}",
+        f"{size},{size}",
+        f"{size}, 3",
+        f"3, {size}",
+        f"{size} {size}",
+        "",
+        f"{size}\xa0",
+        f"{size}_0",
+        f"{size // 10}_{size % 10}",
+        f'"{size}"',
+        "-0",
+        "+0",
+        "0",
+        "00",
+        "0, 0",
+        "NaN",
+        "Infinity",
+        "true",
+        "\xb2",
+        "\xb2\xb3",
+        "\xbd",
+        "\xb9" * 2,
+        "\u0664".encode().decode("latin-1"),
+        f"{size}\x00",
+        f"\x00{size}",
+        f"{size}\x0b",
+        f"\x0c{size}",
+        f"{size}\x1f",
+        "1e2",
+        "1" + "0" * 30 + "x",
+    ):
         yield (
             f"Content-Length {value!r}",
             request("Content-Type: application/json", f"Content-Length: {value}", body=body),
         )
-    for first, second in ((size, size), (size, size + 1), (size, 0), (0, size), (size, ""),
-                          (size, "x")):  # fmt: skip
+    for first, second in (
+        (size, size),
+        (size, size + 1),
+        (size, 0),
+        (0, size),
+        (size, ""),
+        (size, "x"),
+    ):
         for name in ("Content-Length", "content-length"):
-            yield f"Content-Length {first!r} and {name} {second!r}", request(
-                f"Content-Length: {first}", "Content-Type: application/json", f"{name}: {second}",
-                body=body,
-            )  # fmt: skip
+            yield (
+                f"Content-Length {first!r} and {name} {second!r}",
+                request(
+                    f"Content-Length: {first}",
+                    "Content-Type: application/json",
+                    f"{name}: {second}",
+                    body=body,
+                ),
+            )
     for method in ("GET", "HEAD", "DELETE", "OPTIONS", "PUT", "PATCH"):
         for path in ("/health", "/nothing", "/collect"):
             yield (
@@ -496,13 +892,24 @@ def lengths() -> Cases:
     yield "a body followed by an empty line", post("followed by an empty line") + b"\r\n"
     yield "a body followed by LF", post("followed by LF") + b"\n"
     line = event("64 KiB", 900)
-    for total in (64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1, 2 * 64 * 1024 - 1, 2 * 64 * 1024,
-                  2 * 64 * 1024 + 1, 300_000):  # fmt: skip
+    for total in (
+        64 * 1024 - 1,
+        64 * 1024,
+        64 * 1024 + 1,
+        2 * 64 * 1024 - 1,
+        2 * 64 * 1024,
+        2 * 64 * 1024 + 1,
+        300_000,
+    ):
         lines = (line + b"\n") * (total // (len(line) + 1))
-        yield f"events of {total} bytes", request(
-            "Content-Type: application/x-ndjson", f"Content-Length: {total}",
-            body=lines + b" " * (total - len(lines)),
-        )  # fmt: skip
+        yield (
+            f"events of {total} bytes",
+            request(
+                "Content-Type: application/x-ndjson",
+                f"Content-Length: {total}",
+                body=lines + b" " * (total - len(lines)),
+            ),
+        )
     for total in (MAX_EVENT, MAX_EVENT + 1):
         name = f"an event of {total} bytes"
         yield name, post(name, padding=total - len(event(name)))
@@ -523,23 +930,70 @@ def transfer_codings() -> Cases:
     length = f"Content-Length: {len(body)}"
     json_type = "Content-Type: application/json"
     for value in (
-        "chunked", "Chunked", "CHUNKED", " chunked", "chunked ", "chunked\t", "\tchunked",
-        "xchunked", "chunkedx", "chunke", "x-chunked", "chunked;a=b", "chunked,", ",chunked",
-        "chunked, chunked", "chunked,chunked", "chunked, identity", "identity, chunked",
-        "identity", "gzip", "gzip, chunked", "chunked, gzip", "deflate, chunked", "compress",
-        "gzip, deflate, chunked", "x-gzip, chunked", "br, chunked", "", ",", '"chunked"', "'chunked'",
-        "chunked\x00", "\x00chunked", "chunked\x0b", "\x0bchunked", "chun\xa0ked", "\xa0chunked",
-        "chunked\x85", "c\xcdhunked", "chunked foo", "chunked\rX", "trailers", "cow", "\u212a",
-    ):  # fmt: skip
+        "chunked",
+        "Chunked",
+        "CHUNKED",
+        " chunked",
+        "chunked ",
+        "chunked\t",
+        "\tchunked",
+        "xchunked",
+        "chunkedx",
+        "chunke",
+        "x-chunked",
+        "chunked;a=b",
+        "chunked,",
+        ",chunked",
+        "chunked, chunked",
+        "chunked,chunked",
+        "chunked, identity",
+        "identity, chunked",
+        "identity",
+        "gzip",
+        "gzip, chunked",
+        "chunked, gzip",
+        "deflate, chunked",
+        "compress",
+        "gzip, deflate, chunked",
+        "x-gzip, chunked",
+        "br, chunked",
+        "",
+        ",",
+        '"chunked"',
+        "'chunked'",
+        "chunked\x00",
+        "\x00chunked",
+        "chunked\x0b",
+        "\x0bchunked",
+        "chun\xa0ked",
+        "\xa0chunked",
+        "chunked\x85",
+        "c\xcdhunked",
+        "chunked foo",
+        "chunked\rX",
+        "trailers",
+        "cow",
+        "\u212a",
+    ):
         coding = f"Transfer-Encoding: {value.encode().decode('latin-1')}"
         data = chunked(event(f"coding {value!r}"))
         yield f"coding {value!r}", request(json_type, coding, body=data)
         yield f"coding {value!r} behind a length", request(json_type, length, coding, body=data)
         yield f"coding {value!r} before a length", request(coding, json_type, length, body=body)
-    for name in ("transfer-encoding", "TRANSFER-ENCODING", "Transfer-Encoding ", " Transfer-Encoding",
-                 "Transfer_Encoding", "Transfer-Encoding\t", "Transfer-Encoding\x00",
-                 "Transfer\x00-Encoding", "Transfer-Encodin\xc7", "X\rTransfer-Encoding",
-                 "X: y\nTransfer-Encoding", "Transfer Encoding"):  # fmt: skip
+    for name in (
+        "transfer-encoding",
+        "TRANSFER-ENCODING",
+        "Transfer-Encoding ",
+        " Transfer-Encoding",
+        "Transfer_Encoding",
+        "Transfer-Encoding\t",
+        "Transfer-Encoding\x00",
+        "Transfer\x00-Encoding",
+        "Transfer-Encodin\xc7",
+        "X\rTransfer-Encoding",
+        "X: y\nTransfer-Encoding",
+        "Transfer Encoding",
+    ):
         yield (
             f"coding under the name {name!r}",
             request(json_type, f"{name}: chunked", length, body=body),
@@ -548,29 +1002,57 @@ def transfer_codings() -> Cases:
             f"coding under the name {name!r}, chunked",
             request(json_type, f"{name}: chunked", body=chunked(event("name"))),
         )
-    for first, second in (("chunked", "chunked"), ("identity", "chunked"), ("chunked", "identity"),
-                          ("chunked", "x"), ("x", "chunked"), ("", "chunked"), ("chunked", "")):  # fmt: skip
-        yield f"coding twice, {first!r} and {second!r}", request(
-            json_type, f"Transfer-Encoding: {first}", f"Transfer-Encoding: {second}",
-            body=chunked(event("twice")),
-        )  # fmt: skip
+    for first, second in (
+        ("chunked", "chunked"),
+        ("identity", "chunked"),
+        ("chunked", "identity"),
+        ("chunked", "x"),
+        ("x", "chunked"),
+        ("", "chunked"),
+        ("chunked", ""),
+    ):
+        yield (
+            f"coding twice, {first!r} and {second!r}",
+            request(
+                json_type,
+                f"Transfer-Encoding: {first}",
+                f"Transfer-Encoding: {second}",
+                body=chunked(event("twice")),
+            ),
+        )
     for line in ("POST /collect HTTP/1.0", "POST /collect HTTP/1.2"):
         yield (
             f"chunks in {line}",
             request(json_type, "Transfer-Encoding: chunked", line=line, body=chunked(event("1.0"))),
         )
-        yield f"chunks in {line} to keep", request(
-            json_type, "Transfer-Encoding: chunked", "Connection: keep-alive", line=line,
-            body=chunked(event("1.0")),
-        )  # fmt: skip
-    yield "a hidden request behind chunks of a length", request(
-        json_type, "Content-Length: 6", "Transfer-Encoding: chunked",
-        body=b"0\r\n\r\n" + get("/hidden"),
-    )  # fmt: skip
-    yield "a hidden request behind a length over chunks", request(
-        json_type, "Transfer-Encoding: chunked", "Content-Length: 3",
-        body=b"8\r\nSMUGGLED\r\n0\r\n\r\n" + get("/hidden"),
-    )  # fmt: skip
+        yield (
+            f"chunks in {line} to keep",
+            request(
+                json_type,
+                "Transfer-Encoding: chunked",
+                "Connection: keep-alive",
+                line=line,
+                body=chunked(event("1.0")),
+            ),
+        )
+    yield (
+        "a hidden request behind chunks of a length",
+        request(
+            json_type,
+            "Content-Length: 6",
+            "Transfer-Encoding: chunked",
+            body=b"0\r\n\r\n" + get("/hidden"),
+        ),
+    )
+    yield (
+        "a hidden request behind a length over chunks",
+        request(
+            json_type,
+            "Transfer-Encoding: chunked",
+            "Content-Length: 3",
+            body=b"8\r\nSMUGGLED\r\n0\r\n\r\n" + get("/hidden"),
+        ),
+    )
     yield (
         "a hidden request in a body on GET",
         request(
@@ -587,8 +1069,13 @@ def transfer_codings() -> Cases:
 
 def chunks() -> Cases:
     def send(data: bytes, *more: str, line: str = "POST /collect HTTP/1.1") -> bytes:
-        return request("Content-Type: application/json", "Transfer-Encoding: chunked", *more,
-                       line=line, body=data)  # fmt: skip
+        return request(
+            "Content-Type: application/json",
+            "Transfer-Encoding: chunked",
+            *more,
+            line=line,
+            body=data,
+        )
 
     body = event("chunks")
     size = b"%x" % len(body)
@@ -650,8 +1137,12 @@ def chunks() -> Cases:
         yield f"chunks: {name}", send(data)
         if len(data) < 1000:
             yield f"unread chunks: {name}", send(data, line="POST /nothing HTTP/1.1")
-    for line in ("GET /health HTTP/1.1", "HEAD /health HTTP/1.1", "PUT /collect HTTP/1.1",
-                 "GET /nothing HTTP/1.1"):  # fmt: skip
+    for line in (
+        "GET /health HTTP/1.1",
+        "HEAD /health HTTP/1.1",
+        "PUT /collect HTTP/1.1",
+        "GET /nothing HTTP/1.1",
+    ):
         yield f"chunks on {line}", send(chunked(body), line=line)
     yield "chunks and Connection: close", send(chunked(body), "Connection: close")
     yield (
@@ -661,9 +1152,21 @@ def chunks() -> Cases:
 
 
 def expectations() -> Cases:
-    for value in ("100-continue", "100-Continue", "100-CONTINUE", " 100-continue ", "100-continue,",
-                  "100-continue, 100-continue", "100", "continue", "", "200-ok", "100-continue;a=b",
-                  "\xff", "foo=bar"):  # fmt: skip
+    for value in (
+        "100-continue",
+        "100-Continue",
+        "100-CONTINUE",
+        " 100-continue ",
+        "100-continue,",
+        "100-continue, 100-continue",
+        "100",
+        "continue",
+        "",
+        "200-ok",
+        "100-continue;a=b",
+        "\xff",
+        "foo=bar",
+    ):
         name = f"Expect {value!r}"
         yield name, post(name, f"Expect: {value}")
         yield f"{name} in HTTP/1.0", post(name, f"Expect: {value}", line="POST /collect HTTP/1.0")
@@ -671,16 +1174,35 @@ def expectations() -> Cases:
         yield f"{name} on GET", get("/health", f"Expect: {value}")
     name = "Expect twice"
     yield name, post(name, "Expect: 100-continue", "Expect: 100-continue")
-    yield "Expect with chunks", request(
-        "Content-Type: application/json", "Transfer-Encoding: chunked", "Expect: 100-continue",
-        body=chunked(event("Expect")),
-    )  # fmt: skip
+    yield (
+        "Expect with chunks",
+        request(
+            "Content-Type: application/json",
+            "Transfer-Encoding: chunked",
+            "Expect: 100-continue",
+            body=chunked(event("Expect")),
+        ),
+    )
     yield "Expect and a body too large", post("too large", "Expect: 100-continue", padding=200_000)
-    for line in ("TE: trailers", "TE: gzip", "Trailer: X-A", "Range: bytes=0-1", "If-Match: a",
-                 "If-None-Match: *", "If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT",
-                 "Accept: application/xml", "Accept: text/html;q=0", "Max-Forwards: 0", "Via: 1.1 a",
-                 "Content-MD5: x", "Content-Range: bytes 0-1/2", "Prefer: respond-async",
-                 "X-HTTP-Method-Override: DELETE", "Sec-Fetch-Mode: cors", "Priority: u=1"):  # fmt: skip
+    for line in (
+        "TE: trailers",
+        "TE: gzip",
+        "Trailer: X-A",
+        "Range: bytes=0-1",
+        "If-Match: a",
+        "If-None-Match: *",
+        "If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT",
+        "Accept: application/xml",
+        "Accept: text/html;q=0",
+        "Max-Forwards: 0",
+        "Via: 1.1 a",
+        "Content-MD5: x",
+        "Content-Range: bytes 0-1/2",
+        "Prefer: respond-async",
+        "X-HTTP-Method-Override: DELETE",
+        "Sec-Fetch-Mode: cors",
+        "Priority: u=1",
+    ):
         yield line, post(line, line)
 
 
@@ -781,9 +1303,11 @@ def pipelines() -> Cases:
         "an error of the application, chunked": request(
             "Transfer-Encoding: chunked", line="POST /error HTTP/1.1", body=chunked(event("error"))
         ),
-        "conflicting schemes": post("odd scheme", "X-Forwarded-Proto: https", "X-Forwarded-Ssl: off"),
+        "conflicting schemes": post(
+            "odd scheme", "X-Forwarded-Proto: https", "X-Forwarded-Ssl: off"
+        ),
         "a script name": post("odd script name", "SCRIPT_NAME: /x"),
-    }  # fmt: skip
+    }
     for name, data in odd.items():
         yield f"{name} between events", post("before") + data + post("after")
         yield f"{name} behind four events", several("before", 4) + data
@@ -804,10 +1328,15 @@ def unfinished() -> Cases:
     yield "a head without its last LF", request()[:-1]
     for path in ("/collect", "/nothing"):
         for length in (len(body) + 1, len(body) + 100, 70_000, MAX_BODY):
-            yield f"{length - len(body)} bytes too few on {path}", request(
-                "Content-Type: application/json", f"Content-Length: {length}",
-                line=f"POST {path} HTTP/1.1", body=body,
-            )  # fmt: skip
+            yield (
+                f"{length - len(body)} bytes too few on {path}",
+                request(
+                    "Content-Type: application/json",
+                    f"Content-Length: {length}",
+                    line=f"POST {path} HTTP/1.1",
+                    body=body,
+                ),
+            )
         yield (
             f"no byte of a body on {path}",
             request(
@@ -818,8 +1347,20 @@ def unfinished() -> Cases:
             f"too few bytes of a body too large on {path}",
             request(f"Content-Length: {MAX_BODY + 1}", line=f"POST {path} HTTP/1.1", body=body),
         )
-        for data in (b"", b"5", b"5\r", b"5\r\n", b"5\r\n{", b'2\r\n{}', b"2\r\n{}\r", b"2\r\n{}\r\n",
-                     b"2\r\n{}\r\n0", b"2\r\n{}\r\n0\r\n", b"2\r\n{}\r\n0\r\nX: y", b"2;"):  # fmt: skip
+        for data in (
+            b"",
+            b"5",
+            b"5\r",
+            b"5\r\n",
+            b"5\r\n{",
+            b"2\r\n{}",
+            b"2\r\n{}\r",
+            b"2\r\n{}\r\n",
+            b"2\r\n{}\r\n0",
+            b"2\r\n{}\r\n0\r\n",
+            b"2\r\n{}\r\n0\r\nX: y",
+            b"2;",
+        ):
             yield (
                 f"chunks cut off behind {data!r} on {path}",
                 request("Transfer-Encoding: chunked", line=f"POST {path} HTTP/1.1", body=data),
@@ -832,9 +1373,22 @@ def unfinished() -> Cases:
 
 _WAITING = (unfinished,)
 _FINISHED: tuple[Callable[[], Cases], ...] = (
-    regular, connections, targets, request_lines, queries, codings, line_ends, fields, forwarded,
-    lengths, transfer_codings, chunks, expectations, limits, pipelines,
-)  # fmt: skip
+    regular,
+    connections,
+    targets,
+    request_lines,
+    queries,
+    codings,
+    line_ends,
+    fields,
+    forwarded,
+    lengths,
+    transfer_codings,
+    chunks,
+    expectations,
+    limits,
+    pipelines,
+)
 
 
 def all_cases() -> list[Case]:
@@ -855,13 +1409,21 @@ def representative() -> list[Case]:
         Case("HTTP/1.0", post("HTTP/1.0", line="POST /collect HTTP/1.0")),
         Case("no body", get("/health", "Accept: */*")),
         Case("an unread body", post("an unread body", line="PUT /nothing?a=b HTTP/1.1")),
-        Case("chunks", request("Transfer-Encoding: chunked",
-                               body=chunked(event("chunks"), extension=b";a", last=b"0\r\nX: y\r\n\r\n"))),
+        Case(
+            "chunks",
+            request(
+                "Transfer-Encoding: chunked",
+                body=chunked(event("chunks"), extension=b";a", last=b"0\r\nX: y\r\n\r\n"),
+            ),
+        ),
         Case("two events", post("first") + post("second")),
         Case("a plain event and an odd one", post("first") + post("second", "X-A: b", "X-A: c")),
         Case("an empty line first", b"\r\n" + post("an empty line first")),
         Case("a folded field", post("a folded field", "X-A: b\r\n c")),
-        Case("CL and TE", request("Content-Length: 3", "Transfer-Encoding: chunked", body=b"0\r\n\r\n")),
+        Case(
+            "CL and TE",
+            request("Content-Length: 3", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"),
+        ),
         Case("Expect", post("Expect", "Expect: 100-continue")),
         Case("a query", get("/collect?a=%41&b=c", "Accept: */*")),
-    ]  # fmt: skip
+    ]

@@ -25,47 +25,115 @@ def _mostly(*usual: str, otherwise: st.SearchStrategy[str]) -> st.SearchStrategy
 
 
 _methods = _mostly(
-    "POST", "POST", "POST", "GET", "HEAD", "PUT", "DELETE", "OPTIONS",
+    "POST",
+    "POST",
+    "POST",
+    "GET",
+    "HEAD",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
     otherwise=st.sampled_from(["PATCH", "TRACE", "CONNECT", "QUERY", "GE", "post"])
     | st.text(_TOKEN, min_size=1, max_size=22),
-)  # fmt: skip
+)
 _targets = _mostly(
-    "/collect", "/collect", "/environ", "/environ?a=b&c=%20", "/environ/a//b", "/health",
+    "/collect",
+    "/collect",
+    "/environ",
+    "/environ?a=b&c=%20",
+    "/environ/a//b",
+    "/health",
     "/nothing",
     otherwise=st.sampled_from(["/error", "/collect/", "*", "//", "http://a/environ", "/metrics"])
     | st.text(_IN_TARGETS, max_size=12).map(lambda text: f"/environ{text}")
     | st.text(_IN_TARGETS, max_size=12),
-)  # fmt: skip
+)
 _versions = _mostly(
-    "HTTP/1.1", "HTTP/1.1", "HTTP/1.0",
+    "HTTP/1.1",
+    "HTTP/1.1",
+    "HTTP/1.0",
     otherwise=st.sampled_from(["HTTP/1.2", "HTTP/2.0", "HTTP/0.9", "http/1.1", "HTTP/1.1 "]),
-)  # fmt: skip
+)
 _ends = _mostly(
     "\r\n", "\r\n", "\r\n", otherwise=st.sampled_from(["\n", "\r", "\r\r\n", "\n\r\n", " \r\n", ""])
 )
 
 _names = _mostly(
-    "Connection", "Content-Type", "User-Agent", "X-A", "x-b", "X-Forwarded-For", "Accept", "COOKIE",
-    otherwise=st.sampled_from([
-        "Host", "Content-Length", "Transfer-Encoding", "Expect", "TE", "Trailer", "Upgrade",
-        "HTTP2-Settings", "Keep-Alive", "X-Forwarded-Proto", "X-Forwarded-Ssl",
-        "X-Forwarded-Protocol", "Content-Encoding", "Cookie", "X_A", "Content_Length",
-        "SCRIPT_NAME", "Script-Name", "PATH_INFO", "Proxy", "Origin", "Authorization",
-        "Referer", "Content-Length ", " X-A", "Connection\t",
-    ])
+    "Connection",
+    "Content-Type",
+    "User-Agent",
+    "X-A",
+    "x-b",
+    "X-Forwarded-For",
+    "Accept",
+    "COOKIE",
+    otherwise=st.sampled_from(
+        [
+            "Host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Expect",
+            "TE",
+            "Trailer",
+            "Upgrade",
+            "HTTP2-Settings",
+            "Keep-Alive",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Ssl",
+            "X-Forwarded-Protocol",
+            "Content-Encoding",
+            "Cookie",
+            "X_A",
+            "Content_Length",
+            "SCRIPT_NAME",
+            "Script-Name",
+            "PATH_INFO",
+            "Proxy",
+            "Origin",
+            "Authorization",
+            "Referer",
+            "Content-Length ",
+            " X-A",
+            "Connection\t",
+        ]
+    )
     | st.text(_TOKEN, min_size=1, max_size=9)
     | _anything,
-)  # fmt: skip
+)
 _values = _mostly(
-    "", "a", "close", "keep-alive", "Keep-Alive", "application/json", "0", "http",
+    "",
+    "a",
+    "close",
+    "keep-alive",
+    "Keep-Alive",
+    "application/json",
+    "0",
+    "http",
     "1.2.3.4, 5.6.7.8",
-    otherwise=st.sampled_from([
-        "https", "on", "chunked", "100-continue", "identity", "gzip", "close, keep-alive",
-        "upgrade", "h2c", "application/x-ndjson", "text/html", "trailers",
-        "2", "7", "+2", "02", " 2 ", "9" * 20,
-    ])
+    otherwise=st.sampled_from(
+        [
+            "https",
+            "on",
+            "chunked",
+            "100-continue",
+            "identity",
+            "gzip",
+            "close, keep-alive",
+            "upgrade",
+            "h2c",
+            "application/x-ndjson",
+            "text/html",
+            "trailers",
+            "2",
+            "7",
+            "+2",
+            "02",
+            " 2 ",
+            "9" * 20,
+        ]
+    )
     | _anything,
-)  # fmt: skip
+)
 _spaces = _mostly(" ", " ", "", otherwise=st.text(" \t", max_size=3))
 _fields = st.tuples(_names, st.just(":"), _spaces, _values, _spaces).map("".join)
 
@@ -76,7 +144,7 @@ _bodies = st.one_of(
     st.sampled_from([8000, 8190, 16_382, 16_383, 65_534, 65_535, 131_070, 131_071, 200_000]).map(
         lambda spaces: b"[" + b" " * spaces + b"]"
     ),
-)  # fmt: skip
+)
 _framings = _mostly(
     "length", "length", "none", "chunks", otherwise=st.sampled_from(["wrong", "both"])
 )
@@ -96,10 +164,12 @@ def _framed(draw: st.DrawFn) -> tuple[list[str], bytes]:
     pieces = [piece for piece in (body[:cut], body[cut:]) if piece]
     last = draw(
         _mostly(
-            "0\r\n\r\n", "0\r\nX-T: a\r\n\r\n", "000;a=b\r\n\r\n",
+            "0\r\n\r\n",
+            "0\r\nX-T: a\r\n\r\n",
+            "000;a=b\r\n\r\n",
             otherwise=st.sampled_from(["", "0\r\n"]),
         )
-    )  # fmt: skip
+    )
     data = chunked(*pieces, last=last.encode())
     return ["Transfer-Encoding: chunked"] + [length] * (kind == "both"), data
 

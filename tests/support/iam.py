@@ -36,18 +36,22 @@ def user_and_role(
 ) -> Identity:
     """Make a user that may assume a role and nothing else, and that role."""
     iam: Any = boto3.client(
-        "iam", endpoint_url=moto.url, region_name="us-east-1",
-        aws_access_key_id="test", aws_secret_access_key="test",
-    )  # fmt: skip
+        "iam",
+        endpoint_url=moto.url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
     name = uuid.uuid4().hex
     user = iam.create_user(UserName=name)["User"]["Arn"]
     keys = iam.create_access_key(UserName=name)["AccessKey"]
     iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=_policy("sts:AssumeRole"))
     trust = {
-        "Effect": "Allow", "Action": "sts:AssumeRole",
+        "Effect": "Allow",
+        "Action": "sts:AssumeRole",
         "Principal": {"AWS": user if trusted else f"arn:aws:iam::{_ACCOUNT}:user/somebody"},
         "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
-    }  # fmt: skip
+    }
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
     iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=_policy(role_may))
@@ -72,8 +76,10 @@ def _policy(action: str) -> str:
 
 def _allow(moto: Moto, unchecked_requests: str) -> None:
     request = urllib.request.Request(
-        f"{moto.url}/moto-api/reset-auth", unchecked_requests.encode(),
-        {"Content-Type": "text/plain"}, method="POST",
-    )  # fmt: skip
+        f"{moto.url}/moto-api/reset-auth",
+        unchecked_requests.encode(),
+        {"Content-Type": "text/plain"},
+        method="POST",
+    )
     with urllib.request.urlopen(request, timeout=20) as answer:
         assert answer.status == 200

@@ -35,9 +35,15 @@ class Failpoints:
     """The settings of ``failpoints.py``, and what became of them."""
 
     def __init__(
-        self, diary: Path, seed: str, places: tuple[str, ...], deaths: int, *,
-        up_to: int = 1, victim: str = "worker",
-    ) -> None:  # fmt: skip
+        self,
+        diary: Path,
+        seed: str,
+        places: tuple[str, ...],
+        deaths: int,
+        *,
+        up_to: int = 1,
+        victim: str = "worker",
+    ) -> None:
         self._places = places
         self._deaths = deaths
         self._diary = diary
@@ -75,9 +81,15 @@ class Lives:
     """One life of the server after the other, on one DLQ directory and one bucket."""
 
     def __init__(
-        self, directory: Path, endpoint: Endpoint, bucket: Bucket, s3: FaultyS3,
-        *, workers: int, **settings: str,
-    ) -> None:  # fmt: skip
+        self,
+        directory: Path,
+        endpoint: Endpoint,
+        bucket: Bucket,
+        s3: FaultyS3,
+        *,
+        workers: int,
+        **settings: str,
+    ) -> None:
         self.s3 = s3
         self.bucket = bucket
         self.servers: list[Server] = []
@@ -148,8 +160,10 @@ class Lives:
         self.s3.heal()
         eventually(
             lambda: not any(map(_has_members, self.servers[:-1])),
-            60, "workers without their arbiter have ended", last_words=self._last_words,
-        )  # fmt: skip
+            60,
+            "workers without their arbiter have ended",
+            last_words=self._last_words,
+        )
         eventually(self._at_rest, _SETTLE_SECONDS, "all is stored", last_words=self._last_words)
 
     def account(self, accepted: list[str], unanswered: list[str]) -> int:
@@ -206,9 +220,14 @@ class Lives:
 
     def _estat(self, codes: int | tuple[int, ...], *arguments: str) -> str:
         result = subprocess.run(
-            [str(BIN / "estat"), *arguments], env=self.server.environ, cwd=self._directory,
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            [str(BIN / "estat"), *arguments],
+            env=self.server.environ,
+            cwd=self._directory,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         expected = codes if isinstance(codes, tuple) else (codes,)
         assert result.returncode in expected, result
         return result.stdout

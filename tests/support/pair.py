@@ -88,13 +88,18 @@ def running(new_directory: Callable[[], Path]) -> Iterator[Pair]:
         ):
             directory = new_directory()
             settings = {
-                "RAW_BUCKET": f"file:{directory / 'store'}", "DURABILITY": "memory",
-                "READ_TIMEOUT": "10m", "KEEPALIVE": "10m",
+                "RAW_BUCKET": f"file:{directory / 'store'}",
+                "DURABILITY": "memory",
+                "READ_TIMEOUT": "10m",
+                "KEEPALIVE": "10m",
                 "MAX_BODY_SIZE": str(http_corpus.MAX_EVENT),
                 "MAX_BATCH_BODY_SIZE": str(http_corpus.MAX_BODY),
-                "CHANNEL_SIZE": "100000", "UPLOAD_QUEUE": "1000", "BATCH_SIZE": "10000",
-                "FLUSH_INTERVAL": "500ms", "LOG_LEVEL": "info",
-            }  # fmt: skip
+                "CHANNEL_SIZE": "100000",
+                "UPLOAD_QUEUE": "1000",
+                "BATCH_SIZE": "10000",
+                "FLUSH_INTERVAL": "500ms",
+                "LOG_LEVEL": "info",
+            }
             server = Server(directory, settings, gunicorn=gunicorn, config=_CONFIG)
             started.enter_context(server)
             assert _worker_class(server) == expected

@@ -41,11 +41,15 @@ class Prometheus:
     def __enter__(self) -> Self:
         with (self._directory / "prometheus.log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["prometheus", f"--config.file={self._directory / 'prometheus.yml'}",
-                 f"--storage.tsdb.path={self._directory / 'tsdb'}",
-                 f"--web.listen-address=127.0.0.1:{self._port}"],
-                stdout=log, stderr=log,
-            )  # fmt: skip
+                [
+                    "prometheus",
+                    f"--config.file={self._directory / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={self._directory / 'tsdb'}",
+                    f"--web.listen-address=127.0.0.1:{self._port}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -74,9 +74,13 @@ class Reader:
         with self._log.open("wb") as log:
             self._server = subprocess.Popen(
                 ["bash", "-c", self._adapted(command)],
-                cwd=self.directory, env=self.environ, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                cwd=self.directory,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         # the first start may make its virtual environment
         eventually(self._is_ready, _INSTALL_SECONDS, f"{command} serves", last_words=self.read_log)
 
@@ -96,9 +100,14 @@ class Reader:
         variables = self.directory / "variables"
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", f"{self._adapted(command)}\nenv -0 >{variables}"],
-            cwd=self.directory, env=self.environ, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, timeout=_COMMAND_SECONDS, check=False,
-        )  # fmt: skip
+            cwd=self.directory,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+        )
         assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}{self.read_log()}"
         pairs = (line.partition("=") for line in variables.read_text().split("\0") if line)
         self.environ = {name: value for name, _, value in pairs}

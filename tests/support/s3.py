@@ -27,9 +27,8 @@ def moto_server_path() -> str | None:
 def running(argv: list[str], log: IO[bytes]) -> Iterator[None]:
     """Run a process until the end of the block, or of this process, however that comes."""
     process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", *argv],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-    )  # fmt: skip
+        ["setpriv", "--pdeathsig", "KILL", *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+    )
     try:
         yield
     finally:
@@ -90,10 +89,13 @@ class Endpoint:
     def _connected(self) -> Iterator[None]:
         """Have a client, with which the tests look at what is stored."""
         self._client = boto3.client(
-            "s3", endpoint_url=self.url, region_name="us-east-1",
-            aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key,
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
             config=Config(retries={"total_max_attempts": 2, "mode": "standard"}),
-        )  # fmt: skip
+        )
         with closing(self._client):
             yield
 
@@ -112,9 +114,11 @@ class Moto(Endpoint):
         with ExitStack() as processes, self._log.open("wb") as log:
             processes.enter_context(running([path, "-H", "127.0.0.1", "-p", str(self.port)], log))
             eventually(
-                lambda: listens(self.port), 30, "moto_server listens",
+                lambda: listens(self.port),
+                30,
+                "moto_server listens",
                 last_words=self._log.read_text,
-            )  # fmt: skip
+            )
             processes.enter_context(self._connected())
             self._processes = processes.pop_all()
         return self

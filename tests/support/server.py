@@ -82,9 +82,14 @@ class Server:
     """One start of the server, in ``directory``; a context manager that leaves nothing running."""
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, str], *, workers: int = 1,
-        gunicorn: str = "", config: Path = CONFIG,
-    ) -> None:  # fmt: skip
+        self,
+        directory: Path,
+        settings: Mapping[str, str],
+        *,
+        workers: int = 1,
+        gunicorn: str = "",
+        config: Path = CONFIG,
+    ) -> None:
         if STOCK and "--worker-class" not in gunicorn:
             gunicorn += " --worker-class gevent"
         # held also while it is down: clients that go on must not meet another server there
@@ -111,9 +116,13 @@ class Server:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [str(BIN / "gunicorn"), "-c", str(self._config), "estat.wsgi:app"],
-                cwd=self._directory, env=self.environ, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                cwd=self._directory,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         return self
 
     def start(self) -> Self:
@@ -149,9 +158,12 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_SECONDS)
 
     def request(
-        self, method: str, path: str, body: bytes | None = None,
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:  # fmt: skip
+    ) -> Answer:
         """Make one request on a connection of its own."""
         connection = self.connection()
         try:
@@ -238,10 +250,13 @@ class Server:
         started = len(self.events("worker_started"))
         os.kill(victim, signal.SIGKILL)
         eventually(
-            lambda: victim not in self.worker_pids()
-            and len(self.events("worker_started")) > started,
-            _START_SECONDS, "the killed worker is replaced", last_words=self.log_text,
-        )  # fmt: skip
+            lambda: (
+                victim not in self.worker_pids() and len(self.events("worker_started")) > started
+            ),
+            _START_SECONDS,
+            "the killed worker is replaced",
+            last_words=self.log_text,
+        )
         return victim
 
     def send_signal(self, number: int) -> None:
@@ -250,9 +265,11 @@ class Server:
     def wait(self, deadline_seconds: float = 40) -> int:
         """Wait for the end and return the exit code."""
         eventually(
-            lambda: self.process.poll() is not None, deadline_seconds, "the server has ended",
+            lambda: self.process.poll() is not None,
+            deadline_seconds,
+            "the server has ended",
             last_words=self.log_text,
-        )  # fmt: skip
+        )
         return self.process.returncode
 
     def stop(self, number: int = signal.SIGTERM, deadline_seconds: float = 40) -> int:
@@ -275,8 +292,11 @@ class Server:
 
     def logs(self) -> list[dict[str, Any]]:
         """Return the log's lines; each must be JSON by then."""
-        return [json.loads(line) for line in self.log_text().splitlines(keepends=True)
-                if line.endswith("\n") and line.startswith("{")]  # fmt: skip
+        return [
+            json.loads(line)
+            for line in self.log_text().splitlines(keepends=True)
+            if line.endswith("\n") and line.startswith("{")
+        ]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the log's lines of one event."""
@@ -291,9 +311,12 @@ class Server:
 
 
 def ask(
-    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None,
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Answer:  # fmt: skip
+) -> Answer:
     """Make a request on a connection that stays open."""
     connection.request(method, path, body, dict(headers or {}))
     answer = connection.getresponse()

@@ -144,9 +144,11 @@ class Swift(Endpoint):
             for command in commands:
                 processes.enter_context(running(command, log))
             eventually(
-                lambda: all(map(listens, ports)), _START_SECONDS, "Swift listens",
+                lambda: all(map(listens, ports)),
+                _START_SECONDS,
+                "Swift listens",
                 last_words=self._log.read_text,
-            )  # fmt: skip
+            )
             processes.enter_context(self._connected())
             self._processes = processes.pop_all()
         return self
@@ -166,16 +168,25 @@ class Swift(Endpoint):
             self._conf(kind).write_text((_COMMON + _BACKEND).format(kind=kind, port=port, **common))
         self._conf("proxy").write_text(
             (_COMMON + _PROXY).format(
-                port=self.port, memcached_port=self._memcached_port,
-                account_user=self.access_key.replace(":", "_"), secret_key=self.secret_key,
+                port=self.port,
+                memcached_port=self._memcached_port,
+                account_user=self.access_key.replace(":", "_"),
+                secret_key=self.secret_key,
                 **common,
             )
-        )  # fmt: skip
+        )
         subprocess.run(
-            [sys.executable, "-c", _MAKE_RINGS, self._directory, _DEVICE,
-             *(f"{kind}={port}" for kind, port in self._backends.items())],
-            check=True, timeout=_START_SECONDS,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                _MAKE_RINGS,
+                self._directory,
+                _DEVICE,
+                *(f"{kind}={port}" for kind, port in self._backends.items()),
+            ],
+            check=True,
+            timeout=_START_SECONDS,
+        )
 
 
 def _user() -> str:

@@ -50,9 +50,14 @@ def start(directory: Path, **settings: str) -> Server:
     store = f"file:{directory / 'store'}"
     return Server(
         directory,
-        {"RAW_BUCKET": store, "FLUSH_INTERVAL": "20ms", "MAX_BODY_SIZE": str(MAX_EVENT),
-         "MAX_BATCH_BODY_SIZE": str(MAX_BODY)} | settings,
-    )  # fmt: skip
+        {
+            "RAW_BUCKET": store,
+            "FLUSH_INTERVAL": "20ms",
+            "MAX_BODY_SIZE": str(MAX_EVENT),
+            "MAX_BATCH_BODY_SIZE": str(MAX_BODY),
+        }
+        | settings,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +107,12 @@ BAD_GZIP = {
     "nothing inside": (gzip.compress(b""), 400, "empty_body"),
     "nothing": (b"", 400, "empty_body"),
     "an event too large": (
-        gzip.compress(b'{"n":"refused","x":"%s"}' % (b"x" * MAX_EVENT)), 413, "too_large"
+        gzip.compress(b'{"n":"refused","x":"%s"}' % (b"x" * MAX_EVENT)),
+        413,
+        "too_large",
     ),
     "a body too large": (gzip.compress(b'{"n":"refused"}\n' * MAX_BODY), 413, "too_large"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("body", "status", "reason"), BAD_GZIP.values(), ids=BAD_GZIP)
@@ -150,7 +157,7 @@ def test_a_query_of_the_pixel_is_an_event_and_the_answer_an_image(collecting: Co
 
 @pytest.mark.parametrize(
     "query", ["a=%41+b&c=", "a=%41%2b!b", "a=%zz&b=%ff", "a=%E2%82%AC"], ids=str
-)  # fmt: skip
+)
 def test_a_query_is_the_same_event_whoever_parses_its_head(
     query: str, collecting: Collecting
 ) -> None:

@@ -76,26 +76,39 @@ M = b'"m":"%b",' % MARK
 BOMBS = [
     Bomb("a gzip bomb", 413, gzip.compress(bytes(32 * MIB)), JSON, "gzip"),
     Bomb("a gzip bomb of lines", 413, gzip.compress(b'{"a":1}\n' * 2 * MIB), NDJSON, "gzip"),
-    Bomb("a gzip bomb behind members without content", 413,
-         gzip.compress(b"") * 900 + gzip.compress(bytes(32 * MIB)), JSON, "gzip"),
+    Bomb(
+        "a gzip bomb behind members without content",
+        413,
+        gzip.compress(b"") * 900 + gzip.compress(bytes(32 * MIB)),
+        JSON,
+        "gzip",
+    ),
     Bomb("gzip members without content", 413, gzip.compress(b"") * 50_000, JSON, "gzip"),
-    Bomb("a gzip bomb in a gzip", 400,
-         gzip.compress(gzip.compress(bytes(32 * MIB))), JSON, "gzip"),
+    Bomb("a gzip bomb in a gzip", 400, gzip.compress(gzip.compress(bytes(32 * MIB))), JSON, "gzip"),
     Bomb("legal JSON at its densest, compressed", 202, gzip.compress(LEGAL), JSON, "gzip"),
     Bomb("deep arrays", 400, b"[" * MAX_BODY),
     Bomb("deep objects", 413, filled(MAX_BODY, b"", b'{"a":', b"", b"")),
     Bomb("deep objects as text", 400, filled(MAX_BODY, b"", b'{"a":', b"", b""), TEXT),
     Bomb("deep lines", 400, filled(MAX_BODY, b"", b"[" * MAX_EVENTS * 2, b"", b"\n"), NDJSON),
     Bomb("as deep as allowed", 202, array(b'{"a":' + nested(SMALL // 2 - 5) + b"}")),
-    Bomb("as deep as allowed, with a lone surrogate", 202,
-         array(b'{"b":"\\ud800","a":' + nested(SMALL // 2 - 15) + b"}")),
+    Bomb(
+        "as deep as allowed, with a lone surrogate",
+        202,
+        array(b'{"b":"\\ud800","a":' + nested(SMALL // 2 - 15) + b"}"),
+    ),
     Bomb("as deep as allowed, and no event", 400, array(nested(SMALL // 2))),
-    Bomb("a million keys", 413,
-         b"{" + M + b",".join(b'"%x":1' % i for i in range(100_000)) + b"}"),
-    Bomb("a million keys in an array", 400,
-         b"[{" + M + b",".join(b'"%x":1' % i for i in range(90_000)) + b"}]"),
-    Bomb("a million keys as text", 413,
-         b"{" + M + b",".join(b'"%x":1' % i for i in range(90_000)) + b"}", TEXT),
+    Bomb("a million keys", 413, b"{" + M + b",".join(b'"%x":1' % i for i in range(100_000)) + b"}"),
+    Bomb(
+        "a million keys in an array",
+        400,
+        b"[{" + M + b",".join(b'"%x":1' % i for i in range(90_000)) + b"}]",
+    ),
+    Bomb(
+        "a million keys as text",
+        413,
+        b"{" + M + b",".join(b'"%x":1' % i for i in range(90_000)) + b"}",
+        TEXT,
+    ),
     Bomb("a million equal keys", 413, filled(MAX_BODY, b"{" + M, b'"a":1', b"}")),
     Bomb("tiny items", 413, filled(MAX_BODY, b"[", b"1", b"]")),
     Bomb("tiny arrays", 413, filled(MAX_BODY, b"[", b"[]", b"]")),
@@ -107,16 +120,20 @@ BOMBS = [
     Bomb("nothing but spaces", 400, b" " * MAX_BODY),
     Bomb("errors only", 400, b"\n".join([b'{"a":1' + b" " * 1000 + b"x"] * MAX_EVENTS), NDJSON),
     Bomb("a huge integer", 400, b"[{" + M + b'"a":' + b"1" * (MAX_BODY - 50) + b"}]"),
-    Bomb("integers as huge as allowed", 202,
-         array(filled(MAX_EVENT, b'{"a":[', DIGITS, b"]}"))),
-    Bomb("a huge fraction", 400,
-         b"[{" + M + b'"a":0.' + b"1" * (MAX_BODY - 50) + b'},{"a":]'),
+    Bomb("integers as huge as allowed", 202, array(filled(MAX_EVENT, b'{"a":[', DIGITS, b"]}"))),
+    Bomb("a huge fraction", 400, b"[{" + M + b'"a":0.' + b"1" * (MAX_BODY - 50) + b'},{"a":]'),
     Bomb("a huge exponent", 400, b"[{" + M + b'"a":1e' + b"1" * (MAX_BODY - 50) + b"}]"),
     Bomb("many numbers out of range", 400, array(filled(MAX_EVENT, b'{"a":[', b"1e999", b"]}"))),
-    Bomb("many hard fractions", 202,
-         array(filled(MAX_EVENT, b'{"a":[', b"2.2250738585072011e-308", b"]}"))),
-    Bomb("many long hard fractions", 202,
-         array(filled(MAX_EVENT, b'{"a":[', b"2.2250738585072011" + b"1" * 750 + b"e-308", b"]}"))),
+    Bomb(
+        "many hard fractions",
+        202,
+        array(filled(MAX_EVENT, b'{"a":[', b"2.2250738585072011e-308", b"]}")),
+    ),
+    Bomb(
+        "many long hard fractions",
+        202,
+        array(filled(MAX_EVENT, b'{"a":[', b"2.2250738585072011" + b"1" * 750 + b"e-308", b"]}")),
+    ),
     Bomb("lone surrogates", 202, array(filled(MAX_EVENT, b'{"a":"', b"\\ud800", b'"}', b""))),
     Bomb("a string without an end", 400, b'[{"a":"' + b"x" * (MAX_BODY - 10)),
     Bomb("a wrong byte at the end", 400, filled(MAX_BODY - 1, b"[", b'"a"', b"") + b"\xff"),
@@ -125,7 +142,7 @@ BOMBS = [
     Bomb("a form of percent signs", 202, b"a=" + b"%" * (MAX_EVENT - 2), FORM),
     Bomb("a form of stray bytes", 202, b"a=" + b"\xff" * (MAX_EVENT - 2), FORM),
     Bomb("a field again and again", 202, b"a=&" * 999 + b"a=" + b"%41" * 4000, FORM),
-]  # fmt: skip
+]
 
 
 def head(line: str, *fields: bytes) -> bytes:
@@ -140,19 +157,27 @@ HEADS = {
     "a value of a million bytes": (431, head("GET /collect?a=b HTTP/1.1", b"X-A: " + b"b" * MIB)),
     "a million fields": (431, head("GET /collect?a=b HTTP/1.1", *[b"X-A: b"] * 150_000)),
     "values as long as allowed": (
-        204, head("GET /collect?a=b HTTP/1.1", *(b"X-%d: %b" % (i, b"b," * 4000)
-                                                 for i in range(90)))
+        204,
+        head("GET /collect?a=b HTTP/1.1", *(b"X-%d: %b" % (i, b"b," * 4000) for i in range(90))),
     ),
     "long fields that are read": (
-        204, head("GET /collect?a=b HTTP/1.1", b"User-Agent: " + b"\xff" * 8000,
-                  b"X-Forwarded-For: " + b"1," * 4000, b"Cookie: " + b"a=b;" * 2000,
-                  b"Accept: " + b"a/b," * 2000, b"Content-Type: " + b"a;" * 4000)
+        204,
+        head(
+            "GET /collect?a=b HTTP/1.1",
+            b"User-Agent: " + b"\xff" * 8000,
+            b"X-Forwarded-For: " + b"1," * 4000,
+            b"Cookie: " + b"a=b;" * 2000,
+            b"Accept: " + b"a/b," * 2000,
+            b"Content-Type: " + b"a;" * 4000,
+        ),
     ),
     "a content coding that is long": (
-        415, head("POST /collect HTTP/1.1", b"Content-Encoding: " + b"gzip," * 1600,
-                  b"Content-Length: 0")
+        415,
+        head(
+            "POST /collect HTTP/1.1", b"Content-Encoding: " + b"gzip," * 1600, b"Content-Length: 0"
+        ),
     ),
-}  # fmt: skip
+}
 
 
 class Target:
@@ -182,8 +207,10 @@ class Target:
     def check(self, name: str, request: Callable[[], object]) -> None:
         """Check that a request keeps to the budget, that others are served, and nothing breaks."""
         cost = self.cost(request)
-        print(f"{name}: {cost.cpu_seconds / self.yardstick.cpu_seconds:.2f} yardsticks, "
-              f"{cost.memory_bytes / MAX_BODY:.1f} bodies")  # fmt: skip
+        print(
+            f"{name}: {cost.cpu_seconds / self.yardstick.cpu_seconds:.2f} yardsticks, "
+            f"{cost.memory_bytes / MAX_BODY:.1f} bodies"
+        )
         assert cost.cpu_seconds <= CPU_YARDSTICKS * self.yardstick.cpu_seconds
         assert cost.memory_bytes <= MEMORY_BODIES * MAX_BODY
         (worker,) = self.server.worker_pids()
@@ -215,10 +242,13 @@ class Target:
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     directory = tmp_path_factory.mktemp("bombs")
     settings = {
-        "RAW_BUCKET": f"file:{directory / 'store'}", "MAX_BODY_SIZE": str(MAX_EVENT),
-        "MAX_BATCH_BODY_SIZE": str(MAX_BODY), "MAX_BATCH_EVENTS": str(MAX_EVENTS),
-        "BATCH_SIZE": "5000", "FLUSH_INTERVAL": "50ms",
-    }  # fmt: skip
+        "RAW_BUCKET": f"file:{directory / 'store'}",
+        "MAX_BODY_SIZE": str(MAX_EVENT),
+        "MAX_BATCH_BODY_SIZE": str(MAX_BODY),
+        "MAX_BATCH_EVENTS": str(MAX_EVENTS),
+        "BATCH_SIZE": "5000",
+        "FLUSH_INTERVAL": "50ms",
+    }
     with Server(directory, settings) as server:
         yield Target(server, directory / "store")
 

@@ -61,8 +61,9 @@ class Web:
         self.tracked += self.run(
             "return Array.from({length: arguments[0]}, () =>"
             " estat.track({n: Math.random(), padding: 'x'.repeat(arguments[1])}))",
-            count, padding,
-        )  # fmt: skip
+            count,
+            padding,
+        )
 
     def flush(self) -> None:
         """Send what waits, and wait until nothing is under way."""
@@ -93,9 +94,11 @@ class Web:
     def check(self) -> None:
         """All events are stored exactly once, those that the page was told of among them."""
         eventually(
-            lambda: set(self.stored()) >= set(self.tracked), SOON_SECONDS, "all is stored",
+            lambda: set(self.stored()) >= set(self.tracked),
+            SOON_SECONDS,
+            "all is stored",
             last_words=lambda: (len(self.stored()), len(self.tracked), self.proxy.statuses),
-        )  # fmt: skip
+        )
         eventually(self.server.settled, SOON_SECONDS, "the server is at rest")
         assert Counter(self.stored()) == Counter(self.tracked)
         assert set(self.told()) <= set(self.tracked)

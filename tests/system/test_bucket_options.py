@@ -37,11 +37,16 @@ def test_events_are_stored_with_key_class_tags_owner_and_role(
     identity = iam.user_and_role(moto, "tenant-7")
     with iam.enforced(moto):
         server = serve(
-            via=s3, AWS_ENDPOINT_URL_STS=moto.url, S3_ROLE_ARN=identity.role_arn,
-            S3_ROLE_EXTERNAL_ID="tenant-7", S3_EXPECTED_BUCKET_OWNER=OWNER, S3_KMS_KEY_ID=KEY,
-            S3_STORAGE_CLASS="STANDARD_IA", S3_OBJECT_TAGS="team=web,retention=1y",
+            via=s3,
+            AWS_ENDPOINT_URL_STS=moto.url,
+            S3_ROLE_ARN=identity.role_arn,
+            S3_ROLE_EXTERNAL_ID="tenant-7",
+            S3_EXPECTED_BUCKET_OWNER=OWNER,
+            S3_KMS_KEY_ID=KEY,
+            S3_STORAGE_CLASS="STANDARD_IA",
+            S3_OBJECT_TAGS="team=web,retention=1y",
             **identity.environ,
-        )  # fmt: skip
+        )
         client = Client()
         client.must_send(server, count=10, requests=3)
         eventually(server.settled, 30, "everything is stored", last_words=server.log_text)

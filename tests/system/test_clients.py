@@ -101,9 +101,12 @@ def by_http_client(
         if not keep:
             connection.close()  # the next request connects anew
         connection.request(
-            "POST", path, pieces(body) if chunked else body,
-            headers | ({} if keep else {"Connection": "close"}), encode_chunked=chunked,
-        )  # fmt: skip
+            "POST",
+            path,
+            pieces(body) if chunked else body,
+            headers | ({} if keep else {"Connection": "close"}),
+            encode_chunked=chunked,
+        )
         answer = connection.getresponse()
         answer.read()
         statuses.append(answer.status)
@@ -142,13 +145,20 @@ def by_node(
 ) -> list[int]:
     need(shutil.which("node"), "node")
     asked = {
-        "url": url, "bodies": [base64.b64encode(body).decode() for body in bodies],
-        "headers": headers, "keep": keep, "chunked": chunked,
-    }  # fmt: skip
+        "url": url,
+        "bodies": [base64.b64encode(body).decode() for body in bodies],
+        "headers": headers,
+        "keep": keep,
+        "chunked": chunked,
+    }
     done = subprocess.run(
-        ["node", "-e", _NODE], input=json.dumps(asked), capture_output=True, check=True,
-        timeout=_SECONDS, text=True,
-    )  # fmt: skip
+        ["node", "-e", _NODE],
+        input=json.dumps(asked),
+        capture_output=True,
+        check=True,
+        timeout=_SECONDS,
+        text=True,
+    )
     statuses: list[int] = json.loads(done.stdout)
     return statuses
 

@@ -29,8 +29,10 @@ class Both(NamedTuple):
 def both(moto: Moto, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     bucket = moto.new_bucket()
     settings = {
-        "RAW_BUCKET": bucket.name, "AWS_ENDPOINT_URL_S3": moto.url, "MAX_BATCH_BODY_SIZE": "20000",
-    }  # fmt: skip
+        "RAW_BUCKET": bucket.name,
+        "AWS_ENDPOINT_URL_S3": moto.url,
+        "MAX_BATCH_BODY_SIZE": "20000",
+    }
     with ExitStack() as running:
         servers = [
             running.enter_context(Server(tmp_path_factory.mktemp("cors"), settings | extra))
@@ -45,9 +47,10 @@ def cors_of(answer: Answer) -> dict[str, str]:
 
 def preflight(server: Server, origin: str) -> Answer:
     headers = {
-        "Origin": origin, "Access-Control-Request-Method": "POST",
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type,x-write-key",
-    }  # fmt: skip
+    }
     return server.request("OPTIONS", "/collect", headers=headers)
 
 
@@ -62,8 +65,11 @@ def test_with_any_origin_allowed_a_preflight_is_answered_for_all(origin: str, bo
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "post" in lower(answer.headers["Access-Control-Allow-Methods"])
     assert lower(answer.headers["Access-Control-Allow-Headers"]) >= {
-        "content-type", "content-encoding", "authorization", "x-write-key"
-    }  # fmt: skip
+        "content-type",
+        "content-encoding",
+        "authorization",
+        "x-write-key",
+    }
     assert answer.headers["Access-Control-Max-Age"] == "86400"
     assert "Access-Control-Allow-Credentials" not in answer.headers
 
@@ -169,9 +175,10 @@ def test_a_beacon_with_credentials_is_stored_whether_or_not_its_page_may_read(
 
 def test_a_page_may_read_when_to_try_again(tmp_path, moto: Moto) -> None:
     settings = {
-        "RAW_BUCKET": moto.new_bucket().name, "AWS_ENDPOINT_URL_S3": moto.url,
+        "RAW_BUCKET": moto.new_bucket().name,
+        "AWS_ENDPOINT_URL_S3": moto.url,
         "DLQ_MAX_SIZE_BYTES": "4KiB",
-    }  # fmt: skip
+    }
     with Server(tmp_path, settings) as server:
         answer = server.post(json.dumps({"x": "x" * 3000}), Origin=OTHER)
         assert answer.status == 503

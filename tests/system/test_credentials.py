@@ -104,10 +104,14 @@ def test_neither_a_reload_nor_a_killed_worker_ends_a_server_that_lost_them(
     started, drained = len(server.events("worker_started")), len(server.events("worker_drained"))
     server.send_signal(signal.SIGHUP)
     eventually(
-        lambda: len(server.events("worker_started")) == started + 2
-        and len(server.events("worker_drained")) == drained + 2,
-        40, "all workers are new", last_words=server.log_text,
-    )  # fmt: skip
+        lambda: (
+            len(server.events("worker_started")) == started + 2
+            and len(server.events("worker_drained")) == drained + 2
+        ),
+        40,
+        "all workers are new",
+        last_words=server.log_text,
+    )
     client.must_send(server, count=10, requests=2)
     assert server.running
     check_all_on_disk(server, client, bucket)

@@ -32,9 +32,13 @@ class Demo:
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [BIN / "estat", "demo", "--port", str(self.port), *arguments],
-                cwd=directory, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                cwd=directory,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     @property
     def url(self) -> str:
@@ -112,9 +116,10 @@ def test_a_click_is_seen_to_arrive_and_its_object_appears(
     eventually(lambda: text("#accepted") == "102", SOON_SECONDS, "all are accepted")
     assert running.press_ctrl_c() == 0
     lines = [
-        line for path in (tmp_path / "kept").rglob("raw/**/*.gz")
+        line
+        for path in (tmp_path / "kept").rglob("raw/**/*.gz")
         for line in gunzip_lines(path.read_bytes())
-    ]  # fmt: skip
+    ]
     assert len(lines) == 102
     eventually(lambda: "not there" in text("#connection"), SOON_SECONDS, "the page says so")
 
@@ -133,10 +138,14 @@ def test_a_port_that_is_taken_is_told_and_exit_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = subprocess.run(
-            [BIN / "estat", "demo", "--port", port], cwd=tmp_path,
+            [BIN / "estat", "demo", "--port", port],
+            cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
-            capture_output=True, text=True, timeout=SOON_SECONDS, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=SOON_SECONDS,
+            check=False,
+        )
     assert done.returncode == 2
     assert port in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -19,8 +19,9 @@ from tests.support.s3 import Bucket
 def objects(directory: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*") if path.is_file()
-    }  # fmt: skip
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.quick
@@ -85,9 +86,12 @@ def test_a_worker_that_ends_in_the_drain_delay_hands_nothing_over(
 ) -> None:
     fallback = tmp_path / "fallback"
     server = serve(
-        via=s3, BATCH_SIZE="10", FALLBACK_BUCKET=f"file:{fallback}", DRAIN_DELAY="10m",
+        via=s3,
+        BATCH_SIZE="10",
+        FALLBACK_BUCKET=f"file:{fallback}",
+        DRAIN_DELAY="10m",
         SHUTDOWN_TIMEOUT="20m",
-    )  # fmt: skip
+    )
     client = Client()
     s3.fail("503")
     client.must_send(server, count=10, requests=5)

@@ -216,8 +216,9 @@ def test_a_dlq_file_says_what_it_is_and_is_replayed_under_its_own_key(
 def test_batches_that_the_upload_queue_has_no_room_for_go_to_the_dlq_and_come_out_once(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
-    server = serve(via=s3, BATCH_SIZE="10", UPLOAD_QUEUE="1", UPLOAD_CONCURRENCY="1",
-                   S3_TIMEOUT="10s")  # fmt: skip
+    server = serve(
+        via=s3, BATCH_SIZE="10", UPLOAD_QUEUE="1", UPLOAD_CONCURRENCY="1", S3_TIMEOUT="10s"
+    )
     s3.fail("hang")
     client = Client()
     client.must_send(server, count=10, requests=10)

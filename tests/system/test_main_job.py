@@ -58,10 +58,21 @@ def hits_of(log: Path) -> "Counter[Hit]":
 def send(server: Server, log: Path) -> dict[str, object]:
     """Send a log with the real command and return its summary."""
     done = subprocess.run(
-        [BIN / "estat", "send", "--combined-log", log, "--url", f"{server.url}/collect", "--json",
-         "--concurrency", "32"],
-        capture_output=True, timeout=120, check=False,
-    )  # fmt: skip
+        [
+            BIN / "estat",
+            "send",
+            "--combined-log",
+            log,
+            "--url",
+            f"{server.url}/collect",
+            "--json",
+            "--concurrency",
+            "32",
+        ],
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr.decode()
     summary: dict[str, object] = json.loads(done.stdout)
     return summary
@@ -116,19 +127,19 @@ def test_every_hit_of_an_access_log_is_stored_once_and_the_stop_is_clean(
         ids = [line["id"] for line in found.lines]
         assert {name.rpartition("-")[0] for name in ids} == {match["stream"]}
         assert found.metadata == {
-            "events": str(len(ids)), "first-id": ids[0], "last-id": ids[-1],
+            "events": str(len(ids)),
+            "first-id": ids[0],
+            "last-id": ids[-1],
             "bytes": str(len(found.body)),
-        }  # fmt: skip
+        }
         assert found.content_type == "application/x-ndjson"
         assert not found.content_encoding
         assert all(opened <= line["ts"] <= ended + 1 for line in found.lines)
 
     records = [bucket.object(key) for key in bucket.keys("raw_streams/")]
-    assert {
-        record.key: json.loads(record.body)["last_id"] for record in records
-    } == {
+    assert {record.key: json.loads(record.body)["last_id"] for record in records} == {
         f"raw_streams/{stream}.json": f"{stream}-{last}" for stream, last in last_numbers.items()
-    }  # fmt: skip
+    }
     assert sorted(bucket.keys()) == sorted(
         [found.key for found in objects] + [record.key for record in records]
     ), "nothing else was written"

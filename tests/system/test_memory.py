@@ -47,11 +47,16 @@ def test_memory_stays_within_the_formula_with_large_events_and_s3_hanging(
     serve: Serve, s3: FaultyS3
 ) -> None:
     server = serve(
-        via=s3, QUEUE_BYTES=str(QUEUE_BYTES), BATCH_BYTES=str(BATCH_BYTES),
-        UPLOAD_QUEUE=str(UPLOAD_QUEUE), UPLOAD_CONCURRENCY=str(UPLOAD_CONCURRENCY),
-        MAX_BATCH_BODY_SIZE=str(BODY_BYTES), BATCH_SIZE="5000", FLUSH_INTERVAL="1s",
+        via=s3,
+        QUEUE_BYTES=str(QUEUE_BYTES),
+        BATCH_BYTES=str(BATCH_BYTES),
+        UPLOAD_QUEUE=str(UPLOAD_QUEUE),
+        UPLOAD_CONCURRENCY=str(UPLOAD_CONCURRENCY),
+        MAX_BATCH_BODY_SIZE=str(BODY_BYTES),
+        BATCH_SIZE="5000",
+        FLUSH_INTERVAL="1s",
         S3_TIMEOUT="2s",
-    )  # fmt: skip
+    )
     base = rss_bytes(server, "VmRSS")
     s3.fail("hang")
     accepted: list[str] = []
@@ -68,10 +73,12 @@ def test_memory_stays_within_the_formula_with_large_events_and_s3_hanging(
     sent = len(answers) * PER_REQUEST * EVENT_BYTES
     # P is taken as large as L: hexadecimal digits compress to half of it at best
     formula = (
-        base + 2 * QUEUE_BYTES + 5 * BATCH_BYTES
+        base
+        + 2 * QUEUE_BYTES
+        + 5 * BATCH_BYTES
         + (UPLOAD_QUEUE + UPLOAD_CONCURRENCY + 10) * BATCH_BYTES
         + (2 * CLIENTS + 10) * BODY_BYTES
-    )  # fmt: skip
+    )
     assert sent > 2 * formula, "far more was sent than may be held"
     peak = rss_bytes(server, "VmHWM")
     print(f"base {base >> 20} MiB, peak {peak >> 20} MiB, formula {formula >> 20} MiB")

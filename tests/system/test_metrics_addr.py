@@ -30,9 +30,14 @@ class Private:
         return self.request("GET", path, port=port, headers=headers)
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, *, port: int | None = None,
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        port: int | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Answer:  # fmt: skip
+    ) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=20)
         try:
             return ask(connection, method, path, body, headers or {})
@@ -164,9 +169,10 @@ def test_a_reload_with_another_address_keeps_the_server_as_it_was(tmp_path: Path
 def test_a_port_for_both_is_refused_at_start(tmp_path: Path) -> None:
     port = free_port()
     settings = {
-        "RAW_BUCKET": f"file:{tmp_path / 'store'}", "HTTP_ADDR": f"127.0.0.1:{port}",
+        "RAW_BUCKET": f"file:{tmp_path / 'store'}",
+        "HTTP_ADDR": f"127.0.0.1:{port}",
         "METRICS_ADDR": f"127.0.0.1:{port}",
-    }  # fmt: skip
+    }
     server = Server(tmp_path, settings).launch()
     assert server.wait() == 2
     assert "METRICS_ADDR=" in server.log_text()

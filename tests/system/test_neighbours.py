@@ -63,15 +63,25 @@ SPACE = b" "
 
 #: Nobody wants the bodies of these.
 UNWANTED = [
-    "GET /collect?n=N", "GET /collect.gif?n=N", "HEAD /collect", "OPTIONS /collect",
-    "DELETE /collect", "POST /nothing", "GET /health", "GET /ready", "GET /metrics",
-    "GET /estat.js", "GET /",
-]  # fmt: skip
+    "GET /collect?n=N",
+    "GET /collect.gif?n=N",
+    "HEAD /collect",
+    "OPTIONS /collect",
+    "DELETE /collect",
+    "POST /nothing",
+    "GET /health",
+    "GET /ready",
+    "GET /metrics",
+    "GET /estat.js",
+    "GET /",
+]
 
 ATTACKS = {
     **{f"chunks to {line}": Attack(request(line, KEYED, CHUNKED), DRIP, 3) for line in UNWANTED},
-    **{f"a giant length to {line}": Attack(request(line, KEYED, GIANT), SPACE, 3)
-       for line in ("GET /collect?n=N", "POST /nothing", "GET /health", "POST /collect")},
+    **{
+        f"a giant length to {line}": Attack(request(line, KEYED, GIANT), SPACE, 3)
+        for line in ("GET /collect?n=N", "POST /nothing", "GET /health", "POST /collect")
+    },
     "many with chunks nobody wants": Attack(request("GET /collect?n=N", KEYED, CHUNKED), DRIP),
     "chunks without a key": Attack(request("POST /collect", CHUNKED), DRIP),
     "a giant length without a key": Attack(request("POST /collect", GIANT), SPACE),
@@ -80,11 +90,12 @@ ATTACKS = {
     "chunks of another coding": Attack(request("POST /collect", KEYED, CHUNKED, BR), DRIP, 5),
     "a trailer": Attack(request("POST /collect", KEYED, CHUNKED) + b"0\r\n", b"X: y\r\n", 5),
     "a body in tiny segments": Attack(
-        request("POST /collect", KEYED, b"Content-Length: 100000"), SPACE, 2, 1),
+        request("POST /collect", KEYED, b"Content-Length: 100000"), SPACE, 2, 1
+    ),
     "a head": Attack(head("GET /collect?n=N"), b"X-A: b\r\n", 5),
     "a head in tiny segments": Attack(head("GET /collect?n=N") + b"X-A: ", b"b", 2, 1),
     "requests sent ahead": Attack(b"", request("GET /metrics", b"X-A: 1", b"X-A: 2"), 3),
-}  # fmt: skip
+}
 
 #: It gives nobody a turn while it reads a head, and no deadline to a client that takes no answer.
 NOT_WITH_STOCK = {"a head", "a head in tiny segments", "requests sent ahead"}
@@ -183,9 +194,10 @@ def honest(
     """A client of a server that is hasty, under either worker."""
     directory = tmp_path_factory.mktemp(request.param)
     settings = {
-        "RAW_BUCKET": f"file:{directory / 'store'}", "READ_TIMEOUT": "1s",
+        "RAW_BUCKET": f"file:{directory / 'store'}",
+        "READ_TIMEOUT": "1s",
         "WRITE_KEYS": f"web:{KEY}",
-    }  # fmt: skip
+    }
     gunicorn = f"--timeout {BEAT_SECONDS} {WORKERS[request.param]}"
     with Server(directory, settings, gunicorn=gunicorn) as server:
         yield Honest(server, directory / "store")

@@ -20,15 +20,30 @@ def test_generated_requests_are_answered_as_described(write_keys: str, tmp_path:
     with Server(tmp_path, settings) as server:
         run = subprocess.run(
             [
-                str(BIN / "schemathesis"), "run", f"{server.url}/openapi.json",
-                "--checks", "all", "--exclude-checks", NOT_FOR_US, "--continue-on-failure",
-                "--max-examples", str(EXAMPLES), "--suppress-health-check", "all",
-                "--request-timeout", "20", "--no-color",
+                str(BIN / "schemathesis"),
+                "run",
+                f"{server.url}/openapi.json",
+                "--checks",
+                "all",
+                "--exclude-checks",
+                NOT_FOR_US,
+                "--continue-on-failure",
+                "--max-examples",
+                str(EXAMPLES),
+                "--suppress-health-check",
+                "all",
+                "--request-timeout",
+                "20",
+                "--no-color",
                 *(["--header", "Authorization: Bearer s3cret"] if write_keys else []),
             ],
-            cwd=tmp_path, env=server.environ, capture_output=True, text=True, timeout=300,
+            cwd=tmp_path,
+            env=server.environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
             check=False,
-        )  # fmt: skip
+        )
         assert run.returncode == 0, run.stdout + run.stderr
         requests = server.metrics()["http_requests_total"]
         assert requests >= EXAMPLES / 2, "events were sent"

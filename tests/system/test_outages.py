@@ -41,8 +41,9 @@ def test_an_outage_costs_disk_and_nothing_else(
     accounting.check_equation(during)
 
     s3.heal()
-    eventually(server.settled, RECOVERY_SECONDS, "the DLQ empties by itself",
-               last_words=server.log_text)  # fmt: skip
+    eventually(
+        server.settled, RECOVERY_SECONDS, "the DLQ empties by itself", last_words=server.log_text
+    )
     after = server.metrics()
     assert after["dlq_events_reuploaded_total"] == 100
     assert after["s3_events_stored_total"] == 120

@@ -103,9 +103,11 @@ def _suffered(server: Server, s3: FaultyS3, prometheus: Prometheus) -> Incident:
     eventually(server.settled, 60, "everything is stored", last_words=server.log_text)
     all_waiting = 'sum({__name__=~"events_pending|dlq_events_current|journal_size_bytes"})'
     eventually(
-        lambda: prometheus.query(f"{all_waiting} == 0"), 60, "Prometheus has seen it",
+        lambda: prometheus.query(f"{all_waiting} == 0"),
+        60,
+        "Prometheus has seen it",
         last_words=server.log_text,
-    )  # fmt: skip
+    )
     return Incident(prometheus, seen, began, time.time())
 
 

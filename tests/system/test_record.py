@@ -76,8 +76,11 @@ FOUND: list[tuple[dict[str, str], Fields, str]] = [
     ),
     (
         {"TRUSTED_PROXIES": "127.0.0.0/8,10.0.0.0/8"},
-        [("X-Forwarded-For", FORGED), ("X-Forwarded-For", f"{CLIENT}, 10.0.0.1"),
-         ("CloudFront-Viewer-Address", f"{FORGED}:80")],
+        [
+            ("X-Forwarded-For", FORGED),
+            ("X-Forwarded-For", f"{CLIENT}, 10.0.0.1"),
+            ("CloudFront-Viewer-Address", f"{FORGED}:80"),
+        ],
         CLIENT,
     ),
     (
@@ -87,12 +90,15 @@ FOUND: list[tuple[dict[str, str], Fields, str]] = [
     ),
     (
         {"TRUSTED_PROXIES": "10.0.0.0/8"},
-        [("X-Forwarded-For", FORGED), ("Forwarded", "for=1.1.1.1"),
-         ("CloudFront-Viewer-Address", f"{FORGED}:80")],
+        [
+            ("X-Forwarded-For", FORGED),
+            ("Forwarded", "for=1.1.1.1"),
+            ("CloudFront-Viewer-Address", f"{FORGED}:80"),
+        ],
         "127.0.0.1",
     ),
     ({"TRUSTED_PROXIES": "0"}, [("X-Forwarded-For", FORGED)], "127.0.0.1"),
-]  # fmt: skip
+]
 
 
 def test_the_address_is_what_trusted_proxies_wrote(serve: Serve, bucket: Bucket) -> None:
@@ -144,14 +150,23 @@ def test_nothing_of_the_whole_address_is_kept(mode: str, serve: Serve, bucket: B
 def test_captured_header_fields_are_stored_beside_the_agent(serve: Serve, bucket: Bucket) -> None:
     server = serve(CAPTURE_HEADERS="Referer,cookie,X-Absent")
     fields = [
-        ("User-Agent", "a/1"), ("Referer", "https://example.com/?q=\u00e4"),
-        ("Cookie", 'a="1"; b=' + "x" * 2000), ("Authorization", "Bearer secret"),
-    ]  # fmt: skip
+        ("User-Agent", "a/1"),
+        ("Referer", "https://example.com/?q=\u00e4"),
+        ("Cookie", 'a="1"; b=' + "x" * 2000),
+        ("Authorization", "Bearer secret"),
+    ]
     send_both(server, b'{"n":1}', fields)
     for line in stored(server, bucket):
         assert list(line) == [
-            "id", "ts", "ip", "user_agent", "referer", "cookie", "x_absent", "body"
-        ]  # fmt: skip
+            "id",
+            "ts",
+            "ip",
+            "user_agent",
+            "referer",
+            "cookie",
+            "x_absent",
+            "body",
+        ]
         assert line["user_agent"] == "a/1"
         assert line["referer"] == "https://example.com/?q=\u00e4"
         assert line["cookie"] == ('a="1"; b=' + "x" * 2000)[:1024]
@@ -221,17 +236,27 @@ def test_a_raw_event_outlives_the_server_that_took_it(serve: Serve, bucket: Buck
 
 
 def test_settings_that_would_store_what_must_not_be_are_refused_at_start(tmp_path: Path) -> None:
-    server = Server(tmp_path, {
-        "RAW_BUCKET": "events", "IP_MODE": "mask", "IP_HASH_KEY": "too short",
-        "CAPTURE_HEADERS": "referer,Authorization", "EVENT_FORMAT": "xml",
-        "CLIENT_IP_HEADER": "x-real-ip",
-    })  # fmt: skip
+    server = Server(
+        tmp_path,
+        {
+            "RAW_BUCKET": "events",
+            "IP_MODE": "mask",
+            "IP_HASH_KEY": "too short",
+            "CAPTURE_HEADERS": "referer,Authorization",
+            "EVENT_FORMAT": "xml",
+            "CLIENT_IP_HEADER": "x-real-ip",
+        },
+    )
     assert server.launch().wait() == 2
     problems = [line for line in server.log_text().splitlines() if line.startswith("estat: ")]
     names = [problem.removeprefix("estat: ").partition("=")[0] for problem in problems]
     assert sorted(names) == [
-        "CAPTURE_HEADERS", "CLIENT_IP_HEADER", "EVENT_FORMAT", "IP_HASH_KEY", "IP_MODE"
-    ]  # fmt: skip
+        "CAPTURE_HEADERS",
+        "CLIENT_IP_HEADER",
+        "EVENT_FORMAT",
+        "IP_HASH_KEY",
+        "IP_MODE",
+    ]
     assert "too short" not in server.log_text()
 
 

@@ -69,11 +69,17 @@ class Collecting:
 def collecting(moto: Moto, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
     bucket = moto.new_bucket()
     settings = {
-        "RAW_BUCKET": bucket.name, "AWS_ENDPOINT_URL_S3": moto.url, "FLUSH_INTERVAL": "20ms",
-        "S3_TIMEOUT": "5s", "READ_TIMEOUT": "1s", "MAX_BODY_SIZE": str(MAX_EVENT),
-        "MAX_BATCH_BODY_SIZE": str(MAX_BODY), "MAX_BATCH_EVENTS": str(MAX_EVENTS),
-        "CHANNEL_SIZE": str(QUEUE), "QUEUE_BYTES": "100KiB",
-    }  # fmt: skip
+        "RAW_BUCKET": bucket.name,
+        "AWS_ENDPOINT_URL_S3": moto.url,
+        "FLUSH_INTERVAL": "20ms",
+        "S3_TIMEOUT": "5s",
+        "READ_TIMEOUT": "1s",
+        "MAX_BODY_SIZE": str(MAX_EVENT),
+        "MAX_BATCH_BODY_SIZE": str(MAX_BODY),
+        "MAX_BATCH_EVENTS": str(MAX_EVENTS),
+        "CHANNEL_SIZE": str(QUEUE),
+        "QUEUE_BYTES": "100KiB",
+    }
     with Server(tmp_path_factory.mktemp("refusals"), settings) as server:
         yield Collecting(server, bucket)
 
@@ -143,19 +149,34 @@ BAD = [
     Bad("text that is no JSON", 400, "invalid_json", _json("MARK"), "text/plain"),
     Bad("text lines that are no JSON", 400, "no_valid_event", _json("MARK\nMARK"), "text/plain"),
     Bad("an event too large", 413, "too_large", _json('{"m":"MARK","x":"%s"}' % ("x" * MAX_EVENT))),
-    Bad("a body too large", 413, "too_large",
-        _json('{"m":"MARK","x":"%s"}' % ("x" * MAX_BODY))),
+    Bad("a body too large", 413, "too_large", _json('{"m":"MARK","x":"%s"}' % ("x" * MAX_BODY))),
     Bad("a body far too large", 413, "too_large", _json("MARK") * 100_000),
-    Bad("too many events in an array", 413, "too_many_events",
-        _json("[" + ",".join(['{"m":"MARK"}'] * (MAX_EVENTS + 1)) + "]")),
-    Bad("too many lines", 413, "too_many_events",
-        _json('{"m":"MARK"}\n' * (MAX_EVENTS + 1)), NDJSON),
-    Bad("more than the queue ever holds", 413, "too_large",
-        _json('{"m":"MARK"}\n' * (QUEUE + 1)), NDJSON),
+    Bad(
+        "too many events in an array",
+        413,
+        "too_many_events",
+        _json("[" + ",".join(['{"m":"MARK"}'] * (MAX_EVENTS + 1)) + "]"),
+    ),
+    Bad(
+        "too many lines", 413, "too_many_events", _json('{"m":"MARK"}\n' * (MAX_EVENTS + 1)), NDJSON
+    ),
+    Bad(
+        "more than the queue ever holds",
+        413,
+        "too_large",
+        _json('{"m":"MARK"}\n' * (QUEUE + 1)),
+        NDJSON,
+    ),
     Bad("an unknown type", 415, "unsupported_type", _json('{"m":"MARK"}'), "application/xml"),
-    Bad("an unknown encoding", 415, "unsupported_encoding", _json('{"m":"MARK"}'),
-        "application/json", "br"),
-]  # fmt: skip
+    Bad(
+        "an unknown encoding",
+        415,
+        "unsupported_encoding",
+        _json('{"m":"MARK"}'),
+        "application/json",
+        "br",
+    ),
+]
 
 
 @pytest.mark.parametrize("bad", BAD, ids=[bad.name for bad in BAD])
@@ -460,9 +481,10 @@ def test_a_burst_that_the_queue_has_no_room_for_is_refused_and_the_rest_stored(
     assert collecting.rejected("queue_full") == reason + refused
     assert server.metrics()["http_requests_rejected_queue_full_total"] == total + refused
     stored = [
-        line["body"]["n"] for line in collecting.stored()
+        line["body"]["n"]
+        for line in collecting.stored()
         if str(line["body"].get("n", "")).startswith("burst-")
-    ]  # fmt: skip
+    ]
     assert sorted(stored) == sorted(accepted)
     collecting.check_alive()
 

@@ -104,8 +104,10 @@ def test_a_reload_of_one_server_fails_no_request(fleet_of: MakeFleet, bucket: Bu
         server.send_signal(signal.SIGHUP)
         eventually(
             lambda: len(server.worker_pids()) == 1 and old not in server.worker_pids(),
-            40, "the old worker is gone", last_words=server.log_text,
-        )  # fmt: skip
+            40,
+            "the old worker is gone",
+            last_words=server.log_text,
+        )
         fleet.balancer.await_state("estat2", "UP")
         fleet.go_on()
     fleet.check_nothing_failed()

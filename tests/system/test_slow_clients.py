@@ -531,8 +531,10 @@ def test_a_stop_closes_at_once_what_is_idle_and_waits_for_the_request_in_flight(
         server.send_signal(signal.SIGTERM)
         eventually(
             lambda: all(connection.arrived().closed for connection in idle),
-            HANG_SECONDS, "the idle ones are closed", last_words=server.log_text,
-        )  # fmt: skip
+            HANG_SECONDS,
+            "the idle ones are closed",
+            last_words=server.log_text,
+        )
         assert not in_flight.arrived().closed
         in_flight.send(WHOLE[len(HALF) :])
         assert [answer.status for answer in in_flight.read_all().answers] == [202]

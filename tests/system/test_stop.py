@@ -71,8 +71,10 @@ def test_a_reload_under_load_replaces_the_workers_and_loses_nothing(
         server.send_signal(signal.SIGHUP)
         eventually(
             lambda: len(server.worker_pids()) == 2 and not old & set(server.worker_pids()),
-            30, "the old workers are gone", last_words=server.log_text,
-        )  # fmt: skip
+            30,
+            "the old workers are gone",
+            last_words=server.log_text,
+        )
         before = len(load.accepted)
         eventually(lambda: len(load.accepted) > before + 300, 20, "the new ones work")
         assert server.get("/ready").status == 200
@@ -93,9 +95,11 @@ def test_max_requests_recycles_workers_and_loses_nothing(serve: Serve, bucket: B
     server = serve(workers=2, gunicorn="--max-requests 50", FLUSH_INTERVAL="30s")
     with Load(server) as load:
         eventually(
-            lambda: len(server.events("worker_started")) >= 6, 40, "workers were recycled",
+            lambda: len(server.events("worker_started")) >= 6,
+            40,
+            "workers were recycled",
             last_words=server.log_text,
-        )  # fmt: skip
+        )
     assert server.stop() == 0
     accounting.check(load.accepted, bucket.stored())
     line = accounting.check_stopped(server.logs())
@@ -264,9 +268,11 @@ def test_a_worker_that_is_replaced_during_the_drain_delay_takes_leave_too(
     serve: Serve, bucket: Bucket
 ) -> None:
     server = serve(
-        gunicorn=f"--max-requests {MAX_REQUESTS}", FLUSH_INTERVAL="60s", DRAIN_DELAY="10m",
+        gunicorn=f"--max-requests {MAX_REQUESTS}",
+        FLUSH_INTERVAL="60s",
+        DRAIN_DELAY="10m",
         SHUTDOWN_TIMEOUT="20m",
-    )  # fmt: skip
+    )
     client = Client()
     connection = server.connection()
     client.send(server, on=connection)

@@ -34,9 +34,10 @@ class Guarded:
     def stored(self) -> list[dict[str, object]]:
         eventually(self.server.settled, 20, "everything is stored")
         return [
-            line for path in self._store.rglob("*.jsonl.gz")
+            line
+            for path in self._store.rglob("*.jsonl.gz")
             for line in gunzip_lines(path.read_bytes())
-        ]  # fmt: skip
+        ]
 
     def post(self, how: str, key: str, body: bytes = b"{}", **headers: str) -> Answer:
         """Post a body with a key in one of the three places."""
@@ -56,9 +57,11 @@ def guarded(
 ) -> Iterator[Guarded]:
     directory = tmp_path_factory.mktemp("keys")
     settings = {
-        "RAW_BUCKET": f"file:{directory / 'store'}", "LOG_LEVEL": "debug",
-        "WRITE_KEYS": f"web:{WEB},app:{APP},{UNNAMED}", "CAPTURE_WRITE_KEY_NAME": "true",
-    }  # fmt: skip
+        "RAW_BUCKET": f"file:{directory / 'store'}",
+        "LOG_LEVEL": "debug",
+        "WRITE_KEYS": f"web:{WEB},app:{APP},{UNNAMED}",
+        "CAPTURE_WRITE_KEY_NAME": "true",
+    }
     gunicorn = ""
     if request.param == "an access log":
         told = "%(r)s %(q)s %({raw_uri}e)s %({authorization}i)s %({http_x_write_key}e)s"

@@ -18,13 +18,21 @@ def start(
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command until it ends by itself."""
     environ = DEFAULTS | {
-        "PATH": f"{BIN}:/usr/bin:/bin", "RAW_BUCKET": "file:data", "DLQ_DIR": "dlq",
-        "HTTP_ADDR": f"127.0.0.1:{free_port()}", "GUNICORN_CMD_ARGS": arguments,
-    }  # fmt: skip
+        "PATH": f"{BIN}:/usr/bin:/bin",
+        "RAW_BUCKET": "file:data",
+        "DLQ_DIR": "dlq",
+        "HTTP_ADDR": f"127.0.0.1:{free_port()}",
+        "GUNICORN_CMD_ARGS": arguments,
+    }
     return subprocess.run(
-        argv, cwd=directory, env=environ | settings, capture_output=True, text=True,
-        timeout=_END_SECONDS, check=False,
-    )  # fmt: skip
+        argv,
+        cwd=directory,
+        env=environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=_END_SECONDS,
+        check=False,
+    )
 
 
 def check_refused(result: "subprocess.CompletedProcess[str]", why: str, directory: Path) -> None:
@@ -48,8 +56,15 @@ def test_without_the_configuration_file(
 
 
 def test_without_it_and_with_the_servers_own_worker_class(tmp_path: Path) -> None:
-    argv = [BIN / "gunicorn", "-b", f"127.0.0.1:{free_port()}", "--no-control-socket",
-            "-k", "estat.server.worker.EstatWorker", "estat.wsgi:app"]  # fmt: skip
+    argv = [
+        BIN / "gunicorn",
+        "-b",
+        f"127.0.0.1:{free_port()}",
+        "--no-control-socket",
+        "-k",
+        "estat.server.worker.EstatWorker",
+        "estat.wsgi:app",
+    ]
     check_refused(start(tmp_path, *argv), "without the server's configuration file", tmp_path)
 
 

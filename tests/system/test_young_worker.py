@@ -21,8 +21,10 @@ class Birth:
         self._pid = directory / "pid"
         self._until = directory / "born"
         self.settings = {
-            "SLOW_AGE": str(age), "SLOW_PID": str(self._pid), "SLOW_UNTIL": str(self._until),
-        }  # fmt: skip
+            "SLOW_AGE": str(age),
+            "SLOW_PID": str(self._pid),
+            "SLOW_UNTIL": str(self._until),
+        }
 
     def await_fork(self) -> int:
         """Wait until the worker is there; return its pid."""

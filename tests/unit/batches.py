@@ -15,9 +15,13 @@ def lines(numbers: range | list[int], stream: str = STREAM) -> bytes:
 
 
 def batch(
-    numbers: range | list[int] = range(1, 11), *, bucket: str = "events", seq: int = 1,
-    opened: float = 1763017800.0, stream: str = STREAM,
-) -> Batch:  # fmt: skip
+    numbers: range | list[int] = range(1, 11),
+    *,
+    bucket: str = "events",
+    seq: int = 1,
+    opened: float = 1763017800.0,
+    stream: str = STREAM,
+) -> Batch:
     payload = gzip(lines(numbers, stream))
     key = ids.object_key("raw", "dt=2025-11-13/hr=07", opened, "web-1", stream, seq)
     return Batch(

@@ -38,9 +38,11 @@ def test_the_columns_are_the_fields_of_the_record(event_format):
 @pytest.mark.parametrize("event_format", TABLES)
 def test_a_captured_field_is_a_column_more_with_the_name_that_the_page_tells(event_format):
     names = fields(
-        EVENT_FORMAT=event_format, CAPTURE_HEADERS="referer,x-request-id", WRITE_KEYS="web:abc",
+        EVENT_FORMAT=event_format,
+        CAPTURE_HEADERS="referer,x-request-id",
+        WRITE_KEYS="web:abc",
         CAPTURE_WRITE_KEY_NAME="true",
-    )  # fmt: skip
+    )
     further = [name for name in names if name not in Table(statement(TABLES[event_format])).columns]
     assert further == ["referer", "x_request_id", "write_key"]
     told = " ".join(sections("docs/reading.md")["Athena"].split())
@@ -78,11 +80,15 @@ def test_the_projection_of_a_year_is_the_prefixes_of_its_keys_and_no_others():
     times = [START + timedelta(hours=number) for number in range(24 * DAYS)]
     keys = {
         ids.object_key(
-            "raw", ids.partition(at.timestamp(), ZoneInfo("UTC")), at.timestamp(), "web-1",
-            "0" * 28, 1,
+            "raw",
+            ids.partition(at.timestamp(), ZoneInfo("UTC")),
+            at.timestamp(),
+            "web-1",
+            "0" * 28,
+            1,
         )
         for at in times
-    }  # fmt: skip
+    }
     days = {f"{at:%Y-%m-%d}" for at in times}
     assert set(table.locations(times[-1], only=days)) == {
         f"s3://my-bucket/{key.rpartition('/')[0]}/" for key in keys

@@ -72,16 +72,22 @@ def test_without_names_all_files_of_all_areas_are_meant_oldest_first(dlq):
     with claimed(dlq, names[1]) as claim:
         dlq.expire(claim, NOW)
     assert [(entry.area, entry.name) for entry in select(dlq, [])] == [
-        ("expired", names[1]), ("pending", names[2]), ("quarantine", names[0]),
-    ]  # fmt: skip
+        ("expired", names[1]),
+        ("pending", names[2]),
+        ("quarantine", names[0]),
+    ]
 
 
 def test_a_file_is_meant_by_its_name_or_any_path_to_it(dlq, monkeypatch):
     name = write(dlq)
     (entry,) = dlq.every()
     monkeypatch.chdir(os.path.dirname(dlq.root))
-    for given in (name, entry.path, f"dlq/pending/{entry.slot}/{name}",
-                  f"pending/{entry.slot}/{name}"):  # fmt: skip
+    for given in (
+        name,
+        entry.path,
+        f"dlq/pending/{entry.slot}/{name}",
+        f"pending/{entry.slot}/{name}",
+    ):
         assert select(dlq, [given]) == [entry]
 
 
@@ -119,11 +125,21 @@ def test_ls_tells_area_slot_age_events_size_object_and_reason(dlq, capsys):
     (told,) = listed(dlq, capsys)["files"]
     assert told.pop("age_seconds") > 0
     assert told == {
-        "area": "pending", "slot": slot, "due": False, "opened": NOW, "events": 10,
+        "area": "pending",
+        "slot": slot,
+        "due": False,
+        "opened": NOW,
+        "events": 10,
         "size_bytes": os.path.getsize(f"{dlq.root}/pending/{slot}/{name}"),
-        "bucket": "events", "key": batch().key, "stream": STREAM, "owner_alive": None, "file": name,
-        "path": f"pending/{slot}/{name}", "reason": "put_failed", "error": "503 SlowDown",
-    }  # fmt: skip
+        "bucket": "events",
+        "key": batch().key,
+        "stream": STREAM,
+        "owner_alive": None,
+        "file": name,
+        "path": f"pending/{slot}/{name}",
+        "reason": "put_failed",
+        "error": "503 SlowDown",
+    }
     assert entry.area == PENDING
 
 
@@ -324,11 +340,21 @@ def test_ls_tells_of_a_journal_what_its_lines_tell(dlq, capsys):
     (told,) = found["files"]
     assert told.pop("age_seconds") > 0
     assert told == {
-        "area": "journal", "slot": None, "due": False, "opened": NOW, "events": 13,
-        "size_bytes": os.path.getsize(path), "bucket": "events", "key": batch().key,
-        "stream": STREAM, "owner_alive": False, "file": f"{STREAM}/000001.journal",
-        "path": f"journal/{STREAM}/000001.journal", "reason": "not stored yet", "error": None,
-    }  # fmt: skip
+        "area": "journal",
+        "slot": None,
+        "due": False,
+        "opened": NOW,
+        "events": 13,
+        "size_bytes": os.path.getsize(path),
+        "bucket": "events",
+        "key": batch().key,
+        "stream": STREAM,
+        "owner_alive": False,
+        "file": f"{STREAM}/000001.journal",
+        "path": f"journal/{STREAM}/000001.journal",
+        "reason": "not stored yet",
+        "error": None,
+    }
     assert (found["total"]["files"], found["total"]["events"]) == (1, 13)
 
 
@@ -367,9 +393,14 @@ def test_a_journal_that_is_gone_when_it_is_read_is_not_listed(dlq, capsys, monke
 
 
 @pytest.mark.parametrize(
-    "given", ["{root}/journal/{stream}/000001.journal", "journal/{stream}/000001.journal",
-              "{stream}/000001.journal", "000001.journal"],
-)  # fmt: skip
+    "given",
+    [
+        "{root}/journal/{stream}/000001.journal",
+        "journal/{stream}/000001.journal",
+        "{stream}/000001.journal",
+        "000001.journal",
+    ],
+)
 def test_a_journal_is_meant_by_its_stream_and_name_or_any_path_to_it(dlq, given):
     path = journal().write(dlq.root)
     journal(seq=2).write(dlq.root)
@@ -383,8 +414,10 @@ def test_show_prints_what_is_known_of_a_journal_and_its_events(dlq, capsysbinary
     header, *events = capsysbinary.readouterr().out.splitlines(keepends=True)
     about = json.loads(header)
     assert (about["area"], about["reason"], about["key"]) == (
-        "journal", "not stored yet", batch().key
-    )  # fmt: skip
+        "journal",
+        "not stored yet",
+        batch().key,
+    )
     assert (about["first"], about["last"], about["events"], about["sealed"]) == (1, 10, 10, True)
     assert b"".join(events) == lines([1, 2])
 
@@ -444,8 +477,9 @@ def test_a_journal_that_is_still_being_written_is_good(dlq, left):
 def test_a_journal_is_bad_by_its_checksums_ids_and_seal(dlq, capsys, made, problem):
     made.write(dlq.root)
     assert run(dlq, "verify") == 1
-    assert re.search(f"^bad   journal/{STREAM}/000001.journal: .*{problem}",
-                     capsys.readouterr().out)  # fmt: skip
+    assert re.search(
+        f"^bad   journal/{STREAM}/000001.journal: .*{problem}", capsys.readouterr().out
+    )
 
 
 def test_a_journal_in_another_streams_directory_is_bad(dlq, capsys):
@@ -460,8 +494,9 @@ def exported(dlq, tmp_path, *arguments):
     """Return the exit code and the files of an export, by their paths."""
     out = tmp_path / "out"
     code = run(dlq, "export", "--to", str(out), *arguments)
-    return code, {str(path.relative_to(out)): path.read_bytes()
-                  for path in out.rglob("*") if path.is_file()}  # fmt: skip
+    return code, {
+        str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()
+    }
 
 
 def test_an_exported_journal_is_its_lines(dlq, tmp_path):
@@ -483,8 +518,10 @@ def test_of_a_damaged_journal_the_good_groups_are_exported_and_the_rest_is_told(
     JournalFile().group([1]).group([2]).group([3]).flip(b'{"n":2}').write(dlq.root)
     code, found = exported(dlq, tmp_path, "--events")
     assert (code, list(found.values())) == (1, [lines([1, 3])])
-    assert re.search("not exported journal/.*: damaged from byte .*; the rest is exported",
-                     capsys.readouterr().out)  # fmt: skip
+    assert re.search(
+        "not exported journal/.*: damaged from byte .*; the rest is exported",
+        capsys.readouterr().out,
+    )
 
 
 def test_a_journal_without_events_has_nothing_to_export(dlq, tmp_path):

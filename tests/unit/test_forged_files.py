@@ -48,9 +48,14 @@ def test_a_journal_that_this_server_would_not_write_is_not_obeyed_but_still_coun
 def test_a_seal_is_obeyed_no_more_than_a_header():
     sealed = journal().seal(10).data
     first_line, seal = sealed.index(b"\n") + 1, sealed.index(b"#sealed ")
-    data = sealed[first_line:seal] + b"#sealed " + forged.journal_bytes(
-        HEADER, range(1, 2), name=forged.ESCAPED, last=10
-    ).partition(b"\n")[0] + b"\n"  # fmt: skip
+    data = (
+        sealed[first_line:seal]
+        + b"#sealed "
+        + forged.journal_bytes(HEADER, range(1, 2), name=forged.ESCAPED, last=10).partition(b"\n")[
+            0
+        ]
+        + b"\n"
+    )
     assert journal_file.parse(data).not_ours
 
 
@@ -126,8 +131,12 @@ def test_a_directory_holds_no_key_that_leads_out_of_it(tmp_path, key):
     store = Stores(loading.load({"RAW_BUCKET": f"file:{tmp_path}/a/b"}, env_file="")).get(
         f"file:{tmp_path}/a/b"
     )
-    for work in (lambda: store.put(key, b"x", 0, "", {}), lambda: store.get(key),
-                 lambda: store.head(key), lambda: store.delete(key)):  # fmt: skip
+    for work in (
+        lambda: store.put(key, b"x", 0, "", {}),
+        lambda: store.get(key),
+        lambda: store.head(key),
+        lambda: store.delete(key),
+    ):
         with pytest.raises(Exception, match="is no key"):
             work()
     assert not list(tmp_path.rglob("x"))
@@ -206,9 +215,10 @@ def test_every_command_takes_forged_files_for_data(dlq, run, tmp_path):
     code, out = run("export", "--to", str(tmp_path / "out"), "--events")
     assert code == 1
     assert places(tmp_path / "out") == {
-        name.replace(".jsonl.gz", ".jsonl") for name in names
+        name.replace(".jsonl.gz", ".jsonl")
+        for name in names
         if name in {name_for(batch(seq=seq).name, 10) for seq in (1, 90, 91)}
-    }  # fmt: skip
+    }
     assert places(tmp_path) - before == {f"out/{name}" for name in places(tmp_path / "out")}
 
 

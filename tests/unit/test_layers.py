@@ -1,11 +1,8 @@
 """Imports go one way between packages, and each third-party library lives behind few modules."""
 
 import ast
-from pathlib import Path
 
 import pytest
-
-import estat
 
 # From the bottom up, as CONTRIBUTING.md lists them. A package imports from rows above its own.
 ORDER = [

@@ -42,9 +42,7 @@ def test_a_journal_that_ends_anywhere_is_whole_up_to_its_last_whole_group(cut, t
 
 
 def test_a_damaged_range_in_the_middle_is_named_and_hides_no_group_behind_it(tmp_path):
-    found = read(
-        JournalFile().group([1]).group([2, 3]).group([4]).flip(b'{"n":2}').data, tmp_path
-    )  # fmt: skip
+    found = read(JournalFile().group([1]).group([2, 3]).group([4]).flip(b'{"n":2}').data, tmp_path)
     assert found.spans == [(1, 1), (4, 4)]
     assert [bad.events for bad in found.damages] == [2]
     start, end = found.damages[0].start, found.damages[0].end
@@ -74,8 +72,11 @@ def test_a_journal_that_is_gone_when_it_is_read_says_so(tmp_path):
 
 def test_journals_come_oldest_first_and_strays_are_left_out(tmp_path):
     other = "0199c1b2f3a5" + "00" * 8
-    paths = [journal(stream=other).write(str(tmp_path)), journal(seq=2).write(str(tmp_path)),
-             journal(seq=1).write(str(tmp_path))]  # fmt: skip
+    paths = [
+        journal(stream=other).write(str(tmp_path)),
+        journal(seq=2).write(str(tmp_path)),
+        journal(seq=1).write(str(tmp_path)),
+    ]
     for stray in ("x", f".{STREAM}", "x/000001.journal", f"{STREAM}/notes.txt"):
         path = tmp_path / DIRECTORY / stray
         path.parent.mkdir(exist_ok=True)

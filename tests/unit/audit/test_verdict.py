@@ -79,17 +79,18 @@ def test_the_verdict_is_that_of_a_model_of_single_ids(found, partial, record_on_
         expected = set(range(min(known), max(known) + 1)) if known else set()
     else:
         expected = set(range(1, (record or max(known, default=0)) + 1))
-    holders = {n: [f"key{i}" for i, span in enumerate(stored) if span[0] <= n <= span[1]]
-               for n in times}  # fmt: skip
+    holders = {
+        n: [f"key{i}" for i, span in enumerate(stored) if span[0] <= n <= span[1]] for n in times
+    }
     states = {
         "gaps": bool(expected - known),
         "repeats": any(count > 1 for count in times.values()),
         "past record": bool(record and max(known, default=0) > record),
         "waiting": record_on_disk or bool((on_disk & expected) - set(times)),
-        "cut off": partial and (min(known, default=1) > 1
-                                or (record is not None and max(known, default=0) < record)),
+        "cut off": partial
+        and (min(known, default=1) > 1 or (record is not None and max(known, default=0) < record)),
         "open": record is None,
-    }  # fmt: skip
+    }
 
     got = verdict(*stored, disk=disk, record=record, partial=partial, record_on_disk=record_on_disk)
 
@@ -140,9 +141,10 @@ def test_anything_unreadable_is_exit_code_1():
 def test_a_repeat_names_every_object_that_has_the_ids():
     found = verdict((1, 9), (4, 6), (6, 8), record=9)
     assert found.repeats == (
-        Repeat(4, 5, ("key0", "key1")), Repeat(6, 6, ("key0", "key1", "key2")),
+        Repeat(4, 5, ("key0", "key1")),
+        Repeat(6, 6, ("key0", "key1", "key2")),
         Repeat(7, 8, ("key0", "key2")),
-    )  # fmt: skip
+    )
 
 
 # --- what an object holds
@@ -155,11 +157,15 @@ def test_metadata_that_can_be_true_is_enough():
 @pytest.mark.parametrize(
     "change",
     [
-        {"events": "9"}, {"events": "many"}, {"first-id": "1"}, {"last-id": ""},
-        {"first-id": f"{STREAM}-0"}, {"events": "0", "last-id": f"{STREAM}-0"},
+        {"events": "9"},
+        {"events": "many"},
+        {"first-id": "1"},
+        {"last-id": ""},
+        {"first-id": f"{STREAM}-0"},
+        {"events": "0", "last-id": f"{STREAM}-0"},
         {"last-id": "0199c1b2f3a4" + "cd" * 8 + "-10"},
     ],
-)  # fmt: skip
+)
 def test_metadata_that_contradicts_itself_is_not_believed(change):
     assert from_metadata(KEY, batch().metadata | change) is None
 
@@ -179,11 +185,17 @@ def test_ids_come_from_the_lines_with_their_gaps_and_repeats():
 @pytest.mark.parametrize(
     "bad",
     [
-        b"not json", b'{"id":"%b-2","body":NaN}' % STREAM.encode(), b"[]", b'{"id":2}', b"",
-        b'{"id":"%b-02"}' % STREAM.encode(), b'{"id":"someone-2"}', b'{"id":"\xff"}',
+        b"not json",
+        b'{"id":"%b-2","body":NaN}' % STREAM.encode(),
+        b"[]",
+        b'{"id":2}',
+        b"",
+        b'{"id":"%b-02"}' % STREAM.encode(),
+        b'{"id":"someone-2"}',
+        b'{"id":"\xff"}',
         b'{"id":"%b-2","body":{}' % STREAM.encode(),
     ],
-)  # fmt: skip
+)
 def test_a_line_that_is_no_event_is_named_and_hides_no_other(bad):
     content = from_lines(KEY, lines([1]) + bad + b"\n" + lines([3]))
     assert content.spans == {STREAM: [(1, 1), (3, 3)]}
@@ -218,11 +230,15 @@ def test_a_record_tells_the_last_id():
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"[]", b"{}", b"\xff", b'{"stream":"other"}',
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"stream":"other"}',
         b'{"stream":"%b","events":9,"last_id":"%b-8"}' % (STREAM.encode(), STREAM.encode()),
         b'{"stream":"%b","events":true,"last_id":"%b-1"}' % (STREAM.encode(), STREAM.encode()),
     ],
-)  # fmt: skip
+)
 def test_a_record_that_can_not_be_true_is_refused(body):
     with pytest.raises(ValueError, match=r".+"):
         audit_content.record(RECORD_KEY, body)

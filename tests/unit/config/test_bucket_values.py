@@ -11,9 +11,13 @@ KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
 KEY_ARN = f"arn:aws:kms:eu-central-1:123456789012:key/{KEY}"
 ROLE = "arn:aws:iam::123456789012:role/path/estat-writer"
 ALL = {
-    "S3_KMS_KEY_ID": KEY_ARN, "S3_STORAGE_CLASS": "STANDARD_IA", "S3_OBJECT_TAGS": "team=web",
-    "S3_EXPECTED_BUCKET_OWNER": "123456789012", "S3_ROLE_ARN": ROLE, "S3_ROLE_EXTERNAL_ID": "x-1",
-}  # fmt: skip
+    "S3_KMS_KEY_ID": KEY_ARN,
+    "S3_STORAGE_CLASS": "STANDARD_IA",
+    "S3_OBJECT_TAGS": "team=web",
+    "S3_EXPECTED_BUCKET_OWNER": "123456789012",
+    "S3_ROLE_ARN": ROLE,
+    "S3_ROLE_EXTERNAL_ID": "x-1",
+}
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,15 @@ def test_every_duration_as_it_is_logged_can_be_given_again():
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("READ_TIMEOUT", "8s"), ("DLQ_MAX_AGE", "24h"), ("FLUSH_INTERVAL", "500ms"),
-     ("DRAIN_DELAY", "0s"), ("S3_CONDITIONAL_PUT", "true"), ("KEEPALIVE", "1.5s")],
-)  # fmt: skip
+    [
+        ("READ_TIMEOUT", "8s"),
+        ("DLQ_MAX_AGE", "24h"),
+        ("FLUSH_INTERVAL", "500ms"),
+        ("DRAIN_DELAY", "0s"),
+        ("S3_CONDITIONAL_PUT", "true"),
+        ("KEEPALIVE", "1.5s"),
+    ],
+)
 def test_a_setting_is_logged_as_people_write_it(name, text):
     assert loading.effective(load(**{name: text}))[name] == text
 
@@ -63,8 +69,10 @@ def test_a_setting_is_logged_as_people_write_it(name, text):
 def test_the_established_defaults_hold():
     settings = load()
     assert (settings.max_body_size, settings.channel_size, settings.batch_size) == (
-        16384, 4000, 5000,
-    )  # fmt: skip
+        16384,
+        4000,
+        5000,
+    )
     assert (settings.flush_interval, settings.s3_timeout, settings.dlq_max_age) == (120, 3, 86400)
     assert settings.dlq_max_size_bytes == 18 * 10**9
     assert settings.http_addr == "0.0.0.0:8080"
@@ -142,9 +150,13 @@ def test_a_value_out_of_bounds_is_refused(name, value):
 
 def test_settings_that_contradict_each_other_are_refused():
     found = problems(
-        MAX_BODY_SIZE="2MiB", RAW_PREFIX="raw", DLQ_PREFIX="raw/dlq",
-        DRAIN_DELAY="25s", SHUTDOWN_TIMEOUT="25s", FALLBACK_BUCKET="events",
-    )  # fmt: skip
+        MAX_BODY_SIZE="2MiB",
+        RAW_PREFIX="raw",
+        DLQ_PREFIX="raw/dlq",
+        DRAIN_DELAY="25s",
+        SHUTDOWN_TIMEOUT="25s",
+        FALLBACK_BUCKET="events",
+    )
     names = ["MAX_BODY_SIZE", "DLQ_PREFIX", "FALLBACK_BUCKET", "DRAIN_DELAY"]
     assert [line.split("=")[0] for line in found] == names
 

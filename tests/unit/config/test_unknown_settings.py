@@ -30,10 +30,20 @@ def test_a_name_in_the_file_that_is_no_setting_is_told_with_the_nearest(line, te
 
 @pytest.mark.parametrize(
     "line",
-    ["DURABILITY=fsync", "AWS_ACCESS_KEY_ID=x", "AWS_REGIN=x", "GUNICORN_CMD_ARGS=--timeout 9",
-     "TZ=UTC", "PYTHONUNBUFFERED=1", "https_proxy=http://proxy", "COMPOSE_PROJECT_NAME=estat",
-     "PLACE=/srv\nDLQ_DIR=${PLACE}/dlq", "PLACE=/srv\nDLQ_DIR=${PLACE:-/tmp}/dlq", "DURABILTY"],
-)  # fmt: skip
+    [
+        "DURABILITY=fsync",
+        "AWS_ACCESS_KEY_ID=x",
+        "AWS_REGIN=x",
+        "GUNICORN_CMD_ARGS=--timeout 9",
+        "TZ=UTC",
+        "PYTHONUNBUFFERED=1",
+        "https_proxy=http://proxy",
+        "COMPOSE_PROJECT_NAME=estat",
+        "PLACE=/srv\nDLQ_DIR=${PLACE}/dlq",
+        "PLACE=/srv\nDLQ_DIR=${PLACE:-/tmp}/dlq",
+        "DURABILTY",
+    ],
+)
 def test_a_name_in_the_file_that_somebody_reads_is_not_told(line, tmp_path):
     assert told(line, tmp_path=tmp_path) == []
 
@@ -46,9 +56,20 @@ def test_a_name_in_the_environment_that_is_nearly_a_settings_is_told(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["QQQ", "HTTP_PROXY", "APP_LOG_LEVEL", "S3_BUCKET", "AWS_REGIN", "EC2_INSTANCE_ID", "LOG_DIR",
-     "WEB_PORT", "RUN_MODE", "DB_TIMEOUT", "BUCKET"],
-)  # fmt: skip
+    [
+        "QQQ",
+        "HTTP_PROXY",
+        "APP_LOG_LEVEL",
+        "S3_BUCKET",
+        "AWS_REGIN",
+        "EC2_INSTANCE_ID",
+        "LOG_DIR",
+        "WEB_PORT",
+        "RUN_MODE",
+        "DB_TIMEOUT",
+        "BUCKET",
+    ],
+)
 def test_other_names_in_the_environment_are_not_told(name):
     assert told(environ=[name]) == []
 

@@ -55,9 +55,12 @@ class Process:
 
     def __init__(self, code, *arguments):
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, cwd=Path(estat.__file__).parents[1],
-        )  # fmt: skip
+            [sys.executable, "-c", code, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(estat.__file__).parents[1],
+        )
         self._deadline = Timer(DEADLINE_SECONDS, self._process.kill)
         self._deadline.start()
         assert self.said() == "ready"

@@ -94,8 +94,9 @@ def test_a_scan_reads_no_more_names_than_it_may_and_the_oldest_slot_first(dlq, m
         for seq in range(3):
             write(dlq, NOW + hours * HOUR, monkeypatch, seq=seq, opened=NOW + hours * HOUR)
     assert {entry.slot for entry in dlq.scan(PENDING, 10**11, limit=4).due} == {
-        slot_of(NOW), slot_of(NOW + HOUR),
-    }  # fmt: skip
+        slot_of(NOW),
+        slot_of(NOW + HOUR),
+    }
     assert len(dlq.scan(PENDING, 10**11, limit=4).due) == 4
 
 

@@ -112,9 +112,10 @@ def test_a_group_is_synced_before_append_returns_and_each_new_directory_before_t
     for name in ("fsync", "fdatasync"):
         sync = getattr(os, name)
         monkeypatch.setattr(
-            os, name, lambda fd, sync=sync: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or
-            sync(fd),
-        )  # fmt: skip
+            os,
+            name,
+            lambda fd, sync=sync: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or sync(fd),
+        )
     journals = Journals(str(tmp_path), Durability.FSYNC, Metrics(row))
     journal = journals.open(HEADER, 1)
     path = path_of(tmp_path)

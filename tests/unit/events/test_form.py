@@ -30,7 +30,7 @@ from estat.events import form
         (b"a=%00%0a", {"a": "\x00\n"}),
         (b"keys=1&Key=2", {"keys": "1", "Key": "2"}),
     ],
-)  # fmt: skip
+)
 def test_the_fields_are_the_event(query, event):
     assert form.parse(query) == event
 

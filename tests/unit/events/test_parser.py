@@ -49,12 +49,25 @@ def test_a_pretty_printed_object_as_text_is_one_event(intake):
 @pytest.mark.parametrize(
     "body",
     [
-        b"{", b"{}x", b'{"a":NaN}', b'{"a":Infinity}', b'{"a":-Infinity}', b'{"a":1e999}',
-        b'{"a":-}', b'{"a":01}', b'{"a":1.}', b"{'a':1}", b'{"a":1,}', b'{"a":"\x01"}',
-        b'\xef\xbb\xbf{"a":1}', b'{"a":"\xff"}', b'{"a":' + b"1" * 5000 + b"}",
-        b"[" * 100_000, b'{"a":' * 100_000,
+        b"{",
+        b"{}x",
+        b'{"a":NaN}',
+        b'{"a":Infinity}',
+        b'{"a":-Infinity}',
+        b'{"a":1e999}',
+        b'{"a":-}',
+        b'{"a":01}',
+        b'{"a":1.}',
+        b"{'a':1}",
+        b'{"a":1,}',
+        b'{"a":"\x01"}',
+        b'\xef\xbb\xbf{"a":1}',
+        b'{"a":"\xff"}',
+        b'{"a":' + b"1" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
     ],
-)  # fmt: skip
+)
 def test_what_is_not_strict_json_is_refused(body):
     assert refusal(Intake(max_event_bytes=1_000_000, max_events=50), body) == "invalid_json"
 

@@ -24,10 +24,10 @@ def refusal(body):
         (b'{"a": 1}\n{"b": 2}\n', '{"a": 1}\n{"b": 2}\n'),
         (b"e=pv&url=%2F&x=\xff", "e=pv&url=%2F&x=\ufffd"),
         ("ä\U0001f600\u2028".encode(), "ä\U0001f600\u2028"),
-        (b"\x00\x1f\"\\/\x7f", '\x00\x1f"\\/\x7f'),
+        (b'\x00\x1f"\\/\x7f', '\x00\x1f"\\/\x7f'),
         (b"\xed\xa0\x80", "\ufffd\ufffd\ufffd"),
     ],
-)  # fmt: skip
+)
 def test_a_body_is_one_event_a_string_of_what_came(body, text):
     events = INTAKE.read(body, "application/x-ndjson")
     (line,) = events.bodies

@@ -48,11 +48,13 @@ def test_an_event_that_matches_passes(tmp_path):
     [
         ({}, '"name" is a required property'),
         ({"name": 7}, '/name: the value is not of type "string"'),
-        ({"name": "x", "items": [{}, {"a/b~c": "x"}]},
-         '/items/1/a~1b~0c: the value is not of type "integer"'),
+        (
+            {"name": "x", "items": [{}, {"a/b~c": "x"}]},
+            '/items/1/a~1b~0c: the value is not of type "integer"',
+        ),
         ({"name": "x", "count": 10**400}, "/count: the value is greater than the maximum of 5"),
     ],
-)  # fmt: skip
+)
 def test_a_mismatch_names_the_place_and_what_is_wrong_there(tmp_path, value, told):
     assert mismatch(tmp_path, value) == told
 
@@ -113,9 +115,12 @@ def test_a_directory_is_no_schema(tmp_path):
 )
 def test_established_drafts_are_known(tmp_path, draft):
     checked = schema(
-        tmp_path, {"$schema": f"http{'s' * ('draft/' in draft)}://json-schema.org/{draft}",
-                   "required": ["a"]},
-    )  # fmt: skip
+        tmp_path,
+        {
+            "$schema": f"http{'s' * ('draft/' in draft)}://json-schema.org/{draft}",
+            "required": ["a"],
+        },
+    )
     with pytest.raises(Mismatch):
         checked.check({}, b"{}")
 

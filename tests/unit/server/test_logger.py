@@ -19,9 +19,18 @@ def logged(monkeypatch, text, mode, level=logging.WARNING):
 
 @pytest.mark.parametrize(
     "address",
-    ["203.0.113.7", "203.0.113.7:80", "2001:db8::7", "::1", "[2001:DB8::7]:80", "x203.0.113.7",
-     "2001:db8:0:0:0:0:0:7", "::ffff:203.0.113.7", "For:2001:db8::7"],
-)  # fmt: skip
+    [
+        "203.0.113.7",
+        "203.0.113.7:80",
+        "2001:db8::7",
+        "::1",
+        "[2001:DB8::7]:80",
+        "x203.0.113.7",
+        "2001:db8:0:0:0:0:0:7",
+        "::ffff:203.0.113.7",
+        "For:2001:db8::7",
+    ],
+)
 def test_a_clients_address_is_hidden(address, monkeypatch):
     line = logged(monkeypatch, f"Invalid request from ip={address}: no", "drop")
     assert "(hidden)" in line

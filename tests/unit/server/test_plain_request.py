@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - bytes are easier to read as they are sent
+
 """Which heads are plain, and what environment they make."""
 
 import pytest
@@ -37,14 +37,36 @@ def test_a_plain_head_becomes_its_environment():
 @pytest.mark.parametrize(
     "line",
     [
-        b"Transfer-Encoding: chunked", b"TE: trailers", b"Trailer: X", b"Expect: 100-continue",
-        b"Upgrade: h2c", b"Connection: close", b"Connection: keep-alive, close",
-        b"Connection: upgrade", b"Content-Length: +5", b"Content-Length: 05", b"Content-Length: 5, 5",
-        b"Content-Length: 0x5", b"Content-Length:", b"Content-Length: 12", b"Host: other", b"X_Y: 1",
-        b"Name : value", b": value", b"no colon", b" folded", b"\tfolded", b"", b"Name: a\rb",
-        b"Name: a\nb", b"Name: \x00", b"Name: \x7f", b"N\xc3me: a", b"Na(me: a",
+        b"Transfer-Encoding: chunked",
+        b"TE: trailers",
+        b"Trailer: X",
+        b"Expect: 100-continue",
+        b"Upgrade: h2c",
+        b"Connection: close",
+        b"Connection: keep-alive, close",
+        b"Connection: upgrade",
+        b"Content-Length: +5",
+        b"Content-Length: 05",
+        b"Content-Length: 5, 5",
+        b"Content-Length: 0x5",
+        b"Content-Length:",
+        b"Content-Length: 12",
+        b"Host: other",
+        b"X_Y: 1",
+        b"Name : value",
+        b": value",
+        b"no colon",
+        b" folded",
+        b"\tfolded",
+        b"",
+        b"Name: a\rb",
+        b"Name: a\nb",
+        b"Name: \x00",
+        b"Name: \x7f",
+        b"N\xc3me: a",
+        b"Na(me: a",
     ],
-)  # fmt: skip
+)
 def test_a_line_that_is_not_regular_or_changes_the_framing_makes_a_head_not_plain(line):
     assert read(HEAD + b"\r\n" + line) is None
 
@@ -58,13 +80,26 @@ def test_a_body_is_plain_up_to_64_kib():
 @pytest.mark.parametrize(
     "start",
     [
-        b"post /collect HTTP/1.1", b"PATCH /collect HTTP/1.1", b"POST /collect HTTP/1.0",
-        b"POST /collect HTTP/2.0", b"POST  /collect HTTP/1.1", b"POST /collect HTTP/1.1 ",
-        b" POST /collect HTTP/1.1", b"POST /collect", b"POST * HTTP/1.1", b"OPTIONS * HTTP/1.1",
-        b"POST http://a/collect HTTP/1.1", b"POST //a/collect HTTP/1.1", b"POST /a%20b HTTP/1.1",
-        b"POST /a#b HTTP/1.1", b"POST /a b HTTP/1.1", b"POST /\xe4 HTTP/1.1", b"", b"\r\nPOST / HTTP/1.1",
+        b"post /collect HTTP/1.1",
+        b"PATCH /collect HTTP/1.1",
+        b"POST /collect HTTP/1.0",
+        b"POST /collect HTTP/2.0",
+        b"POST  /collect HTTP/1.1",
+        b"POST /collect HTTP/1.1 ",
+        b" POST /collect HTTP/1.1",
+        b"POST /collect",
+        b"POST * HTTP/1.1",
+        b"OPTIONS * HTTP/1.1",
+        b"POST http://a/collect HTTP/1.1",
+        b"POST //a/collect HTTP/1.1",
+        b"POST /a%20b HTTP/1.1",
+        b"POST /a#b HTTP/1.1",
+        b"POST /a b HTTP/1.1",
+        b"POST /\xe4 HTTP/1.1",
+        b"",
+        b"\r\nPOST / HTTP/1.1",
     ],
-)  # fmt: skip
+)
 def test_a_request_line_that_is_not_regular_makes_a_head_not_plain(start):
     assert read(start + b"\r\nHost: a") is None
 

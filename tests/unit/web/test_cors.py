@@ -14,15 +14,17 @@ LISTED, OTHER = "https://shop.example", "https://evil.example"
     [
         ("*", ("*",)),
         ("https://a.example", ("https://a.example",)),
-        ("https://a.example, http://localhost:3000",
-         ("https://a.example", "http://localhost:3000")),
+        (
+            "https://a.example, http://localhost:3000",
+            ("https://a.example", "http://localhost:3000"),
+        ),
         ("HTTPS://A.Example", ("https://a.example",)),
         ("https://a.example:443,http://b:80", ("https://a.example", "http://b")),
         ("http://a.example:443", ("http://a.example:443",)),
         ("http://[::1]:8080", ("http://[::1]:8080",)),
         ("capacitor://localhost", ("capacitor://localhost",)),
     ],
-)  # fmt: skip
+)
 def test_origins_are_read_as_browsers_write_them(text, parsed):
     assert parsers.origins(text) == parsed
 
@@ -30,12 +32,23 @@ def test_origins_are_read_as_browsers_write_them(text, parsed):
 @pytest.mark.parametrize(
     "text",
     [
-        "https://a.example/", "https://a.example/path", "a.example", "//a.example", "https://",
-        "https://a.example,", "*,https://a.example", "https://*.a.example", "null",
-        "https://user@a.example", "https://a.example:0", "https://a.example:65536",
-        "https://a.example:", "https://a.example?", "https://a\r\nX: y",
+        "https://a.example/",
+        "https://a.example/path",
+        "a.example",
+        "//a.example",
+        "https://",
+        "https://a.example,",
+        "*,https://a.example",
+        "https://*.a.example",
+        "null",
+        "https://user@a.example",
+        "https://a.example:0",
+        "https://a.example:65536",
+        "https://a.example:",
+        "https://a.example?",
+        "https://a\r\nX: y",
     ],
-)  # fmt: skip
+)
 def test_what_no_browser_sends_as_an_origin_is_refused(text):
     with pytest.raises(SettingsError, match=r"^ALLOWED_ORIGINS=.* is not valid; .*scheme://host"):
         loading.load({"RAW_BUCKET": "events", "ALLOWED_ORIGINS": text}, env_file="")
@@ -73,6 +86,9 @@ def test_a_preflight_of_an_allowed_origin_is_told_methods_headers_and_for_how_lo
     fields = dict(Cors((allowed,)).preflight(LISTED, "OPTIONS, POST"))
     assert fields["Access-Control-Allow-Methods"] == "OPTIONS, POST"
     assert set(fields["Access-Control-Allow-Headers"].split(", ")) == {
-        "Content-Type", "Content-Encoding", "Authorization", "X-Write-Key"
-    }  # fmt: skip
+        "Content-Type",
+        "Content-Encoding",
+        "Authorization",
+        "X-Write-Key",
+    }
     assert fields["Access-Control-Max-Age"] == "86400"

@@ -26,10 +26,15 @@ def ask(tmp_path):
         if fault:
             pipeline.check_room = fault
         environ = {
-            "REQUEST_METHOD": method, "PATH_INFO": path, "SERVER_PORT": port,
-            "HTTP_ORIGIN": origin, "REMOTE_ADDR": "127.0.0.1", "wsgi.input": io.BytesIO(body),
-            "estat.body": body, "wsgi.errors": io.StringIO(),
-        }  # fmt: skip
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "SERVER_PORT": port,
+            "HTTP_ORIGIN": origin,
+            "REMOTE_ADDR": "127.0.0.1",
+            "wsgi.input": io.BytesIO(body),
+            "estat.body": body,
+            "wsgi.errors": io.StringIO(),
+        }
         setup_testing_defaults(environ)
         answers = []
 

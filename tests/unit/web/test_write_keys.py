@@ -31,9 +31,23 @@ def test_keys_have_their_name_or_are_called_by_their_place(text, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["a b", "a,", ",a", "web:", ":a", "we b:a", "a:b:c", 'x"y', "a,a", "web:a,app:a", "key2:a,b",
-     "=a", "é", ",".join(f"k{i}" for i in range(33))],
-)  # fmt: skip
+    [
+        "a b",
+        "a,",
+        ",a",
+        "web:",
+        ":a",
+        "we b:a",
+        "a:b:c",
+        'x"y',
+        "a,a",
+        "web:a,app:a",
+        "key2:a,b",
+        "=a",
+        "é",
+        ",".join(f"k{i}" for i in range(33)),
+    ],
+)
 def test_a_list_that_is_malformed_or_ambiguous_is_refused(text):
     with pytest.raises(SettingsError, match=r"^WRITE_KEYS=\(hidden\) is not valid; .*name:key"):
         loading.load({"RAW_BUCKET": "events", "WRITE_KEYS": text}, env_file="")

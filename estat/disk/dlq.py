@@ -23,7 +23,7 @@ from itertools import islice
 from typing import NamedTuple, Self
 
 from estat.disk import dlq_file, files, locks
-from estat.errors import DiskError
+from estat.errors import DiskError, Unreadable
 from estat.events.batch import Batch
 from estat.events.gzip import gzip
 
@@ -156,22 +156,32 @@ class DeadLetterQueue:
         files.write_whole(path, [b"probe\n"], files.PRIVATE)
         files.remove(path)
 
-    def write(self, batch: Batch, parts: list[bytes]) -> int:
-        """Store a batch, packed by ``dlq_file``; return the file's size in bytes."""
-        directory = self._area(PENDING, slot_of(time.time()))
+    def write(self, batch: Batch, parts: list[bytes], *, beside: bool = False) -> int:
+        """Store a batch, packed by ``dlq_file``; return the file's size in bytes.
+
+        ``beside`` keeps what has the name and does not hold the batch: it is counted already.
+        """
+        now = time.time()
+        directory = self._area(PENDING, slot_of(now))
         path = os.path.join(directory, dlq_file.file_name(batch))
+        if beside and os.path.lexists(path):
+            directory = self._area(PENDING, slot_of(now - _SLOT_SECONDS))
+            path = os.path.join(directory, dlq_file.file_name(batch))
         with files.disk_errors("write", path):
             files.check_directory(directory)
         files.write_whole(path, parts, files.PRIVATE)
         return sum(map(len, parts))
 
     def holds(self, batch: Batch) -> bool:
-        """Tell whether a batch's file is there already, to be retried; it is durable then."""
+        """Tell whether a batch's file is there already, to be retried; it is durable then.
+
+        What only has its name, or can't be read, does not hold it.
+        """
         name = dlq_file.file_name(batch)
         with files.disk_errors("scan", self.root):
             for area in (PENDING, EXPIRED):
                 for slot in files.directory_names(self._area(area)):
-                    if os.path.exists(self._area(area, slot, name)):
+                    if _is_file_of(batch, name, self._area(area, slot, name)):
                         # its writer may have died before it could do this
                         files.sync_directory(self._area(area, slot))
                         files.sync_directory(self._area(area))
@@ -313,6 +323,18 @@ def _total(found: Iterable[tuple[Entry, int]]) -> Totals:
         events += entry.events
         size += size_bytes
     return Totals(count, events, size)
+
+
+def _is_file_of(batch: Batch, name: str, path: str) -> bool:
+    """Tell whether a file is there that can be sent, and has a batch's events."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        found = dlq_file.read(name, files.read_whole(path))
+    except (DiskError, Unreadable):
+        return False
+    ids = (batch.stream, batch.first, batch.last)
+    return (found.stream, found.first, found.last) == ids
 
 
 def _growing(directory: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ file, durable, then the accounting, then the journal goes.
 import logging
 import os
 from collections.abc import Set as AbstractSet
+from functools import partial
 
 from estat.accounting import metrics
 from estat.accounting.shared_memory import SharedPage
@@ -176,7 +177,7 @@ class Recovery(LeaderLoop):
             return 0  # its writer may or may not have counted it: _settle will tell
         if theirs and self._disk.run(theirs.holds, batch):
             return 0  # the file comes to us by itself, and is counted then
-        size = self._disk.run(self._disk.dlq.write, batch, parts)
+        size = self._disk.run(partial(self._disk.dlq.write, batch, parts, beside=True))
         self._ledger.recover(batch.events, size, orphans=orphans)
         return batch.events
 

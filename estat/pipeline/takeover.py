@@ -105,6 +105,9 @@ class Takeover(LeaderLoop):
                 continue
             with claim:
                 target = os.path.join(self._root, entry.area, entry.slot)
+                if os.path.lexists(os.path.join(target, entry.name)):
+                    whole = False  # what is ours already goes first
+                    continue
                 self._threads.run(claim.move, target)
             self._ledger.adopt(entry.events, 1, claim.size_bytes)
             files_taken += 1

@@ -236,6 +236,47 @@ def test_a_journal_whose_batch_is_in_the_dlq_already_only_goes(server, expired):
     assert len(server.names(EXPIRED if expired else PENDING)) == 1
 
 
+def link(path):
+    path.symlink_to("/etc/passwd")
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def empty(path):
+    path.touch()
+
+
+def cut_off(path):
+    made = batch(range(1, 4), stream=path.name.partition("-1-")[2].partition("_")[0])
+    path.write_bytes(b"".join(dlq_file.pack(made, "put_failed", ""))[:-1])
+
+
+def with_other_events(path):
+    made = batch(range(2, 5), stream=path.name.partition("-1-")[2].partition("_")[0])
+    path.write_bytes(b"".join(dlq_file.pack(made, "put_failed", "")))
+
+
+@pytest.mark.parametrize("hours", [0, 1000])
+@pytest.mark.parametrize("make", [Path.mkdir, link, a_pipe, empty, cut_off, with_other_events])
+def test_what_has_only_the_name_of_a_batchs_file_does_not_make_its_journal_go(server, make, hours):
+    server.leave(server.stream, range(1, 4), sealed=True)
+    slot = server.root / PENDING / slot_of(time.time() - 3600 * hours)
+    slot.mkdir()
+    there = slot / dlq_file.file_name(batch(range(1, 4), stream=server.stream))
+    make(there)
+    server.look(QUIET_LOOKS)
+    assert there.lstat()
+    assert server.journals() == []
+    good = []
+    for entry in server.dlq.scan(PENDING, 10**11).due:
+        if entry.path != str(there):
+            with server.dlq.claim(entry) as claim:
+                good.append(claim.read())
+    assert [(found.stream, found.first, found.last) for found in good] == [(server.stream, 1, 3)]
+
+
 def test_a_dead_process_that_had_not_booked_its_dlq_file_gets_it_booked(server):
     server.orphans(3)
     server.leave(server.stream, range(1, 4), sealed=True)

@@ -151,6 +151,28 @@ def test_a_batch_that_is_in_the_journal_and_in_the_dlq_of_a_dead_server_is_adopt
     assert (living.dlq.walk().files, living.has_adopted()) == (1, 3)
 
 
+def test_an_unreadable_file_of_a_dead_server_replaces_none_that_its_journal_became(
+    living: Living, tmp_path: Path
+) -> None:
+    dead = Dead(tmp_path, boot_id())
+    dead.leave_journal(journal_of(dead.batch))
+    (theirs,) = dead.dlq.every()
+    Path(theirs.path).write_bytes(b"")
+    living.takeover.look(0)
+    (entry,) = living.dlq.every()
+    claim = living.dlq.claim(entry)
+    assert claim
+    with claim:
+        found = claim.read()
+        assert (found.first, found.last) == (1, 3)
+        claim.remove()
+    assert Path(theirs.path).exists(), "it waits until the good one is stored"
+    living.takeover.look(LATER)
+    living.takeover.look(2 * LATER)
+    assert not dead.path.exists()
+    assert [entry.name for entry in living.dlq.every()] == [theirs.name]
+
+
 def test_a_bad_range_that_a_dead_server_has_put_aside_is_adopted_once(
     living: Living, tmp_path: Path
 ) -> None:

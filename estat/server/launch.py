@@ -9,7 +9,7 @@
 import sys
 from typing import NoReturn
 
-from gunicorn.workers.ggevent import GeventWorker
+from gunicorn.workers.ggevent import GeventPyWSGIWorker, GeventWorker
 
 _RUN = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
 
@@ -32,10 +32,13 @@ def refuse_early_load() -> NoReturn:
 
 
 def check_worker_class(name: str, worker_class: type) -> None:
-    """End the process unless its workers run on gevent."""
-    if not issubclass(worker_class, GeventWorker):
+    """End the process unless its workers are the server's own, or gunicorn's gevent ones.
+
+    The one with gevent's own HTTP server reads what nobody wants without a bound.
+    """
+    if not issubclass(worker_class, GeventWorker) or issubclass(worker_class, GeventPyWSGIWorker):
         refuse(
-            f"the worker class {name} does not run on gevent; "
+            f"the worker class {name} is neither the server's own nor gevent; "
             f"leave out --worker-class (worker_class), and run: {_RUN}"
         )
 

@@ -76,8 +76,12 @@ def test_with_the_application_loaded_before_the_fork(option: str, tmp_path: Path
     check_refused(start(tmp_path, *argv, option), "before the workers were forked", tmp_path)
 
 
-@pytest.mark.parametrize("worker_class", ["sync", "gthread", "gunicorn.workers.base.Worker"])
-def test_with_a_worker_class_that_does_not_run_on_gevent(worker_class: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "worker_class", ["sync", "gthread", "gunicorn.workers.base.Worker", "gevent_pywsgi"]
+)
+def test_with_a_worker_class_that_is_neither_the_servers_own_nor_gevent(
+    worker_class: str, tmp_path: Path
+) -> None:
     argv = [BIN / "gunicorn", "-c", CONFIG, "--worker-class", worker_class, "estat.wsgi:app"]
     check_refused(start(tmp_path, *argv), f"worker class {worker_class} ", tmp_path)
 

@@ -6,8 +6,10 @@ so whoever asks for it has to read it.
 """
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -112,13 +114,13 @@ class DirectoryStore:
             files.remove(fresh)
 
     def _read(self, key: str) -> bytes:
-        with open(self._path(key), "rb") as file:
+        with os.fdopen(_open(self._path(key)), "rb") as file:
             return file.read()
 
     def _describe(self, key: str) -> Head | None:
         path = self._path(key)
         try:
-            with open(path, "rb") as file:
+            with os.fdopen(_open(path), "rb") as file:
                 etag = _etag(os.fstat(file.fileno()))
                 body = file.read()
         except (FileNotFoundError, NotADirectoryError):
@@ -126,6 +128,15 @@ class DirectoryStore:
         # its writer may be about to sync its name, or have failed to
         files.sync_directory(os.path.dirname(path))
         return Head(_metadata(key, body), len(body), etag)
+
+
+def _open(path: str) -> int:
+    """Open a file. Raises OSError for what is none: a pipe would wait for its other end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "no file", path)
 
 
 def _etag(found: os.stat_result) -> str:

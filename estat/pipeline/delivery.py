@@ -217,7 +217,12 @@ class Delivery:
     def _cut_off(self, store: Store, key: str, body: bytes) -> Head | None:
         """Return what is at the key of a file if that is not all of it."""
         head = self._found(store, key)
-        if head.whole and head.size_bytes == len(body) and key not in self._doubted:
+        if (
+            head.whole
+            and head.size_bytes == len(body)
+            and not head.may_differ_from(body)
+            and key not in self._doubted
+        ):
             return None
         there = self._bounded(lambda: store.get(key))
         if there == body:

@@ -1,6 +1,7 @@
 """What an object that was found under a batch's key has of the batch: a rule without I/O.
 
-    its metadata names its length    the metadata tells
+    its metadata names its length,
+    and its ETag is no other MD5     the metadata tells: no byte of it was damaged on the way
     a whole gzip                     its ids tell; what it lacks goes up beside it
     anything else was cut off        its whole lines count; it is replaced by one that has
                                      them and the batch's, so by none with fewer ids
@@ -29,7 +30,7 @@ class Finding(NamedTuple):
 
 def covers(head: Head, batch: Batch) -> bool:
     """Tell from its metadata alone whether an object surely has all of a batch."""
-    if not head.whole:
+    if not head.whole or head.may_differ_from(batch.payload):
         return False
     if not batch.events:
         return True  # a stream's record: whoever wrote it wrote the same

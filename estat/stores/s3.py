@@ -13,7 +13,6 @@ What proves a PUT, the first that applies:
 import base64
 import hashlib
 import logging
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,13 +24,11 @@ from estat.config.settings import Settings
 from estat.errors import UNPROVEN, ObjectDamaged, ObjectExists, StoreDenied, StoreUnavailable
 from estat.stores import s3_client
 from estat.stores.s3_errors import NotFound, NotImplementedByStore, store_errors
-from estat.stores.store import BYTES, Head
+from estat.stores.store import BYTES, MD5, Head
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
 
-# An ETag that may be an MD5; those of multipart uploads end in "-<parts>".
-_MD5 = re.compile(r'"?([0-9a-fA-F]{32})"?')
 
 # Up to here an MD5 takes less time than the hop to a thread is worth (some 2 ms a MiB).
 _SMALL_BYTES = 32 * 1024
@@ -116,7 +113,7 @@ class S3Store:
 
     def _is_md5(self, etag: str, body: bytes) -> bool:
         """Tell whether an ETag is the MD5 of what was sent."""
-        match = _MD5.fullmatch(etag)
+        match = MD5.fullmatch(etag)
         if not match:
             return False
         small = len(body) <= _SMALL_BYTES

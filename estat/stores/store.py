@@ -1,11 +1,16 @@
 """What every store does, what it tells of an object, and when to try it again."""
 
+import hashlib
 import random
+import re
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 #: The metadata in which every PUT names the length of the object.
 BYTES = "bytes"
+
+#: An ETag that may be an MD5; those of multipart uploads end in "-<parts>".
+MD5 = re.compile(r'"?([0-9a-fA-F]{32})"?')
 
 
 class Head(NamedTuple):
@@ -22,6 +27,16 @@ class Head(NamedTuple):
         Of one that names none nothing is known: it must be read.
         """
         return self.metadata.get(BYTES) == str(self.size_bytes)
+
+    def may_differ_from(self, body: bytes) -> bool:
+        """Tell whether the ETag looks like an MD5 and is not that of ``body``.
+
+        Then it is that of other bytes, or none: of a store that encrypts.
+        """
+        match = MD5.fullmatch(self.etag)
+        if not match:
+            return False
+        return match[1].lower() != hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 class Store(Protocol):

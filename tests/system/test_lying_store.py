@@ -50,6 +50,28 @@ def test_an_object_that_the_store_damaged_is_read_and_replaced(
     assert len(bucket.keys("raw/")) == 3, "no object beside another"
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_object_that_the_store_damaged_is_replaced_by_whoever_comes_later(
+    workers: int, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    first = serve(via=s3, workers=workers, BATCH_SIZE="20", S3_APP_RETRIES="0")
+    client = Client()
+    s3.fail("flipped", times=3)
+    s3.fail("503")
+    for _ in range(3):
+        client.must_send(first, count=20)
+    eventually(first.all_on_disk, 20, "the batches are in the DLQ", last_words=first.log_text)
+    assert len(bucket.keys("raw/")) == 3
+    assert first.stop() == 0
+    s3.heal()
+    second = serve(via=s3, workers=workers)
+    eventually(second.settled, RECOVERY_SECONDS, "all is stored", last_words=second.log_text)
+    accounting.check(client.accepted, bucket.stored())
+    accounting.check_equation(second.metrics())
+    assert second.stop() == 0
+    accounting.check_stopped(second.logs())
+
+
 @pytest.mark.parametrize("fault", ["web_page", "says_200", "says_202", "says_204", "wrong_crc"])
 def test_a_yes_behind_which_nothing_is_stored_is_an_outage(
     fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket

@@ -1,5 +1,6 @@
 """What an object under a batch's key has of the batch, whole, cut off, or somebody else's."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -131,6 +132,20 @@ def test_metadata_tells_of_an_object_only_if_it_names_its_length():
     assert not found_object.covers(Head(described, 100, ""), BATCH), "as objects were before"
     assert not found_object.covers(Head({"bytes": "100"}, 100, ""), BATCH)
     assert found_object.covers(Head({"bytes": "100"}, 100, ""), RECORD)
+
+
+@pytest.mark.parametrize("form", ['"{}"', "{}"])
+def test_metadata_tells_nothing_of_an_object_whose_etag_may_be_the_md5_of_other_bytes(form):
+    described = BATCH.metadata | {"bytes": "100"}
+
+    def covered(body):
+        etag = form.format(hashlib.md5(body).hexdigest().upper())
+        return found.covers(Head(described, 100, etag), BATCH)
+
+    assert covered(BATCH.payload)
+    assert not covered(BATCH.payload[:-1] + b"x")
+    for other in ("", '"1f-2"', 'W/"abc"', "12-34-56"):
+        assert found.covers(Head(described, 100, other), BATCH)
 
 
 def test_a_record_that_is_cut_at_any_byte_is_replaced():

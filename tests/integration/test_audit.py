@@ -431,6 +431,16 @@ def test_a_range_in_quarantine_is_told_with_its_events(directory, dlq):
     assert fault["reason"] == "damaged range of a journal: 3 events by its name"
 
 
+def test_a_file_may_have_any_name_and_is_told_on_any_terminal(directory, dlq):
+    put(directory, batch(range(1, 6)))
+    end(directory, 5)
+    with open(os.fsencode(os.path.join(dlq.root, "quarantine")) + b"/\xff\x1b[31m", "wb"):
+        pass
+    found = run(directory.target, "--dlq", dlq.root, PYTHONIOENCODING="utf-8:strict")
+    assert (found.returncode, found.stderr) == (1, "")
+    assert "/??[31m" in found.stdout
+
+
 def test_a_write_that_was_cut_off_by_a_crash_is_no_damage_in_quarantine_either(directory, dlq):
     put(directory, batch(range(1, 6)))
     end(directory, 5)

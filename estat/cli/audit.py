@@ -68,16 +68,14 @@ def run(args: argparse.Namespace) -> int:
         settings = _settings(args.target)
         targets = audit_target.possible(args.target, settings, with_disk=bool(args.dlq))
         report = first_found(_audit(target, settings, args, bar) for target in targets)
-    shown = json.dumps(report.as_json()) + "
-" if args.json else _shown(report.as_text())
+    shown = json.dumps(report.as_json()) + "\n" if args.json else _shown(report.as_text())
     sys.stdout.write(shown)
     return report.exit_code
 
 
 def _shown(text: str) -> str:
     """Return text without what a terminal would act upon: names of files may be anybody's."""
-    return "".join(char if char == "
-" or char.isprintable() else "?" for char in text)
+    return "".join(char if char == "\n" or char.isprintable() else "?" for char in text)
 
 
 def _settings(text: str | None) -> Settings:

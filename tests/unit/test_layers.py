@@ -1,8 +1,11 @@
 """Imports go one way between packages, and each third-party library lives behind few modules."""
 
 import ast
+from pathlib import Path
 
 import pytest
+
+import estat
 
 # From the bottom up, as CONTRIBUTING.md lists them. A package imports from rows above its own.
 ORDER = [
@@ -42,6 +45,39 @@ CONFINED = {
     "structlog": {"log"},
     "dotenv": {"config.loading"},
 }
+
+ROOT = Path(estat.__file__).parent
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = ast.parse(path.read_text())
+    del found["__init__"]
+    return found
+
+
+MODULES = modules()
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Return the full names of modules, and of what is taken out of them."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def rooms(names: set[str]) -> set[str]:
+    """Return the packages and single modules of ours among names."""
+    parts = [name.split(".") for name in names if name.startswith("estat.")]
+    return {part[1] for part in parts if part[1] in ROW_OF}
 
 
 def test_every_package_has_its_row():

@@ -140,12 +140,12 @@ def test_metadata_tells_nothing_of_an_object_whose_etag_may_be_the_md5_of_other_
 
     def covered(body):
         etag = form.format(hashlib.md5(body).hexdigest().upper())
-        return found.covers(Head(described, 100, etag), BATCH)
+        return found_object.covers(Head(described, 100, etag), BATCH)
 
     assert covered(BATCH.payload)
     assert not covered(BATCH.payload[:-1] + b"x")
     for other in ("", '"1f-2"', 'W/"abc"', "12-34-56"):
-        assert found.covers(Head(described, 100, other), BATCH)
+        assert found_object.covers(Head(described, 100, other), BATCH)
 
 
 def test_a_record_that_is_cut_at_any_byte_is_replaced():

@@ -1,4 +1,3 @@
-
 """Which heads are plain, and what environment they make."""
 
 import pytest

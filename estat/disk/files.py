@@ -40,6 +40,7 @@ BY_UMASK = Access(0o777, 0o666)
 #: Temporary files end so; a scan skips them, and a start removes stale ones.
 TEMPORARY = ".tmp"
 
+_READ_BYTES = 1024 * 1024
 _ROOT = 0
 _also_trusted: set[int] = set()
 _STALE_SECONDS = 600  # what is unfinished for so long belongs to no living process
@@ -200,8 +201,12 @@ def make_directories(path: str, access: Access) -> None:
 
 def read_whole(path: str) -> bytes:
     """Return the bytes of a file that may be followed. Raises DiskError."""
-    with disk_errors("read", path), reading(path) as file:
-        return file.read()
+    with disk_errors("read", path):
+        descriptor = open_file(path, os.O_RDONLY)
+        try:
+            return b"".join(iter(lambda: os.read(descriptor, _READ_BYTES), b""))
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -105,11 +105,14 @@ class DirectoryStore:
         fresh = os.path.join(directory, f".{name}.{secrets.token_hex(8)}{files.TEMPORARY}")
         files.write_whole(fresh, [body], files.BY_UMASK)
         try:
-            with os.fdopen(locks.lock(path), "rb") as old:
-                if _etag(os.fstat(old.fileno())) != etag:
+            lock = locks.lock(path)
+            try:
+                if _etag(os.fstat(lock)) != etag:
                     raise StoreUnavailable(f"{key} changed since it was read")
                 os.rename(fresh, path)
                 files.sync_directory(directory)
+            finally:
+                os.close(lock)
         finally:
             files.remove(fresh)
 

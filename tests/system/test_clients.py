@@ -30,7 +30,7 @@ const {url, bodies, headers, keep, chunked} = JSON.parse(require("fs").readFileS
 (async () => {
   const statuses = [];
   for (const text of bodies) {
-    const bytes = SubmissionQueue.from(text, "base64");
+    const bytes = Buffer.from(text, "base64");
     const body = chunked ? new ReadableStream({
       start(out) {
         for (let at = 0; at < bytes.length; at += 7) out.enqueue(bytes.subarray(at, at + 7));

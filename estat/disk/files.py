@@ -202,11 +202,15 @@ def make_directories(path: str, access: Access) -> None:
 def read_whole(path: str) -> bytes:
     """Return the bytes of a file that may be followed. Raises DiskError."""
     with disk_errors("read", path):
-        descriptor = open_file(path, os.O_RDONLY)
-        try:
-            return b"".join(iter(lambda: os.read(descriptor, _READ_BYTES), b""))
-        finally:
-            os.close(descriptor)
+        return read_open(open_file(path, os.O_RDONLY))
+
+
+def read_open(descriptor: int) -> bytes:
+    """Return the bytes of an open file, and close it. Raises OSError."""
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, _READ_BYTES), b""))
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -117,17 +117,16 @@ class DirectoryStore:
             files.remove(fresh)
 
     def _read(self, key: str) -> bytes:
-        with os.fdopen(_open(self._path(key)), "rb") as file:
-            return file.read()
+        return files.read_open(_open(self._path(key)))
 
     def _describe(self, key: str) -> Head | None:
         path = self._path(key)
         try:
-            with os.fdopen(_open(path), "rb") as file:
-                etag = _etag(os.fstat(file.fileno()))
-                body = file.read()
+            descriptor = _open(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        etag = _etag(os.fstat(descriptor))
+        body = files.read_open(descriptor)
         # its writer may be about to sync its name, or have failed to
         files.sync_directory(os.path.dirname(path))
         return Head(_metadata(key, body), len(body), etag)

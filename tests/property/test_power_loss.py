@@ -351,7 +351,7 @@ def no_cut() -> AbstractContextManager[object]:
         (lambda: no_sync_of("/pending$"), "written to the DLQ"),
         (numbers_used_again, "a sync that failed"),
         (no_cut, "a sync that failed"),
-        (lambda: patch.object(DeadLetterQueue, "write", lambda *_: 0), "killed and adopted"),
+        (lambda: patch.object(DeadLetterQueue, "write", lambda *_, **__: 0), "killed and adopted"),
     ],
 )
 def test_the_model_finds_what_one_step_less_would_cost(

@@ -102,7 +102,7 @@ class Ledger:
         self._change({metrics.ORPHANED: -orphans, metrics.ADOPTED: max(0, -orphans)})
 
     def replay(self, events: int, size_bytes: int) -> None:
-        """Count a DLQ file's events as stored; the file is gone."""
+        """Count a DLQ file's events as stored; the file goes next (see ``removal``)."""
         self._change(
             {
                 metrics.STORED: events,

@@ -14,7 +14,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from estat.errors import SettingsError
 from estat.events import ids
+from estat.events.schema import Schema
 
 Network = IPv4Network | IPv6Network
 
@@ -292,3 +294,16 @@ def between(parse: Callable[[str], float], low: float, high: float) -> Callable[
         return value
 
     return bounded
+
+
+def schema(text: str) -> Schema:
+    """Read a schema's file now: a worker that starts later must not find another.
+
+    Raises SettingsError with what is wrong in it.
+    """
+    path = os.path.abspath(text)
+    try:
+        return Schema(path)
+    except ValueError as exc:
+        problem = f"EVENT_SCHEMA={text!r} is not valid: {exc}"
+        raise SettingsError([problem]) from exc

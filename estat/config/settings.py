@@ -15,7 +15,6 @@ from typing import Literal as L  # noqa: N817 - the declarations read better sho
 from zoneinfo import ZoneInfo
 
 from estat.config import parsers
-from estat.errors import SettingsError
 from estat.events import ids
 from estat.events.schema import Schema
 
@@ -73,16 +72,6 @@ def _choice(options: Any, default: str, doc: str) -> Any:
 def _default_instance() -> str:
     cleaned = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:48]
     return cleaned or "instance"
-
-
-def _schema(text: str) -> Schema:
-    """Read a schema's file now: a worker that starts later must not find another."""
-    path = os.path.abspath(text)
-    try:
-        return Schema(path)
-    except ValueError as exc:
-        problem = f"EVENT_SCHEMA={text!r} is not valid: {exc}"
-        raise SettingsError([problem]) from exc
 
 
 #: The headings of the reference, each with the setting that comes first under it.
@@ -335,7 +324,7 @@ class Settings:
         "false", "Whether the name of the write key is stored with each event, as `write_key`."
     )
     event_schema: Schema | None = _setting(  # noqa: RUF009 - a field, made by a helper
-        _schema,
+        parsers.schema,
         "",
         "a file with a JSON Schema",
         "A JSON Schema that every event must match; empty: any JSON object is an event.",

@@ -4,7 +4,7 @@ A batch has one key for ever. A taken key means that an earlier attempt landed a
 all, whole or in part, or that part of the batch was stored in a previous run. The
 object's ids tell: what it has is stored; what it lacks goes up beside it as ``…-r1``,
 ``…-r2``. Only an object that was cut off is replaced, by one that has its lines too
-(see ``found``). Ids are compared, never gzip bytes.
+(see ``found_object``). Ids are compared, never gzip bytes.
 """
 
 import time

@@ -11,7 +11,8 @@ The other differences from the stock worker are about stopping:
   stock worker waits for them until it is killed. Where the server goes on without this
   worker, these connections have a moment for one more request.
 - It answers requests in flight with ``Connection: close``.
-- SIGINT and SIGQUIT drain like SIGTERM. So do the loss of the arbiter and a late heartbeat.
+- SIGQUIT drains like SIGTERM. So do the loss of the arbiter and a late heartbeat. SIGINT is the
+  arbiter's, which then stops its workers.
 - The heartbeat goes on while the pipeline drains.
 """
 

@@ -1,0 +1,53 @@
+"""The data path put together: when a request is answered."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+import pytest
+
+from estat.accounting import metrics
+from estat.disk.dlq import DeadLetterQueue
+from estat.disk.journal import Journals
+from estat.pipeline.pipeline import Pipeline
+from tests.support.parts import load
+
+EVENT = b'{"n":1}'
+
+
+@pytest.fixture(params=["journal", "fsync"])
+def pipeline(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
+    settings = load(tmp_path, DURABILITY=request.param)
+    DeadLetterQueue(settings.dlq_dir).create()
+    made = Pipeline(settings, metrics.page(), 1)
+    made.start()
+    yield made
+    made.drain(time.monotonic() + 10, time.monotonic() + 20, last=False)
+
+
+def journalled(pipeline: Pipeline) -> bytes:
+    root = Path(pipeline.settings.dlq_dir)
+    return b"".join(path.read_bytes() for path in root.glob("journal/*/*.journal"))
+
+
+def test_an_event_is_in_its_journal_when_it_is_accepted(pipeline: Pipeline) -> None:
+    pipeline.accept(b',"body":', [EVENT])
+    assert EVENT in journalled(pipeline)
+
+
+def test_no_event_is_accepted_before_its_append_is_done(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+    append = Journals.append
+
+    def slow_append(self: Journals, *args: object) -> None:
+        gevent.sleep(0)  # whoever need not wait for it goes on now
+        append(self, *args)  # type: ignore[arg-type]
+        order.append("appended")
+
+    monkeypatch.setattr(Journals, "append", slow_append)
+    pipeline.accept(b',"body":', [EVENT])
+    order.append("accepted")
+    assert order == ["appended", "accepted"]

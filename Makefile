@@ -2,6 +2,7 @@
 # or older than the dependencies in setup.cfg.
 
 PYTHON ?= python3
+PYTHON_NEW ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= estat-ingest:latest
@@ -17,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest $(PARALLEL)
 HTTP_TESTS := $(addprefix tests/system/test_,main_job.py bodies.py refusals.py cors.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test test-all test-rest needs lint size check soak fuzz bench docs build push pins clean
+.PHONY: help run-local test test-all test-rest needs lint size check release-check soak fuzz bench docs build push pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +81,9 @@ size: ## count the lines of code
 
 check: lint test test-rest ## what CI runs
 
+release-check: lint test-all ## check, and make test on the newest Python; PYTHON_NEW=python3.13
+	$(MAKE) test PYTHON=$(PYTHON_NEW) VENV=.venv-new
+
 soak: $(VENV)/.installed-dev ## kill it at random for an hour, or for DURATION=10m, from SEED=…
 	$(BIN)/python -m tests.fault.soak $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
 
@@ -117,4 +121,4 @@ pins: ## write the versions that the image is built with, the newest that setup.
 	mv build/constraints/new conf/image/constraints.txt && rm -rf build/constraints
 
 clean: ## remove what the other targets made, but not ./data
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-new build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -93,6 +93,7 @@ def test_files_of_a_clock_that_was_ahead_are_counted_at_a_start_and_replayed_onc
     accounting.check(client.accepted, bucket.stored())
 
 
+@pytest.mark.quick
 def test_times_of_modification_alone_say_nothing(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:

@@ -125,6 +125,7 @@ def test_forged_dlq_files_stay_unsent_and_hide_nothing(
     assert not [path for path in new if path.suffix == ".gz"]
 
 
+@pytest.mark.quick
 def test_forged_journals_stay_unsent_and_hide_nothing(
     serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
 ) -> None:

@@ -122,6 +122,7 @@ def test_neither_a_reload_nor_a_killed_worker_ends_a_server_that_lost_them(
     accounting.check_stopped(server.logs())
 
 
+@pytest.mark.quick
 def test_a_worker_that_lives_loses_them_and_gets_them_again(
     source: Source, serve: Serve, bucket: Bucket
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_yes_behind_which_nothing_is_stored_is_an_outage(
     check_all_stored(server, client, bucket)
 
 
+@pytest.mark.quick
 def test_a_store_that_is_a_web_server_to_the_end_leaves_everything_on_disk(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_store_that_is_a_web_server_to_the_end_leaves_everything_on_disk(
     accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
 
 
+@pytest.mark.quick
 def test_an_object_is_proven_by_a_head_where_the_answer_proves_nothing(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:

@@ -55,6 +55,7 @@ def test_without_the_configuration_file(
     check_refused(start(tmp_path, *argv), "without the server's configuration file", tmp_path)
 
 
+@pytest.mark.quick
 def test_without_it_and_with_the_servers_own_worker_class(tmp_path: Path) -> None:
     argv = [
         BIN / "gunicorn",

@@ -144,7 +144,7 @@ def test_it_is_made_of_the_versions_that_the_constraints_name(image):
 def test_every_module_that_it_runs_is_compiled(container):
     # on a read-only disk none is ever written
     script = (
-        "import sys, os, estat.cli.health, estat.gunicorn_worker, estat.app, estat.stores.s3;"
+        "import sys, os, estat.cli.health, estat.server.worker, estat.web.app, estat.stores.s3;"
         "caches = [getattr(module, '__cached__', None) for module in sys.modules.values()];"
         "print(len(caches) > 300, [c for c in caches if c and not os.path.exists(c)])"
     )

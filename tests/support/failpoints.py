@@ -95,7 +95,7 @@ def _is_fresh(_: object, batch: Any, *__: object, **___: object) -> bool:
     return bool(batch.accepted_at)  # of events that this process has accepted
 
 
-def _was_recovered(_: object, batch: Any, *__: object) -> bool:
+def _was_recovered(_: object, batch: Any, *__: object, **___: object) -> bool:
     return not batch.accepted_at and batch.events > 0  # a stream's record has none
 
 

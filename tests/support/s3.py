@@ -15,7 +15,7 @@ from botocore.config import Config
 
 from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
-from tests.support.server import BIN, free_port
+from tests.support.server import BIN, hold_port
 
 
 def moto_server_path() -> str | None:
@@ -64,7 +64,7 @@ class Endpoint:
     secret_key = "test"
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port = hold_port(self)
         self._client: Any = None
 
     @property

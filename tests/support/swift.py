@@ -19,7 +19,7 @@ from typing import Self
 
 from tests.support.eventually import eventually
 from tests.support.s3 import Endpoint, listens, running
-from tests.support.server import BIN, free_port
+from tests.support.server import BIN, hold_port
 
 _START_SECONDS = 60
 _DEVICE = "disk"
@@ -126,8 +126,8 @@ class Swift(Endpoint):
         super().__init__()
         self._directory = directory
         self._log = directory / "swift.log"
-        self._memcached_port = free_port()
-        self._backends = {kind: free_port() for kind in ("account", "container", "object")}
+        self._memcached_port = hold_port(self)
+        self._backends = {kind: hold_port(self) for kind in ("account", "container", "object")}
         self._processes = ExitStack()
 
     def __enter__(self) -> Self:

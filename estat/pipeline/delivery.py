@@ -57,7 +57,7 @@ class Delivery:
         self._cutter: Any = None
         self._ended = Event()  # set when attempts may last no longer
         self._running: dict[gevent.Timeout, greenlet] = {}
-        self._threads = Offload(1)  # compares lines
+        self._threads = Offload(1)  # compares a batch with an object
         self._doubted: set[str] = set()  # keys whose objects' metadata proves nothing
 
     def attempt(self, batch: Batch, *, recovered: bool = False) -> None:
@@ -220,7 +220,7 @@ class Delivery:
         if (
             head.whole
             and head.size_bytes == len(body)
-            and not head.may_differ_from(body)
+            and not self._threads.run(head.may_differ_from, body)
             and key not in self._doubted
         ):
             return None
@@ -236,7 +236,8 @@ class Delivery:
 
         An object that was cut off is replaced, and has everything then.
         """
-        if found_object.covers(head, batch) and key not in self._doubted:
+        # in a thread, for it may take the MD5 of all of the batch
+        if key not in self._doubted and self._threads.run(found_object.covers, head, batch):
             return None
         body = self._bounded(lambda: store.get(key))
         finding = self._threads.run(found_object.compare, body, batch)

@@ -11,7 +11,6 @@ What proves a PUT, the first that applies:
 """
 
 import base64
-import hashlib
 import logging
 import struct
 from collections.abc import Iterator, Mapping
@@ -24,13 +23,12 @@ from estat.config.settings import Settings
 from estat.errors import UNPROVEN, ObjectDamaged, ObjectExists, StoreDenied, StoreUnavailable
 from estat.stores import s3_client
 from estat.stores.s3_errors import NotFound, NotImplementedByStore, store_errors
-from estat.stores.store import BYTES, MD5, Head
+from estat.stores.store import BYTES, Head, is_md5
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
 
-
-# Up to here an MD5 takes less time than the hop to a thread is worth (some 2 ms a MiB).
+# Up to here an MD5 takes less time than the hop to a thread is worth.
 _SMALL_BYTES = 32 * 1024
 
 
@@ -113,11 +111,9 @@ class S3Store:
 
     def _is_md5(self, etag: str, body: bytes) -> bool:
         """Tell whether an ETag is the MD5 of what was sent."""
-        match = MD5.fullmatch(etag)
-        if not match:
-            return False
-        small = len(body) <= _SMALL_BYTES
-        return match[1].lower() == (_md5(body) if small else self._threads.run(_md5, body))
+        if len(body) <= _SMALL_BYTES:
+            return is_md5(etag, body) is True
+        return self._threads.run(is_md5, etag, body) is True
 
     def _look_for(self, key: str, size_bytes: int, metadata: dict[str, str]) -> None:
         """HEAD an object that was sent. Raises StoreUnavailable unless it is there as sent."""
@@ -181,10 +177,6 @@ class S3Store:
     def _call(self, operation: str, **parameters: Any) -> Any:
         with store_errors():
             return getattr(self._client, operation)(**parameters, **self._options.every)
-
-
-def _md5(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 class _ObjectOptions:

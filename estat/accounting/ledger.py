@@ -1,6 +1,7 @@
 """The accounting of accepted events: every move changes two terms.
 
-    accepted + adopted = stored + pending + in the DLQ + handed over + dropped
+    accepted + adopted
+        = stored + pending + in the DLQ + set aside + handed over + dropped
 
 holds in each process's row at any moment, because a method here changes both
 sides in one step. So it holds for the sum of the rows, whoever wrote them and
@@ -10,6 +11,10 @@ are signed changes: one worker puts a file there, another replays it.
 When a worker is killed, its pending events become orphans. They are still pending,
 for they may lie in its journals. Whoever recovers those journals moves them on. When
 no journal is left, the orphans that remain died with the worker, and are settled.
+
+What is set aside stays on disk where it is, so only the process that met it knows. When that
+process ends while the server goes on, its row gives those events back, and the next one that
+meets them sets them aside again.
 """
 
 import contextlib
@@ -30,14 +35,15 @@ class Terms(NamedTuple):
     stored: int
     pending: int
     in_dlq: int
+    set_aside: int
     handed_over: int
     dropped: int
 
     @property
     def lost(self) -> int:
         """Events that no term accounts for; computed, never assumed."""
-        kept = self.stored + self.pending + self.in_dlq + self.handed_over + self.dropped
-        return self.accepted + self.adopted - kept
+        accepted, adopted, *kept = self
+        return accepted + adopted - sum(kept)
 
 
 class Ledger:
@@ -82,6 +88,37 @@ class Ledger:
         """
         taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
         self._change({**taken, **_enqueued(events, size_bytes)})
+
+    def set_aside(self, events: int, reason: str) -> None:
+        """Count a DLQ file's events as not ours to send; ``reason`` is a key of SET_ASIDE.
+
+        The file stays where it is, so it counts as a file and in bytes as before.
+        """
+        self._change({metrics.DLQ_EVENTS: -events, metrics.SET_ASIDE[reason]: events})
+
+    def set_journal_aside(self, events: int, reason: str) -> None:
+        """Count events of another run's journal as adopted, and not ours to send."""
+        self._change(
+            {
+                metrics.ADOPTED: events,
+                metrics.SET_ASIDE[reason]: events,
+                metrics.SET_ASIDE_JOURNALS: events,
+            }
+        )
+
+    def give_back(self) -> None:
+        """Forget what this row, whose process has ended, set aside: the next process meets it."""
+        cells = self._row.cells
+        aside = {cell: -cells[cell] for cell in metrics.SET_ASIDE.values()}
+        in_journals = cells[metrics.SET_ASIDE_JOURNALS]
+        self._change(
+            {
+                **aside,
+                metrics.SET_ASIDE_JOURNALS: -in_journals,
+                metrics.ADOPTED: -in_journals,
+                metrics.DLQ_EVENTS: -sum(aside.values()) - in_journals,
+            }
+        )
 
     def orphan(self) -> int:
         """Turn the pending events of this row, whose process is dead, into orphans; return them.
@@ -179,6 +216,7 @@ def terms(page: SharedPage) -> Terms:
         stored=total(metrics.STORED),
         pending=total(metrics.PENDING, metrics.ORPHANED),
         in_dlq=total(metrics.DLQ_EVENTS),
+        set_aside=total(*metrics.SET_ASIDE.values()),
         handed_over=total(metrics.HANDED_OVER),
         dropped=total(*metrics.DROPPED.values()),
     )

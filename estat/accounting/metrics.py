@@ -133,6 +133,15 @@ STORED = _counter("s3_events_stored_total", "Events stored in S3, replayed ones 
 HANDED_OVER = _counter("events_handed_over_total", "Events handed over to FALLBACK_BUCKET.")
 PENDING = _gauge("events_pending", "Events accepted, and neither stored nor in the DLQ yet.")
 DLQ_EVENTS = _cell("running", "dlq_events_current", "Events in the DLQ.")
+SET_ASIDE = {
+    reason: _cell(
+        "running",
+        "dlq_events_set_aside",
+        "Events on this disk that are known and not ours to send, by reason.",
+        ("reason", reason),
+    )
+    for reason in ("not_ours", "later_version", "directory_lost")
+}
 DROPPED = _counters(
     "dlq_events_dropped_total",
     "Events that left the DLQ unstored, by the operator's policy.",
@@ -159,6 +168,8 @@ IN_DOUBT = _counter(
 
 #: Pending events of dead processes, in signed changes; told as part of PENDING.
 ORPHANED = _cell("hidden", "events_orphaned")
+#: Events in journals, as opposed to DLQ files, that this row counts as set aside.
+SET_ASIDE_JOURNALS = _cell("hidden", "journal_events_set_aside")
 #: Files that ``DROPPED`` counts the events of, and their bytes.
 DROPPED_FILES = _cell("hidden", "dlq_files_dropped")
 DROPPED_BYTES = _cell("hidden", "dlq_bytes_dropped")

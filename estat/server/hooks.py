@@ -27,7 +27,7 @@ from gunicorn.workers.base import Worker
 from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
-from estat.accounting.shared_memory import ARBITER
+from estat.accounting.shared_memory import ARBITER, STOPPING
 from estat.config import loading
 from estat.disk import directory_lock, dlq_dir, files, journal
 from estat.disk.dlq import DeadLetterQueue, Totals
@@ -213,7 +213,10 @@ def child_exit(_server: Arbiter, worker: Worker) -> None:
     if number is None:
         return
     row = page().rows[number]
-    pending = Ledger(Metrics(row)).orphan()
+    left = Ledger(Metrics(row))
+    pending = left.orphan()
+    if page().state < STOPPING:
+        left.give_back()
     if pending:
         logger.error("worker_died", extra={"worker_pid": worker.pid, "events_pending": pending})
     metrics.forget_process(row)

@@ -46,7 +46,14 @@ def test_every_move_keeps_the_accounting_closed(page):
         step()
         assert ledger.terms(page).lost == 0
     assert ledger.terms(page) == ledger.Terms(
-        accepted=100, adopted=7, stored=70, pending=0, in_dlq=6, handed_over=4, dropped=27
+        accepted=100,
+        adopted=7,
+        stored=70,
+        pending=0,
+        in_dlq=6,
+        set_aside=0,
+        handed_over=4,
+        dropped=27,
     )
 
 
@@ -115,8 +122,28 @@ def test_what_a_dead_worker_left_in_its_journals_keeps_the_accounting_closed_at_
         step()
         assert ledger.terms(page).lost == 0
     assert ledger.terms(page) == ledger.Terms(
-        accepted=100, adopted=8, stored=75, pending=20, in_dlq=13, handed_over=0, dropped=0
+        accepted=100,
+        adopted=8,
+        stored=75,
+        pending=20,
+        in_dlq=13,
+        set_aside=0,
+        handed_over=0,
+        dropped=0,
     )
+
+
+def test_events_that_are_set_aside_are_in_a_term_of_their_own_until_their_process_ends(page):
+    one, two = books(page, 1), books(page, 2)
+    one.adopt(10, 2, 500)
+    for leader in (one, two):
+        leader.set_aside(4, "later_version")
+        leader.set_journal_aside(3, "not_ours")
+        found = ledger.terms(page)
+        assert (found.adopted, found.in_dlq, found.set_aside, found.lost) == (13, 6, 7, 0)
+        leader.give_back()
+        found = ledger.terms(page)
+        assert (found.adopted, found.in_dlq, found.set_aside, found.lost) == (10, 10, 0, 0)
 
 
 def test_orphans_are_still_told_as_pending_when_their_worker_is_forgotten(page):

@@ -350,7 +350,7 @@ def test_what_was_pending_in_this_life_moves_from_orphans_to_the_dlq(server):
     server.leave(server.stream, range(1, 6))
     server.look()
     assert server.terms == ledger.Terms(
-        accepted=5, adopted=0, stored=0, pending=0, in_dlq=5, handed_over=0, dropped=0
+        accepted=5, adopted=0, stored=0, pending=0, in_dlq=5, set_aside=0, handed_over=0, dropped=0
     )
     assert server.booked() == server.dlq.walk()
 

@@ -2,65 +2,25 @@
 
 A request that is sent twice is stored twice. So each failure says what the server has:
 
-- ``NotSentError``: the server surely does not have the whole request; another attempt is
-  safe. ``UnreachableError``: not even a connection could be opened.
-- ``UnansweredError``: the whole request was sent and no answer came; it may be stored or not.
+- ``unsent``: the server surely does not have the whole request; another attempt is safe.
+- ``unanswered``: the whole request was sent and no answer came; it may be stored or not.
 
 This module never sends a request again. It notices before it sends if the server closed the
 idle connection, and opens a new one.
 """
 
 import select
-import socket
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import NamedTuple
-from urllib.parse import urlsplit
-
-#: Bytes of an answer that are read: it lists 20 errors at most.
-_ANSWER_BYTES = 1024 * 1024
-
-
-class NotSentError(Exception):
-    """The server can't have the whole request."""
-
-
-class UnreachableError(NotSentError):
-    """No connection could be opened."""
-
-
-class UnansweredError(Exception):
-    """The request was sent, but no answer came."""
-
-
-class Target(NamedTuple):
-    """Where requests go; ``path`` includes the query."""
-
-    secure: bool
-    host: str
-    port: int
-    path: str
-
-    @classmethod
-    def from_url(cls, url: str) -> "Target":
-        """Read an http or https URL. Raises ValueError."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http:// or https:// URL")
-        if parts.username is not None:
-            raise ValueError("a name or password in the URL would not be sent")
-        if not url.isascii() or any(char <= " " for char in url):
-            raise ValueError(f"{url!r} must be percent-encoded")
-        secure = parts.scheme == "https"
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return cls(secure, parts.hostname, parts.port or (443 if secure else 80), path)
+from typing import Literal, NamedTuple
+from urllib.parse import SplitResult, urlunsplit
 
 
 class Request(NamedTuple):
     """One request's body and headers, and how many events it holds."""
 
     body: bytes
-    headers: tuple[tuple[str, bytes], ...]
+    headers: dict[str, bytes]
     events: int
 
 
@@ -73,92 +33,71 @@ class Answer(NamedTuple):
     body: bytes | None
 
 
-#: What becomes of a request, as it is counted.
-Outcome = Answer | NotSentError | UnansweredError
+class Failure(NamedTuple):
+    """Why there is no answer, and what that means for the request's events."""
+
+    fate: Literal["unsent", "unanswered"]
+    reason: str
+    #: Whether not even a connection could be opened.
+    unreachable: bool = False
 
 
 class Connection:
-    """Posts requests to a target, each within ``timeout_seconds`` of silence."""
+    """Posts requests to an http or https URL, each within ``timeout_seconds`` of silence."""
 
-    def __init__(self, target: Target, timeout_seconds: float) -> None:
-        self._target = target
-        self._timeout_seconds = timeout_seconds
-        kind = HTTPSConnection if target.secure else HTTPConnection
-        self._http = kind(target.host, target.port, timeout=timeout_seconds)
+    def __init__(self, url: SplitResult, timeout_seconds: float) -> None:
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        self._http = kind(url.hostname or "", url.port, timeout=timeout_seconds)
+        self._path = urlunsplit(("", "", url.path or "/", url.query, ""))
 
-    def post(self, request: Request) -> Answer:
-        """Send a request and return its answer. Raises NotSentError or UnansweredError."""
-        self._connect()
+    def post(self, request: Request) -> Answer | Failure:
+        """Send a request; return its answer, or why there is none."""
+        http = self._http
+        if http.sock is not None and select.select([http.sock], [], [], 0)[0]:
+            # no request is open, so this is the end of the stream, or an answer to nothing
+            http.close()
+        try:
+            if http.sock is None:
+                http.connect()
+        except OSError as exc:
+            http.close()
+            reason = f"cannot connect to {http.host}:{http.port}: {_cause(exc)}"
+            return Failure("unsent", reason, unreachable=True)
         not_sent: OSError | None = None
         try:
-            self._send(request)
+            http.request("POST", self._path, request.body, request.headers)
         except OSError as exc:
             # the server lacks the last bytes; but one that refuses a body early (413) may have
             # answered before it closed
             not_sent = exc
         try:
-            response = self._http.getresponse()
+            answer = _read(http.getresponse())
         except (OSError, HTTPException) as exc:
-            self.close()
-            if not_sent is not None:
-                raise NotSentError(f"sending failed: {_cause(not_sent)}") from not_sent
-            if isinstance(exc, TimeoutError):
-                raise UnansweredError(f"no answer within {self._timeout_seconds:g}s") from exc
-            if isinstance(exc, OSError):  # http.client.RemoteDisconnected is one, too
-                raise UnansweredError("connection closed without an answer") from exc
-            raise UnansweredError("the answer is not HTTP") from exc
-        with response:
-            retry_after = response.getheader("Retry-After")
-            answer = Answer(response.status, response.reason, retry_after, _body(response))
-            read_whole = answer.body is not None and response.isclosed()
-        if not_sent is not None or not read_whole:
-            self.close()  # nobody knows where the next answer would begin
+            http.close()
+            if not_sent:
+                return Failure("unsent", f"sending failed: {_cause(not_sent)}")
+            return Failure("unanswered", self._silence(exc))
+        if not_sent or answer.body is None:
+            http.close()  # nobody knows where the next answer would begin
         return answer
 
     def close(self) -> None:
         """Close; the next request opens it anew."""
         self._http.close()
 
-    def abort(self) -> None:
-        """End a wait for an answer; may be called from another thread."""
-        sock = self._http.sock
-        if sock is not None:
-            with suppress(OSError):  # it was closed meanwhile
-                sock.shutdown(socket.SHUT_RDWR)
-
-    def _connect(self) -> None:
-        if self._http.sock is not None and _readable(self._http.sock):
-            # no request is open, so this is the end of the stream, or an answer to nothing
-            self.close()
-        if self._http.sock is None:
-            try:
-                self._http.connect()
-            except OSError as exc:
-                self.close()
-                where = f"{self._target.host}:{self._target.port}"
-                raise UnreachableError(f"cannot connect to {where}: {_cause(exc)}") from exc
-
-    def _send(self, request: Request) -> None:
-        self._http.putrequest("POST", self._target.path, skip_accept_encoding=True)
-        for name, value in request.headers:
-            self._http.putheader(name, value)
-        self._http.putheader("Content-Length", str(len(request.body)))
-        self._http.endheaders(request.body)
+    def _silence(self, exc: Exception) -> str:
+        if isinstance(exc, TimeoutError):
+            return f"no answer within {self._http.timeout:g}s"
+        if isinstance(exc, OSError):  # http.client.RemoteDisconnected is one, too
+            return "connection closed without an answer"
+        return "the answer is not HTTP"
 
 
-def _readable(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _body(response: HTTPResponse) -> bytes | None:
-    try:
-        body = response.read(_ANSWER_BYTES)
-    except (OSError, HTTPException):
-        return None
-    # a read with a size doesn't complain about a stream that ends early
-    return None if response.length else body
+def _read(response: HTTPResponse) -> Answer:
+    body: bytes | None = None
+    with response, suppress(OSError, HTTPException):
+        body = response.read()
+    return Answer(response.status, response.reason, response.getheader("Retry-After"), body)
 
 
 def _cause(exc: OSError) -> str:

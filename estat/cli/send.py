@@ -8,18 +8,22 @@ nothing twice.
 
 import argparse
 import json
+import os
+import re
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
+from urllib.parse import SplitResult, urlsplit
 
-from estat.cli import send_tally
+from estat.cli import send_input, send_tally
 from estat.cli.arguments import positive_number, whole_number
-from estat.cli.http_post import Target, UnreachableError
-from estat.cli.problems import complain
+from estat.cli.http_post import Request
 from estat.cli.progress import ProgressBar
-from estat.cli.send_input import Input, InputError
 from estat.cli.send_pool import Pool
 from estat.cli.send_tally import Tally
+
+_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?([/?#][!-~]*)?")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,7 +37,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     option = parser.add_argument
     option("file", metavar="FILE", help="JSON lines, plain or gzip; - is standard input")
-    option("--url", type=_target, default="http://127.0.0.1:8080/collect", help="%(default)s")
+    option("--url", type=http_url, default="http://127.0.0.1:8080/collect", help="%(default)s")
     option(
         "--combined-log",
         action="store_true",
@@ -77,39 +81,35 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Send the file, print the summary, and return the exit code."""
+    """Send the file, print the summary, and return the exit code. Raises CommandError."""
     tally = Tally()
-    problem: Exception | None = None
     started = time.monotonic()
-    try:
-        with Input(args.file) as source, closing(ProgressBar(sys.stderr)) as bar:
+    with send_input.open_file(args.file) as file, closing(ProgressBar(sys.stderr)) as bar:
+        size = os.fstat(file.fileno()).st_size  # 0 of a pipe, which has no position
 
-            def tick() -> None:
-                seconds = time.monotonic() - started
-                bar.update(
-                    source.position_bytes, source.size_bytes, lambda: tally.progress(seconds)
-                )
+        def requests() -> Iterator[Request]:
+            options = (args.combined_log, args.batch, args.limit)
+            for request in send_input.requests(file, args.file, *options, tally):
+                yield request
+                position = file.tell() if size else 0
+                bar.update(position, size, lambda: tally.progress(time.monotonic() - started))
 
-            pool = Pool(args.url, args.concurrency, args.retries, args.timeout, tally, tick)
-            pool.post_all(source.requests(tally, args.combined_log, args.batch, args.limit))
-        code = 0 if tally.complete else 1
-    except KeyboardInterrupt:
-        code = 130
-    except UnreachableError as exc:
-        code, problem = 1, exc
-    except InputError as exc:
-        code, problem = 2, exc
-    if code != 2 or tally.read:
-        summary = tally.summary(time.monotonic() - started)
-        text = json.dumps(summary) + "\n" if args.json else send_tally.as_text(summary)
-        print(text, end="", flush=True)
-    if problem:
-        complain("send", [str(problem)])
-    return code
+        pool = Pool(args.url, args.concurrency, args.retries, args.timeout, tally)
+        try:
+            pool.post_all(requests())
+        finally:
+            bar.close()
+            summary = tally.summary(time.monotonic() - started)
+            text = json.dumps(summary) + "\n" if args.json else send_tally.as_text(summary)
+            print(text, end="", flush=True)
+    return 0 if tally.complete else 1
 
 
-def _target(text: str) -> Target:
-    try:
-        return Target.from_url(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc
+def http_url(text: str) -> SplitResult:
+    """Read an http or https URL, for argparse. Raises ValueError."""
+    url = urlsplit(text)
+    if not _URL.fullmatch(text) or url.port == 0:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an http:// or https:// URL, percent-encoded and without a name"
+        )
+    return url

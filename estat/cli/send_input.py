@@ -4,19 +4,18 @@ One line is in memory at a time, and one batch. A blank line is skipped; a line 
 be an event is counted with its number. JSON is passed on as it is: the server judges it.
 """
 
-import contextlib
 import gzip
-import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from io import BufferedIOBase, BufferedReader
 from itertools import islice
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import estat
 from estat.cli import combined_log
 from estat.cli.http_post import Request
+from estat.cli.problems import CommandError
 from estat.cli.send_tally import Tally
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -27,133 +26,111 @@ _MAX_LINE_BYTES = 16 * 1024 * 1024
 #: A batch is closed before it grows beyond this, a server's default MAX_BATCH_BODY_SIZE.
 _MAX_BATCH_BYTES = 1024 * 1024
 
-_JSON = ("Content-Type", b"application/json")
-_NDJSON = ("Content-Type", b"application/x-ndjson")
-_OWN_AGENT = ("User-Agent", f"estat-send/{estat.__version__}".encode())
-
-
-class InputError(Exception):
-    """The file can't be read, or not to its end."""
+_OWN_AGENT = f"estat-send/{estat.__version__}".encode()
 
 
 class _Event(NamedTuple):
     """An event's JSON, and the headers that its request must carry."""
 
     body: bytes
-    headers: tuple[tuple[str, bytes], ...]
+    headers: dict[str, bytes]
 
 
-class Input:
-    """A file of events, plain or gzip by its first bytes; ``-`` is standard input.
+def open_file(path: str) -> BufferedReader:
+    """Open a file of events; ``-`` is standard input. Raises CommandError."""
+    try:
+        return open(sys.stdin.fileno() if path == "-" else path, "rb", closefd=path != "-")
+    except OSError as exc:
+        raise _unreadable(path, exc) from exc
 
-    A context manager. Raises InputError if the file can't be opened.
+
+def requests(
+    file: BufferedReader,
+    path: str,
+    combined: bool,
+    batch_events: int,
+    limit: int | None,
+    tally: Tally,
+) -> Iterator[Request]:
+    """Yield the requests that carry a file's events, ``limit`` events at most.
+
+    The file is plain or gzip, by its first bytes; ``path`` is for messages. Raises
+    CommandError where the file can't be read further, after all that was read.
     """
+    return _batches(islice(_events(file, path, combined, tally), limit), batch_events)
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._failure: InputError | None = None
-        self._files = contextlib.ExitStack()
-        try:
-            self._raw = self._files.enter_context(_open(path))
-            zipped = self._raw.peek(2)[:2] == _GZIP_MAGIC
-        except OSError as exc:
-            self._files.close()
-            raise self._error(exc) from exc
-        self._file: BufferedIOBase = self._raw
-        if zipped:
-            self._file = self._files.enter_context(gzip.GzipFile(fileobj=self._raw))
-        #: 0 if it is not known, as of a pipe.
-        self.size_bytes = os.fstat(self._raw.fileno()).st_size
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._files.close()
-
-    @property
-    def position_bytes(self) -> int:
-        """How much of ``size_bytes`` is read, before inflating; 0 if the size is not known."""
-        return self._raw.tell() if self.size_bytes else 0
-
-    def requests(
-        self, tally: Tally, combined: bool, batch_events: int, limit_events: int | None
-    ) -> Iterator[Request]:
-        """Yield the requests that carry the file's events, ``limit_events`` at most.
-
-        Raises InputError where the file can't be read further, after all that was read.
-        """
-        events = islice(self._events(tally, combined), limit_events)
-        if batch_events > 1:
-            yield from _batches(events, batch_events)
-        else:
-            for event in events:
-                yield Request(event.body, (_JSON, *event.headers), 1)
-        if self._failure:
-            raise self._failure
-
-    def _events(self, tally: Tally, combined: bool) -> Iterator[_Event]:
-        event_of = _hit if combined else _object
-        for number, line in enumerate(self._lines(), 1):
-            if len(line) > _MAX_LINE_BYTES:
+def _events(file: BufferedReader, path: str, combined: bool, tally: Tally) -> Iterator[_Event]:
+    """Yield the events; count the lines that are none. Raises CommandError."""
+    event_of = _hit if combined else _object
+    for number, line in enumerate(_lines(file, path), 1):
+        if not line.isspace():
+            try:
+                yield event_of(line.rstrip(b"\r\n"))
+            except ValueError:
                 tally.add_unreadable(number)
-            elif not line.isspace():
-                try:
-                    yield event_of(line.rstrip(b"\r\n"))
-                except ValueError:
-                    tally.add_unreadable(number)
-
-    def _lines(self) -> Iterator[bytes]:
-        """Yield each line; of one that is too long, only its beginning."""
-        try:
-            while line := self._file.readline(_MAX_LINE_BYTES + 1):
-                yield line
-                while len(line) > _MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    line = self._file.readline(_MAX_LINE_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as exc:
-            self._failure = self._error(exc)
-
-    def _error(self, exc: Exception) -> InputError:
-        cause = exc.strerror if isinstance(exc, OSError) else None
-        return InputError(f"cannot read {self._path}: {cause or exc}")
 
 
-def _open(path: str) -> BufferedReader:
-    if path == "-":
-        return open(sys.stdin.fileno(), "rb", closefd=False)
-    return open(path, "rb")
+def _lines(file: BufferedReader, path: str) -> Iterator[bytes]:
+    """Yield each line. Raises CommandError."""
+    try:
+        zipped = file.peek(2)[:2] == _GZIP_MAGIC
+        lines: BufferedIOBase = gzip.GzipFile(fileobj=file) if zipped else file
+        while line := lines.readline(_MAX_LINE_BYTES + 1):
+            if len(line) > _MAX_LINE_BYTES:
+                raise CommandError(f"cannot read {path}: a line is longer than 16 MiB")
+            yield line
+    except (OSError, EOFError, zlib.error) as exc:
+        raise _unreadable(path, exc) from exc
+
+
+def _unreadable(path: str, exc: Exception) -> CommandError:
+    cause = exc.strerror if isinstance(exc, OSError) else None
+    return CommandError(f"cannot read {path}: {cause or exc}")
 
 
 def _object(line: bytes) -> _Event:
     """Return a line of JSON as an event. Raises ValueError if it is an array."""
     if line.lstrip().startswith(b"["):
         raise ValueError("the server would take an array for several events")
-    return _Event(line.strip(), (_OWN_AGENT,))
+    return _Event(line.strip(), {"User-Agent": _OWN_AGENT})
 
 
 def _hit(line: bytes) -> _Event:
     """Return a line of an access log as an event. Raises ValueError."""
     hit = combined_log.hit_of(line)
-    headers = (("User-Agent", hit.agent), ("X-Forwarded-For", hit.address))
-    return _Event(hit.event, tuple((name, value) for name, value in headers if value))
+    headers = {"User-Agent": hit.agent, "X-Forwarded-For": hit.address}
+    return _Event(hit.event, {name: value for name, value in headers.items() if value})
 
 
-def _batches(events: Iterable[_Event], batch_events: int) -> Iterator[Request]:
+def _batches(events: Iterator[_Event], batch_events: int) -> Iterator[Request]:
     """Join consecutive events whose requests would have the same headers."""
-    bodies: list[bytes] = []
+    failure: CommandError | None = None
+    batch: list[_Event] = []
     size = 0
-    headers: tuple[tuple[str, bytes], ...] = ()
-    for event in events:
-        full = len(bodies) == batch_events or size + len(event.body) + 1 > _MAX_BATCH_BYTES
-        if bodies and (full or event.headers != headers):
-            yield _batch(bodies, headers)
-            bodies, size = [], 0
-        headers = event.headers
-        bodies.append(event.body)
-        size += len(event.body) + 1
-    if bodies:
-        yield _batch(bodies, headers)
+    try:
+        for event in events:
+            size += len(event.body) + 1
+            if batch and (size > _MAX_BATCH_BYTES or event.headers != batch[0].headers):
+                yield _request(batch, lines=True)
+                batch, size = [], len(event.body) + 1
+            batch.append(event)
+            if len(batch) == batch_events:
+                yield _request(batch, lines=batch_events > 1)
+                batch, size = [], 0
+    except CommandError as exc:
+        failure = exc
+    if batch:
+        yield _request(batch, lines=True)
+    if failure:
+        raise failure
 
 
-def _batch(bodies: list[bytes], headers: tuple[tuple[str, bytes], ...]) -> Request:
-    return Request(b"\n".join(bodies) + b"\n", (_NDJSON, *headers), len(bodies))
+def _request(batch: list[_Event], *, lines: bool) -> Request:
+    body = b"\n".join(event.body for event in batch)
+    headers = {"Content-Type": b"application/json", **batch[0].headers}
+    if lines:
+        return Request(
+            body + b"\n", headers | {"Content-Type": b"application/x-ndjson"}, len(batch)
+        )
+    return Request(body, headers, len(batch))

@@ -1,13 +1,12 @@
 """``estat send`` as its tests run it: in this process, on a file, its summary as JSON."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from estat.cli import send
+from estat.cli import main
 
 
 class Sent(NamedTuple):
@@ -36,11 +35,7 @@ class Send:
 
 def run(*arguments: str) -> int:
     """Run ``estat send`` with these arguments; return the exit code."""
-    parser = argparse.ArgumentParser()
-    send.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["send", *arguments])
-    code: int = args.run(args)
-    return code
+    return main.main(["send", *arguments])
 
 
 def lines(count: int) -> bytes:

@@ -205,6 +205,7 @@ def test_a_file_that_breaks_off_is_sent_as_far_as_it_goes(
         ["--url", "ftp://example.com/"],
         ["--url", "example.com/collect"],
         ["--url", "http://example.com:x/"],
+        ["--url", "http://example.com:65536/"],
         ["--url", "http://example.com/a b"],
         ["--url", "http://me@example.com/"],
         ["--batch", "0"],
@@ -224,20 +225,10 @@ def test_an_option_that_cannot_be_meant_is_a_usage_error(
     assert options[0] in capsys.readouterr().err.splitlines()[-1]
 
 
-_SCRIPT = """
-import argparse, sys
-from estat.cli import send
-parser = argparse.ArgumentParser()
-send.add_parser(parser.add_subparsers())
-args = parser.parse_args(["send", "-", "--json", *sys.argv[1:]])
-sys.exit(args.run(args))
-"""
-
-
 def start(url: str) -> "subprocess.Popen[bytes]":
     """Start ``estat send -`` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", _SCRIPT, "--url", url],
+        [sys.executable, "-W", "error", "-m", "estat", "send", "-", "--json", "--url", url],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

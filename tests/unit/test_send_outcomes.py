@@ -1,17 +1,23 @@
 """What ``estat send`` makes of each answer, and of none, from a real HTTP server."""
 
 import socket
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from estat.cli.http_post import Request, Target
-from estat.cli.send_pool import Pool
+from estat.cli.http_post import Request
+from estat.cli.send_pool import REQUESTS_PER_POSTER, Pool
 from estat.cli.send_tally import Tally
 from tests.support.counterpart import Counterpart, accept, hang_up, hold, refuse
+from tests.support.eventually import eventually
 from tests.unit.sending import Send, lines
+
+_DEADLINE_SECONDS = 20
+_REQUEST = Request(b"{}", {"Content-Type": b"application/json"}, 1)
 
 
 def test_503_is_sent_again_after_the_time_it_asks_for(
@@ -130,25 +136,18 @@ def test_an_answer_that_ends_the_connection_costs_no_event(
 
 def test_a_server_that_comes_up_late_gets_every_event() -> None:
     """A refused connection is tried again: nothing was sent on it."""
-    with Counterpart(activate=False) as late:
+    with Counterpart(activate=False) as late, ExitStack() as serving:
         late.server_bind()  # has a port that refuses connections until it listens
         tally = Tally()
-        serving = ExitStack()
-        listening = False
 
-        def listen_after_a_retry() -> None:
-            nonlocal listening
-            if tally.retries and not listening:
-                listening = True
-                late.server_activate()
-                serving.enter_context(late.serving())
+        def requests() -> Iterator[Request]:
+            yield _REQUEST
+            eventually(lambda: tally.retries, _DEADLINE_SECONDS, "the first is tried again")
+            late.server_activate()
+            serving.enter_context(late.serving())
+            yield from repeat(_REQUEST, 19)
 
-        requests = [Request(b"{}", (("Content-Type", b"application/json"),), 1)] * 20
-        pool = Pool(Target.from_url(late.url), 2, 50, 10, tally, listen_after_a_retry)
-        try:
-            pool.post_all(requests)
-        finally:
-            serving.close()
+        Pool(urlsplit(late.url), 2, 50, 10, tally).post_all(requests())
     assert tally.retries > 0
     assert (tally.read, tally.accepted, len(late.requests)) == (20, 20, 20)
 
@@ -166,21 +165,13 @@ def test_a_server_that_stays_away_ends_the_run_at_once(
 
 
 def test_no_more_is_read_than_the_posters_can_take(server: Counterpart) -> None:
-    server.otherwise = hold
     concurrency = 3
     tally = Tally()
-    ticks_by_read: dict[int, int] = {}
 
-    def interrupt_when_reading_stalls() -> None:
-        ticks_by_read[tally.read] = ticks_by_read.get(tally.read, 0) + 1
-        if ticks_by_read[tally.read] == 4:
-            server.released.set()
-            raise KeyboardInterrupt
+    def requests() -> Iterator[Request]:
+        for _ in range(200):
+            assert tally.read - tally.accepted <= concurrency * REQUESTS_PER_POSTER
+            yield _REQUEST
 
-    pool = Pool(
-        Target.from_url(server.url), concurrency, 0, 10, tally, interrupt_when_reading_stalls
-    )
-    with pytest.raises(KeyboardInterrupt):
-        pool.post_all(repeat(Request(b"{}", (), 1)))
-    assert tally.read <= concurrency * 3 + 1
-    assert tally.read == tally.unanswered.total() + tally.unsent.total()
+    Pool(urlsplit(server.url), concurrency, 0, 10, tally).post_all(requests())
+    assert tally.read == tally.accepted == 200

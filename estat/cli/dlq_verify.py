@@ -13,8 +13,7 @@ from estat.cli.dlq_files import Sums, counted, each, select, tell_of_others, why
 from estat.disk import dlq_file
 from estat.disk.dlq import DeadLetterQueue
 from estat.errors import NotOurs, Unreadable
-from estat.events import stored_line
-from estat.events.batch import Batch
+from estat.events import ids, stored_line
 
 #: The reason of a file that was a journal; nothing else may lack ids in its middle.
 RECOVERED = "recovered"
@@ -61,15 +60,11 @@ def examine(name: str, data: bytes) -> int:
         raise Unreadable("its last line is cut off")
     if len(rows) != batch.events:
         raise Unreadable(f"{len(rows)} lines of {batch.events}")
-    ids = batch.last - batch.first + 1
+    missing = batch.last - batch.first + 1 - batch.events
     # what a damaged journal has lost lies between its first and its last event
-    with_gaps = batch.events < ids and _reason(data) == RECOVERED
-    if batch.events != ids and not with_gaps:
+    if missing and (missing < 0 or _reason(data) != RECOVERED):
         raise Unreadable(f"its ids {batch.first} to {batch.last} are not {batch.events}")
-    if with_gaps:
-        _check_increasing(rows, batch)
-    else:
-        _check_ids(rows, batch.stream, batch.first)
+    _check_ids(rows, batch.stream, batch.first, batch.last)
     return batch.events
 
 
@@ -88,7 +83,7 @@ def examine_journal(read: Journal) -> int:
     following = header.first
     for group in groups:
         rows = read.data[group.start : group.end].split(b"\n")[:-1]
-        _check_ids(rows, header.stream, following)
+        _check_ids(rows, header.stream, following, following + group.events - 1)
         following += group.events
     last = read.content.last
     if read.content.sealed and last != following - 1:
@@ -96,31 +91,19 @@ def examine_journal(read: Journal) -> int:
     return read.events
 
 
-def _check_ids(rows: list[bytes], stream: str, first: int) -> None:
-    for number, row in enumerate(rows, first):
-        expected = f"{stream}-{number}"
-        found = _id(row, f"the line of id {expected}")
-        if found != expected:
-            raise Unreadable(f"id {found!r} in place of {expected!r}")
-
-
-def _check_increasing(rows: list[bytes], batch: Batch) -> None:
-    previous = batch.first - 1
-    for index, row in enumerate(rows, 1):
-        found = _id(row, f"line {index}")
-        stream, _, digits = str(found).rpartition("-")
-        number = int(digits) if digits.isascii() and digits.isdigit() else 0
-        if stream != batch.stream or not previous < number <= batch.last:
-            raise Unreadable(f"id {found!r} after {batch.stream}-{previous}")
-        previous = number
-    first = _id(rows[0], "line 1")
-    if first != f"{batch.stream}-{batch.first}" or previous != batch.last:
-        raise Unreadable(f"its ids are not {batch.first} to {batch.last}")
-
-
-def _id(row: bytes, what: str) -> Any:
-    value = _parse(row, what)
-    return value.get("id") if isinstance(value, dict) else None
+def _check_ids(rows: list[bytes], stream: str, first: int, last: int) -> None:
+    """Raise Unreadable if the ids of lines do not increase from the first to the last."""
+    numbers = [first - 1]
+    for row in rows:
+        previous = f"{stream}-{numbers[-1]}"
+        event = _parse(row, f"the line after {previous}")
+        text = event.get("id") if isinstance(event, dict) else None
+        found = ids.event_id(str(text))
+        if not found or found.stream != stream or not numbers[-1] < found.number <= last:
+            raise Unreadable(f"id {text!r} after {previous}")
+        numbers.append(found.number)
+    if numbers[1] != first or numbers[-1] != last:
+        raise Unreadable(f"its ids are not {first} to {last}")
 
 
 def _reason(data: bytes) -> Any:

@@ -1,13 +1,11 @@
 """``estat dlq ls``: what lies in the DLQ, and why.
 
 It walks over the names, and opens only the files whose lines it prints, one at a
-time; with ``--limit`` it holds no more names than that. Journals are all read, for
-their names do not tell their events.
+time. Journals are all read, for their names do not tell their events.
 """
 
 import argparse
 import contextlib
-import heapq
 import json
 import os
 import shutil
@@ -30,8 +28,8 @@ _MIN_WHY_CHARS = 30
 #: What is told of a journal's owner beside its reason; of other files nothing is.
 _OWNER = {True: ", its process lives", False: ", its process is dead", None: ""}
 
-#: The reason of what the server leaves alone, for it never writes such a file.
-NOT_OURS = "set aside"
+#: The reason of a file that the server could not send, by what is wrong with it.
+_WHY_NOT = {NotOurs: "set aside", Unreadable: "unreadable", DiskError: "not read"}
 
 _COLUMNS = "{:<10} {:<13} {:>7} {:>7} {:>10}  {}  {}  "
 
@@ -45,22 +43,18 @@ class _Seen(NamedTuple):
     #: What is known of a journal, which had to be read.
     facts: dict[str, Any] | None = None
 
-    @property
-    def age_key(self) -> tuple[float, str]:
-        """Sorts the oldest batch first."""
-        return (self.opened, self.entry.name)
-
 
 def ls(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     """Print a line for each file, the oldest batch first, and their total; return 0."""
     now = time.time()
-    tally = [0, 0, 0]
-    seen = _walk(dlq, tally)
-    if args.limit:
-        listed = heapq.nsmallest(args.limit, seen, key=lambda found: found.age_key)
-    else:
-        listed = sorted(seen, key=lambda found: found.age_key)
-    totals = Totals(*tally)
+    seen: list[_Seen] = []
+    for entry in dlq_reader.every(dlq.root):
+        with contextlib.suppress(Gone):
+            seen.append(_seen(entry))
+    events = sum(found.entry.events for found in seen)
+    totals = Totals(len(seen), events, sum(found.size_bytes for found in seen))
+    seen.sort(key=lambda found: (found.opened, found.entry.name))
+    listed = seen[: args.limit]
     described = (facts for found in listed if (facts := _describe(dlq, found, now)))
     if args.json:
         _print_json(described, totals)
@@ -70,27 +64,18 @@ def ls(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     return 0
 
 
-def _walk(dlq: DeadLetterQueue, tally: list[int]) -> Iterator[_Seen]:
-    """Yield all files, and add them up on the way."""
-    for entry in dlq_reader.every(dlq.root):
-        with contextlib.suppress(Gone):
-            seen = _seen(entry)
-            tally[0] += 1
-            tally[1] += seen.entry.events
-            tally[2] += seen.size_bytes
-            yield seen
-
-
 def _seen(entry: Entry) -> _Seen:
     """Return a file by its name and size, a journal by its content. Raises Gone, and DiskError."""
     file = dlq_reader.found(entry)
     facts = None
     if isinstance(file, Journal):
         try:
-            counted_entry = replace(entry, events=file.events)
-            return _Seen(file.opened, counted_entry, len(file.data), _journal_facts(file))
+            facts = file.facts() | {"error": file.problem or None}
+            if file.content.not_ours:
+                facts["reason"] = _WHY_NOT[NotOurs]
+            return _Seen(file.opened, replace(entry, events=file.events), len(file.data), facts)
         except DiskError as exc:
-            facts = _not_read(exc) | {"error": str(exc), "owner_alive": file.is_owned}
+            facts = {"reason": _WHY_NOT[DiskError], "error": str(exc), "owner_alive": file.is_owned}
     try:
         status = os.stat(entry.path, follow_symlinks=False)
     except FileNotFoundError as exc:
@@ -140,27 +125,12 @@ def _facts(file: DlqFile) -> dict[str, Any]:
                 raise NotOurs(why)
             if file.entry.area == QUARANTINE:
                 file.batch()  # why it is there is written nowhere: find it out again
-    except NotOurs as exc:
+    except (Unreadable, DiskError) as exc:
+        # of what this server never writes, anything may be no text
         facts = {name: value for name, value in facts.items() if isinstance(value, str)}
-        return facts | {"reason": NOT_OURS, "error": str(exc)}
-    except Unreadable as exc:
-        return facts | {"reason": "unreadable", "error": str(exc)}
-    except DiskError as exc:
-        return facts | _not_read(exc)
+        reason = next(reason for kind, reason in _WHY_NOT.items() if isinstance(exc, kind))
+        return facts | {"reason": reason, "error": str(exc)}
     return facts
-
-
-def _journal_facts(journal: Journal) -> dict[str, Any]:
-    facts = journal.facts() | {"error": journal.problem or None}
-    return facts | {"reason": NOT_OURS} if journal.content.not_ours else facts
-
-
-def _not_read(error: DiskError) -> dict[str, Any]:
-    cause = error.__cause__
-    return {
-        "reason": "not read",
-        "error": cause.strerror if isinstance(cause, OSError) else str(error),
-    }
 
 
 def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int) -> None:

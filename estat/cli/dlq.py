@@ -39,85 +39,65 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--dlq", metavar="DIR", help="the directory; default: the setting DLQ_DIR")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_readers(commands)
+    _add_takers(commands)
+
+
+def _add_readers(commands: Any) -> None:
+    """Register what only reads."""
+    ls = _add(commands, "ls", dlq_ls.ls, "list the files, the oldest batch first")
+    ls.add_argument("--json", action="store_true", help="print one JSON document")
+    ls.add_argument("--limit", type=whole_number(1), metavar="N", help="list the N oldest only")
+
+    text = "print a file's header and first events as JSON lines"
+    show = _add(commands, "show", dlq_show.show, text)
+    add_files(show, required=True)
+    events = whole_number(0)
+    show.add_argument("--events", type=events, default=3, metavar="N", help="events to print [3]")
+    show.add_argument("--all", action="store_true", help="print all events")
+
+    text = "read files whole and find what is wrong with them"
+    verify = _add(commands, "verify", dlq_verify.verify, text)
+    add_files(verify, required=False)
+
+    export = _add(commands, "export", dlq_export.export, "copy files to another directory")
+    add_files(export, required=False)
+    export.add_argument("--to", required=True, metavar="DIR", help="where to; made if missing")
+    export.add_argument("--events", action="store_true", help="copy only the events, as JSON lines")
+
+
+def _add_takers(commands: Any) -> None:
+    """Register what takes files out of the queue."""
+    text = "store files now, exactly once, and delete each after that"
+    replay = _add(commands, "replay", dlq_replay.replay, text)
+    replay.description = (
+        "Stores files now, also those whose time has not come, the oldest batch first, each under "
+        "its own bucket and key. Uses the server's settings. For a stopped server, or a DLQ "
+        "copied from a lost host: a running server replays by itself."
+    )
+    add_files(replay, required=False)
+    replay.add_argument("--dry-run", action="store_true", help="only tell what would be sent where")
+    rate = positive_number("a number of files a second, as 5 or 0.5", unit="/s")
+    replay.add_argument("--rate", type=rate, metavar="N", help="send at most N files a second")
+    text = "a directory that files may go to besides those that the settings name; repeatable"
+    replay.add_argument(
+        "--also", type=_directory, action="append", default=[], metavar="file:DIR", help=text
+    )
+    add_while_running(replay)
+
+    rm = _add(commands, "rm", _rm, "delete files and their events")
+    add_files(rm, required=True)
+    rm.add_argument("--yes", action="store_true", help="delete; without it nothing is deleted")
+    add_while_running(rm)
+
+
+def _add(commands: Any, name: str, command: Any, text: str) -> argparse.ArgumentParser:
+    """Register a subcommand; ``text`` says what it does."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
     # also behind the subcommand's name; without a default there, which would win
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--dlq", metavar="DIR", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    for add in (_add_ls, _add_show, _add_verify, _add_replay, _add_rm, _add_export):
-        add(commands, shared)
-
-
-def _add_ls(commands: Any, shared: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "ls", parents=[shared], help="list the files, the oldest batch first"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--limit", type=whole_number(1), metavar="N", help="list the N oldest only")
-    parser.set_defaults(run=run, command=dlq_ls.ls)
-
-
-def _add_show(commands: Any, shared: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "show", parents=[shared], help="print a file's header and first events as JSON lines"
-    )
-    add_files(parser, required=True)
-    parser.add_argument(
-        "--events", type=whole_number(0), default=3, metavar="N", help="events to print [3]"
-    )
-    parser.add_argument("--all", action="store_true", help="print all events")
-    parser.set_defaults(run=run, command=dlq_show.show)
-
-
-def _add_verify(commands: Any, shared: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "verify", parents=[shared], help="read files whole and find what is wrong with them"
-    )
-    add_files(parser, required=False)
-    parser.set_defaults(run=run, command=dlq_verify.verify)
-
-
-def _add_replay(commands: Any, shared: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(
-        "replay",
-        parents=[shared],
-        help="store files now, exactly once, and delete each after that",
-        description="Stores files now, also those whose time has not come, the oldest batch "
-        "first, each under its own bucket and key. Uses the server's settings. For a stopped "
-        "server, or a DLQ copied from a lost host: a running server replays by itself.",
-    )
-    add_files(parser, required=False)
-    parser.add_argument("--dry-run", action="store_true", help="only tell what would be sent where")
-    parser.add_argument(
-        "--rate",
-        type=positive_number("a number of files a second, as 5 or 0.5", unit="/s"),
-        metavar="N",
-        help="files a second, at most",
-    )
-    parser.add_argument(
-        "--also",
-        type=_directory,
-        action="append",
-        default=[],
-        metavar="file:DIR",
-        help="a directory that files may go to besides those that the settings name; repeatable",
-    )
-    add_while_running(parser)
-    parser.set_defaults(run=run, command=dlq_replay.replay)
-
-
-def _add_rm(commands: Any, shared: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser("rm", parents=[shared], help="delete files and their events")
-    add_files(parser, required=True)
-    parser.add_argument("--yes", action="store_true", help="delete; without it nothing is deleted")
-    add_while_running(parser)
-    parser.set_defaults(run=run, command=_rm)
-
-
-def _add_export(commands: Any, shared: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser("export", parents=[shared], help="copy files to another directory")
-    add_files(parser, required=False)
-    parser.add_argument("--to", required=True, metavar="DIR", help="where to; made if missing")
-    parser.add_argument("--events", action="store_true", help="their events only, as JSON lines")
-    parser.set_defaults(run=run, command=dlq_export.export)
+    parser.add_argument("--dlq", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    parser.set_defaults(run=run, command=command)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:

@@ -38,7 +38,7 @@ from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir, dlq_file
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
-from estat.errors import DiskError, ObjectRefused, StoreError, StoreUnavailable, Unreadable
+from estat.errors import EstatError, ObjectRefused, StoreError, StoreUnavailable, Unreadable
 from estat.events.batch import Batch
 from estat.pipeline import found_object
 from estat.pipeline.delivery import Delivery
@@ -127,7 +127,7 @@ def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> 
             verdict, target = _look(stores, entry)
         except Gone:
             continue
-        except (Unreadable, DiskError, StoreError) as exc:
+        except EstatError as exc:
             verdict, target = _CAN_NOT, printable(str(exc))
         outcomes.add(verdict, entry)
         print(f"{verdict}: {relative(dlq, entry)} ({counted(1, entry.events)}): {target}")
@@ -164,9 +164,8 @@ class Replay:
         counts = Metrics(metrics.page().rows[0])
         # no bucket is "", so the breaker, which knows of one bucket, has no part in this
         self._delivery = Delivery(stores, "", settings.s3_timeout, counts)
-        self._attempts = 1 + settings.s3_app_retries
+        self._retries = settings.s3_app_retries
         self._failures: Counter[str] = Counter()  # in a row, by bucket
-        self._told: set[str] = set()  # buckets that were given up
         self._bar = ProgressBar(sys.stderr)
         self._total = 0
 
@@ -192,13 +191,10 @@ class Replay:
 
     def _one(self, entry: Entry) -> None:
         """Replay one file and take note of how that went."""
-        why = ""
         try:
             outcome, why = self._replay(entry)
-        except (StoreError, Unreadable, DiskError) as exc:
-            outcome, why = _FAILED, str(exc)
         except Exception as exc:  # noqa: BLE001 - else it would end in a greenlet, uncounted
-            outcome, why = _FAILED, repr(exc)
+            outcome, why = _FAILED, str(exc) if isinstance(exc, EstatError) else repr(exc)
         self._outcomes.add(outcome, entry)
         if why:
             self._bar.close()
@@ -220,33 +216,31 @@ class Replay:
             # read in the main thread: no other work waits for the disk here
             batch = claim.read()
             if self._failures[batch.bucket] >= _GIVE_UP:
-                return _SKIPPED, self._given_up_on(batch.bucket)
+                return _SKIPPED, ""  # told when the last of them failed
             self._deliver(batch)
             claim.remove()
         return _STORED, ""
 
-    def _given_up_on(self, bucket: str) -> str:
-        """Return why a file is not tried; once for a bucket, however many files it has."""
-        if bucket in self._told:
-            return ""
-        self._told.add(bucket)
-        return f"{bucket} failed {_GIVE_UP} times in a row; this file and its others are not tried"
-
     def _deliver(self, batch: Batch) -> None:
         """Store a batch, with as many attempts as a fresh one has. Raises StoreError."""
-        for attempt in range(self._attempts):
+        for attempt in range(self._retries + 1):
             try:
                 self._delivery.attempt(batch, recovered=True)
+                break
             except ObjectRefused:
                 raise  # says nothing about the bucket
             except StoreError as exc:
-                if not isinstance(exc, StoreUnavailable) or attempt + 1 == self._attempts:
-                    self._failures[batch.bucket] += 1
+                if attempt == self._retries or not isinstance(exc, StoreUnavailable):
+                    self._failed(batch.bucket)
                     raise
                 gevent.sleep(full_jitter(attempt, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS))
-            else:
-                break
         self._failures[batch.bucket] = 0
+
+    def _failed(self, bucket: str) -> None:
+        self._failures[bucket] += 1
+        if self._failures[bucket] == _GIVE_UP:
+            self._bar.close()
+            print(f"{printable(bucket)} failed {_GIVE_UP} times in a row: no more files are sent")
 
 
 def paced(entries: Iterable[Entry], rate: float | None) -> Iterator[Entry]:

@@ -99,9 +99,9 @@ def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:
     if not text:
         if declared.default is None:
             raise SettingsError([f"{name} is not set; it must be {declared.valid}"])
-        text = declared.default or declared.computed()
+        text = declared.default
     if not text:
-        return declared.unset
+        return declared.unset()
     try:
         return declared.parse(text)
     except (ValueError, KeyError) as exc:

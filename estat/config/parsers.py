@@ -8,25 +8,29 @@ which ``estat check`` tells.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from estat.errors import SettingsError
 from estat.events import ids
 from estat.events.schema import Schema
 
+T = TypeVar("T", bound=str)
+
 Network = IPv4Network | IPv6Network
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_WHOLE = re.compile(r"\d+")
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?")
 _DECIMAL_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE_UNITS = _DECIMAL_UNITS | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _MAX_PREFIX_CHARS = 512  # a key has 1,024 bytes at most, and needs some 200 behind its prefix
 _FIELD_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_DIRECTORY = re.compile(r"file:(?://)?+(?P<path>.+)")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s/]*):(?P<port>\d{1,5})")
 
 #: Header fields that are never stored, for they prove who somebody is.
@@ -34,8 +38,8 @@ CREDENTIALS = ("authorization", "proxy-authorization", "x-write-key")
 #: Members of a stored line that no header field may replace.
 _TAKEN = ("id", "ts", "ip", "write_key", "body")
 _MAX_CAPTURED = 20
-_MIN_KEY_CHARS = 16
-
+#: A key for hashes that is too long to be guessed by trying a few.
+HASH_KEY = re.compile(r"(?s).{16,}")
 
 #: Write keys at a time, and so the values of the label that counts them.
 MAX_WRITE_KEYS = 32
@@ -66,26 +70,32 @@ STORAGE_CLASSES = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING
 # https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id
 _KEY = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}"
 _ALIAS = r"alias/[A-Za-z0-9/_-]{1,250}"
-_KMS_ARN = re.compile(
+KMS_KEY = re.compile(
     rf"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):[0-9]{{12}}:(?:key/(?:{_KEY})|{_ALIAS})"
+    rf"|{_KEY}|{_ALIAS}"
 )
-_KMS_NAME = re.compile(rf"{_KEY}|{_ALIAS}")
 OWNER = re.compile(r"[0-9]{12}")
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,576}")
 EXTERNAL_ID = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
-_TAG_TEXT = re.compile(r"[\w .:/=+@-]*")
-_MAX_TAGS, _MAX_TAG_KEY_CHARS, _MAX_TAG_VALUE_CHARS = 10, 128, 256
-_RESERVED = "aws:"
+_TAG_KEY = re.compile(r"(?!(?i:aws:))[\w .:/=+@-]{1,128}")
+_TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
+_MAX_TAGS = 10
+
+
+def _matched(expected: re.Pattern[str], text: str) -> re.Match[str]:
+    """Return the match of the whole text. Raises ValueError if there is none."""
+    match = expected.fullmatch(text)
+    if not match:
+        raise ValueError
+    return match
 
 
 def duration(text: str) -> float:
     """Parse ``500ms``, ``120s``, ``24h`` into seconds."""
-    match = _DURATION.fullmatch(text)
-    if not match:
-        raise ValueError
+    match = _matched(_DURATION, text)
     return float(match[1]) * _DURATION_UNITS[match[2]]
 
 
@@ -101,17 +111,13 @@ def duration_text(seconds: float) -> str:
 
 def size(text: str) -> int:
     """Parse ``16384``, ``8MiB``, ``18GB`` into bytes."""
-    match = _SIZE.fullmatch(text)
-    if not match:
-        raise ValueError
+    match = _matched(_SIZE, text)
     return int(match[1]) * _SIZE_UNITS[match[2] or ""]
 
 
 def whole(text: str) -> int:
     """Parse a whole number."""
-    if not re.fullmatch(r"\d+", text):
-        raise ValueError
-    return int(text)
+    return int(_matched(_WHOLE, text)[0])
 
 
 def flag(text: str) -> bool:
@@ -119,26 +125,15 @@ def flag(text: str) -> bool:
     return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
 
 
-def choice(options: Any) -> Callable[[str], str]:
-    """Return a parser for the members of a Literal type."""
-
-    def parse(text: str) -> str:
-        if text.lower() not in get_args(options):
-            raise ValueError
-        return text.lower()
-
-    return parse
+def choice(options: Iterable[T]) -> Callable[[str], T]:
+    """Return a parser for one of several words, in capitals or not. It raises KeyError."""
+    by_name = {option.lower(): option for option in options}
+    return lambda text: by_name[text.lower()]
 
 
 def pattern(expected: re.Pattern[str]) -> Callable[[str], str]:
     """Return a parser for text that matches as a whole."""
-
-    def parse(text: str) -> str:
-        if not expected.fullmatch(text):
-            raise ValueError
-        return text
-
-    return parse
+    return lambda text: _matched(expected, text)[0]
 
 
 def prefix(text: str) -> str:
@@ -146,30 +141,27 @@ def prefix(text: str) -> str:
     text = text.strip("/")
     if len(text) > _MAX_PREFIX_CHARS or not {".", ".."}.isdisjoint(text.split("/")):
         raise ValueError
-    return pattern(ids.PREFIX)(text)
+    return _matched(ids.PREFIX, text)[0]
 
 
 def bucket(text: str) -> str:
     """Parse a bucket's name or ``file:DIR``, the directory made absolute."""
     if text.startswith("file:"):
-        path = text.removeprefix("file:")
-        if not path:
-            raise ValueError
-        return "file:" + os.path.abspath(path.removeprefix("//"))
-    return pattern(ids.BUCKET)(text)
+        path = _matched(_DIRECTORY, text)["path"]
+        return "file:" + os.path.abspath(path)
+    return _matched(ids.BUCKET, text)[0]
 
 
 def address(text: str) -> str:
     """Parse ``HOST:PORT``; no host means every IPv4 address."""
-    match = _ADDRESS.fullmatch(text)
-    if not match or int(match["port"]) > 65535:
-        raise ValueError
-    return f"{match['host'] or '0.0.0.0'}:{int(match['port'])}"  # noqa: S104 - what ":8080" means
+    match = _matched(_ADDRESS, text)
+    port = between(int, 0, 65535)(match["port"])
+    return f"{match['host'] or '0.0.0.0'}:{port}"  # noqa: S104 - what ":8080" means
 
 
 def proxies(text: str) -> int | tuple[Network, ...]:
     """Parse a number of proxies, or their networks."""
-    if re.fullmatch(r"\d+", text):
+    if _WHOLE.fullmatch(text):
         return int(text)
     return tuple(ip_network(part.strip()) for part in text.split(","))
 
@@ -199,11 +191,11 @@ def write_keys(text: str) -> tuple[WriteKey, ...]:
     Keys of one name count together. One without a name is called by its place: key1, key2 …
     A key that is there twice is refused, and such a name given to another key.
     """
-    matches = [_WRITE_KEY.fullmatch(part.strip()) for part in text.split(",")]
-    given = {match["name"] for match in matches if match}
+    matches = [_matched(_WRITE_KEY, part.strip()) for part in text.split(",")]
+    given = {match["name"] for match in matches}
     keys = []
     for number, match in enumerate(matches, 1):
-        if not match or (not match["name"] and f"key{number}" in given):
+        if not match["name"] and f"key{number}" in given:
             raise ValueError
         keys.append(WriteKey(match["name"] or f"key{number}", key_digest(match["key"])))
     if len({key.digest for key in keys}) < len(keys) or len(keys) > MAX_WRITE_KEYS:
@@ -224,32 +216,18 @@ def origins(text: str) -> tuple[str, ...]:
 
 
 def _origin(text: str) -> str:
-    match = _ORIGIN.fullmatch(text)
-    if not match or int((match["port"] or ":1")[1:]) not in range(1, 65536):
-        raise ValueError
+    match = _matched(_ORIGIN, text)
+    if match["port"]:
+        between(int, 1, 65535)(match["port"][1:])
     if match["port"] == _DEFAULT_PORTS.get(match["scheme"], ""):
         return text.removesuffix(match["port"])  # browsers leave it out
     return text
 
 
-def kms_key(text: str) -> str:
-    """Parse a KMS key's id or alias, or the ARN of either."""
-    if not (_KMS_ARN.fullmatch(text) or _KMS_NAME.fullmatch(text)):
-        raise ValueError
-    return text
-
-
 def kms_region(key: str) -> str:
     """Return the region that a key's ARN names; empty for an id or an alias."""
-    match = _KMS_ARN.fullmatch(key)
-    return match["region"] if match else ""
-
-
-def storage_class(text: str) -> str:
-    """Parse a storage class, in capitals as S3 writes it."""
-    if text.upper() not in STORAGE_CLASSES:
-        raise ValueError
-    return text.upper()
+    match = KMS_KEY.fullmatch(key)
+    return (match and match["region"]) or ""
 
 
 def tags(text: str) -> tuple[str, ...]:
@@ -257,23 +235,12 @@ def tags(text: str) -> tuple[str, ...]:
     found: dict[str, str] = {}
     for part in text.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not (equals and 0 < len(key) <= _MAX_TAG_KEY_CHARS and key not in found):
+        if not equals or key in found:
             raise ValueError
-        if len(value) > _MAX_TAG_VALUE_CHARS or not _TAG_TEXT.fullmatch(key + value):
-            raise ValueError
-        if key.lower().startswith(_RESERVED):
-            raise ValueError
-        found[key] = value
+        found[_matched(_TAG_KEY, key)[0]] = _matched(_TAG_VALUE, value)[0]
     if len(found) > _MAX_TAGS:
         raise ValueError
     return tuple(f"{key}={value}" for key, value in found.items())
-
-
-def hash_key(text: str) -> str:
-    """Parse a key that is too long to be guessed by trying a few."""
-    if len(text) < _MIN_KEY_CHARS:
-        raise ValueError
-    return text
 
 
 def zone(text: str) -> ZoneInfo:

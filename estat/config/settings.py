@@ -7,11 +7,10 @@ The reference page and the example file are generated from these declarations
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, NamedTuple, Self, get_args
-from typing import Literal as L  # noqa: N817 - the declarations read better short
+from typing import Any, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from estat.config import parsers
@@ -26,9 +25,8 @@ class Declaration(NamedTuple):
     default: str | None  # None: required
     valid: str
     doc: str
-    unset: Any  # the value of an empty default
+    unset: Callable[[], Any]  # the value of an empty default
     secret: bool
-    computed: Callable[[], str]  # the default where that depends on the host
 
 
 def _setting(
@@ -37,22 +35,23 @@ def _setting(
     valid: str,
     doc: str,
     *,
-    unset: Any = "",
+    unset: Callable[[], Any] = str,
     secret: bool = False,
-    computed: Callable[[], str] = str,
 ) -> Any:
-    declaration = Declaration(parse, default, valid, doc, unset, secret, computed)
+    declaration = Declaration(parse, default, valid, doc, unset, secret)
     return field(metadata={"declaration": declaration})
 
 
 def _seconds(default: str, low: str, high: str, doc: str) -> Any:
     parse = parsers.between(parsers.duration, parsers.duration(low), parsers.duration(high))
-    return _setting(parse, default, f"a duration from {low} to {high}, as 120s, 24h or 500ms", doc)
+    return _setting(
+        parse, default, f"a duration from {low} to {high}, e.g. 120s, 24h or 500ms", doc
+    )
 
 
 def _bytes(default: str, low: str, high: str, doc: str) -> Any:
     parse = parsers.between(parsers.size, parsers.size(low), parsers.size(high))
-    return _setting(parse, default, f"a size from {low} to {high}, as 16384, 8MiB or 18GB", doc)
+    return _setting(parse, default, f"a size from {low} to {high}, e.g. 16384, 8MiB or 18GB", doc)
 
 
 def _count(default: str, low: int, high: int, doc: str) -> Any:
@@ -64,9 +63,13 @@ def _flag(default: str, doc: str) -> Any:
     return _setting(parsers.flag, default, "true or false", doc)
 
 
-def _choice(options: Any, default: str, doc: str) -> Any:
-    *others, last = get_args(options)
+def _choice(options: Iterable[str], default: str, doc: str) -> Any:
+    *others, last = options
     return _setting(parsers.choice(options), default, f"{', '.join(others)} or {last}", doc)
+
+
+def _text(expected: re.Pattern[str], valid: str, doc: str, **more: Any) -> Any:
+    return _setting(parsers.pattern(expected), "", valid, doc, **more)
 
 
 def _default_instance() -> str:
@@ -137,56 +140,49 @@ class Settings:
         _PREFIX,
         "Where files that can't be read go, for a person to look at; never RAW_PREFIX.",
     )
-    aws_region: str = _setting(
-        parsers.pattern(re.compile(r"[a-z0-9-]*")),
-        "",
-        "a region's name, as eu-central-1",
+    aws_region: str = _text(
+        re.compile(r"[a-z0-9-]*"),
+        "a region's name, e.g. eu-central-1",
         "The bucket's region; empty: as boto3 finds it.",
     )
-    s3_kms_key_id: str = _setting(
-        parsers.kms_key,
-        "",
+    s3_kms_key_id: str = _text(
+        parsers.KMS_KEY,
         "a key id, alias/NAME, or the ARN of a key or an alias",
         "The KMS key that objects are encrypted with (SSE-KMS, with a bucket key); empty: as the "
         "bucket does by default.",
     )
-    s3_storage_class: str = _setting(
-        parsers.storage_class,
+    s3_storage_class: str = _choice(
+        parsers.STORAGE_CLASSES,
         "",
-        f"{', '.join(parsers.STORAGE_CLASSES[:-1])} or {parsers.STORAGE_CLASSES[-1]}; "
-        "objects of other classes can't be read at once",
-        "The storage class of objects; empty: STANDARD.",
+        "The storage class of objects, one whose objects can be read at once; empty: STANDARD.",
     )
     s3_object_tags: tuple[str, ...] = _setting(
         parsers.tags,
         "",
         "at most 10 tags as key=value,key2=value2; keys of 128 and values of 256 characters at "
         "most, of letters, digits, spaces and +-=._:/@; each key once, none that begins with aws:",
-        "Tags of every object, as `team=web,retention=1y`.",
-        unset=(),
+        "Tags of every object, e.g. `team=web,retention=1y`.",
+        unset=tuple,
     )
-    s3_expected_bucket_owner: str = _setting(
-        parsers.pattern(parsers.OWNER),
-        "",
+    s3_expected_bucket_owner: str = _text(
+        parsers.OWNER,
         "the 12 digits of an AWS account",
         "The account that the bucket must belong to, or every request is refused; empty: any.",
     )
-    s3_role_arn: str = _setting(
-        parsers.pattern(parsers.ROLE),
-        "",
-        "a role's ARN, as arn:aws:iam::123456789012:role/NAME",
+    s3_role_arn: str = _text(
+        parsers.ROLE,
+        "a role's ARN, e.g. arn:aws:iam::123456789012:role/NAME",
         "A role to assume for the bucket; empty: the credentials as boto3 finds them.",
     )
-    s3_role_external_id: str = _setting(
-        parsers.pattern(parsers.EXTERNAL_ID),
-        "",
+    s3_role_external_id: str = _text(
+        parsers.EXTERNAL_ID,
         "2 to 1,224 letters, digits and _+=,.@:/-",
         "The external id that the role's trust policy asks for.",
     )
     partition_tz: ZoneInfo = _setting(  # noqa: RUF009 - a field, made by a helper
         parsers.zone,
         "UTC",
-        "a name from the tz database, as UTC or Asia/Seoul",
+        "a name from the tz database, e.g. UTC or Asia/Seoul",
         "The time zone of the dt= and hr= partitions.",
     )
 
@@ -208,10 +204,9 @@ class Settings:
         "How long an idle connection stays open; above the idle timeout of the balancer in front.",
     )
 
-    durability: Durability = _setting(  # noqa: RUF009 - a field, made by a helper
-        lambda text: Durability(text.lower()),
+    durability: Durability = _choice(  # noqa: RUF009 - a field, made by a helper
+        Durability,
         "journal",
-        "memory, journal or fsync",
         "What an acknowledgement survives: `memory` a failing store and a stop, `journal` also "
         "the death of any process, `fsync` also a power failure.",
     )
@@ -244,7 +239,7 @@ class Settings:
         "18GB", "4KiB", "1000TiB", "The largest size of the dead letter queue."
     )
     dlq_overflow: str = _choice(
-        L["reject", "drop_oldest"],
+        ("reject", "drop_oldest"),
         "reject",
         "When the DLQ is full: refuse new events, or delete the oldest files.",
     )
@@ -274,20 +269,19 @@ class Settings:
         "The proxies in front: how many of them, or their networks.",
     )
     client_ip_header: str = _choice(
-        L["auto", "x-forwarded-for", "forwarded", "cloudfront-viewer-address"],
+        ("auto", "x-forwarded-for", "forwarded", "cloudfront-viewer-address"),
         "auto",
         "The header field in which the proxies in front tell the client's address, no other "
         "counts; auto: X-Forwarded-For, or without it Forwarded.",
     )
     ip_mode: str = _choice(
-        L["full", "truncate", "hash", "drop"],
+        ("full", "truncate", "hash", "drop"),
         "full",
         "What is stored of the client's address: all of it, its /24 or /48, 32 hexadecimal "
         "digits that depend on IP_HASH_KEY, or nothing.",
     )
-    ip_hash_key: str = _setting(
-        parsers.hash_key,
-        "",
+    ip_hash_key: str = _text(
+        parsers.HASH_KEY,
         "at least 16 characters",
         "The key of IP_MODE=hash: the same key gives the same digits for an address.",
         secret=True,
@@ -298,14 +292,14 @@ class Settings:
         "at most 20 names of header fields (letters, digits, hyphens) with commas between; none "
         "of a credential, which is never stored (authorization, proxy-authorization, x-write-key), "
         "and none that is a name in the record (id, ts, ip, body)",
-        "Header fields to store with each event, as `referer,cookie`; each under its name in lower "
-        "case with `_` for `-`.",
-        unset=(),
+        "Header fields to store with each event, e.g. `referer,cookie`; each under its name in "
+        "lower case, with `_` for `-`.",
+        unset=tuple,
     )
     allowed_origins: tuple[str, ...] = _setting(
         parsers.origins,
         "*",
-        "*, or origins separated by commas, as https://example.com,http://localhost:3000: "
+        "*, or origins separated by commas, e.g. https://example.com,http://localhost:3000: "
         "scheme://host or scheme://host:port, without a path or a slash at the end",
         "The origins whose pages may read answers, with credentials too; `*`: every page may, "
         "without credentials.",
@@ -315,10 +309,10 @@ class Settings:
         "",
         f"up to {parsers.MAX_WRITE_KEYS} different keys separated by commas, each key or name:key; "
         "a key has letters, digits and ._~+/- with = only at its end, a name letters, digits and "
-        "_.-; an unnamed key is called key and its place, as key1",
+        "_.-; an unnamed key is called key and its place, e.g. key1",
         "The keys with which events are taken; empty: everyone may send.",
         secret=True,
-        unset=(),
+        unset=tuple,
     )
     capture_write_key_name: bool = _flag(
         "false", "Whether the name of the write key is stored with each event, as `write_key`."
@@ -328,10 +322,10 @@ class Settings:
         "",
         "a file with a JSON Schema",
         "A JSON Schema that every event must match; empty: any JSON object is an event.",
-        unset=None,
+        unset=lambda: None,
     )
     event_format: str = _choice(
-        L["json", "raw"],
+        ("json", "raw"),
         "json",
         "What an event is: a JSON object; or any text, one event a request, stored as a string "
         "with whole seconds and the cookies, as older downstream jobs read it.",
@@ -344,18 +338,17 @@ class Settings:
         "empty: they are at HTTP_ADDR.",
     )
 
-    instance_id: str = _setting(
-        parsers.pattern(ids.INSTANCE),
-        "",
+    instance_id: str = _text(
+        ids.INSTANCE,
         "letters, digits, . and -, 48 at most",
         "This server's name in object keys; empty: the host's name.",
-        computed=_default_instance,
+        unset=_default_instance,
     )
     log_level: str = _choice(
-        L["debug", "info", "warning", "error"], "info", "The least severe lines to log."
+        ("debug", "info", "warning", "error"), "info", "The least severe lines to log."
     )
     log_format: str = _choice(
-        L["json", "console"], "json", "One JSON object a line, or lines for people."
+        ("json", "console"), "json", "One JSON object a line, or lines for people."
     )
 
     @property
@@ -367,7 +360,7 @@ class Settings:
 
     def without(self, *names: str) -> Self:
         """Return the settings with some, named by their variables, not set."""
-        return replace(self, **{name.lower(): declarations()[name].unset for name in names})
+        return replace(self, **{name.lower(): declarations()[name].unset() for name in names})
 
     def text(self, name: str) -> str:
         """Return a setting's value as its variable may be set to, by the variable's name."""

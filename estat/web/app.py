@@ -13,11 +13,11 @@ import falcon
 from estat.errors import Refused
 from estat.events import stored_line
 from estat.pipeline.pipeline import Pipeline
-from estat.web import write_keys
+from estat.web import openapi, write_keys
 from estat.web.collect import Collect, Pixel
 from estat.web.cors import Cors
 from estat.web.environ import Fields
-from estat.web.resources import Description, Exposition, Health, Ready, Root, Script, refuse
+from estat.web.resources import Document, Exposition, Health, Ready, Script, refuse
 
 
 class Front:
@@ -31,7 +31,7 @@ class Front:
     def __init__(self, pipeline: Pipeline) -> None:
         settings = pipeline.settings
         self._public = create_app(pipeline)
-        self._private = create_private_app(pipeline) if settings.metrics_addr else None
+        self._private = create_app(pipeline, private=True) if settings.metrics_addr else None
         self._private_port = settings.metrics_addr.rpartition(":")[2]
         self._takes_keys = bool(settings.write_keys)
         self._cors_fields = Cors(settings.allowed_origins).fields
@@ -51,35 +51,23 @@ class Front:
         return self._public(environ, start)
 
 
-def create_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
-    """Return the Falcon application of the public listener."""
-    app = _app(pipeline, private=not pipeline.settings.metrics_addr)
-    app.add_error_handler(Refused, refuse)
-    app.add_route("/", Root())
-    collect = Collect(pipeline)
-    app.add_route("/collect", collect)
-    app.add_route("/collect.gif", Pixel(collect))
-    app.add_route("/estat.js", Script(pipeline.settings))
-    return app
-
-
-def create_private_app(pipeline: Pipeline) -> falcon.App[Any, Any]:
-    """Return the Falcon application of the listener of METRICS_ADDR."""
-    return _app(pipeline, private=True)
-
-
-def _app(pipeline: Pipeline, *, private: bool) -> falcon.App[Any, Any]:
-    """Return an application with the probes.
-
-    If ``private``, it has the routes too that METRICS_ADDR takes away from the public listener.
-    """
+def create_app(pipeline: Pipeline, *, private: bool = False) -> falcon.App[Any, Any]:
+    """Return the Falcon application of the public listener, or of that of METRICS_ADDR."""
+    settings = pipeline.settings
     app = falcon.App()
     app.set_error_serializer(_serialize)
     app.add_route("/health", Health(pipeline))
     app.add_route("/ready", Ready(pipeline))
-    if private:
+    if private or not settings.metrics_addr:
         app.add_route("/metrics", Exposition(pipeline))
-        app.add_route("/openapi.json", Description(pipeline))
+        app.add_route("/openapi.json", Document(openapi.document(settings)))
+    if not private:
+        app.add_error_handler(Refused, refuse)
+        app.add_route("/", Document({"name": "Estat Ingest", "events": "POST /collect"}))
+        collect = Collect(pipeline)
+        app.add_route("/collect", collect)
+        app.add_route("/collect.gif", Pixel(collect))
+        app.add_route("/estat.js", Script(settings))
     return app
 
 

@@ -32,6 +32,14 @@ _X_FORWARDED_FOR = "HTTP_X_FORWARDED_FOR"
 _FORWARDED = "HTTP_FORWARDED"
 _CLOUDFRONT = "HTTP_CLOUDFRONT_VIEWER_ADDRESS"
 
+#: By CLIENT_IP_HEADER the fields in which proxies list addresses; the first that came counts.
+_LISTS: dict[str, tuple[str, ...]] = {
+    "auto": (_X_FORWARDED_FOR, _FORWARDED),
+    "x-forwarded-for": (_X_FORWARDED_FOR,),
+    "forwarded": (_FORWARDED,),
+    "cloudfront-viewer-address": (),  # has one address
+}
+
 #: How many entries are looked at: no chain of proxies is longer.
 _MAX_ENTRIES = 100
 
@@ -71,42 +79,25 @@ class ClientAddress:
         self._networks = () if isinstance(trusted, int) else trusted
         self._is_trusted = lru_cache(maxsize=8192)(self._in_networks)
         self._auto = header == "auto"
-        self._x_forwarded_for = header in ("auto", "x-forwarded-for")
-        self._forwarded = header in ("auto", "forwarded")
+        self._lists = _LISTS[header]
 
     def find(self, environ: WSGIEnvironment) -> str:
         """Return the client's address; the empty string for a peer without one (a unix socket)."""
         peer = normalise(environ.get("REMOTE_ADDR", "")) or ""
-        if self._hops is None:
-            return self._by_networks(peer, environ)
-        if self._hops == 0:
+        hops = self._hops
+        if hops == 0 or (hops is None and not self._is_trusted(peer)):
             return peer
-        return self._by_hops(self._hops, environ) or peer
-
-    def _by_hops(self, hops: int, environ: WSGIEnvironment) -> str | None:
-        if self._x_forwarded_for:
-            value = environ.get(_X_FORWARDED_FOR)
-            if value:
-                entries = value.rsplit(",", hops)
-                return normalise(entries[-hops]) if len(entries) >= hops else None
-        if self._forwarded:
-            value = environ.get(_FORWARDED)
-            if not value:
-                return None
-            for number, node in enumerate(forwarded_nodes(value), 1):
-                if number == hops:
-                    return normalise(node)
-            return None
-        return None if self._x_forwarded_for else _viewer(environ)
+        if not self._lists:
+            return _viewer(environ) or peer
+        if hops is None:
+            return self._by_networks(peer, environ)
+        entries = self._entries(environ, hops)
+        return (normalise(entries[-1]) if len(entries) == hops else None) or peer
 
     def _by_networks(self, peer: str, environ: WSGIEnvironment) -> str:
         """Return the first address from the right that is in no trusted network."""
-        if not self._is_trusted(peer):
-            return peer
-        if not (self._x_forwarded_for or self._forwarded):
-            return _viewer(environ) or peer
         nearest = peer
-        for entry in self._entries(environ):
+        for entry in self._entries(environ, _MAX_ENTRIES):
             address = normalise(entry)
             if address is None:
                 return nearest
@@ -116,14 +107,15 @@ class ClientAddress:
         # all that have passed this on are trusted, and any of them could name any address anyway
         return (_viewer(environ) if self._auto else None) or nearest
 
-    def _entries(self, environ: WSGIEnvironment) -> Iterator[str]:
-        """Return what the proxies wrote, the nearest one first."""
-        if self._x_forwarded_for:
-            value = environ.get(_X_FORWARDED_FOR)
+    def _entries(self, environ: WSGIEnvironment, limit: int) -> list[str]:
+        """Return what the proxies wrote, the nearest one first, at most so many."""
+        for name in self._lists:
+            value: str = environ.get(name, "")
+            if value and name == _X_FORWARDED_FOR:
+                return value.rsplit(",", limit)[: -limit - 1 : -1]
             if value:
-                return islice(reversed(value.rsplit(",", _MAX_ENTRIES)), _MAX_ENTRIES)
-        value = environ.get(_FORWARDED) if self._forwarded else None
-        return forwarded_nodes(value) if value else iter(())
+                return list(islice(forwarded_nodes(value), limit))
+        return []
 
     def _in_networks(self, address: str) -> bool:
         if not address:
@@ -146,23 +138,16 @@ def stored_form(mode: str, key: str) -> Callable[[str], str]:
         return lambda _: ""
     secret = key.encode()
 
+    @lru_cache(maxsize=_REMEMBERED)
     def shorten(address: str) -> str:
-        return _truncate(address) if mode == "truncate" else _hash(secret, address)
+        if not address:
+            return ""
+        if mode == "hash":
+            return hmac.digest(secret, address.encode(), "sha256").hex()[:HASH_DIGITS]
+        prefix = 48 if ":" in address else 24
+        return str(ip_network(f"{address}/{prefix}", strict=False).network_address)
 
-    return lru_cache(maxsize=_REMEMBERED)(shorten)
-
-
-def _truncate(address: str) -> str:
-    if not address:
-        return ""
-    prefix = 48 if ":" in address else 24
-    return str(ip_network(f"{address}/{prefix}", strict=False).network_address)
-
-
-def _hash(secret: bytes, address: str) -> str:
-    if not address:
-        return ""
-    return hmac.digest(secret, address.encode(), "sha256").hex()[:HASH_DIGITS]
+    return shorten
 
 
 def normalise(text: str) -> str | None:

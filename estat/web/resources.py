@@ -14,7 +14,6 @@ from estat.config.settings import Settings
 from estat.errors import REFUSALS, Refused
 from estat.events import stored_line
 from estat.pipeline.pipeline import Pipeline
-from estat.web import openapi
 
 _ACCEPTS_GZIP = re.compile(r"(?i)(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?:1|0?\.0*[1-9]))")
 
@@ -64,26 +63,16 @@ class Exposition:
         _never_cached(resp)
 
 
-class Description:
-    """``GET /openapi.json``: the HTTP interface, for tools."""
+class Document:
+    """A JSON document that stays the same as long as the server runs."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._data = stored_line.encode(openapi.document(pipeline.settings))
+    def __init__(self, content: dict[str, Any]) -> None:
+        self._data = stored_line.encode(content)
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with the OpenAPI description."""
+        """Answer with the document."""
         resp.content_type = falcon.MEDIA_JSON
         resp.data = self._data
-
-    on_head = on_get
-
-
-class Root:
-    """``GET /``: what this server is."""
-
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with the name and where events go."""
-        resp.media = {"name": "Estat Ingest", "events": "POST /collect"}
 
     on_head = on_get
 

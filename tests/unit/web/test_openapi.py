@@ -12,7 +12,7 @@ from estat.errors import REFUSALS, Refused
 from estat.events import parser
 from estat.pipeline.pipeline import Pipeline
 from estat.web import openapi
-from estat.web.app import create_app, create_private_app
+from estat.web.app import create_app
 
 VARIANTS = [
     {},
@@ -52,14 +52,14 @@ def test_every_route_is_described_and_nothing_else(given, tmp_path):
     pipeline = Pipeline(settings, metrics.page(), 1)
     found = routes(create_app(pipeline))
     if settings.metrics_addr:
-        found |= routes(create_private_app(pipeline))
+        found |= routes(create_app(pipeline, private=True))
     assert described(openapi.document(settings)) == found
 
 
 def test_with_a_listener_for_metrics_the_public_one_has_only_intake_root_and_probes(tmp_path):
     pipeline = Pipeline(load(tmp_path, METRICS_ADDR=":9090"), metrics.page(), 1)
     public = {path for path, _ in routes(create_app(pipeline))}
-    private = {path for path, _ in routes(create_private_app(pipeline))}
+    private = {path for path, _ in routes(create_app(pipeline, private=True))}
     assert not public & {"/metrics", "/openapi.json"}
     assert {"/", "/collect", "/health", "/ready"} <= public
     assert private == {"/metrics", "/openapi.json", "/health", "/ready"}

@@ -1,33 +1,46 @@
-"""Types of the commands' arguments, for argparse."""
+"""Types of the commands' arguments, for argparse.
+
+The rules are those of the settings (``config.parsers``); argparse wants another error.
+"""
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
+from typing import TypeVar
+
+from estat.config import parsers
+
+T = TypeVar("T")
 
 
-def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+def argument(parse: Callable[[str], T], valid: str) -> Callable[[str], T]:
+    """Return ``parse`` as a type for argparse; ``valid`` says what it takes.
+
+    The type raises ArgumentTypeError where ``parse`` raises ValueError.
+    """
+
+    def value(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as exc:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {valid}") from exc
+
+    return value
+
+
+def whole_number(low: int, high: float = math.inf) -> Callable[[str], float]:
     """Return the type of a whole number that is at least ``low`` and at most ``high``."""
-    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
-
-    def number(text: str) -> int:
-        value = int(text) if text.isascii() and text.isdigit() else -1
-        if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
-        return value
-
-    return number
+    bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+    return argument(parsers.between(parsers.whole, low, high), f"a whole number {bounds}")
 
 
-def positive_number(what: str, high: float = math.inf, unit: str = "") -> Callable[[str], float]:
+def positive_number(
+    what: str, high: float = sys.float_info.max, unit: str = ""
+) -> Callable[[str], float]:
     """Return the type of ``what``: a number above 0, at most ``high``, with or without a unit."""
 
     def number(text: str) -> float:
-        try:
-            value = float(text.removesuffix(unit))
-        except ValueError:
-            value = math.nan
-        if not 0 < value <= high or value == math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-        return value
+        return float(text.removesuffix(unit))
 
-    return number
+    return argument(parsers.between(number, sys.float_info.min, high), what)

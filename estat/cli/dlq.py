@@ -8,10 +8,11 @@ neither touches a journal.
 
 import argparse
 import os
+import re
 from typing import Any
 
 from estat.cli import dlq_export, dlq_ls, dlq_replay, dlq_show, dlq_verify
-from estat.cli.arguments import positive_number, whole_number
+from estat.cli.arguments import argument, positive_number, whole_number
 from estat.cli.dlq_files import (
     add_files,
     add_while_running,
@@ -23,6 +24,7 @@ from estat.cli.dlq_files import (
     select_files,
     total_events,
 )
+from estat.config import parsers
 from estat.disk import dlq_dir
 from estat.disk.dlq import DeadLetterQueue
 from estat.errors import DiskError
@@ -77,11 +79,13 @@ def _add_takers(commands: Any) -> None:
     )
     add_files(replay, required=False)
     replay.add_argument("--dry-run", action="store_true", help="only tell what would be sent where")
-    rate = positive_number("a number of files a second, as 5 or 0.5", unit="/s")
+    rate = positive_number("a number of files a second, e.g. 5 or 0.5", unit="/s")
     replay.add_argument("--rate", type=rate, metavar="N", help="send at most N files a second")
     text = "a directory that files may go to besides those that the settings name; repeatable"
+    directory = re.compile("file:/.*")
+    also = argument(parsers.pattern(directory), "a directory, e.g. file:/var/lib/estat/store")
     replay.add_argument(
-        "--also", type=_directory, action="append", default=[], metavar="file:DIR", help=text
+        "--also", type=also, action="append", default=[], metavar="file:DIR", help=text
     )
     add_while_running(replay)
 
@@ -137,9 +141,3 @@ def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
             left += 1
     print(f"deleted {counted(len(deleted), total_events(deleted))}; not deleted: {left}")
     return 1 if left else 0
-
-
-def _directory(text: str) -> str:
-    if not text.startswith("file:/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no directory, as file:/var/lib/estat/store")
-    return text

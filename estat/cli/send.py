@@ -17,7 +17,7 @@ from contextlib import closing
 from urllib.parse import SplitResult, urlsplit
 
 from estat.cli import send_input, send_tally
-from estat.cli.arguments import positive_number, whole_number
+from estat.cli.arguments import argument, positive_number, whole_number
 from estat.cli.http_post import Request
 from estat.cli.progress import ProgressBar
 from estat.cli.send_pool import Pool
@@ -37,7 +37,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     option = parser.add_argument
     option("file", metavar="FILE", help="JSON lines, plain or gzip; - is standard input")
-    option("--url", type=http_url, default="http://127.0.0.1:8080/collect", help="%(default)s")
+    url = argument(_http_url, "an http:// or https:// URL, percent-encoded, without a user")
+    default = "http://127.0.0.1:8080/collect"
+    option("--url", type=url, default=default, help="where to post [%(default)s]")
     option(
         "--combined-log",
         action="store_true",
@@ -105,11 +107,9 @@ def run(args: argparse.Namespace) -> int:
     return 0 if tally.complete else 1
 
 
-def http_url(text: str) -> SplitResult:
-    """Read an http or https URL, for argparse. Raises ValueError."""
+def _http_url(text: str) -> SplitResult:
+    """Read an http or https URL. Raises ValueError."""
     url = urlsplit(text)
     if not _URL.fullmatch(text) or url.port == 0:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not an http:// or https:// URL, percent-encoded and without a name"
-        )
+        raise ValueError
     return url

@@ -11,13 +11,13 @@ import re
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from queue import SimpleQueue
 from urllib.parse import SplitResult
 
 from estat.cli.http_post import Answer, Connection, Failure, Request
 from estat.cli.problems import CommandError
 from estat.cli.send_tally import Tally
+from estat.stores.store import full_jitter
 
 #: Requests in hand for each poster: enough to never starve it, few enough for any body size.
 REQUESTS_PER_POSTER = 3
@@ -25,8 +25,7 @@ REQUESTS_PER_POSTER = 3
 #: The longest wait that a ``Retry-After`` may ask for.
 _MAX_RETRY_AFTER_SECONDS = 30.0
 
-_FIRST_BACKOFF_SECONDS = 0.1
-_MAX_BACKOFF_SECONDS = 2.0
+_BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 0.2, 4.0
 
 #: How long requests in flight may take to be answered once the user has stopped the run.
 _GRACE_SECONDS = 2.0
@@ -64,31 +63,30 @@ class Pool:
         for poster in self._posters:
             poster.start()
         try:
+            self._feed(requests)
+            self._join(threading.TIMEOUT_MAX)
+        except KeyboardInterrupt as exc:
+            self._stop(exc)
+            self._join(_GRACE_SECONDS)
+        if self._cause is not None:
+            raise self._cause
+
+    def _feed(self, requests: Iterable[Request]) -> None:
+        """Queue all requests, or as many as can be read before the run is stopped."""
+        try:
             for request in requests:
                 self._tally.add_read(request.events)
                 self._queue.put(request)
                 self._room.acquire()
                 if self._stopped.is_set():
                     break
-        except KeyboardInterrupt as exc:
-            self._stop(exc)
-        finally:
-            self._finish()
-        if self._cause is not None:
-            raise self._cause
-
-    def _finish(self) -> None:
-        """Wait until the posters have sent what is queued; once stopped, for a moment only."""
-        for _ in self._posters:
-            self._queue.put(None)
-        try:
-            self._join(_GRACE_SECONDS if self._stopped.is_set() else threading.TIMEOUT_MAX)
-        except KeyboardInterrupt as exc:
-            self._stop(exc)
-            with suppress(KeyboardInterrupt):  # the user asks twice: no grace
-                self._join(_GRACE_SECONDS)
+        except CommandError as exc:
+            self._cause = exc  # raised when what was read is posted
 
     def _join(self, seconds: float) -> None:
+        """Wait until the posters have come to the end of the queue, or so long."""
+        for _ in self._posters:
+            self._queue.put(None)
         deadline = time.monotonic() + seconds
         for poster in self._posters:
             poster.join(max(0.0, deadline - time.monotonic()))
@@ -111,17 +109,17 @@ class Pool:
     def _deliver(self, connection: Connection, request: Request) -> None:
         """Post as often as is safe and allowed; count what came of the last attempt."""
         outcome: Answer | Failure = _STOPPED
-        backoff = _FIRST_BACKOFF_SECONDS
+        wait_seconds = 0.0
         for attempt in range(self._retries + 1):
             # a request that is stopped while it waits has still the outcome of its last attempt
-            if self._stopped.wait(_wait_seconds(outcome, backoff) if attempt else 0):
+            if self._stopped.wait(wait_seconds):
                 break
             if attempt:
                 self._tally.add_retry()
-                backoff = min(backoff * 2, _MAX_BACKOFF_SECONDS)
             outcome = connection.post(request)
             if not _may_go_again(outcome):
                 break
+            wait_seconds = _wait_seconds(outcome, attempt)
         self._tally.add_outcome(request, outcome)
         if isinstance(outcome, Failure) and outcome.unreachable and not self._stopped.is_set():
             # no retry reached the server, so the rest of the file would not either
@@ -135,9 +133,9 @@ def _may_go_again(outcome: Answer | Failure) -> bool:
     return outcome.fate == "unsent"
 
 
-def _wait_seconds(outcome: Answer | Failure, backoff: float) -> float:
+def _wait_seconds(outcome: Answer | Failure, attempt: int) -> float:
     """Return what Retry-After asks for; a date, which this server never sends, is ignored."""
-    asked = outcome.retry_after if isinstance(outcome, Answer) else None
-    if asked is None or not re.fullmatch(r"\d{1,9}", asked.strip()):
-        return backoff
-    return min(float(asked), _MAX_RETRY_AFTER_SECONDS)
+    asked = (isinstance(outcome, Answer) and outcome.retry_after) or ""
+    if re.fullmatch(r"\d{1,9}", asked.strip()):
+        return min(float(asked), _MAX_RETRY_AFTER_SECONDS)
+    return full_jitter(attempt, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS)

@@ -12,20 +12,11 @@ import json
 import re
 from typing import NamedTuple
 
-
-def _quoted(name: bytes) -> bytes:
-    return rb'"(?P<' + name + rb'>[^"\\]*(?:\\.[^"\\]*)*)'
-
-
+_QUOTED = rb'"([^"\\]*(?:\\.[^"\\]*)*)'
 # the user is a name that the client chose: it may hold spaces
 _LINE = re.compile(
-    rb"(?P<address>\S+) \S+ .+? \[(?P<time>[^\]]+)\] "
-    + _quoted(b"request")
-    + rb'" (?P<status>\d{3}) (?P<bytes>\d{1,19}|-) '
-    + _quoted(b"referrer")
-    + rb'" '
-    + _quoted(b"agent")
-    + rb'"?'
+    rb"(\S+) \S+ .+? \[([^\]]+)\] %b\" (\d{3}) (\d{1,19}|-) %b\" %b\"?"
+    % (_QUOTED, _QUOTED, _QUOTED)
 )
 _REQUEST = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) (\S+) (HTTP/\d(?:\.\d)?)")
 
@@ -53,30 +44,27 @@ def hit_of(line: bytes) -> Hit:
     match = _LINE.fullmatch(line)
     if not match:
         raise ValueError("not in the combined log format")
-    event: dict[str, str | int | None] = {"time": _text(match["time"])}
-    request = _unescape(match["request"])
-    parts = _REQUEST.fullmatch(request)
+    address, time, request, status, size, referrer, agent = match.groups()
+    event: dict[str, str | int | None] = {"time": _text(time)}
+    parts = _REQUEST.fullmatch(_unescape(request))
     if parts:
         event["method"], event["path"], event["protocol"] = map(_text, parts.groups())
     else:
         # what scanners send (TLS on a plain port, blanks in the path) has no parts to name
-        event["request"] = _text(request)
-    event["status"] = int(match["status"])
-    event["bytes"] = None if match["bytes"] == b"-" else int(match["bytes"])
-    event["referrer"] = None if match["referrer"] == b"-" else _text(_unescape(match["referrer"]))
+        event["request"] = _text(_unescape(request))
+    event["status"] = int(status)
+    event["bytes"] = None if size == b"-" else int(size)
+    event["referrer"] = None if referrer == b"-" else _text(_unescape(referrer))
     encoded = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
-    return Hit(encoded, _header(match["address"]), _header(match["agent"]))
+    return Hit(encoded, _header(address), _header(agent))
 
 
 def _unescape(field: bytes) -> bytes:
-    if b"\\" not in field:
-        return field
-    return _ESCAPE.sub(
-        lambda found: (
-            bytes.fromhex(found[1].decode()) if found[1] else found[2].translate(_ESCAPED)
-        ),
-        field,
-    )
+    return _ESCAPE.sub(_meant, field) if b"\\" in field else field
+
+
+def _meant(escape: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(escape[1].decode()) if escape[1] else escape[2].translate(_ESCAPED)
 
 
 def _text(field: bytes) -> str:

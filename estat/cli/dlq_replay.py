@@ -14,7 +14,7 @@ import contextlib
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 import gevent
@@ -26,6 +26,7 @@ from estat.accounting.metrics import Metrics
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import Gone, Journal
 from estat.cli.dlq_files import (
+    Sums,
     counted,
     place,
     printable,
@@ -84,23 +85,15 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     return code
 
 
-class _Outcomes:
-    """Files and their events by what became of them."""
+#: Files and their events by what became of them.
+_Outcomes = defaultdict[str, Sums]
 
-    def __init__(self) -> None:
-        self.files: Counter[str] = Counter()
-        self._events: Counter[str] = Counter()
 
-    def add(self, outcome: str, entry: Entry) -> None:
-        """Count one file."""
-        self.files[outcome] += 1
-        self._events[outcome] += entry.events
-
-    def tell(self, *outcomes: str) -> None:
-        """Print the sum of each that there is, and of the first in any case."""
-        for outcome in outcomes:
-            if self.files[outcome] or outcome == outcomes[0]:
-                print(f"{outcome}: {counted(self.files[outcome], self._events[outcome])}")
+def _tell(outcomes: _Outcomes, *names: str) -> None:
+    """Print the sum of each outcome that there is, and of the first in any case."""
+    for name in names:
+        if outcomes[name].done or name == names[0]:
+            print(f"{name}: {counted(outcomes[name].done, outcomes[name].events)}")
 
 
 def _tell_of_journals(dlq: DeadLetterQueue) -> None:
@@ -121,7 +114,7 @@ def _tell_of_journals(dlq: DeadLetterQueue) -> None:
 
 def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> int:
     """Print a line for each file, then the sums; return 1 if one can't be replayed."""
-    outcomes = _Outcomes()
+    outcomes = _Outcomes(Sums)
     for entry in entries:
         try:
             verdict, target = _look(stores, entry)
@@ -129,16 +122,16 @@ def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> 
             continue
         except EstatError as exc:
             verdict, target = _CAN_NOT, printable(str(exc))
-        outcomes.add(verdict, entry)
+        outcomes[verdict].add(entry.events)
         print(f"{verdict}: {relative(dlq, entry)} ({counted(1, entry.events)}): {target}")
-    outcomes.tell(_TO_BE_STORED, _ALREADY, _COMPARED, _CAN_NOT)
-    if outcomes.files[_COMPARED]:
+    _tell(outcomes, _TO_BE_STORED, _ALREADY, _COMPARED, _CAN_NOT)
+    if outcomes[_COMPARED].done:
         print(
             f'"{_COMPARED}": another object has the key; the ids that it lacks go up beside it, '
             "and one that was cut off is replaced"
         )
     print("dry run: nothing was sent or deleted")
-    return 1 if outcomes.files[_CAN_NOT] else 0
+    return 1 if outcomes[_CAN_NOT].done else 0
 
 
 def _look(stores: Stores, entry: Entry) -> tuple[str, str]:
@@ -160,7 +153,7 @@ class Replay:
 
     def __init__(self, dlq: DeadLetterQueue, stores: Stores, settings: Settings) -> None:
         self._dlq = dlq
-        self._outcomes = _Outcomes()
+        self._outcomes = _Outcomes(Sums)
         counts = Metrics(metrics.page().rows[0])
         # no bucket is "", so the breaker, which knows of one bucket, has no part in this
         self._delivery = Delivery(stores, "", settings.s3_timeout, counts)
@@ -182,12 +175,11 @@ class Replay:
             interrupted = True
             pool.kill()
         self._bar.close()
-        self._outcomes.tell(_STORED, _FAILED, _SKIPPED, _GONE)
+        _tell(self._outcomes, _STORED, _FAILED, _SKIPPED, _GONE)
         if interrupted:
             print("interrupted: the other files are still there")
             return 130
-        files = self._outcomes.files
-        return 1 if files[_FAILED] or files[_SKIPPED] else 0
+        return 1 if self._outcomes[_FAILED].done or self._outcomes[_SKIPPED].done else 0
 
     def _one(self, entry: Entry) -> None:
         """Replay one file and take note of how that went."""
@@ -195,13 +187,13 @@ class Replay:
             outcome, why = self._replay(entry)
         except Exception as exc:  # noqa: BLE001 - else it would end in a greenlet, uncounted
             outcome, why = _FAILED, str(exc) if isinstance(exc, EstatError) else repr(exc)
-        self._outcomes.add(outcome, entry)
+        self._outcomes[outcome].add(entry.events)
         if why:
             self._bar.close()
             print(f"{outcome} {relative(self._dlq, entry)}: {printable(why)}")
-        files = self._outcomes.files
-        text = f"{files[_STORED]} stored, {files[_FAILED]} failed"
-        self._bar.update(files.total(), self._total, lambda: text)
+        done = sum(sums.done for sums in self._outcomes.values())
+        text = f"{self._outcomes[_STORED].done} stored, {self._outcomes[_FAILED].done} failed"
+        self._bar.update(done, self._total, lambda: text)
 
     def _replay(self, entry: Entry) -> tuple[str, str]:
         """Store one file's batch and delete the file. Raises StoreError, Unreadable, DiskError."""

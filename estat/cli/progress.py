@@ -1,4 +1,4 @@
-"""A progress bar on a terminal.
+"""A line of progress on a terminal.
 
 It draws on one line, and only if the stream is a terminal: else every method does nothing,
 so that callers needn't ask. It limits the rate of drawing, so ``update`` may be called as
@@ -13,7 +13,6 @@ from typing import TextIO
 #: The shortest time between two drawings: nobody can read faster.
 _REDRAW_SECONDS = 0.1
 
-_BAR_CHARS = 20
 _CLEAR = "\r\x1b[K"
 
 
@@ -37,10 +36,10 @@ class ProgressBar:
         if self._drawn_at is not None and now - self._drawn_at < _REDRAW_SECONDS:
             return
         self._drawn_at = now
-        line = _bar(done, total) + text()
+        share = f"{min(done / total, 1.0):4.0%} " if total else ""
         # one column less: a full last column makes some terminals wrap
         columns = shutil.get_terminal_size().columns - 1
-        self._stream.write(_CLEAR + line[:columns])
+        self._stream.write(_CLEAR + (share + text())[:columns])
         self._stream.flush()
 
     def close(self) -> None:
@@ -49,11 +48,3 @@ class ProgressBar:
             self._stream.write(_CLEAR)
             self._stream.flush()
             self._drawn_at = None
-
-
-def _bar(done: int, total: int | None) -> str:
-    if not total:
-        return ""
-    share = min(max(done / total, 0.0), 1.0)
-    filled = int(share * _BAR_CHARS)
-    return f"{share:4.0%} [{'#' * filled}{'.' * (_BAR_CHARS - filled)}] "

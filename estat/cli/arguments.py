@@ -35,6 +35,20 @@ def whole_number(low: int, high: float = math.inf) -> Callable[[str], float]:
     return argument(parsers.between(parsers.whole, low, high), f"a whole number {bounds}")
 
 
+def add_number(
+    parser: argparse.ArgumentParser,
+    name: str,
+    default: int | None,
+    text: str,
+    low: int = 1,
+    high: float = math.inf,
+) -> None:
+    """Register an option that is a whole number; its help is ``text`` and the default."""
+    shown = "" if default is None else f" [{default}]"
+    number = whole_number(low, high)
+    parser.add_argument(name, type=number, default=default, metavar="N", help=text + shown)
+
+
 def positive_number(
     what: str, high: float = sys.float_info.max, unit: str = ""
 ) -> Callable[[str], float]:

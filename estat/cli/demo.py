@@ -8,7 +8,7 @@ from typing import Any
 
 import estat
 from estat.cli import serve
-from estat.cli.arguments import whole_number
+from estat.cli.arguments import add_number
 from estat.cli.problems import CommandError
 from estat.config import loading
 from estat.demo import TEMPORARY
@@ -26,11 +26,9 @@ def add_parser(subparsers: Any) -> None:
         "/demo that sends events and shows them arrive. The settings of the environment and of "
         ".env are ignored.",
     )
+    add_number(parser, "--port", 8080, "listen on port N", high=65535)
     parser.add_argument(
-        "--port", type=whole_number(1, 65535), default=8080, metavar="N", help="[8080]"
-    )
-    parser.add_argument(
-        "--dir", metavar="DIR", help="keep objects and DLQ there [a temporary directory]"
+        "--dir", metavar="DIR", help="keep objects and DLQ in DIR [a temporary directory]"
     )
     parser.set_defaults(run=run)
 
@@ -64,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _temporary() -> str:
+    """Make a directory with the mark by which the server removes it when it stops."""
     directory = tempfile.mkdtemp(prefix="estat-demo-")
     with open(os.path.join(directory, TEMPORARY), "x", encoding="utf-8"):
         return directory

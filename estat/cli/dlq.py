@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from estat.cli import dlq_export, dlq_ls, dlq_replay, dlq_show, dlq_verify
-from estat.cli.arguments import argument, positive_number, whole_number
+from estat.cli.arguments import add_number, argument, positive_number
 from estat.cli.dlq_files import (
     add_files,
     add_while_running,
@@ -39,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
         "all went well, 1 if a file is bad, failed or was left alone, 2 for usage and "
         "file errors, 130 after Ctrl-C.",
     )
-    parser.add_argument("--dlq", metavar="DIR", help="the directory; default: the setting DLQ_DIR")
+    parser.add_argument("--dlq", metavar="DIR", help="work on DIR [the setting DLQ_DIR]")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_readers(commands)
     _add_takers(commands)
@@ -49,13 +49,12 @@ def _add_readers(commands: Any) -> None:
     """Register what only reads."""
     ls = _add(commands, "ls", dlq_ls.ls, "list the files, the oldest batch first")
     ls.add_argument("--json", action="store_true", help="print one JSON document")
-    ls.add_argument("--limit", type=whole_number(1), metavar="N", help="list the N oldest only")
+    add_number(ls, "--limit", None, "list only the N oldest files")
 
     text = "print a file's header and first events as JSON lines"
     show = _add(commands, "show", dlq_show.show, text)
     add_files(show, required=True)
-    events = whole_number(0)
-    show.add_argument("--events", type=events, default=3, metavar="N", help="events to print [3]")
+    add_number(show, "--events", 3, "print N events", low=0)
     show.add_argument("--all", action="store_true", help="print all events")
 
     text = "read files whole and find what is wrong with them"
@@ -64,7 +63,7 @@ def _add_readers(commands: Any) -> None:
 
     export = _add(commands, "export", dlq_export.export, "copy files to another directory")
     add_files(export, required=False)
-    export.add_argument("--to", required=True, metavar="DIR", help="where to; made if missing")
+    export.add_argument("--to", required=True, metavar="DIR", help="copy to DIR, made if missing")
     export.add_argument("--events", action="store_true", help="copy only the events, as JSON lines")
 
 
@@ -78,10 +77,10 @@ def _add_takers(commands: Any) -> None:
         "copied from a lost host: a running server replays by itself."
     )
     add_files(replay, required=False)
-    replay.add_argument("--dry-run", action="store_true", help="only tell what would be sent where")
+    replay.add_argument("--dry-run", action="store_true", help="only tell what would go where")
     rate = positive_number("a number of files a second, e.g. 5 or 0.5", unit="/s")
     replay.add_argument("--rate", type=rate, metavar="N", help="send at most N files a second")
-    text = "a directory that files may go to besides those that the settings name; repeatable"
+    text = "let files go to DIR, besides the buckets that the settings name; repeatable"
     directory = re.compile("file:/.*")
     also = argument(parsers.pattern(directory), "a directory, e.g. file:/var/lib/estat/store")
     replay.add_argument(

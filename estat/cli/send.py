@@ -17,7 +17,7 @@ from contextlib import closing
 from urllib.parse import SplitResult, urlsplit
 
 from estat.cli import send_input, send_tally
-from estat.cli.arguments import argument, positive_number, whole_number
+from estat.cli.arguments import add_number, argument, positive_number
 from estat.cli.http_post import Request
 from estat.cli.progress import ProgressBar
 from estat.cli.send_pool import Pool
@@ -36,15 +36,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "2 for usage and file errors, 130 after Ctrl-C.",
     )
     option = parser.add_argument
-    option("file", metavar="FILE", help="JSON lines, plain or gzip; - is standard input")
+    option("file", metavar="FILE", help="read JSON lines, plain or gzip; - is standard input")
     url = argument(_http_url, "an http:// or https:// URL, percent-encoded, without a user")
     default = "http://127.0.0.1:8080/collect"
-    option("--url", type=url, default=default, help="where to post [%(default)s]")
+    option("--url", type=url, default=default, help="post to URL [%(default)s]")
     option(
         "--combined-log",
         action="store_true",
-        help="FILE is an access log in the combined format: each hit is an event, sent with the "
-        "hit's User-Agent and its client address in X-Forwarded-For",
+        help="read FILE as an access log in the combined format: each hit is an event, sent with "
+        "the hit's User-Agent, and its client address in X-Forwarded-For",
     )
     _add_pace(parser)
     option("--json", action="store_true", help="print the summary as one JSON object")
@@ -52,34 +52,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_pace(parser: argparse.ArgumentParser) -> None:
-    option = parser.add_argument
-    # each connection is a thread
-    option(
-        "--concurrency", type=whole_number(1, 512), default=8, metavar="N", help="connections [8]"
-    )
-    option(
-        "--batch",
-        type=whole_number(1),
-        default=1,
-        metavar="N",
-        help="events in a request, at most [1]; with --combined-log only consecutive hits with "
-        "the same address and agent share a request",
-    )
-    option("--limit", type=whole_number(1), metavar="N", help="stop after N events")
-    option(
-        "--retries",
-        type=whole_number(0),
-        default=10,
-        metavar="N",
-        help="further attempts after 429, 503 or a connection that can't be opened [10]",
-    )
-    option(
-        "--timeout",
-        type=positive_number("a number of seconds up to 3600", 3600),
-        default=10.0,
-        metavar="SECONDS",
-        help="how long to wait for a connection or an answer [10]",
-    )
+    """Register the options that say how much is sent at a time, and how often."""
+    add_number(parser, "--concurrency", 8, "use N connections", high=512)  # each is a thread
+    text = "put at most N events into a request; hits must have the same address and agent for it"
+    add_number(parser, "--batch", 1, text)
+    add_number(parser, "--limit", None, "stop after N events")
+    text = "try a request again at most N times after 429, 503 or without a connection"
+    add_number(parser, "--retries", 10, text, low=0)
+    seconds = positive_number("a number of seconds up to 3600", 3600)
+    text = "wait so long for a connection or an answer [10]"
+    parser.add_argument("--timeout", type=seconds, default=10.0, metavar="SECONDS", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         size = os.fstat(file.fileno()).st_size  # 0 of a pipe, which has no position
 
         def requests() -> Iterator[Request]:
+            """Yield the requests, and show how far the file is read."""
             options = (args.combined_log, args.batch, args.limit)
             for request in send_input.requests(file, args.file, *options, tally):
                 yield request

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from io import BufferedIOBase, BufferedReader
 from itertools import islice
-from typing import NamedTuple
 
 import estat
 from estat.cli import combined_log
@@ -27,13 +26,6 @@ _MAX_LINE_BYTES = 16 * 1024 * 1024
 _MAX_BATCH_BYTES = 1024 * 1024
 
 _OWN_AGENT = f"estat-send/{estat.__version__}".encode()
-
-
-class _Event(NamedTuple):
-    """An event's JSON, and the headers that its request must carry."""
-
-    body: bytes
-    headers: dict[str, bytes]
 
 
 def open_file(path: str) -> BufferedReader:
@@ -60,8 +52,8 @@ def requests(
     return _batches(islice(_events(file, path, combined, tally), limit), batch_events)
 
 
-def _events(file: BufferedReader, path: str, combined: bool, tally: Tally) -> Iterator[_Event]:
-    """Yield the events; count the lines that are none. Raises CommandError."""
+def _events(file: BufferedReader, path: str, combined: bool, tally: Tally) -> Iterator[Request]:
+    """Yield a request for each event; count the lines that are none. Raises CommandError."""
     event_of = _hit if combined else _object
     for number, line in enumerate(_lines(file, path), 1):
         if not line.isspace():
@@ -89,44 +81,48 @@ def _unreadable(path: str, exc: Exception) -> CommandError:
     return CommandError(f"cannot read {path}: {cause or exc}")
 
 
-def _object(line: bytes) -> _Event:
-    """Return a line of JSON as an event. Raises ValueError if it is an array."""
+def _object(line: bytes) -> Request:
+    """Return the request for a line of JSON. Raises ValueError if it is an array."""
     if line.lstrip().startswith(b"["):
         raise ValueError("the server would take an array for several events")
-    return _Event(line.strip(), {"User-Agent": _OWN_AGENT})
+    return Request(line.strip(), {"User-Agent": _OWN_AGENT}, 1)
 
 
-def _hit(line: bytes) -> _Event:
-    """Return a line of an access log as an event. Raises ValueError."""
+def _hit(line: bytes) -> Request:
+    """Return the request for a line of an access log. Raises ValueError if it is no hit."""
     hit = combined_log.hit_of(line)
     headers = {"User-Agent": hit.agent, "X-Forwarded-For": hit.address}
-    return _Event(hit.event, {name: value for name, value in headers.items() if value})
+    return Request(hit.event, {name: value for name, value in headers.items() if value}, 1)
 
 
-def _batches(events: Iterator[_Event], batch_events: int) -> Iterator[Request]:
-    """Join consecutive events whose requests would have the same headers."""
+def _batches(events: Iterator[Request], batch_events: int) -> Iterator[Request]:
+    """Join consecutive events whose requests have the same headers.
+
+    A batch that is not full yet is sent too where the file ends, or can't be read further.
+    """
     failure: CommandError | None = None
-    batch: list[_Event] = []
+    batch: list[Request] = []
     size = 0
     try:
         for event in events:
             size += len(event.body) + 1
             if batch and (size > _MAX_BATCH_BYTES or event.headers != batch[0].headers):
-                yield _request(batch, lines=True)
+                yield _joined(batch, lines=True)
                 batch, size = [], len(event.body) + 1
             batch.append(event)
             if len(batch) == batch_events:
-                yield _request(batch, lines=batch_events > 1)
+                yield _joined(batch, lines=batch_events > 1)
                 batch, size = [], 0
     except CommandError as exc:
         failure = exc
     if batch:
-        yield _request(batch, lines=True)
+        yield _joined(batch, lines=True)
     if failure:
         raise failure
 
 
-def _request(batch: list[_Event], *, lines: bool) -> Request:
+def _joined(batch: list[Request], *, lines: bool) -> Request:
+    """Return one request for several events; without ``lines`` there is only one."""
     body = b"\n".join(event.body for event in batch)
     headers = {"Content-Type": b"application/json", **batch[0].headers}
     if lines:

@@ -1,8 +1,8 @@
 """Checks beyond a single value: settings that contradict each other, and unknown names.
 
-Rules without I/O. A ``.env`` file is for this server, so every name in it that nobody
-knows is told. An environment is everybody's: there only a name is told that is nearly
-a setting's. Never a value, for it may be a secret.
+Rules without I/O. A ``.env`` file is for this server alone, so every name in it that is
+unknown is told. The environment is shared with other programs, so there a name is told only
+if it is nearly a setting's. A value is never told, because it may be a secret.
 """
 
 import re
@@ -125,8 +125,8 @@ def unknown_settings(
 ) -> list[UnknownSetting]:
     """Return the names that are no settings, each once.
 
-    ``from_file`` has the values as they are written, for a name that others refer to
-    (``${NAME}``) is of use.
+    ``from_file`` has the values as they are written. They tell which names others refer to
+    (``${NAME}``): such a name is used, though it is no setting.
     """
     referred = {name for value in from_file.values() for name in _REFERENCE.findall(value)}
     names = [name for name in from_file if name not in referred]

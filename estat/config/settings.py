@@ -19,7 +19,11 @@ from estat.events.schema import Schema
 
 
 class Declaration(NamedTuple):
-    """What is known of a setting besides its type."""
+    """What is known of a setting besides its type.
+
+    ``parse`` makes its value of a text, or raises ValueError, KeyError or SettingsError.
+    ``valid`` says what it takes, as the end of the sentence "it must be …".
+    """
 
     parse: Callable[[str], Any]
     default: str | None  # None: required
@@ -69,10 +73,12 @@ def _choice(options: Iterable[str], default: str, doc: str) -> Any:
 
 
 def _text(expected: re.Pattern[str], valid: str, doc: str, **more: Any) -> Any:
+    """Declare a text of one form, which may be left empty."""
     return _setting(parsers.pattern(expected), "", valid, doc, **more)
 
 
 def _default_instance() -> str:
+    """Return the host's name, without what an object's key can't have."""
     cleaned = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:48]
     return cleaned or "instance"
 
@@ -132,13 +138,14 @@ class Settings:
         "The bucket that events are stored in; `file:DIR` stores the same keys under DIR.",
     )
     raw_prefix: str = _setting(
-        parsers.prefix, "raw", _PREFIX, "What every object's key begins with."
+        parsers.prefix, "raw", _PREFIX, "The beginning of every object's key."
     )
     dlq_prefix: str = _setting(
         parsers.prefix,
         "raw_dlq",
         _PREFIX,
-        "Where files that can't be read go, for a person to look at; never RAW_PREFIX.",
+        "The beginning of the keys of files that can't be read, which are kept for a person to "
+        "look at; never RAW_PREFIX.",
     )
     aws_region: str = _text(
         re.compile(r"[a-z0-9-]*"),
@@ -218,7 +225,9 @@ class Settings:
 
     upload_queue: int = _count("4", 1, 1000, "Closed batches that may wait for an uploader.")
     upload_concurrency: int = _count("4", 1, 64, "Uploads at a time.")
-    s3_timeout: float = _seconds("3s", "10ms", "5m", "The deadline of one attempt.")
+    s3_timeout: float = _seconds(
+        "3s", "10ms", "5m", "How long one attempt to store a batch may take."
+    )
     s3_app_retries: int = _count(
         "2", 0, 20, "Attempts after the first, before a batch goes to the DLQ."
     )
@@ -233,7 +242,7 @@ class Settings:
         "The directory of the dead letter queue and the journals; made with mode 0700.",
     )
     dlq_max_age: float = _seconds(
-        "24h", "1s", "3650d", "The age from which a file is retried last and rarely."
+        "24h", "1s", "3650d", "Files older than this are retried last and rarely."
     )
     dlq_max_size_bytes: int = _bytes(
         "18GB", "4KiB", "1000TiB", "The largest size of the dead letter queue."

@@ -11,7 +11,8 @@ import re
 import threading
 import time
 from collections.abc import Iterable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from urllib.parse import SplitResult
 
 from estat.cli.http_post import Answer, Connection, Failure, Request
@@ -67,6 +68,9 @@ class Pool:
             self._join(threading.TIMEOUT_MAX)
         except KeyboardInterrupt as exc:
             self._stop(exc)
+            with suppress(Empty):
+                while request := self._queue.get_nowait():
+                    self._tally.add_outcome(request, _STOPPED)
             self._join(_GRACE_SECONDS)
         if self._cause is not None:
             raise self._cause

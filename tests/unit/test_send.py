@@ -225,10 +225,22 @@ def test_an_option_that_cannot_be_meant_is_a_usage_error(
     assert options[0] in capsys.readouterr().err.splitlines()[-1]
 
 
-def start(url: str) -> "subprocess.Popen[bytes]":
+def start(url: str, *options: str) -> "subprocess.Popen[bytes]":
     """Start ``estat send -`` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "estat", "send", "-", "--json", "--url", url],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "estat",
+            "send",
+            "-",
+            "--json",
+            "--url",
+            url,
+            *options,
+        ],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -259,13 +271,14 @@ def test_ctrl_c_while_reading_ends_with_the_summary(server: Counterpart) -> None
 
 def test_ctrl_c_gives_up_on_requests_that_get_no_answer(server: Counterpart) -> None:
     server.otherwise = hold
-    with start(server.url) as process:
+    with start(server.url, "--concurrency", "2") as process:
         assert process.stdin is not None
-        process.stdin.write(lines(2))
+        process.stdin.write(lines(3))
         process.stdin.flush()
-        eventually(lambda: len(server.requests) == 2, _DEADLINE_SECONDS, "both are sent")
+        eventually(lambda: len(server.requests) == 2, _DEADLINE_SECONDS, "two are sent")
         process.send_signal(signal.SIGINT)
         assert process.wait(_DEADLINE_SECONDS) == 130
         out, err = process.communicate()
     assert err == b""
-    assert json.loads(out)["unanswered"] == 2
+    summary = json.loads(out)
+    assert (summary["read"], summary["unanswered"], summary["unsent"]) == (3, 2, 1)

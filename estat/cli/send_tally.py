@@ -99,7 +99,7 @@ class Tally:
         return self.read == self.accepted and not self.unreadable_lines
 
     def progress(self, seconds: float) -> str:
-        """Return one short line for a progress bar."""
+        """Return one short line that says how far the run is."""
         with self._lock:
             refused, unanswered, _ = (self._by_reason[fate].total() for fate in _FATES)
             line = f"{self.accepted / seconds:,.0f}/s  accepted {self.accepted:,}"

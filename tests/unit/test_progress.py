@@ -1,4 +1,4 @@
-"""The progress bar shows itself on a terminal only."""
+"""Progress shows itself on a terminal only."""
 
 import io
 

@@ -174,7 +174,7 @@ def test_the_summary_for_people_names_every_reason(
         ["unreadable", "1", "the"],
         ["in", *printed.out.splitlines()[-1].split()[1:3]],
     ]
-    assert printed.err == ""  # not a terminal, so no progress bar
+    assert printed.err == ""  # not a terminal, so no progress is shown
 
 
 def test_a_file_that_is_not_there_is_told_in_one_line(

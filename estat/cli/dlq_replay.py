@@ -229,6 +229,7 @@ class Replay:
         self._failures[batch.bucket] = 0
 
     def _failed(self, bucket: str) -> None:
+        """Count a failure of a bucket; say when it is given up."""
         self._failures[bucket] += 1
         if self._failures[bucket] == _GIVE_UP:
             self._bar.close()

@@ -86,6 +86,7 @@ class Connection:
         self._http.close()
 
     def _silence(self, exc: Exception) -> str:
+        """Return why there was no answer to a request that was sent whole."""
         if isinstance(exc, TimeoutError):
             return f"no answer within {self._http.timeout:g}s"
         if isinstance(exc, OSError):  # http.client.RemoteDisconnected is one, too
@@ -94,6 +95,7 @@ class Connection:
 
 
 def _read(response: HTTPResponse) -> Answer:
+    """Read an answer; one whose body breaks off has none."""
     body: bytes | None = None
     with response, suppress(OSError, HTTPException):
         body = response.read()

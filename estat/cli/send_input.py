@@ -77,6 +77,7 @@ def _lines(file: BufferedReader, path: str) -> Iterator[bytes]:
 
 
 def _unreadable(path: str, exc: Exception) -> CommandError:
+    """Return the error that says why a file can't be read."""
     cause = exc.strerror if isinstance(exc, OSError) else None
     return CommandError(f"cannot read {path}: {cause or exc}")
 

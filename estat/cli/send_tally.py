@@ -65,6 +65,7 @@ class Tally:
                 self._add(fate, f"{outcome.status} {title}", request.events)
 
     def _add_success(self, events: int, answer: Answer) -> None:
+        """Count a 2xx: it may have accepted some events of a batch and refused others."""
         if answer.body is None and events > 1:
             # 2xx, so at least one is stored, but how many was in the part that is lost
             self._add("unanswered", f"{answer.status}, but its body was cut off", events)
@@ -87,6 +88,7 @@ class Tally:
             self._add("refused", "in a batch: reason not in the answer", refused)
 
     def _add(self, fate: str, reason: str, events: int) -> None:
+        """Count events by reason, on one line, and by "other reasons" where there are too many."""
         by_reason = self._by_reason[fate]
         reason = " ".join(reason.split())[:_REASON_CHARS]
         if reason not in by_reason and len(by_reason) >= _MAX_REASONS:
@@ -150,6 +152,7 @@ def _line(name: str, count: int, remark: str = "") -> str:
 
 
 def _content(body: bytes | None) -> dict[str, Any]:
+    """Return the JSON object of an answer; empty if it has none."""
     try:
         content = json.loads(body or b"{}")
     except (ValueError, RecursionError):

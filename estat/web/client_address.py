@@ -32,14 +32,6 @@ _X_FORWARDED_FOR = "HTTP_X_FORWARDED_FOR"
 _FORWARDED = "HTTP_FORWARDED"
 _CLOUDFRONT = "HTTP_CLOUDFRONT_VIEWER_ADDRESS"
 
-#: By CLIENT_IP_HEADER the fields in which proxies list addresses; the first that came counts.
-_LISTS: dict[str, tuple[str, ...]] = {
-    "auto": (_X_FORWARDED_FOR, _FORWARDED),
-    "x-forwarded-for": (_X_FORWARDED_FOR,),
-    "forwarded": (_FORWARDED,),
-    "cloudfront-viewer-address": (),  # has one address
-}
-
 #: How many entries are looked at: no chain of proxies is longer.
 _MAX_ENTRIES = 100
 
@@ -79,7 +71,8 @@ class ClientAddress:
         self._networks = () if isinstance(trusted, int) else trusted
         self._is_trusted = lru_cache(maxsize=8192)(self._in_networks)
         self._auto = header == "auto"
-        self._lists = _LISTS[header]
+        self._x_forwarded_for = header in ("auto", "x-forwarded-for")
+        self._forwarded = header in ("auto", "forwarded")
 
     def find(self, environ: WSGIEnvironment) -> str:
         """Return the client's address; the empty string for a peer without one (a unix socket)."""
@@ -87,17 +80,17 @@ class ClientAddress:
         hops = self._hops
         if hops == 0 or (hops is None and not self._is_trusted(peer)):
             return peer
-        if not self._lists:
+        if not (self._x_forwarded_for or self._forwarded):
             return _viewer(environ) or peer
         if hops is None:
             return self._by_networks(peer, environ)
         entries = self._entries(environ, hops)
-        return (normalise(entries[-1]) if len(entries) == hops else None) or peer
+        return (normalise(entries[-hops]) if len(entries) >= hops else None) or peer
 
     def _by_networks(self, peer: str, environ: WSGIEnvironment) -> str:
         """Return the first address from the right that is in no trusted network."""
         nearest = peer
-        for entry in self._entries(environ, _MAX_ENTRIES):
+        for entry in islice(reversed(self._entries(environ, _MAX_ENTRIES)), _MAX_ENTRIES):
             address = normalise(entry)
             if address is None:
                 return nearest
@@ -108,14 +101,13 @@ class ClientAddress:
         return (_viewer(environ) if self._auto else None) or nearest
 
     def _entries(self, environ: WSGIEnvironment, limit: int) -> list[str]:
-        """Return what the proxies wrote, the nearest one first, at most so many."""
-        for name in self._lists:
-            value: str = environ.get(name, "")
-            if value and name == _X_FORWARDED_FOR:
-                return value.rsplit(",", limit)[: -limit - 1 : -1]
+        """Return what the proxies wrote: the last ``limit`` entries, with the rest as one more."""
+        if self._x_forwarded_for:
+            value: str | None = environ.get(_X_FORWARDED_FOR)
             if value:
-                return list(islice(forwarded_nodes(value), limit))
-        return []
+                return value.rsplit(",", limit)
+        value = environ.get(_FORWARDED) if self._forwarded else None
+        return list(islice(forwarded_nodes(value), limit))[::-1] if value else []
 
     def _in_networks(self, address: str) -> bool:
         if not address:

@@ -51,6 +51,7 @@ REFUSALS = {
     "dlq_full": Refusal(503, "Dead letter queue full", 10),
     "disk_error": Refusal(503, "Disk failing", 5),
     "unavailable": Refusal(503, "Starting or stopping", 1),
+    "internal_error": Refusal(503, "Internal error", 5),
 }
 
 

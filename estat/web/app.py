@@ -17,7 +17,7 @@ from estat.web import openapi, write_keys
 from estat.web.collect import Collect, Pixel
 from estat.web.cors import Cors
 from estat.web.environ import Fields
-from estat.web.resources import Document, Exposition, Health, Ready, Script, refuse
+from estat.web.resources import Document, Exposition, Health, Ready, Script, fail, refuse
 
 
 class Front:
@@ -56,6 +56,7 @@ def create_app(pipeline: Pipeline, *, private: bool = False) -> falcon.App[Any, 
     settings = pipeline.settings
     app = falcon.App()
     app.set_error_serializer(_serialize)
+    app.add_error_handler(Exception, fail)
     app.add_route("/health", Health(pipeline))
     app.add_route("/ready", Ready(pipeline))
     if private or not settings.metrics_addr:

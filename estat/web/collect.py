@@ -1,6 +1,7 @@
 """The resources that take events: reading a request, its answer, and the counts of both."""
 
 import logging
+import ssl
 import time
 from collections.abc import Callable
 
@@ -88,9 +89,10 @@ class Collect:
                 counts.count(metrics.REQUESTS_QUEUE_FULL)
             self._seldom.warning("requests_refused", refused.reason, example=refused.description)
             raise
-        except Exception:
+        except Exception as exc:
             counts.count(metrics.REQUESTS_REJECTED["internal_error"])
-            raise
+            self._seldom.exception("request_failed")
+            raise Refused("internal_error", "the server failed; send it again later") from exc
         counts.count(metrics.REQUESTS_ACCEPTED)
         if key:
             counts.count(metrics.accepted_by_key(key), len(events.bodies))
@@ -192,8 +194,8 @@ class _RequestBody:
                     "body_timeout", f"the body did not arrive within {self._read_seconds:g}s"
                 ) from exc
             except Exception as exc:
-                # errors of gunicorn's reader on a body that is malformed or cut off have no
-                # common base
+                if not _is_the_clients(exc):
+                    raise
                 raise Refused(
                     "incomplete_body", f"the body could not be read: {type(exc).__name__}"
                 ) from exc
@@ -207,6 +209,17 @@ class _RequestBody:
         """Return the refusal of a body, and let more of it be read than of others unwanted."""
         req.env[UNREAD_BYTES] = _TOO_LARGE_BYTES
         return Refused("too_large", f"the body has {found} {self._max_bytes}")
+
+
+def _is_the_clients(error: Exception) -> bool:
+    """Tell whether a client caused what reading its body raised; else it may send it again.
+
+    gunicorn's errors about a body that is malformed or cut off have no base of their own.
+    """
+    return (
+        isinstance(error, ConnectionError | TimeoutError | ssl.SSLError)
+        or type(error).__module__.startswith("gunicorn.http")  # and http2
+    )
 
 
 def _is_gzip(req: falcon.Request) -> bool:

@@ -2,9 +2,10 @@
 
 import gzip
 import hashlib
+import logging
 import re
 from importlib import resources
-from typing import Any
+from typing import Any, NoReturn
 
 import falcon
 import rjsmin
@@ -13,7 +14,10 @@ from estat.accounting import metrics
 from estat.config.settings import Settings
 from estat.errors import REFUSALS, Refused
 from estat.events import stored_line
+from estat.log import Seldom
 from estat.pipeline.pipeline import Pipeline
+
+_seldom = Seldom(logging.getLogger(__name__))
 
 _ACCEPTS_GZIP = re.compile(r"(?i)(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?:1|0?\.0*[1-9]))")
 
@@ -137,6 +141,12 @@ def refuse(_req: falcon.Request, _resp: falcon.Response, refused: Refused, _para
     raise falcon.HTTPError(
         refusal.status, title=refusal.title, description=refused.description, headers=headers
     ) from refused
+
+
+def fail(_req: falcon.Request, _resp: falcon.Response, _error: Exception, _params: Any) -> NoReturn:
+    """Log what nobody expected as one line, and answer 500 (a Falcon error handler)."""
+    _seldom.exception("request_failed")
+    raise falcon.HTTPInternalServerError
 
 
 def _never_cached(resp: falcon.Response) -> None:

@@ -1,9 +1,11 @@
 """What stands in front of the applications: which one serves, keys taken, CORS fields given."""
 
+import errno
 import io
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
 from estat.accounting import metrics
 from estat.config import loading
@@ -13,11 +15,32 @@ from estat.web.app import Front
 ORIGIN = "https://shop.example"
 
 
+class Unreadable(io.BytesIO):
+    """A body whose reading fails."""
+
+    def __init__(self, error):
+        super().__init__()
+        self._error = error
+
+    def read(self, _size=-1):
+        raise self._error
+
+
 @pytest.fixture
 def ask(tmp_path):
     """Ask the real applications, on a pipeline that was not started."""
 
-    def ask(method="GET", path="/", body=b"", *, fault=None, port="80", origin=ORIGIN, **given):
+    def ask(
+        method="GET",
+        path="/",
+        body=b"",
+        *,
+        fault=None,
+        unreadable=None,
+        port="80",
+        origin=ORIGIN,
+        **given,
+    ):
         settings = loading.load(
             {"RAW_BUCKET": f"file:{tmp_path}", "DLQ_DIR": str(tmp_path / "dlq")} | given,
             env_file="",
@@ -35,7 +58,11 @@ def ask(tmp_path):
             "estat.body": body,
             "wsgi.errors": io.StringIO(),
         }
+        if unreadable:
+            del environ["estat.body"]
+            environ |= {"wsgi.input": Unreadable(unreadable), "CONTENT_LENGTH": "2"}
         setup_testing_defaults(environ)
+        ask.pipeline = pipeline
         answers = []
 
         def start_response(status, headers, exc_info=None):
@@ -61,7 +88,7 @@ def broken():
         (404, {"path": "/nothing"}, {}),
         (405, {"method": "DELETE", "path": "/collect"}, {}),
         (400, {"method": "POST", "path": "/collect", "fault": lambda: None}, {}),
-        (500, {"method": "POST", "path": "/collect", "body": b"{}", "fault": broken}, {}),
+        (503, {"method": "POST", "path": "/collect", "body": b"{}", "fault": broken}, {}),
         (503, {"path": "/ready"}, {}),
     ],
 )
@@ -71,6 +98,33 @@ def test_every_answer_has_the_cors_fields(status, request_, given, allowed, ask)
     assert found == status
     assert headers["access-control-allow-origin"] == allowed
     assert headers["access-control-expose-headers"] == "Retry-After"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (MemoryError(), 503, "internal_error"),
+        (RecursionError(), 503, "internal_error"),
+        (OSError(errno.ENOBUFS, "No buffer space available"), 503, "internal_error"),
+        (RuntimeError("can't start new thread"), 503, "internal_error"),
+        (ConnectionResetError(), 400, "incomplete_body"),
+        (NoMoreData(b""), 400, "incomplete_body"),
+        (InvalidChunkSize(b"x"), 400, "incomplete_body"),
+    ],
+)
+def test_only_what_the_client_caused_is_its_fault(error, status, reason, ask):
+    found, headers = ask("POST", "/collect", unreadable=error)
+    assert found == status
+    assert ("retry-after" in headers) == (status == 503), "it may send the body again"
+    counts = ask.pipeline.counts.row.cells
+    assert counts[metrics.REQUESTS_REJECTED[reason]] == counts[metrics.REQUESTS] == 1
+
+
+def test_an_error_that_nobody_expected_is_one_line_of_the_log(ask, monkeypatch, caplog, capsys):
+    monkeypatch.setattr(metrics, "render", lambda _page: broken())
+    assert ask("GET", "/metrics")[0] == 500
+    assert [line.message for line in caplog.records] == ["request_failed"]
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/collect"])

@@ -61,10 +61,14 @@ class Seldom:
             left_out = self._left_out.pop(kind, 0)
             self._log.warning(event, extra={"reason": kind, "left_out": left_out, **facts})
 
-    def exception(self, event: str) -> None:
-        """Log ``event`` with the current traceback, unless it did so within the last minute."""
+    def exception(self, event: str, error: BaseException | None = None) -> None:
+        """Log ``event`` with a traceback, unless it did so within the last minute.
+
+        It is that of ``error``, or of what is being handled.
+        """
         if self._is_due(event):
-            self._log.exception(event, extra={"left_out": self._left_out.pop(event, 0)})
+            left_out = self._left_out.pop(event, 0)
+            self._log.error(event, exc_info=error or True, extra={"left_out": left_out})
 
     def _is_due(self, kind: str) -> bool:
         now = time.monotonic()

@@ -163,6 +163,10 @@ IN_DOUBT = _counter(
     "Events refused after a failed write that could not be undone: a crash may bring them back.",
 )
 
+LOG_DROPPED = _counter(
+    "log_lines_dropped_total", "Log lines dropped because nobody read them in time."
+)
+
 #: Pending events of dead processes, in signed changes; told as part of PENDING.
 ORPHANED = _cell("hidden", "events_orphaned")
 #: Events in journals, as opposed to DLQ files, that this row counts as set aside.

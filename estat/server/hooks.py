@@ -10,6 +10,7 @@ How a stop goes, step by step, is in ``drain``.
 
 import contextlib
 import gc
+import json
 import logging
 import math
 import os
@@ -36,9 +37,10 @@ from estat.disk.server_directory import SERVERS
 from estat.errors import DiskError
 from estat.log import Seldom
 from estat.pipeline import recovery
-from estat.server import drain, inherited
+from estat.server import drain, inherited, log_stream
 from estat.server.inherited import page, settings
 from estat.server.launch import check_worker_class, refuse
+from estat.server.logger import report_failures
 
 logger = logging.getLogger(__name__)
 _seldom = Seldom(logger)
@@ -52,6 +54,9 @@ _OTHER_FILES = 200  # uploads, DLQ files, libraries
 _GC_THRESHOLDS = (20_000, 20, 50)
 
 _REAP_SECONDS = 1.0
+
+#: The server_stopped line of a stop whose log nobody read.
+_LAST_STOP = "last-stop"
 
 #: A worker whose stage died waits this long before it ends: the next one may die of the same.
 _BROKEN_SECONDS = 1.0
@@ -68,8 +73,9 @@ def gunicorn_config() -> dict[str, Any]:
     This function stays in this place under this name: conf/gunicorn.conf.py imports it, and
     operators have copies of that file.
     """
+    log_stream.install()
     current = inherited.load_settings()
-    page()
+    log_stream.count_in(page().rows[ARBITER])
     return {
         "bind": [address for address in (current.http_addr, current.metrics_addr) if address],
         "workers": current.web_concurrency,
@@ -230,14 +236,20 @@ def on_exit(server: Arbiter) -> None:
         metrics.forget_process(row)
     _settle()
     terms = ledger.terms(page())
-    logger.log(
-        logging.ERROR if terms.lost else logging.INFO,
-        "server_stopped",
-        extra={**terms._asdict(), "lost": terms.lost},
-    )
+    _tell_end({**terms._asdict(), "lost": terms.lost}, settings().dlq_dir)
     directory = inherited.directory()
     if terms.lost or (directory and not directory.release()):
         sys.exit(1)
+
+
+def _tell_end(terms: dict[str, int], directory: str) -> None:
+    """Log the accounting; where nobody reads the log, leave it in a file of ``directory``."""
+    log_stream.drain()  # else there may be no room for the line that matters most
+    logger.log(logging.ERROR if terms["lost"] else logging.INFO, "server_stopped", extra=terms)
+    if not log_stream.drain():
+        text = json.dumps({"event": "server_stopped", "time": time.time(), **terms}) + "\n"
+        with contextlib.suppress(DiskError):  # then it can be told nowhere
+            files.write_whole(os.path.join(directory, _LAST_STOP), [text.encode()], files.PRIVATE)
 
 
 def _settle() -> None:
@@ -272,6 +284,7 @@ def post_fork(_server: Arbiter, worker: Worker) -> None:
         time.sleep(_NO_SLOT_SECONDS)
         sys.exit(0)
     inherited.set_slot(worker.estat_slot)
+    log_stream.count_in(page().rows[worker.estat_slot])
 
 
 def post_worker_init(worker: Worker) -> None:
@@ -279,6 +292,7 @@ def post_worker_init(worker: Worker) -> None:
 
     If another server has taken this one's directory over, the whole server stops.
     """
+    report_failures()
     pipeline = worker.wsgi.pipeline
     pipeline.on_broken = lambda: gevent.spawn_later(
         _BROKEN_SECONDS, os.kill, os.getpid(), signal.SIGTERM

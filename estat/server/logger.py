@@ -1,18 +1,30 @@
-"""gunicorn's own log lines in the format of the server's; the access log is off by default."""
+"""What others have to say, as log lines of the server's: gunicorn, and gevent's event loop.
 
+gunicorn's access log is off by default.
+"""
+
+import errno
 import logging
 import re
 from typing import Any
 
+from gevent.hub import get_hub
+from gevent.server import StreamServer
 from gunicorn.glogging import Logger
 
 from estat.config.parsers import CREDENTIALS
+from estat.log import Seldom
 from estat.server import inherited
 from estat.web.environ import environ_key
 from estat.web.write_keys import hidden
 
 # whatever may be an address or part of one; a time of day looks like one, and is hidden too
 _ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{0,4}:){2,8}[0-9A-Fa-f.]*|[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+
+#: What accept(2) says where this process, or the host, has no room for another connection.
+_HOST_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+_seldom = Seldom(logging.getLogger(__name__))
 
 
 class StructuredLogger(Logger):
@@ -36,6 +48,24 @@ class StructuredLogger(Logger):
             name: hidden(value) if isinstance(value, str) else value
             for name, value in atoms.items()
         }
+
+
+def report_failures() -> None:
+    """Log what fails in a greenlet, or in a callback of the event loop, as one line.
+
+    gevent itself would print a traceback, and with it what the greenlet was called with: a client's
+    address, say.
+    """
+    hub: Any = get_hub()
+    hub.print_exception = _report
+
+
+def _report(context: object, _kind: Any, error: BaseException, _traceback: Any) -> None:
+    if isinstance(context, StreamServer) and getattr(error, "errno", None) in _HOST_LIMITS:
+        # gevent tries again by itself, after a pause of up to a second
+        _seldom.warning("connection_not_accepted", str(error))
+    else:
+        _seldom.exception("unexpected_error", error)
 
 
 def _hide(record: logging.LogRecord) -> bool:

@@ -11,7 +11,7 @@ import sys
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 from tests.support.eventually import eventually
 
@@ -113,7 +113,7 @@ class Server:
 
     def launch(self) -> Self:
         """Start it."""
-        with self._log.open("wb") as log:
+        with self._open_log() as log:
             self._process = subprocess.Popen(
                 [str(BIN / "gunicorn"), "-c", str(self._config), "estat.wsgi:app"],
                 cwd=self._directory,
@@ -124,6 +124,9 @@ class Server:
                 start_new_session=True,
             )
         return self
+
+    def _open_log(self) -> IO[bytes]:
+        return self._log.open("wb")
 
     def start(self) -> Self:
         """Start it and wait until every worker is ready."""

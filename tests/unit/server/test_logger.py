@@ -1,11 +1,16 @@
 """gunicorn's own lines keep no address where none is to be kept."""
 
+import errno
 import logging
 
+import gevent
 import pytest
+from gevent.hub import get_hub
+from gevent.server import StreamServer
 
 from estat.config import loading
-from estat.server import inherited
+from estat.log import Seldom
+from estat.server import inherited, logger
 from estat.server.logger import _hide
 
 
@@ -44,3 +49,35 @@ def test_all_addresses_stay_where_all_is_kept(monkeypatch):
 def test_the_servers_own_address_stays(monkeypatch):
     text = "Listening at: http://127.0.0.1:8080"
     assert logged(monkeypatch, text, "drop", logging.INFO) == text
+
+
+@pytest.fixture
+def reporting(monkeypatch):
+    """Let what fails in the event loop be reported as in a worker."""
+    hub = get_hub()
+    monkeypatch.setattr(logger, "_seldom", Seldom(logging.getLogger("seldom")))
+    monkeypatch.setattr(hub, "print_exception", hub.print_exception)
+    logger.report_failures()
+
+
+def test_a_greenlet_that_fails_is_one_line_without_what_it_was_called_with(
+    reporting, caplog, capsys
+):
+    def fail(_address):
+        raise RuntimeError("a defect")
+
+    gevent.spawn(fail, "203.0.113.7").join()
+    (line,) = caplog.records
+    assert line.message == "unexpected_error"
+    assert "a defect" in caplog.text
+    assert "203.0.113.7" not in caplog.text
+    assert capsys.readouterr().err == ""
+
+
+def test_a_connection_that_finds_no_room_is_told_once_without_a_traceback(reporting, caplog):
+    server = StreamServer(("127.0.0.1", 0), handle=lambda *_: None)
+    error = OSError(errno.EMFILE, "Too many open files")
+    for _ in range(3):
+        get_hub().handle_error(server, OSError, error, None)
+    (line,) = caplog.records
+    assert (line.message, line.exc_info) == ("connection_not_accepted", None)

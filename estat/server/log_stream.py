@@ -1,0 +1,171 @@
+"""Standard error and output that make nobody wait, whether they are read or not.
+
+    write() -> queue, bounded by bytes -> one native thread -> the file descriptor
+
+Whoever writes to a pipe that is full stands still until it is read. With gevent that is all
+requests of a worker, and in the arbiter the stop of the server. So each process of the
+server hands its lines over to a thread.
+
+- Lines that do not fit the queue are dropped and counted (``log_lines_dropped_total``), and so are
+  those that the descriptor refuses.
+- The descriptor stays blocking: other processes share it.
+- A thread does not live on in a forked process. That one begins with an empty queue and a thread of
+  its own; its parent writes what had waited.
+- At its end a process waits for its queue, but not for long.
+
+Everything that Python code prints goes this way: logs, gunicorn's own words, tracebacks.
+"""
+
+import atexit
+import io
+import os
+import sys
+import time
+from typing import Any
+
+from gevent import monkey
+
+from estat.accounting import metrics
+from estat.accounting.metrics import Metrics
+from estat.accounting.shared_memory import Row
+
+#: Bytes of lines that wait in one process: some 3,000 lines.
+_QUEUED_BYTES = 1024 * 1024
+
+#: How long a process waits at its end until its lines are written.
+_END_SECONDS = 1.0
+_POLL_SECONDS = 0.005
+#: Between attempts where somebody else has made the descriptor non-blocking.
+_RETRY_SECONDS = 0.05
+
+# gevent's own would call the event loop
+_start_thread = monkey.get_original("_thread", "start_new_thread")
+_new_lock = monkey.get_original("_thread", "RLock")
+_new_queue = monkey.get_original("queue", "SimpleQueue")
+_sleep = monkey.get_original("time", "sleep")
+
+
+class LogStream(io.TextIOBase):
+    """A text stream that a thread of its own writes to a file descriptor, in order."""
+
+    encoding = "utf-8"
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+        atexit.register(self.drain)
+
+    def _begin(self) -> None:
+        self._lock: Any = _new_lock()
+        self._lines: Any = _new_queue()
+        self._has_thread = False
+        self._unfinished = ""  # a line whose end is not written yet
+        self._queued_bytes = self._done_bytes = 0  # since the process began
+        self._stuck = False  # a wait for the end was in vain
+        self._dropped = 0
+        self._counts: Metrics | None = None
+
+    def write(self, text: str) -> int:
+        """Hand the lines in ``text`` over; return its length in characters. Never waits."""
+        with self._lock:
+            lines, end, self._unfinished = (self._unfinished + text).rpartition("\n")
+            if end:
+                self._put(f"{lines}\n".encode(errors="backslashreplace"))
+        return len(text)
+
+    def count_in(self, row: Row) -> None:
+        """Count dropped lines in a row of the shared page, with those that were dropped before."""
+        with self._lock:
+            self._counts = Metrics(row)
+            self._counts.count(metrics.LOG_DROPPED, self._dropped)
+
+    def drain(self) -> bool:
+        """Wait a little until all lines are written, and tell whether they are.
+
+        Where that was in vain once, it does not wait again.
+        """
+        if self._unfinished:
+            self.write("\n")
+        until = time.monotonic() + (0 if self._stuck else _END_SECONDS)
+        while self._done_bytes < self._queued_bytes and time.monotonic() < until:
+            _sleep(_POLL_SECONDS)
+        self._stuck = self._done_bytes < self._queued_bytes
+        return not self._stuck
+
+    def fileno(self) -> int:
+        """Return the descriptor that is written to."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Tell whether a person reads this."""
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        """Tell that this can be written to."""
+        return True
+
+    def _put(self, lines: bytes) -> None:
+        if self._queued_bytes - self._done_bytes + len(lines) > _QUEUED_BYTES:
+            self._drop(lines)
+            return
+        self._queued_bytes += len(lines)
+        if not self._has_thread:
+            try:
+                _start_thread(self._run, (self._lines,))
+            except RuntimeError:  # the host has no thread left: as if there were no queue
+                self._write(lines)
+                return
+            self._has_thread = True
+        self._lines.put(lines)
+
+    def _run(self, queue: Any) -> None:
+        try:
+            while True:
+                self._write(queue.get())
+        finally:
+            self._has_thread = False  # out of memory, say: the next line starts another one
+
+    def _write(self, lines: bytes) -> None:
+        rest = lines
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                _sleep(_RETRY_SECONDS)
+            except OSError:  # its reader has gone, say
+                with self._lock:
+                    self._drop(rest)
+                break
+        self._done_bytes += len(lines)
+
+    def _drop(self, lines: bytes) -> None:
+        number = lines.count(b"\n")
+        self._dropped += number
+        if self._counts:
+            self._counts.count(metrics.LOG_DROPPED, number)
+
+
+def install() -> None:
+    """Put such streams in the place of this process's own; a second call does nothing."""
+    if not isinstance(sys.stderr, LogStream):
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = LogStream(1), LogStream(2)
+
+
+def count_in(row: Row) -> None:
+    """Count what this process drops in its row of the shared page."""
+    for stream in _installed():
+        stream.count_in(row)
+
+
+def drain() -> bool:
+    """Wait a little until all lines are written, and tell whether they are."""
+    written = [stream.drain() for stream in _installed()]  # each gets its time
+    return all(written)
+
+
+def _installed() -> list[LogStream]:
+    return [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, LogStream)]

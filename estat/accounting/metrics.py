@@ -177,6 +177,8 @@ DROPPED_BYTES = _cell("hidden", "dlq_bytes_dropped")
 #: 1 of the worker that was the first of its server to lead, once it has subtracted the files
 #: that were gone by then.
 LED = _cell("hidden", "dlq_led")
+#: How many workers have booted in this slot.
+BOOTS = _cell("hidden", "workers_booted")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.
 EXPOSED_BYTES = _cell("internal", "exposed_bytes")
 #: When the oldest batch in the DLQ was opened, in unix seconds; written by the replayer.

@@ -38,6 +38,7 @@ from estat.errors import DiskError
 from estat.log import Seldom
 from estat.pipeline import recovery
 from estat.server import drain, inherited, log_stream
+from estat.server.arbiter import make_patient
 from estat.server.inherited import page, settings
 from estat.server.launch import check_worker_class, refuse
 from estat.server.logger import report_failures
@@ -152,6 +153,7 @@ def when_ready(server: Arbiter) -> None:
         # others may have made it since on_starting looked
         unsafe = dlq_dir.owner_warnings(given) + dlq_dir.not_followed(given)
     _log_start(found, unsafe + dlq_dir.mount_warnings(given, shared=settings().dlq_shared))
+    make_patient(server)
     stop = drain.Stop(server)
     server.handle_term = server.handle_int = server.handle_quit = stop.begin
     if signal.SIGTERM in signal.sigpending():  # it came before anybody could take it
@@ -210,7 +212,9 @@ def pre_fork(_server: Arbiter, worker: Worker) -> None:
         _seldom.warning("worker_refused", "no_free_slot", workers=len(taken))
         return
     _slots_taken[worker.age] = number
-    metrics.forget_process(page().rows[number])
+    row = page().rows[number]
+    metrics.forget_process(row)
+    worker.estat_boots = row.cells[metrics.BOOTS]
 
 
 def child_exit(_server: Arbiter, worker: Worker) -> None:
@@ -305,6 +309,7 @@ def post_worker_init(worker: Worker) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    pipeline.counts.count(metrics.BOOTS)
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:

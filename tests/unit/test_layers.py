@@ -33,6 +33,7 @@ CONFINED = {
     "botocore": {"stores.s3", "stores.s3_client", "stores.s3_errors"},
     "prometheus_client": {"accounting.metrics"},
     "gunicorn": {
+        "server.arbiter",
         "server.drain",
         "server.hooks",
         "server.launch",

@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import os
-import resource
 import signal
 import sys
 import time
@@ -37,7 +36,7 @@ from estat.disk.server_directory import SERVERS
 from estat.errors import DiskError
 from estat.log import Seldom
 from estat.pipeline import recovery
-from estat.server import drain, inherited, log_stream
+from estat.server import drain, inherited, limits, log_stream
 from estat.server.arbiter import make_patient
 from estat.server.inherited import page, settings
 from estat.server.launch import check_worker_class, refuse
@@ -47,10 +46,6 @@ logger = logging.getLogger(__name__)
 _seldom = Seldom(logger)
 
 _SHM = "/dev/shm"  # noqa: S108
-
-#: Connections that one worker holds at a time, where the limit of open files allows them.
-_MAX_CONNECTIONS = 4096
-_OTHER_FILES = 200  # uploads, DLQ files, libraries
 
 _GC_THRESHOLDS = (20_000, 20, 50)
 
@@ -86,7 +81,7 @@ def gunicorn_config() -> dict[str, Any]:
         # the strict one; "auto" takes whatever is installed
         "http_parser": "python",
         "keepalive": math.ceil(current.keepalive),
-        "worker_connections": _connections(),
+        "worker_connections": max(1, limits.connections(current)),
         "graceful_timeout": math.ceil(current.shutdown_timeout - current.drain_delay),
         "control_socket_disable": True,
         # the heartbeat's file must not wait for a disk
@@ -103,17 +98,6 @@ def gunicorn_config() -> dict[str, Any]:
     }
 
 
-def _connections() -> int:
-    """Raise the limit of open files as far as allowed; return how many connections fit into it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard not in (soft, resource.RLIM_INFINITY):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    if soft == resource.RLIM_INFINITY:
-        return _MAX_CONNECTIONS
-    return max(_OTHER_FILES, min(_MAX_CONNECTIONS, soft - _OTHER_FILES))
-
-
 # --- in the arbiter
 
 
@@ -121,6 +105,8 @@ def on_starting(server: Arbiter) -> None:
     """Refuse a wrong start and a DLQ_DIR that can't be used, before the server listens."""
     check_worker_class(server.cfg.worker_class_str, server.cfg.worker_class)
     current = settings()
+    if limits.connections(current) < 1:
+        refuse(*limits.too_low(current))
     with _usable(current.dlq_dir):
         dlq_dir.owner_warnings(current.dlq_dir)  # raises DiskError if anybody may have made it
         if current.dlq_shared:
@@ -188,6 +174,8 @@ def _count_leftovers(dlq_dir: str) -> Totals:
 def _log_start(found: Totals, unsafe: list[str]) -> None:
     for warning in unsafe:
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
+    for problem in limits.too_low(settings()):
+        logger.warning("host_limit_low", extra={"problem": problem})
     for name in loading.unknown_names():
         logger.warning("setting_unknown", extra=name._asdict())
     logger.info(
@@ -289,6 +277,9 @@ def post_fork(_server: Arbiter, worker: Worker) -> None:
         sys.exit(0)
     inherited.set_slot(worker.estat_slot)
     log_stream.count_in(page().rows[worker.estat_slot])
+    # gunicorn's own setting may ask for more than fit
+    most = limits.connections(settings())
+    worker.worker_connections = min(worker.worker_connections, most)
 
 
 def post_worker_init(worker: Worker) -> None:

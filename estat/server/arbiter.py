@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
@@ -25,6 +25,7 @@ from gunicorn.workers.base import Worker
 
 from estat.accounting import metrics
 from estat.server.inherited import page
+from estat.server.launch import wrong_settings
 
 logger = logging.getLogger(__name__)
 
@@ -56,19 +57,29 @@ class PatientArbiter(Arbiter):
         self._young: list[Worker] = []  # forked, and not known to have booted
         self._told: set[Worker] = set()  # to stop
         self._outdated = 0  # workers up to this age have settings of before the last reload
-        self._reloading = False
+        self._reloading = self._stopping = False
         self._pause_seconds = 0.0  # before the next attempt, once one has failed
         self._next_attempt = 0.0  # time.monotonic
 
     @property
     def WORKER_BOOT_ERROR(self) -> int:  # noqa: N802 - gunicorn's name
         """The status of a worker that could not boot."""
-        return _BOOT_ERROR + (_UNMET if _any_has_served() else 0)
+        return _BOOT_ERROR + self._unmet
 
     @property
     def APP_LOAD_ERROR(self) -> int:  # noqa: N802
         """The status of a worker that could not load the application."""
-        return _LOAD_ERROR + (_UNMET if _any_has_served() else 0)
+        return _LOAD_ERROR + self._unmet
+
+    @property
+    def _unmet(self) -> int:
+        # while it stops, gunicorn would end amid it: without the accounting
+        return _UNMET if self._stopping or _any_has_served() else 0
+
+    def stop(self, graceful: bool = True) -> None:
+        """Stop all workers."""
+        self._stopping = True
+        super().stop(graceful)
 
     def manage_workers(self) -> None:
         """Fork the workers that are missing, and stop those that others serve for."""
@@ -98,9 +109,23 @@ class PatientArbiter(Arbiter):
         try:
             with contextlib.suppress(_ReadAgainError):
                 super().reload()
+        except SystemExit:  # which gunicorn raises once it has said on standard error what is wrong
+            self._keep_settings("gunicorn's configuration file can't be used")
         finally:
             self._reloading = False
         self.manage_workers()
+
+    def setup(self, app: Any) -> None:
+        """Take gunicorn's own settings over, unless the server can't work with them."""
+        wrong = wrong_settings(app.cfg)
+        if wrong:
+            self._keep_settings(*wrong)
+        super().setup(app)
+
+    def _keep_settings(self, *problems: str) -> None:
+        self.app.cfg = self.cfg
+        for problem in problems:
+            logger.error("reload_refused", extra={"problem": problem})
 
     def spawn_worker(self) -> int:
         """Fork a worker and return its pid."""
@@ -130,7 +155,7 @@ class PatientArbiter(Arbiter):
         for _ in range(missing):
             try:
                 pid = self.spawn_worker()
-            except OSError as exc:
+            except (OSError, RuntimeError) as exc:  # the latter without worker_tmp_dir
                 if os.getpid() != self.pid:
                     raise
                 self.cfg.child_exit(self, _Unborn(self.worker_age))

@@ -39,7 +39,7 @@ from estat.pipeline import recovery
 from estat.server import drain, inherited, limits, log_stream
 from estat.server.arbiter import make_patient
 from estat.server.inherited import page, settings
-from estat.server.launch import check_worker_class, refuse
+from estat.server.launch import refuse, wrong_settings
 from estat.server.logger import report_failures
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,9 @@ def gunicorn_config() -> dict[str, Any]:
 
 def on_starting(server: Arbiter) -> None:
     """Refuse a wrong start and a DLQ_DIR that can't be used, before the server listens."""
-    check_worker_class(server.cfg.worker_class_str, server.cfg.worker_class)
+    wrong = wrong_settings(server.cfg)
+    if wrong:
+        refuse(*wrong)
     current = settings()
     if limits.connections(current) < 1:
         refuse(*limits.too_low(current))

@@ -4,14 +4,17 @@
 - If the application is loaded before the fork, all workers have the same stream.
 - A worker class that does not run on gevent serves one request at a time, and no stage of
   the pipeline runs.
+- Some of gunicorn's own settings leave nobody to serve.
 """
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, GeventWorker
 
 _RUN = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
+
+_EARLY_LOAD = "estat.wsgi:app was loaded before the workers were forked, which can't share it"
 
 #: With this status of a worker gunicorn ends, instead of forking another one for ever
 #: (WORKER_BOOT_ERROR of its Arbiter).
@@ -26,21 +29,29 @@ def refuse_without_configuration() -> NoReturn:
 def refuse_early_load() -> NoReturn:
     """End a process that has loaded the application, and is no worker."""
     refuse(
-        "estat.wsgi:app was loaded before the workers were forked, which can't share it; "
-        f"leave out --preload (preload_app) and --check-config, and run: {_RUN}"
+        f"{_EARLY_LOAD}; leave out --preload (preload_app), --check-config and --print-config, "
+        f"and run: {_RUN}"
     )
 
 
-def check_worker_class(name: str, worker_class: type) -> None:
-    """End the process unless its workers are the server's own, or gunicorn's gevent ones.
-
-    The one with gevent's own HTTP server reads what nobody wants without a bound.
-    """
-    if not issubclass(worker_class, GeventWorker) or issubclass(worker_class, GeventPyWSGIWorker):
-        refuse(
-            f"the worker class {name} is neither the server's own nor gevent; "
-            f"leave out --worker-class (worker_class), and run: {_RUN}"
-        )
+def wrong_settings(cfg: Any) -> list[str]:
+    """Return a sentence for each of gunicorn's own settings with which the server can't work."""
+    worker_class = cfg.worker_class
+    # the gevent worker with gevent's own HTTP server reads what nobody wants without a bound
+    fits = issubclass(worker_class, GeventWorker) and not issubclass(
+        worker_class, GeventPyWSGIWorker
+    )
+    found = {
+        f"the worker class {cfg.worker_class_str} is neither the server's own nor gevent; "
+        "leave out --worker-class (worker_class)": not fits,
+        "without workers nobody is served; leave out --workers (workers), and set "
+        "WEB_CONCURRENCY": cfg.workers < 1,
+        "without connections nobody is served; leave out --worker-connections "
+        "(worker_connections)": cfg.worker_connections < 1,
+        "the workers share one socket; leave out --reuse-port (reuse_port)": cfg.reuse_port,
+        f"{_EARLY_LOAD}; leave out --preload (preload_app)": cfg.preload_app,
+    }
+    return [f"{problem}, and run: {_RUN}" for problem, holds in found.items() if holds]
 
 
 def refuse(*problems: str, status: int = _STATUS) -> NoReturn:

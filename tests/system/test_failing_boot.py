@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve, need
+from tests.conftest import Serve, need, own_worker
 from tests.support import accounting
 from tests.support.client import Client, Load
 from tests.support.dlq_dir import events_on_disk
 from tests.support.eventually import eventually
 from tests.support.s3 import Bucket
+from tests.support.server import CONFIG as PRODUCTION
 from tests.support.server import Server
 from tests.support.strace import injected, strace_path
 
@@ -86,6 +87,42 @@ def test_a_reload_whose_workers_can_not_boot_stops_nobody_and_goes_on_when_they_
             last_words=server.log_text,
         )
     accounting.check_equation(server.metrics())
+    assert server.stop() == 0
+    accounting.check_stopped(server.logs())
+    accounting.check(load.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("what is this", "can't be used"),
+        ("preload_app = True", "before the workers were forked"),
+        # the tests of the stock worker give it on the command line, which counts more than the file
+        pytest.param("worker_class = 'sync'", "worker class sync ", marks=own_worker),
+        ("workers = 0", "without workers"),
+    ],
+)
+def test_a_reload_with_a_configuration_file_that_can_not_work_stops_nobody(
+    line: str, why: str, serve: Serve, bucket: Bucket, tmp_path: Path
+) -> None:
+    config = tmp_path / "gunicorn.conf.py"
+    config.write_text(PRODUCTION.read_text())
+    server = serve(workers=2, config=config)
+    old = set(server.worker_pids())
+    config.write_text(f"{PRODUCTION.read_text()}\n{line}\n")
+    with Load(server) as load:
+        server.send_signal(signal.SIGHUP)
+        eventually(
+            lambda: not old & set(server.worker_pids()),
+            40,
+            "the old workers are replaced",
+            last_words=server.log_text,
+        )
+        before = len(load.accepted)
+        eventually(lambda: len(load.accepted) > before + 100, 20, "the new ones serve")
+    (refused,) = server.events("reload_refused")
+    assert why in refused["problem"]
+    assert len(server.worker_pids()) == 2
     assert server.stop() == 0
     accounting.check_stopped(server.logs())
     accounting.check(load.accepted, bucket.stored(), events_on_disk(server.dlq_dir))

@@ -88,6 +88,38 @@ def test_with_a_worker_class_that_is_neither_the_servers_own_nor_gevent(
 
 
 @pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--workers", "0"], "without workers"),
+        (["--worker-connections", "0"], "without connections"),
+        (["--reuse-port"], "share one socket"),
+    ],
+)
+def test_with_a_setting_of_gunicorns_that_leaves_nobody_to_serve(
+    options: list[str], why: str, tmp_path: Path
+) -> None:
+    argv = [BIN / "gunicorn", "-c", CONFIG, *options, "estat.wsgi:app"]
+    check_refused(start(tmp_path, *argv), why, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("preload_app = True", "before the workers were forked"),
+        ("worker_class = 'sync'", "worker class sync "),
+        ("workers = 0", "without workers"),
+    ],
+)
+def test_with_a_line_too_many_in_the_configuration_file(
+    line: str, why: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = tmp_path_factory.mktemp("conf") / "gunicorn.conf.py"
+    config.write_text(f"{CONFIG.read_text()}\n{line}\n")
+    argv = [BIN / "gunicorn", "-c", config, "estat.wsgi:app"]
+    check_refused(start(tmp_path, *argv), why, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("arguments", "why"),
     [("--preload", "before the workers were forked"), ("-k sync", "worker class sync ")],
 )

@@ -18,13 +18,15 @@ _HEADERS_OF_SETTINGS = (
     "x-amz-expected-bucket-owner",
 )
 
-# Error codes with a 4xx status that speak of the moment, not of the request. An expired token is
-# renewed by what gave it.
+# Error codes with a 4xx status that speak of the moment, not of the request: the store is busy, an
+# expired token is renewed by what gave it, or the body was damaged on its way.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _TRANSIENT = {
+    "BadDigest",
     "ConditionalRequestConflict",
     "ExpiredToken",
     "ExpiredTokenException",
+    "IncompleteBody",
     "OperationAborted",
     "RequestLimitExceeded",
     "RequestTimeout",
@@ -33,6 +35,8 @@ _TRANSIENT = {
     "Throttling",
     "ThrottlingException",
     "TooManyRequestsException",
+    "XAmzContentChecksumMismatch",  # MinIO's BadDigest
+    "XAmzContentSHA256Mismatch",
     "KMS.ThrottlingException",
 }
 # Error codes with status 400 that speak of the bucket, the credentials or the settings, not of
@@ -47,6 +51,9 @@ _DENIED = {
     "InvalidToken",
     "PermanentRedirect",
 }
+
+# What botocore calls a 400 whose body is not S3's: that of a proxy, or of a HEAD, which has none.
+_UNNAMED = {"", "400"}
 
 # What is asked for credentials: no answer to it is about an object.
 _FOR_CREDENTIALS = {"AssumeRole", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"}
@@ -97,8 +104,10 @@ def _of_answer(exc: ClientError) -> StoreError:
         kind = StoreUnavailable
     elif status == 404:
         kind = NotFound
-    elif status == 400 and exc.operation_name == "HeadObject":
-        kind = StoreUnavailable  # its answer has no body, so no code: an expired token, say
+    elif status == 400 and code in _UNNAMED:
+        kind = StoreUnavailable  # S3 itself names a reason for what is an object's fault
+    elif status == 413:
+        kind = ObjectRefused  # a proxy's limit for bodies
     elif status >= 401 or code in _DENIED or code.startswith("KMS."):
         kind = StoreDenied
     elif status == 400 and not argument.startswith(_HEADERS_OF_SETTINGS):

@@ -9,7 +9,7 @@ import pytest
 
 from estat.config import loading
 from estat.disk import files
-from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreUnavailable
+from estat.errors import ObjectExists, StoreDenied, StoreUnavailable
 from estat.stores import Stores
 from estat.stores.directory import DirectoryStore
 from tests.conftest import every_s3
@@ -108,7 +108,7 @@ def test_bytes_that_do_not_fit_their_checksum_are_refused_and_not_stored(swift, 
     configure(swift)
     bucket = swift.new_bucket()
     store = opened(bucket.name)
-    with pytest.raises(ObjectRefused, match="BadDigest"):
+    with pytest.raises(StoreUnavailable, match="BadDigest"):
         store.put(BATCH.key, BATCH.payload, BATCH.crc32 ^ 1, BATCH.content_type, BATCH.metadata)
     assert bucket.keys() == []
     put(store)

@@ -101,6 +101,17 @@ def test_the_streams_own_prefix_is_not_for_unreadable_files():
         loading.load({"RAW_BUCKET": "events", "DLQ_PREFIX": "raw_streams/dlq"}, env_file="")
 
 
+@pytest.mark.parametrize("code", ["BadDigest", "IncompleteBody", "RequestTimeout", "", "400"])
+def test_a_400_for_a_fault_on_the_way_is_tried_again(code):
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    assert type(store_error(ClientError(answer, "PutObject"))) is StoreUnavailable
+
+
+def test_a_body_that_a_proxy_finds_too_large_is_one_objects_fault():
+    answer = {"Error": {"Code": "413"}, "ResponseMetadata": {"HTTPStatusCode": 413}}
+    assert type(store_error(ClientError(answer, "PutObject"))) is ObjectRefused
+
+
 def test_a_head_answered_with_400_says_nothing_about_the_object():
     answer = {"Error": {"Code": "400"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
     assert isinstance(store_error(ClientError(answer, "HeadObject")), StoreUnavailable)

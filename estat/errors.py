@@ -111,7 +111,7 @@ class StoreDenied(StoreError):
 
 
 class ObjectRefused(StoreError):
-    """The store refused this one object (400); that says nothing about any other."""
+    """The store refused this object (400); that alone says nothing about any other."""
 
 
 class ObjectExists(StoreError):

@@ -39,7 +39,7 @@ from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir, dlq_file
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
-from estat.errors import EstatError, ObjectRefused, StoreError, StoreUnavailable, Unreadable
+from estat.errors import EstatError, StoreError, StoreUnavailable, Unreadable
 from estat.events.batch import Batch
 from estat.pipeline import found_object
 from estat.pipeline.delivery import Delivery
@@ -219,8 +219,6 @@ class Replay:
             try:
                 self._delivery.attempt(batch, recovered=True)
                 break
-            except ObjectRefused:
-                raise  # says nothing about the bucket
             except StoreError as exc:
                 if attempt == self._retries or not isinstance(exc, StoreUnavailable):
                     self._failed(batch.bucket)

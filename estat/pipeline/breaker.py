@@ -1,12 +1,15 @@
 """A circuit breaker: during an outage batches go to disk without waiting for the store.
 
-    closed --several failures in a row, or a refusal for good--> open
+    closed --several failures in a row, or the store denies (403)--> open
     open   --an interval has passed--> one batch may try (the probe)
     probe  --stored--> closed        --failed--> open, the interval doubled, up to 30 s
 
 So an outage costs disk, not acceptance: uploaders do not spend their time on
 attempts that can't succeed, and the upload queue stays empty. One log line
 tells the beginning of an outage and one its end. A rule with a clock, no I/O.
+
+A store that refuses one object (400) may find fault with that object alone. One that
+refuses several different objects in a row, and takes none in between, is down.
 """
 
 import logging
@@ -19,7 +22,8 @@ from estat.errors import ObjectRefused, StoreDenied, StoreError
 
 log = logging.getLogger(__name__)
 
-#: Failed attempts in a row that open it. A refusal for good (403, no such bucket) does at once.
+#: Failed attempts in a row that open it; of an object that is refused, the first one alone counts.
+#: A store that denies (403, no such bucket) opens it at once.
 _FAILURES = 3
 
 _FIRST_SECONDS, _CAP_SECONDS = 1.0, 30.0
@@ -35,6 +39,7 @@ class Breaker:
         self._counts = counts
         self._clock = clock
         self._failures = 0
+        self._refused: set[str] = set()  # the keys of refused objects that are counted
         self._kind: type[StoreError] | None = None  # of the failure that was told
         self._worked_at = float("-inf")
         self._since = 0.0
@@ -52,13 +57,15 @@ class Breaker:
         self._probe_at = now + self._interval
         return True
 
-    def failed(self, error: StoreError) -> None:
-        """Take note of a failed attempt; one refused object says nothing about the store."""
-        if isinstance(error, ObjectRefused):
-            return
+    def failed(self, error: StoreError, key: str) -> None:
+        """Take note of a failed attempt to store the object ``key``."""
         if self.open:
             self._tell(error)
             return
+        if isinstance(error, ObjectRefused):
+            if key in self._refused:
+                return
+            self._refused.add(key)
         self._failures += 1
         if self._failures < _FAILURES and not isinstance(error, StoreDenied):
             return
@@ -78,6 +85,7 @@ class Breaker:
     def worked(self) -> None:
         """Take note of a successful attempt."""
         self._failures = 0
+        self._refused.clear()
         self._worked_at = self._clock()
         if not self.open:
             return

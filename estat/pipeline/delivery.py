@@ -73,7 +73,7 @@ class Delivery:
             self._counts.count(metrics.PUT_ERRORS)
             # a replay's failure may be its file's own fault
             if batch.bucket == self._bucket and not recovered:
-                self.breaker.failed(exc)
+                self.breaker.failed(exc, batch.key)
             raise
         if batch.bucket == self._bucket:
             self.breaker.worked()
@@ -165,6 +165,10 @@ class Delivery:
                     return self._put(store, replace(batch, key=key))
                 except ObjectExists:
                     head = self._found(store, key)
+                except ObjectRefused as exc:
+                    if not recovered:
+                        self._check_answers(store, key, exc)
+                    raise
             rest = self._settle(store, key, head, batch)
             if rest is None:
                 return None
@@ -181,6 +185,14 @@ class Delivery:
             # without s3:ListBucket, HEAD of a missing key is answered with 403:
             # If-None-Match alone has to tell
             return None
+
+    def _check_answers(self, store: Store, key: str, refusal: ObjectRefused) -> None:
+        """Raise StoreUnavailable if a store that refused an object refuses every request."""
+        try:
+            self._look(store, key)
+        except StoreUnavailable as exc:
+            text = f"{refusal}; nor does the store answer a HEAD: {exc}"
+            raise StoreUnavailable(text, exc.operation, exc.code) from exc
 
     def _found(self, store: Store, key: str) -> Head:
         """Return what is at a key that is taken."""

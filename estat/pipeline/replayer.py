@@ -2,23 +2,23 @@
 
 One worker does it, the one that leads.
 
-A failure tells little by itself: the file may be at fault, or the store. While
-nothing succeeds it is taken for an outage: one file at a time is tried, at
-growing intervals, each time another one, so that no bad file can hide the good
-ones. Once something succeeds in the same pass, a file that failed three times so is at
-fault and moves to a later slot; a file that S3 refused for its own sake (400)
-moves at once.
+A failure tells little by itself, a refusal (400) neither: the file may be at fault,
+or the store. While nothing succeeds it is taken for an outage: one file at a time is
+tried, at growing intervals, each time another one, so that no bad file can hide the
+good ones. A file is at fault if it failed three times, and the store worked in between;
+it moves to a later slot. What lies in one is tried again when an outage ends.
 """
 
 import logging
 import time
 from itertools import islice
+from typing import NamedTuple
 
 from gevent.pool import Pool
 
 from estat.accounting import metrics
 from estat.config.settings import Settings
-from estat.disk.dlq import EXPIRED, PENDING, Claim, Entry
+from estat.disk.dlq import EVER, EXPIRED, PENDING, SCAN_LIMIT, Claim, Entry, is_due
 from estat.disk.leader import Leader
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreDenied, StoreError, Unreadable
 from estat.events import ids
@@ -39,6 +39,13 @@ _STRIKES = 3
 _SHOWN_CHARS = 200
 
 _STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
+
+
+class _Tries(NamedTuple):
+    """What is remembered of a file that failed."""
+
+    strikes: int = 0
+    failed_at: float = 0.0  # time.monotonic()
 
 
 class Replayer(LeaderLoop):
@@ -64,7 +71,8 @@ class Replayer(LeaderLoop):
         self._counts, self._ledger, _ = accounts
         self._settings = settings
         self._failures = 0  # passes in a row in which nothing succeeded
-        self._strikes: dict[str, int] = {}  # files that failed, the least recently tried first
+        self._tries: dict[str, _Tries] = {}  # files that failed, the least recently tried first
+        self._after_outage = False  # what was put off is due, too
         self._unremoved: set[str] = set()  # files that are stored, and could not be removed
         self._expired_at = 0.0
         self._oldest = 0
@@ -73,6 +81,7 @@ class Replayer(LeaderLoop):
         """Do not wait for the next interval: the store works again."""
         self._failures = 0
         self._expired_at = 0.0
+        self._after_outage = True
         super().nudge()
 
     def turn(self) -> float:
@@ -81,19 +90,16 @@ class Replayer(LeaderLoop):
         booked = self._reconciliation.booked()
         if booked.files <= 0:
             self._counts.set(metrics.DLQ_OLDEST, 0)
-            self._strikes.clear()
+            self._tries.clear()
             self._reconciliation.booked_empty(booked)
             return self._pause_seconds
-        now, started = time.time(), time.monotonic()
         self.store_quarantined()
-        due = self._due(now)
+        due = self._due(time.time())
         if not self._oldest:
             self._reconciliation.found_empty(booked)
         succeeded, failed = self._replay_all(self._ordered(due))
-        if succeeded or self._breaker.worked_since(started):
-            # the store works, so it is the files' own fault
-            self._strike(failed, now)
         if succeeded:
+            self._after_outage |= self._failures >= _STRIKES
             self._failures = 0
             return 0.0
         if failed:
@@ -101,10 +107,9 @@ class Replayer(LeaderLoop):
             return full_jitter(self._failures, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS)
         return self._pause_seconds
 
-    def _replay_all(self, entries: list[Entry]) -> tuple[int, list[Entry]]:
-        """Replay files until all of a group fail; return how many succeeded, and which failed."""
-        succeeded = 0
-        failed: list[Entry] = []
+    def _replay_all(self, entries: list[Entry]) -> tuple[int, int]:
+        """Replay files until all of a group fail; return how many succeeded, how many failed."""
+        succeeded = failed = 0
         waiting = iter(entries)
         while not self._ending:
             # a single file probes a store that seems down
@@ -113,14 +118,18 @@ class Replayer(LeaderLoop):
             results = Pool(_CONCURRENCY).map(self.replay, group)
             stored = results.count(_STORED)
             succeeded += stored
-            failed += [e for e, result in zip(group, results, strict=True) if result == _FAILED]
+            failed += results.count(_FAILED)
             if not group or (_FAILED in results and not stored):
                 break
         return succeeded, failed
 
     def _due(self, now: float) -> list[Entry]:
         """Return what is to be retried now; files that got too old are moved aside."""
-        pending = self._disk.run(self._disk.dlq.scan, PENDING, now)
+        by = EVER if self._after_outage else now
+        pending = self._disk.run(self._disk.dlq.scan, PENDING, by)
+        # until a scan has reached the later slots, which come last
+        full = len(pending.due) >= SCAN_LIMIT
+        self._after_outage &= full and is_due(pending.due[0].slot, now)
         expired = self._disk.run(self._disk.dlq.scan, EXPIRED, now)
         self._oldest = min(filter(None, (pending.oldest, expired.oldest)), default=0)
         self._counts.set(metrics.DLQ_OLDEST, self._oldest)
@@ -142,26 +151,13 @@ class Replayer(LeaderLoop):
 
     def _ordered(self, due: list[Entry]) -> list[Entry]:
         """Return files that never failed, oldest first, then those that did, by turns."""
-        turns = {name: turn for turn, name in enumerate(self._strikes)}
+        turns = {name: turn for turn, name in enumerate(self._tries)}
         return sorted(due, key=lambda entry: turns.get(entry.name, -1))
-
-    def _strike(self, failed: list[Entry], now: float) -> None:
-        for entry in failed:
-            self._strikes[entry.name] = self._strikes.get(entry.name, 0) + 1
-            if self._strikes[entry.name] >= _STRIKES:
-                self._defer(entry, now)
-
-    def _defer(self, entry: Entry, now: float) -> None:
-        claim = self._claimed(entry)
-        if claim:
-            with claim:
-                self._put_off(claim, now)
-            log.warning("dlq_file_deferred", extra={"file": entry.name})
 
     def _put_off(self, claim: Claim, now: float) -> None:
         """Move a file to a later slot, where it hides nothing behind it."""
         self._disk.run(self._disk.dlq.defer, claim, now)
-        self._strikes.pop(claim.entry.name, None)
+        self._tries.pop(claim.entry.name, None)
 
     def _expire(self, entry: Entry, now: float) -> None:
         claim = self._claimed(entry)
@@ -219,7 +215,15 @@ class Replayer(LeaderLoop):
 
     def _last_in_turn(self, name: str) -> None:
         """Put a file behind all others that failed; its strikes stay."""
-        self._strikes[name] = self._strikes.pop(name, 0)
+        self._tries[name] = self._tries.pop(name, _Tries())
+
+    def _strike(self, name: str) -> bool:
+        """Take note of a file's failure; return whether the file is at fault."""
+        tries = self._tries.pop(name, _Tries())
+        # again without a sign of the store in between, it says nothing new
+        strikes = tries.strikes + (not tries.strikes or self._breaker.worked_since(tries.failed_at))
+        self._tries[name] = _Tries(strikes, time.monotonic())
+        return strikes >= _STRIKES
 
     def _read(self, claim: Claim) -> Batch | None:
         """Return a file's batch; None if it can't be read. Raises NotOurs."""
@@ -242,25 +246,32 @@ class Replayer(LeaderLoop):
         try:
             self._delivery.attempt(batch, recovered=True)
         except StoreError as exc:
-            if isinstance(exc, ObjectRefused) or self._is_elsewhere(batch, exc):
-                self._put_off(claim, time.time())
-                log.warning("dlq_file_refused", extra={"file": name, "error": str(exc)})
-                return _AT_FAULT
-            self._last_in_turn(name)
-            return _FAILED
+            return self._failed(claim, batch, exc)
         self._ledger.replay(claim.entry.events, claim.size_bytes)
         try:
             self._disk.remove(claim, self._ledger)
         except DiskError:
             self._unremoved.add(name)
             raise
-        self._strikes.pop(name, None)
+        self._tries.pop(name, None)
         self._expired_at = 0.0
         return _STORED
 
+    def _failed(self, claim: Claim, batch: Batch, error: StoreError) -> str:
+        """Put a file off if it is at fault itself; return whether it is. Raises DiskError."""
+        name = claim.entry.name
+        elsewhere = self._is_elsewhere(batch, error)
+        if elsewhere or isinstance(error, ObjectRefused):
+            self._seldom.warning("dlq_file_refused", "refused", file=name, error=str(error))
+        if not (elsewhere or self._strike(name)):
+            return _FAILED
+        self._put_off(claim, time.time())
+        log.warning("dlq_file_deferred", extra={"file": name, "error": str(error)})
+        return _AT_FAULT
+
     def _is_elsewhere(self, batch: Batch, error: StoreError) -> bool:
         """Tell whether the file is at fault: another bucket than that of today refused it."""
-        refused = isinstance(error, StoreDenied) and error.is_answer
+        refused = isinstance(error, (StoreDenied, ObjectRefused)) and error.is_answer
         return refused and batch.bucket != self._settings.raw_bucket
 
     def store_quarantined(self) -> None:
@@ -289,7 +300,7 @@ class Replayer(LeaderLoop):
         try:
             self._delivery.put_file(self._settings.raw_bucket, key, content)
         except ObjectRefused as exc:
-            log.warning("dlq_file_refused", extra={"file": key, "error": str(exc)})
+            self._seldom.warning("dlq_file_refused", "refused", file=key, error=str(exc))
             return
         self._ledger.drop(entry.events, claim.size_bytes, "unreadable")
         self._disk.remove(claim, self._ledger)

@@ -392,6 +392,21 @@ def test_a_bucket_that_fails_ten_times_in_a_row_is_left_alone_and_no_other(dlq, 
     assert f"skipped: {20 - failed} files, {200 - 10 * failed} events" in told
 
 
+def test_a_bucket_that_refuses_everything_is_left_alone_and_no_file_put_off(dlq, moto, s3):
+    bucket = moto.new_bucket()
+    for seq in range(1, 21):
+        write(dlq, bucket.name, seq, opened=NOW + seq)
+    s3.fail("400")
+    result = replay(dlq, bucket.name, AWS_ENDPOINT_URL_S3=s3.url)
+    assert result.returncode == 1
+    assert 10 <= len(s3.attempts()) < 14  # up to four at a time, each tried once
+    assert f"{bucket.name} failed 10 times in a row" in result.stdout
+    s3.heal()
+    assert replay(dlq, bucket.name, AWS_ENDPOINT_URL_S3=s3.url).returncode == 0
+    assert len(bucket.keys("raw/")) == 20
+    assert dlq.walk() == (0, 0, 0)
+
+
 def test_a_rate_is_kept(dlq, moto, s3):
     bucket = moto.new_bucket()
     for seq in range(1, 5):

@@ -4,7 +4,8 @@
     s3.fail("hang", times=2)                  the next two
     s3.fail("500", key=lambda k: "_000002" in k)
 
-Faults: an HTTP status ("500", "503", "403", "404", "400"); "hang" (no answer until
+Faults: an HTTP status ("500", "503", "403", "404", "400"); "400_page" (of a proxy, with none
+of S3's codes); "hang" (no answer until
 ``heal``); "reset"; "lands_then_hangs", "lands_then_resets" (the store has the object,
 the server never hears of it).
 
@@ -42,6 +43,7 @@ _ERRORS = {
 }
 FAULTS = (
     *_ERRORS,
+    "400_page",
     "hang",
     "reset",
     "lands_then_hangs",
@@ -264,6 +266,8 @@ class _HTTPServer(ThreadingHTTPServer):
 
 def _lie(kind: str, body: bytes) -> Response:
     """Return the answer of a store that stored nothing."""
+    if kind == "400_page":
+        return 400, [("Content-Type", "text/html")], _PAGE
     if kind == "web_page":
         return 200, [("Content-Type", "text/html"), ("ETag", '"5f1c-62a"')], _PAGE
     if kind == "wrong_crc":

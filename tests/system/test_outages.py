@@ -17,7 +17,8 @@ RECOVERY_SECONDS = 30
 
 
 @pytest.mark.parametrize(
-    "fault", [pytest.param("500", marks=pytest.mark.quick), "503", "403", "404", "hang", "reset"]
+    "fault",
+    [pytest.param("500", marks=pytest.mark.quick), "503", "403", "404", "400", "hang", "reset"],
 )
 def test_an_outage_costs_disk_and_nothing_else(
     fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket
@@ -90,6 +91,39 @@ def test_one_refused_object_is_no_outage(serve: Serve, s3: FaultyS3, bucket: Buc
     eventually(server.settled, RECOVERY_SECONDS, "it goes through later")
     assert server.stop() == 0
     assert server.events("store_down") == []
+    accounting.check(client.accepted, bucket.stored())
+
+
+@pytest.mark.parametrize(
+    ("fault", "method"),
+    [("400", "PUT"), pytest.param("400", "*", marks=pytest.mark.quick), ("400_page", "*")],
+)
+def test_a_store_that_refuses_everything_is_tried_again_soon_with_the_one_batch_that_waits(
+    fault: str, method: str, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    server = serve(via=s3, BATCH_SIZE="10", S3_APP_RETRIES="2")
+    client = Client()
+    s3.fail(fault, method=method)
+    client.must_send(server, count=10)
+    # of a PUT alone nobody can tell whose fault it is, so it has one attempt; with a HEAD they can
+    down = method == "*"
+    attempts = 3 if down else 1
+    eventually(
+        lambda: server.metrics()["s3_put_errors_total"] >= attempts + 2 and server.all_on_disk(),
+        30,
+        "the batch is refused in two replays, too",
+        last_words=server.log_text,
+    )
+    during = server.metrics()
+    assert server.problems() == ["s3_down"] * down
+    accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
+    accounting.check_equation(during)
+    s3.heal()
+    eventually(server.settled, 40, "it is stored, and not put off", last_words=server.log_text)
+    accounting.check_equation(server.metrics())
+    assert server.stop() == 0
+    assert len(server.events("store_down")) == len(server.events("store_recovered")) == down
+    accounting.check_stopped(server.logs())
     accounting.check(client.accepted, bucket.stored())
 
 

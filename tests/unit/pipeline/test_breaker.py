@@ -30,9 +30,9 @@ def breaker(clock, row):
     return Breaker(Metrics(row), clock)
 
 
-def fail(breaker, times=3, error=StoreUnavailable):
+def fail(breaker, times=3, error=StoreUnavailable, key="one"):
     for _ in range(times):
-        breaker.failed(error("503"))
+        breaker.failed(error("503"), key)
 
 
 def test_it_opens_after_several_failures_in_a_row(breaker, row):
@@ -56,8 +56,24 @@ def test_a_refusal_for_good_opens_it_at_once(breaker):
     assert breaker.open
 
 
-def test_a_refused_object_never_opens_it(breaker):
+def test_one_object_never_opens_it_however_often_it_is_refused(breaker):
     fail(breaker, 100, ObjectRefused)
+    assert not breaker.open
+
+
+def test_several_objects_that_are_refused_in_a_row_open_it(breaker, caplog):
+    for key in ("one", "two", "three"):
+        assert not breaker.open
+        fail(breaker, 2, ObjectRefused, key)
+    assert breaker.open
+    assert [record.kind for record in caplog.records] == ["ObjectRefused"]
+
+
+def test_refused_objects_with_a_success_in_between_never_open_it(breaker):
+    for key in range(100):
+        fail(breaker, 1, ObjectRefused, str(key))
+        if key % 2:
+            breaker.worked()
     assert not breaker.open
 
 

@@ -207,6 +207,29 @@ def test_a_refused_object_says_nothing_about_the_store(delivery, store):
     assert not delivery.breaker.open
 
 
+def test_a_store_that_refuses_every_batch_is_down(delivery, store):
+    def refuse(key):
+        raise ObjectRefused(key)
+
+    store.fault = refuse
+    for seq in (1, 2, 3):
+        with pytest.raises(ObjectRefused):
+            delivery.attempt(batch(seq=seq))
+    assert delivery.breaker.open
+
+
+def test_a_store_that_refuses_an_object_and_the_question_for_it_is_down(delivery, store):
+    def refuse(key):
+        raise ObjectRefused(key)
+
+    store.fault = refuse
+    store.unasked = StoreUnavailable("400", "HeadObject", "400")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="nor does the store answer"):
+            delivery.attempt(batch())
+    assert delivery.breaker.open
+
+
 def test_a_streams_record_is_stored_as_plain_json(delivery, store):
     from dataclasses import replace
 

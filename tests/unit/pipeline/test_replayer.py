@@ -10,7 +10,7 @@ from gevent import GreenletExit
 from estat.accounting import ledger, metrics
 from estat.disk import dlq_file
 from estat.disk.dlq import EXPIRED, PENDING, SCAN_LIMIT
-from estat.errors import StoreDenied
+from estat.errors import ObjectRefused, StoreDenied
 from estat.pipeline.reconcile import Reconciliation
 from tests.support.parts import Parts, load
 from tests.unit.batches import batch
@@ -95,6 +95,74 @@ def test_a_file_of_another_bucket_is_put_off_only_if_that_bucket_refused_it(
     worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
     worker.replay()
     assert bool(worker.dlq.scan(PENDING, time.time()).due) == is_due
+
+
+class Refusing:
+    """A bucket that refuses the objects of which ``refuses`` is true."""
+
+    def __init__(self):
+        self.refuses = lambda key: False
+        self.keys = []
+
+    def get(self, bucket):
+        return self
+
+    def head(self, key):
+        return None
+
+    def put(self, key, *_):
+        if self.refuses(key):
+            raise ObjectRefused("400", "PutObject", "InvalidRequest")
+        self.keys.append(key)
+
+
+@pytest.fixture
+def refusing(tmp_path):
+    worker = Worker(tmp_path, metrics.page(), 1, Refusing())
+    kept = [batch(bucket=worker.bucket, seq=seq, opened=time.time()) for seq in range(1, 6)]
+    return worker, kept
+
+
+def due(worker):
+    return [entry.name for entry in worker.dlq.scan(PENDING, time.time()).due]
+
+
+def test_a_file_that_is_refused_while_nothing_is_stored_stays_due(refusing):
+    worker, kept = refusing
+    worker.stores.refuses = lambda _: True
+    for one in kept:
+        worker.spill(one)
+    for _ in range(20):
+        worker.replayer.turn()
+    assert len(due(worker)) == len(kept)
+    worker.stores.refuses = lambda _: False
+    worker.replayer.turn()
+    assert len(worker.stores.keys) == len(kept)
+    assert worker.dlq.walk() == (0, 0, 0)
+    assert ledger.terms(worker.page).lost == 0
+
+
+def test_a_file_that_is_refused_while_others_are_stored_is_put_off_until_an_outage_has_ended(
+    refusing,
+):
+    worker, (bad, *good) = refusing
+    worker.stores.refuses = lambda key: key == bad.key
+    worker.spill(bad)
+    for number, one in enumerate(good):
+        assert bool(due(worker)) == (number < 3)
+        worker.spill(one)
+        worker.replayer.turn()
+    assert worker.stores.keys == [one.key for one in good]
+    assert due(worker) == []
+
+    worker.stores.refuses = lambda _: False
+    worker.replayer.turn()
+    assert len(worker.stores.keys) == len(good), "its hour has not come"
+    worker.replayer.nudge()
+    worker.replayer.turn()
+    assert worker.stores.keys[-1] == bad.key
+    assert worker.dlq.walk() == (0, 0, 0)
+    assert ledger.terms(worker.page).lost == 0
 
 
 def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, monkeypatch):

@@ -262,12 +262,15 @@ class Replayer(LeaderLoop):
         name = claim.entry.name
         elsewhere = self._is_elsewhere(batch, error)
         if elsewhere or isinstance(error, ObjectRefused):
-            self._seldom.warning("dlq_file_refused", "refused", file=name, error=str(error))
+            self._tell_refused(name, error)
         if not (elsewhere or self._strike(name)):
             return _FAILED
         self._put_off(claim, time.time())
         log.warning("dlq_file_deferred", extra={"file": name, "error": str(error)})
         return _AT_FAULT
+
+    def _tell_refused(self, name: str, error: StoreError) -> None:
+        self._seldom.warning("dlq_file_refused", "refused", file=name, error=str(error))
 
     def _is_elsewhere(self, batch: Batch, error: StoreError) -> bool:
         """Tell whether the file is at fault: another bucket than that of today refused it."""
@@ -276,14 +279,17 @@ class Replayer(LeaderLoop):
 
     def store_quarantined(self) -> None:
         """Hand unreadable files over to DLQ_PREFIX; what can't be sent now waits."""
-        for entry in self._disk.run(self._disk.dlq.quarantined):
+        for entry in self._ordered(self._disk.run(self._disk.dlq.quarantined)):
             claim = self._claimed(entry)
             if claim is None:
                 continue
             with claim:
                 try:
                     self._store_as_it_is(claim)
-                except StoreError:
+                except StoreError as exc:
+                    self._last_in_turn(entry.name)
+                    if isinstance(exc, ObjectRefused):
+                        self._tell_refused(entry.name, exc)
                     return
 
     def _store_as_it_is(self, claim: Claim) -> None:
@@ -297,10 +303,7 @@ class Replayer(LeaderLoop):
         # the checksum keeps a second file of the same name apart from the first
         name = f"{crc32_of(content):08x}-{ids.plain(entry.name)}"
         key = f"{self._settings.dlq_prefix}/{name}"
-        try:
-            self._delivery.put_file(self._settings.raw_bucket, key, content)
-        except ObjectRefused as exc:
-            self._seldom.warning("dlq_file_refused", "refused", file=key, error=str(exc))
-            return
+        self._delivery.put_file(self._settings.raw_bucket, key, content)
+        self._tries.pop(entry.name, None)
         self._ledger.drop(entry.events, claim.size_bytes, "unreadable")
         self._disk.remove(claim, self._ledger)

@@ -165,6 +165,21 @@ def test_a_file_that_is_refused_while_others_are_stored_is_put_off_until_an_outa
     assert ledger.terms(worker.page).lost == 0
 
 
+def test_an_unreadable_file_that_is_refused_hides_no_other_one(refusing):
+    worker, _ = refusing
+    for name in ("bad1", "bad2", "good"):
+        size = worker.dlq.put_aside(f"1763017800_web-1_{name}", 0, name.encode())
+        worker.ledger.adopt(0, 1, size)
+    tried = []
+    worker.stores.refuses = lambda key: tried.append(key) or "_bad" in key
+    for _ in range(3):
+        worker.replayer.turn()
+    assert len(worker.stores.keys) == 1
+    assert "_good." in worker.stores.keys[0]
+    assert len(tried) <= 4, "one failure a turn"
+    assert worker.dlq.walk().files == 2
+
+
 def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, monkeypatch):
     page = metrics.page()
     worker = Worker(tmp_path, page, 1)

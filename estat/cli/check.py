@@ -1,27 +1,27 @@
 """``estat check``: tries everything that the server needs, and says how to mend the rest.
 
 It prints a line for each thing: ``ok``, ``warn`` or ``FAIL``. It tries the bucket with a
-small object under DLQ_PREFIX: it writes the object, which must be proven to be stored, reads
-it back, writes it again (to see whether the store honours If-None-Match) and removes it. If
-settings ask for a key, a class or tags, the object must have them. ``refusals`` knows what to
-do if the bucket refuses.
+small object under DLQ_PREFIX, which must be proven to be stored; ``store_probe`` looks whether
+the store does what it says. If settings ask for a key, a class or tags, the object must have
+them. ``refusals`` knows what to do if the bucket refuses.
 """
 
 import argparse
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
-from estat.cli import refusals
+from estat.cli import refusals, store_probe
+from estat.cli.store_probe import Finding
 from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.dlq_file import OVERHEAD_BYTES
 from estat.disk.server_directory import ServerDirectory
-from estat.errors import UNPROVEN, DiskError, ObjectExists, SettingsError, StoreDenied, StoreError
-from estat.events import ids
-from estat.events.batch import crc32_of
+from estat.errors import UNPROVEN, DiskError, SettingsError, StoreError
+from estat.events.batch import Batch
 from estat.stores import Stores
 from estat.stores.store import Store
 
@@ -31,11 +31,6 @@ _COMPRESSED = 0.25
 _UNSENT_BATCHES = 3
 
 _MB = 10**6
-
-_BODY = b"written by estat check\n"
-
-#: Status (ok, warn or FAIL), subject and text of a line.
-Finding = tuple[str, str, str]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -153,54 +148,37 @@ def _dlq(settings: Settings) -> Iterator[Finding]:
 
 
 def _bucket(settings: Settings) -> Iterator[Finding]:
-    """Write a small object, look at it, and remove it."""
-    key = f"{settings.dlq_prefix}/.check-{ids.new_stream()}"
+    """Write an object as the server does, look at it, and remove it."""
+    batch = store_probe.probe(settings)
     try:
         store = Stores(settings).get(settings.raw_bucket)
-        by_answer = store.put(key, _BODY, crc32_of(_BODY), "text/plain", {})
     except StoreError as exc:
-        subject, remedy = refusals.explain(settings, key, _BODY, exc)
-        yield "FAIL", subject, f"can't write to {settings.raw_bucket}: {exc}; {remedy}"
+        yield _not_written(settings, batch, exc)
+        return
+    try:
+        by_answer = store_probe.put(store, batch)
+    except StoreError as exc:
+        yield _not_written(settings, batch, exc, store)
+        with suppress(StoreError):  # it may be there all the same, or a part of it
+            store.delete(batch.key)
         return
     if settings.s3_role_arn:
         yield "ok", "role", f"assumed {settings.s3_role_arn}"
-    yield "ok", "bucket", f"wrote {key} to {settings.raw_bucket}"
-    if not by_answer:
-        text = (
-            "its answers name neither the CRC-32 nor the MD5 of what was sent: "
-            "each PUT costs a HEAD, which proves that the object is stored"
-        )
-        yield "warn", "bucket", text
-    yield from _read_back(settings, store, key)
-    yield from _as_asked(settings, store, key)
-    try:
-        store.delete(key)
-    except StoreError as exc:
-        remedy = f"remove {key} by hand; only this check needs it"
-        yield "FAIL", "bucket", f"can't remove it: {exc}; {remedy}"
-    else:
-        yield "ok", "bucket", "remove it"
+    yield "ok", "bucket", f"wrote {batch.key} to {settings.raw_bucket}"
+    yield from store_probe.findings(settings, store, batch, by_answer=by_answer)
+    yield from _as_asked(settings, store, batch.key)
+    yield from store_probe.remove(store, batch.key)
 
 
-def _read_back(settings: Settings, store: Store, key: str) -> Iterator[Finding]:
-    """Read the object, and see whether the store refuses to replace it."""
-    try:
-        if store.head(key) is None or store.get(key) != _BODY:
-            raise StoreDenied("what was read is not what was written", code=UNPROVEN)
-        store.put(key, _BODY, crc32_of(_BODY), "text/plain", {})
-        text = (
-            "the store replaces objects despite If-None-Match; the server looks before it "
-            "replays, but keep other writers away from RAW_PREFIX"
-        )
-        yield "warn", "bucket", text
-    except ObjectExists:
-        pass  # as it should be
-    except StoreError as exc:
-        rights = "s3:GetObject and kms:Decrypt" if settings.s3_kms_key_id else "s3:GetObject"
-        remedy = refusals.NO_STORE if exc.code == UNPROVEN else f"grant {rights}"
-        yield "FAIL", "bucket", f"can't read it back: {exc}; {remedy}"
-        return
-    yield "ok", "bucket", "read it back"
+def _not_written(
+    settings: Settings, batch: Batch, error: StoreError, store: Store | None = None
+) -> Finding:
+    """Say what kept an object from being stored, and what to do."""
+    subject, remedy = refusals.explain(settings, batch.key, batch.payload, error)
+    if store and error.code == UNPROVEN:
+        with suppress(StoreError):
+            remedy = store_probe.why_unproven(store, batch)
+    return "FAIL", subject, f"can't write to {settings.raw_bucket}: {error}; {remedy}"
 
 
 def _as_asked(settings: Settings, store: Store, key: str) -> Iterator[Finding]:

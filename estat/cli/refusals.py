@@ -11,7 +11,8 @@ from estat.events.batch import crc32_of
 from estat.stores import Stores
 
 _GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
-_UNREACHABLE = (
+#: What to do where no answer comes, or not the whole of one.
+UNREACHABLE = (
     "the store can't be reached, or not within S3_TIMEOUT: check the network, "
     "AWS_ENDPOINT_URL_S3 and the proxy (HTTPS_PROXY, NO_PROXY)"
 )
@@ -20,6 +21,7 @@ NO_STORE = (
     "what answers there is no S3, or does not store what it is sent: check AWS_ENDPOINT_URL_S3, "
     "the proxy (HTTPS_PROXY, NO_PROXY) and whatever stands before the store"
 )
+_BUSY = "the store, or what stands before it, is busy or out of order: try again"
 _LOOK_RIGHT = (
     "grant s3:GetObject: the store's answer to a PUT proves nothing, so each object is looked up"
 )
@@ -29,6 +31,9 @@ _KMS_RIGHTS = (
     "writes and in the key's own"
 )
 _TAG_RIGHT = "grant s3:PutObjectTagging, which S3_OBJECT_TAGS needs"
+
+#: What it says of credentials that were good once.
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException")
 
 #: By the code of S3's answer.
 _S3 = {
@@ -40,6 +45,9 @@ _S3 = {
     "InvalidStorageClass": "set S3_STORAGE_CLASS to a class that the bucket has",
     "InvalidTag": "change S3_OBJECT_TAGS to what the message asks for",
     UNPROVEN: NO_STORE,
+    # what botocore calls a 400 that is not in the form of S3's
+    "": NO_STORE,
+    "400": NO_STORE,
 }
 
 #: By the right whose lack S3's message names.
@@ -103,7 +111,7 @@ def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tup
     if error.operation == ASSUME_ROLE:
         return "role", _of_role(error)
     if error.code in _NO_ANSWER.split():
-        return "bucket", _UNREACHABLE
+        return "bucket", UNREACHABLE
     return "bucket", _of_bucket(settings, key, body, error)
 
 
@@ -114,6 +122,8 @@ def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> 
         return _LOOK_RIGHT
     if error.code.startswith("KMS."):
         return "check the key S3_KMS_KEY_ID in KMS"
+    if isinstance(error, StoreUnavailable) and error.code not in _EXPIRED:
+        return _BUSY
     if not isinstance(error, StoreDenied):
         return _GENERAL
     named = (todo for right, todo in _RIGHTS.items() if right in str(error))

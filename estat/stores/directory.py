@@ -28,6 +28,8 @@ T = TypeVar("T")
 class DirectoryStore:
     """Objects as files below ``root``."""
 
+    bare_etags = False  # there are no quotes
+
     def __init__(self, root: str) -> None:
         self._root = root
         self._threads = Offload(_THREADS)

@@ -36,6 +36,7 @@ class S3Store:
     """One S3 bucket."""
 
     def __init__(self, bucket: str, settings: Settings) -> None:
+        self.bare_etags = False
         self._bucket = bucket
         self._conditional = settings.s3_conditional_put
         self._options = _ObjectOptions(settings)
@@ -100,13 +101,15 @@ class S3Store:
         # Ceph's gateway compares without the quotes that it writes itself
         for form in dict.fromkeys((etag, etag.strip('"'))):
             try:
-                return self._call("put_object", **parameters, IfMatch=form)
+                answer = self._call("put_object", **parameters, IfMatch=form)
             except ObjectExists:
                 continue
             except NotFound:
                 break
             except NotImplementedByStore:
                 return self._call("put_object", **parameters)
+            self.bare_etags = form != etag
+            return answer
         raise StoreUnavailable(f"{parameters['Key']} changed since it was read", "PutObject")
 
     def _is_md5(self, etag: str, body: bytes) -> bool:

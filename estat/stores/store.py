@@ -50,6 +50,9 @@ class Head(NamedTuple):
 class Store(Protocol):
     """One bucket."""
 
+    #: Whether the last object that was replaced took its ETag without quotes.
+    bare_etags: bool
+
     def put(
         self,
         key: str,

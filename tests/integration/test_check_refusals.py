@@ -8,10 +8,12 @@ import argparse
 import pytest
 
 from estat.cli import check
+from tests.conftest import every_s3
 from tests.support import iam
 from tests.support.faulty_s3 import as_encrypted
 from tests.support.server import DEFAULTS, free_port
 from tests.support.sts import Sts
+from tests.support.swift import Swift
 
 KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
 OWNER = "123456789012"
@@ -361,12 +363,122 @@ def test_what_gives_back_something_else_is_told_not_to_store(checked, s3, bucket
     assert bucket.keys() == []
 
 
-def test_a_bucket_whose_answers_prove_nothing_is_told_to_cost_a_head(checked, s3, bucket):
+def ignoring(*fields):
+    return lambda s3: s3.strip(*fields)
+
+
+def failing(kind, **how):
+    return lambda s3: s3.fail(kind, **how)
+
+
+def unproven(then):
+    """Have a store's answers prove nothing, and something else be wrong."""
+
+    def begin(s3):
+        s3.answers(as_encrypted)
+        then(s3)
+
+    return begin
+
+
+def without_checksums(s3):
+    """Have a store take any checksum, as moto does, and neither name it nor an MD5."""
     s3.answers(as_encrypted)
+
+
+def naming_another_checksum(s3):
+    s3.answers(lambda _, answer: [*answer, ("x-amz-checksum-crc32", "AAAAAA==")])
+
+
+def comparing_bare_etags(s3):
+    """Have If-Match compared as Ceph's gateway does it."""
+
+    def rule(headers):
+        if headers.get("if-match", "").startswith('"'):
+            return 412, "PreconditionFailed", "At least one of the pre-conditions did not hold"
+        return None
+
+    s3.refuse(rule)
+
+
+#: What a store does, the status of the line that tells it, what it costs, and what to do.
+LIES = [
+    (failing("cut"), "FAIL", "sent again until it is whole", "look for a limit of sizes"),
+    (failing("flipped"), "FAIL", "it keeps other bytes than", "look for what changes bodies"),
+    (failing("wrong_crc"), "FAIL", "does not store what it is sent", "check AWS_ENDPOINT_URL_S3"),
+    (naming_another_checksum, "FAIL", "each batch is sent twice", "leave x-amz-checksum-crc32"),
+    (
+        failing("400_page", method="*"),
+        "FAIL",
+        "what answers there is no S3",
+        "check AWS_ENDPOINT_URL",
+    ),
+    (failing("400", method="*"), "FAIL", "(InvalidRequest)", "check RAW_BUCKET"),
+    (failing("503", method="*"), "FAIL", "(SlowDown)", "is busy or out of order: try again"),
+    (failing("cut_then_resets"), "FAIL", "can't be reached", "check the network"),
+    (failing("lands_then_resets"), "FAIL", "can't be reached", "check the network"),
+    (unproven(ignoring("x-amz-meta-")), "FAIL", "each batch is sent twice", "pass x-amz-meta-"),
+    (
+        unproven(failing("404", method="HEAD", times=2)),
+        "FAIL",
+        "a HEAD finds it only after",
+        "twice",
+    ),
+    (unproven(failing("404", method="HEAD")), "FAIL", "nothing is there", "check AWS_ENDPOINT_URL"),
+    (failing("404", method="HEAD"), "FAIL", "a HEAD does not find it", "check AWS_ENDPOINT_URL_S3"),
+    (failing("reset", method="GET"), "FAIL", "can't read it back", "check the network"),
+    (failing("403", method="GET"), "FAIL", "can't read it back", "grant s3:GetObject"),
+    (without_checksums, "warn", "each PUT costs a HEAD", "which proves"),
+    (without_checksums, "warn", "it takes a wrong checksum", "send over https"),
+    (ignoring("x-amz-meta-"), "warn", "estat audit reads every one", "pass x-amz-meta-"),
+    (failing("404", method="HEAD", times=2), "warn", "a HEAD finds it only after", "sends again"),
+    (ignoring("if-none-match"), "warn", "despite If-None-Match", "keep other writers away"),
+    (ignoring("if-match"), "warn", "despite If-Match", "do not replay a copy"),
+    (comparing_bare_etags, "ok", "less the quotes", "there is nothing to do"),
+    (
+        failing("lists_nothing", method="GET", key=lambda key: not key, times=2),
+        "warn",
+        "a listing names it only after",
+        "audit what is long over",
+    ),
+    (
+        failing("lists_nothing", method="GET", key=lambda key: not key),
+        "warn",
+        "no listing names it",
+        "audit what is long over",
+    ),
+    (failing("403", method="GET", key=lambda key: not key), "ok", "only estat audit", "ListBucket"),
+]
+
+
+@pytest.mark.parametrize(("lie", "status", "cost", "remedy"), LIES)
+def test_each_way_in_which_a_store_lies_is_told_with_its_cost_and_what_to_do(
+    lie, status, cost, remedy, checked, s3, bucket
+):
+    lie(s3)
     code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url)
-    assert code == 0, lines
-    (line,) = [line for line in lines if line.startswith("warn bucket")]
-    assert "each PUT costs a HEAD" in line
+    told = [line for line in lines if cost in line]
+    assert len(told) == 1, lines
+    assert told[0].startswith(f"{status:<4} bucket: ")
+    assert remedy in told[0]
+    assert code == (status == "FAIL")
+    assert (told == failures(lines)) == (status == "FAIL")
+    assert bucket.keys() == [], "what was tried is removed again"
+
+
+@every_s3
+def test_of_a_store_that_does_not_lie_nothing_is_told(checked, endpoint, s3, bucket):
+    code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url)
+    assert code == 0
+    told = [line for line in lines if line.startswith("warn bucket: ")]
+    # Swift passes over If-Match
+    assert ["despite If-Match" in line for line in told] == [True] * (type(endpoint) is Swift)
+    assert bucket.keys() == []
+
+
+def test_in_a_directory_nothing_lies(checked, tmp_path):
+    code, lines = checked(RAW_BUCKET=f"file:{tmp_path}/bucket")
+    assert (code, lines[-2:]) == (0, ["ok   bucket: read it back", "ok   bucket: remove it"])
 
 
 def test_a_bucket_that_needs_a_head_and_refuses_it_is_told_the_right_that_lacks(

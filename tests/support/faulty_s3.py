@@ -5,15 +5,15 @@
     s3.fail("500", key=lambda k: "_000002" in k)
 
 Faults: an HTTP status ("500", "503", "403", "404", "400"); "400_page" (of a proxy, with none
-of S3's codes); "hang" (no answer until
-``heal``); "reset"; "lands_then_hangs", "lands_then_resets" (the store has the object,
-the server never hears of it).
+of S3's codes); "hang" (no answer until ``heal``); "reset"; "lands_then_hangs",
+"lands_then_resets" (the store has the object, the server never hears of it).
 
 Lies, after which the store has not what it was sent: "cut", "cut_then_hangs",
 "cut_then_resets" (it keeps the first ``keeps`` bytes, with all metadata); "flipped" (one
 byte of it is another, and the answer names the checksum of that); "wrong_crc" (nothing is
 stored, the ETag is right); "web_page"; "says_200", "says_202", "says_204" (nothing is
-stored, and the answer is empty). What is true, and told in another way: see ``answers``.
+stored, and the answer is empty). "lists_nothing" is the listing of an empty bucket. What is
+true, and told in another way: see ``answers``.
 """
 
 import base64
@@ -44,6 +44,7 @@ _ERRORS = {
 FAULTS = (
     *_ERRORS,
     "400_page",
+    "lists_nothing",
     "hang",
     "reset",
     "lands_then_hangs",
@@ -60,6 +61,7 @@ FAULTS = (
 )
 
 _CHECKSUM = "x-amz-checksum-crc32"
+_EMPTY = b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"
 _PAGE = b"<!DOCTYPE html>\n<html>\n<title>Welcome</title>\n<h1>It works!</h1>\n</html>\n"
 
 Headers = list[tuple[str, str]]
@@ -266,6 +268,8 @@ class _HTTPServer(ThreadingHTTPServer):
 
 def _lie(kind: str, body: bytes) -> Response:
     """Return the answer of a store that stored nothing."""
+    if kind == "lists_nothing":
+        return 200, [("Content-Type", "application/xml")], _EMPTY
     if kind == "400_page":
         return 400, [("Content-Type", "text/html")], _PAGE
     if kind == "web_page":

@@ -102,7 +102,7 @@ class Disk:
             return
         spans = {journal.stream: journal.spans}
         if self.deep:
-            spans = self._told(stored.from_lines(path, journal.good_lines()))
+            spans = self._told(stored.from_lines(path, journal.lines()))
         # where its events will go is lost with its first line
         self._add_spans(spans, header.bucket if header else None)
 

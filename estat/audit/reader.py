@@ -25,11 +25,15 @@ _QUEUED = 4
 
 
 class Reader:
-    """Reads with ``threads`` requests at a time; 0 reads in the calling thread."""
+    """Reads with ``threads`` requests at a time; 0 reads in the calling thread.
 
-    def __init__(self, store: Store, threads: int) -> None:
+    ``described`` says whether objects have metadata of their own, whatever their lines are.
+    """
+
+    def __init__(self, store: Store, threads: int, *, described: bool = True) -> None:
         self._store = store
         self._threads = threads
+        self._described = described
 
     def keys(self, prefix: str, tick: Callable[[int], None]) -> list[str]:
         """List all keys below a prefix; ``tick`` is told how many there are so far."""
@@ -45,28 +49,27 @@ class Reader:
 
     def contents(self, keys: Iterable[str], *, deep: bool) -> Iterator[Content]:
         """Yield what each object holds, in any order; ``deep`` trusts no metadata."""
-        return self._each(self._read if deep else self._look, keys)
+        return self._each(lambda key: _attempt(lambda: self._look(key, deep=deep)), keys)
 
     def records(self, keys: Iterable[str]) -> Iterator[Record | Fault]:
         """Yield the streams' records, in any order."""
         return self._each(self._record, keys)
 
-    def _look(self, key: str) -> Content:
-        def look() -> Content:
-            head = self._store.head(key)
-            if head is None:
-                return stored.damaged(key, "gone while the audit ran")
-            if BYTES in head.metadata and not head.whole:
-                return self._content(key)  # cut off, or something else altogether
-            return stored.from_metadata(key, head.metadata) or self._content(key)
-
-        return _attempt(look)
-
-    def _read(self, key: str) -> Content:
-        return _attempt(lambda: self._content(key))
-
-    def _content(self, key: str) -> Content:
-        return stored.from_body(key, self._store.get(key))
+    def _look(self, key: str, *, deep: bool) -> Content:
+        head = self._store.head(key)
+        if head is None:
+            return stored.damaged(key, "gone while the audit ran")
+        if not deep and (head.whole or BYTES not in head.metadata):
+            content = stored.from_metadata(key, head.metadata)
+            if content:
+                return content
+        if head.size_bytes > stored.MAX_BYTES:
+            return stored.damaged(key, f"{head.size_bytes:,} bytes are more than a batch can have")
+        content = stored.from_body(key, self._store.get(key))
+        content.differs = stored.differs_in_length(key, head)
+        if deep and self._described:
+            content.differs += stored.differs_in_ids(content, head)
+        return content
 
     def _record(self, key: str) -> Record | Fault:
         body = _attempt(lambda: self._store.get(key))

@@ -28,6 +28,7 @@ class Report:
     lines: int = 0  # events in all objects, repeats included
     other_objects: list[str] = field(default_factory=list)  # not named as a batch
     faults: list[Fault] = field(default_factory=list)
+    differs: list[Fault] = field(default_factory=list)  # objects that are not as described
     bad_lines: int = 0
     bad_objects: int = 0
     verdicts: list[Verdict] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Report:
         self.bad_lines += content.bad_lines
         self.bad_objects += any(fault.line is None for fault in content.faults)
         self.faults += content.faults
+        self.differs += content.differs
 
     def add_faults(self, faults: list[Fault]) -> None:
         """Count what else can't be read: files on disk and records."""
@@ -50,7 +52,7 @@ class Report:
     @property
     def exit_code(self) -> int:
         """The command's exit status: 0, 1 or 3."""
-        return audit.exit_code(self.verdicts, bool(self.faults))
+        return audit.exit_code(self.verdicts, bool(self.faults or self.differs))
 
     @property
     def is_empty(self) -> bool:
@@ -68,6 +70,7 @@ class Report:
             "states": self._by_state(),
             "streams": [_stream(verdict) for verdict in self.verdicts],
             "unreadable": [fault._asdict() for fault in self.faults],
+            "differing": [fault._asdict() for fault in self.differs],
             "other_objects": self.other_objects,
             "dlq": self.disk
             and {
@@ -88,6 +91,9 @@ class Report:
             lines.append(f"… and {len(told) - _STREAMS:,} more streams that are not complete")
         if self.faults:
             lines += ["unreadable", *_cut(map(_fault, self.faults), len(self.faults), _FAULTS)]
+        if self.differs:
+            shown = _cut(map(_fault, self.differs), len(self.differs), _FAULTS)
+            lines += ["not as their metadata says", *shown]
         if lines:
             lines.append("")
         totals = self._totals()

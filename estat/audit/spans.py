@@ -36,23 +36,22 @@ class Repeat(NamedTuple):
     keys: tuple[str, ...]
 
 
-def runs(numbers: Iterable[int]) -> list[Span]:
-    """Return the spans that numbers make, each number as often as it was given."""
-    spans: list[Span] = []
-    again: list[int] = []
-    first = last = 0  # ids begin at 1, so 0 is before the first number
-    for number in sorted(numbers):
-        if number == last:
-            again.append(number)
-        elif last and number == last + 1:
-            last = number
-        else:
-            if last:
-                spans.append(Span(first, last))
-            first = last = number
-    if last:
-        spans.append(Span(first, last))
-    return spans + runs(again) if again else spans
+def append(spans: list[Span], number: int) -> bool:
+    """Add a number as it comes: to the last span if it follows that, else as a new one.
+
+    Returns whether there is a span more.
+    """
+    if spans and number == spans[-1].last + 1:
+        spans[-1] = Span(spans[-1].first, number)
+        return False
+    spans.append(Span(number, number))
+    return True
+
+
+def joined(spans: list[Span]) -> list[Span]:
+    """Return spans in order, as few as possible; if a number is in two, return them as they are."""
+    merged = union(spans)
+    return merged if total_ids(merged) == total_ids(spans) else spans
 
 
 def union(spans: Iterable[Span | Stored | Repeat]) -> list[Span]:

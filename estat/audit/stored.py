@@ -2,22 +2,32 @@
 
 By metadata where that can be true (as many events as there are ids from the
 first to the last, of the stream in the key), else from the lines, each strict
-JSON with an id of ours. Of an object only spans of ids are kept, whatever its size. No I/O.
+JSON with an id of ours. Of an object only spans of ids are kept, whatever it inflates to. No I/O.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from estat.audit.spans import Span, Stored, runs
+from estat.audit.spans import Span, Stored, append, joined
 from estat.events import gzip, ids, stored_line
+from estat.stores.store import BYTES, Head
 
 #: Unreadable lines of one object that are kept with their reason; all are counted.
 MAX_LINES_TOLD = 100
 
+#: The largest object that is read, and the most spans that are kept of it. A batch has less: 256
+#: MiB of lines, and 1,000,000 events, each a span where somebody has sorted them otherwise.
+MAX_BYTES = 512 * 1024 * 1024
+_MAX_SPANS = 1_000_000
+
+#: The metadata that tells an object's events.
+_OF_IDS = ("events", "first-id", "last-id")
+_SHOWN_CHARS = 60
+
 
 class Fault(NamedTuple):
-    """A line, or with ``line`` None a whole object, that can't be read."""
+    """A line, or with ``line`` None a whole object, that can't be read, or is not as described."""
 
     place: str  # the object's key or the file's path
     line: int | None  # from 1
@@ -32,6 +42,7 @@ class Content:
     events: int = 0
     spans: dict[str, list[Span]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    differs: list[Fault] = field(default_factory=list)  # in what from its metadata
     bad_lines: int = 0
     was_read: bool = False  # else told by its metadata
 
@@ -65,29 +76,57 @@ def from_metadata(key: str, metadata: Mapping[str, str]) -> Content | None:
 
 def from_body(key: str, body: bytes) -> Content:
     """Return what an object's lines say, every one of them parsed."""
-    try:
-        lines = gzip.gunzip(body)
-    except ValueError as exc:
-        return damaged(key, str(exc))
-    return from_lines(key, lines) if lines else damaged(key, "holds no events")
+    content = from_lines(key, gzip.gunzip_lines(body))
+    return content if content.events or content.faults else damaged(key, "holds no events")
 
 
-def from_lines(place: str, lines: bytes) -> Content:
-    """Return what lines of JSON say."""
+def from_lines(place: str, lines: Iterable[bytes]) -> Content:
+    """Return what lines of JSON say; of lines that end in ValueError that they are damaged."""
     content = Content(place, was_read=True)
-    numbers: dict[str, list[int]] = {}
-    for index, line in enumerate(lines.removesuffix(b"\n").split(b"\n"), start=1):
-        try:
-            stream, number = _identified(line)
-        except ValueError as exc:
-            content.bad_lines += 1
-            if len(content.faults) < MAX_LINES_TOLD:
-                content.faults.append(Fault(place, index, str(exc)))
-        else:
-            numbers.setdefault(stream, []).append(number)
+    spans = 0
+    try:
+        for index, line in enumerate(lines, start=1):
+            try:
+                stream, number = _identified(line)
+            except ValueError as exc:
+                content.bad_lines += 1
+                if len(content.faults) < MAX_LINES_TOLD:
+                    content.faults.append(Fault(place, index, str(exc)))
+                continue
             content.events += 1
-    content.spans = {stream: runs(found) for stream, found in numbers.items()}
+            spans += append(content.spans.setdefault(stream, []), number)
+            if spans > _MAX_SPANS:
+                return damaged(place, f"its ids are in over {_MAX_SPANS:,} ranges")
+    except ValueError as exc:
+        return damaged(place, str(exc))
+    content.spans = {stream: joined(found) for stream, found in content.spans.items()}
     return content
+
+
+def differs_in_length(place: str, head: Head) -> list[Fault]:
+    """Return whether an object has not the length that its metadata names."""
+    told = head.metadata.get(BYTES)
+    if told is None or head.whole or head.size_bytes < 0:
+        return []
+    text = f"has {head.size_bytes:,} bytes, its metadata says {told[:_SHOWN_CHARS]}"
+    return [Fault(place, None, text)]
+
+
+def differs_in_ids(content: Content, head: Head) -> list[Fault]:
+    """Return whether an object that was read has not the ids that its metadata names."""
+    described = [head.metadata.get(name, "")[:_SHOWN_CHARS] for name in _OF_IDS]
+    is_damaged = any(fault.line is None for fault in content.faults)
+    if is_damaged or not any(described):
+        return []
+    actual = [str(content.events), "", ""]
+    for stream, spans in content.spans.items():
+        first, last = min(spans).first, max(span.last for span in spans)
+        actual[1:] = f"{stream}-{first}", f"{stream}-{last}"
+    if described == actual and len(content.spans) == 1:
+        return []
+    others = f", and others of {len(content.spans) - 1} streams" if len(content.spans) > 1 else ""
+    text = "its metadata says {} events, {} to {}; its lines {}, {} to {}"
+    return [Fault(content.place, None, text.format(*described, *actual) + others)]
 
 
 def damaged(place: str, reason: str) -> Content:

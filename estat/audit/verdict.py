@@ -106,10 +106,13 @@ def judge(stream: str, found: Evidence, *, partial: bool) -> Verdict:
     )
 
 
-def exit_code(verdicts: Iterable[Verdict], unreadable: bool) -> int:
-    """Return 0 if all is complete, 1 if anything is wrong, 3 if something is only unfinished."""
+def exit_code(verdicts: Iterable[Verdict], faulty: bool) -> int:
+    """Return 0 if all is complete, 1 if anything is wrong, 3 if something is only unfinished.
+
+    ``faulty`` says that something is not readable, or not as described.
+    """
     states = {state for verdict in verdicts for state in verdict.states}
-    if unreadable or states & _FAULTS:
+    if faulty or states & _FAULTS:
         return 1
     return 3 if states - {COMPLETE} else 0
 

@@ -33,8 +33,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="prove from the stored ids that nothing was lost or doubled",
         description="Reads the ids of the stored events and tells which streams are complete, "
         "open, cut off, or have gaps or repeats. Changes nothing. Exit status: 0 if every stream "
-        "is complete, 1 for gaps, repeats or anything unreadable, 3 if streams are only open, "
-        "waiting on disk or cut off by the range, 2 for usage and access errors.",
+        "is complete, 1 for gaps, repeats, or anything unreadable or not as its metadata says, "
+        "3 if streams are only open, waiting on disk or cut off by the range, 2 for usage and "
+        "access errors.",
     )
     option = parser.add_argument
     option(
@@ -50,7 +51,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="DIR",
         help="a DLQ directory, whose events and journals are not missing; once for each host",
     )
-    option("--deep", action="store_true", help="read every line; else metadata where it is whole")
+    option(
+        "--deep",
+        action="store_true",
+        help="read every line, and compare it with the metadata; else that alone is read, "
+        "where the object has the length that it names",
+    )
     option("--json", action="store_true", help="print everything as one JSON object")
     option(
         "--concurrency",
@@ -96,5 +102,6 @@ def _audit(
     settings = replace(settings, upload_concurrency=args.concurrency)
     store = Stores(settings, also=[target.bucket]).get(target.bucket)
     # a directory's parsing holds the interpreter's lock: threads would only wait for each other
-    reader = Reader(store, 0 if target.is_directory else args.concurrency)
+    threads = 0 if target.is_directory else args.concurrency
+    reader = Reader(store, threads, described=not target.is_directory)
     return Auditor(target, reader, args.dlq or [], deep=args.deep, progress=bar.update).audit()

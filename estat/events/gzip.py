@@ -24,6 +24,12 @@ _MAGIC = b"\x1f\x8b"
 # where the end is damaged, what one call yields is lost if it fails.
 _PIECE_BYTES = 16 * 1024
 
+# What is inflated at a time of an object, whatever its size.
+_INFLATED_BYTES = 256 * 1024
+
+#: The longest line that is read of an object; what the server accepts is shorter.
+LONGEST_LINE = 32 * 1024 * 1024
+
 #: Members of one body: each costs what some hundred bytes of data cost.
 MAX_MEMBERS = 1000
 
@@ -63,19 +69,52 @@ def gzip(data: bytes) -> bytes:
 
 def gunzip(data: bytes) -> bytes:
     """Return what gzip bytes hold. Raises ValueError if they are damaged or cut off."""
-    if not data:
-        raise ValueError("gzip cut off")
-    rest, whole = data, []
-    while rest:
-        inflater = isal_zlib.decompressobj(_GZIP)
+    return b"".join(_inflated(data))
+
+
+def gunzip_lines(data: bytes) -> Iterator[bytes]:
+    """Yield the lines that gzip bytes hold; however large they get, one at a time is in memory.
+
+    Raises ValueError where they are damaged or cut off, or a line is longer than LONGEST_LINE.
+    """
+    begun: list[bytes] = []
+    size = 0
+    for found in _inflated(data):
+        start = 0
+        while end := found.find(b"\n", start) + 1:
+            yield b"".join([*begun, found[start:end]])
+            begun, size, start = [], 0, end
+        begun.append(found[start:])
+        size += len(found) - start
+        if size > LONGEST_LINE:
+            raise ValueError(f"a line is longer than {LONGEST_LINE >> 20} MiB")
+    if size:
+        yield b"".join(begun)
+
+
+def _inflated(data: bytes) -> Iterator[bytes]:
+    """Yield what gzip bytes hold, a bounded piece at a time. Raises ValueError."""
+    fed, piece, inflater = 0, b"", None
+    while True:
+        if not piece:
+            piece = data[fed : fed + _PIECE_BYTES]
+            fed += len(piece)
+        if inflater is None:
+            if fed and not piece:
+                return
+            inflater = isal_zlib.decompressobj(_GZIP)
         try:
-            whole.append(inflater.decompress(rest))
+            found = inflater.decompress(piece, _INFLATED_BYTES)
         except isal_zlib.error as exc:  # type: ignore[misc]
             raise ValueError(f"damaged gzip: {exc}") from exc
-        if not inflater.eof:
+        if found:
+            yield found
+        if inflater.eof:
+            piece, inflater = inflater.unused_data, None
+        elif not (found or inflater.unconsumed_tail or fed < len(data)):
             raise ValueError("gzip cut off")
-        rest = inflater.unused_data
-    return b"".join(whole)
+        else:
+            piece = inflater.unconsumed_tail
 
 
 def is_gzip(data: bytes) -> bool:

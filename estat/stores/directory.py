@@ -16,7 +16,7 @@ from typing import TypeVar
 from estat.disk import files, locks
 from estat.errors import DiskError, ObjectExists, ObjectRefused, StoreUnavailable
 from estat.events import ids
-from estat.events.gzip import gunzip
+from estat.events.gzip import gunzip_lines
 from estat.stores.store import BYTES, Head
 from estat.threads import Offload
 
@@ -150,17 +150,23 @@ def _etag(found: os.stat_result) -> str:
 
 def _metadata(key: str, body: bytes) -> dict[str, str]:
     """Return what a file's lines say of it; nothing if it is cut off."""
+    first = last = None
+    events = 0
+    line = b""
     try:
-        lines = gunzip(body) if key.endswith(".gz") else body
+        for line in gunzip_lines(body) if key.endswith(".gz") else body.splitlines(keepends=True):
+            event_id = ids.id_of_line(line)
+            if event_id:
+                first, last = first or event_id, event_id
+                events += 1
     except ValueError:
         return {}
-    if not lines.endswith(b"\n"):
+    if not line.endswith(b"\n"):
         return {}
-    found = [event_id for event_id in map(ids.id_of_line, lines.splitlines()) if event_id]
     return {
-        "events": str(len(found)),
-        "first-id": str(found[0]) if found else "",
-        "last-id": str(found[-1]) if found else "",
+        "events": str(events),
+        "first-id": str(first or ""),
+        "last-id": str(last or ""),
         BYTES: str(len(body)),
     }
 

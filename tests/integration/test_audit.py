@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ from estat.disk.dlq import DeadLetterQueue
 from estat.disk.journal_file import pack_group
 from estat.events import ids
 from estat.events.batch import crc32_of
-from estat.events.gzip import gzip
+from estat.events.gzip import Encoder, gzip
 from estat.stores import Stores
 from tests.support import accounting
 from tests.support.client import Client, Load
@@ -115,12 +116,14 @@ def record_of(last, stream=STREAM):
     ).encode()
 
 
-def run(*arguments, cwd=None, **environ):
+def run(*arguments, cwd=None, most_bytes=resource.RLIM_INFINITY, **environ):
+    """Run the command, in so much memory at most."""
     environ |= {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")}
     return subprocess.run(
         [BIN / "estat", "audit", *arguments],
         cwd=cwd or "/",
         env=environ,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes)),
         capture_output=True,
         text=True,
         timeout=120,
@@ -128,9 +131,9 @@ def run(*arguments, cwd=None, **environ):
     )
 
 
-def audit(store, *arguments, target=None):
+def audit(store, *arguments, target=None, **limit):
     """Return the exit code and the JSON report."""
-    result = run(target or store.target, "--json", *arguments, **store.environ)
+    result = run(target or store.target, "--json", *arguments, **store.environ, **limit)
     assert result.returncode in (0, 1, 3), result.stderr
     report = json.loads(result.stdout)
     assert report["exit_code"] == result.returncode
@@ -270,6 +273,58 @@ def test_an_object_that_is_shorter_than_its_metadata_says_is_read_and_told(s3):
     s3.write(one.key, one.payload[:-9], described)
     code, report = audit(s3)
     assert (code, report["missing_events"], report["unreadable_objects"]) == (1, 5, 1)
+
+
+@pytest.mark.parametrize("deep", [[], ["--deep"]])
+def test_an_object_that_is_readable_and_of_another_length_is_told(s3, deep):
+    one = batch(range(1, 6))
+    s3.write(one.key, one.payload, one.metadata | {"bytes": "1234567"})
+    end(s3, 5)
+    code, report = audit(s3, *deep)
+    assert (code, report["states"], report["unreadable"]) == (1, {"complete": 1}, [])
+    (told,) = report["differing"]
+    assert told["place"] == one.key
+    assert told["reason"] == f"has {len(one.payload)} bytes, its metadata says 1234567"
+    text = run(s3.target, *deep, **s3.environ).stdout
+    assert f"not as their metadata says\n    {one.key}: has" in text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "change"),
+    [
+        (range(1, 5), {}),
+        (range(2, 7), {}),
+        ([1, 2, 3, 5, 6], {}),
+        (range(1, 6), {"events": "4"}),
+        (range(1, 6), {"first-id": f"{OTHER}-1", "last-id": f"{OTHER}-5"}),
+    ],
+)
+def test_deep_tells_an_object_whose_metadata_does_not_cover_its_ids(s3, numbers, change):
+    one = batch(range(1, 6))
+    s3.write(one.key, batch(numbers).payload, one.metadata | change)
+    end(s3, 5)
+    code, report = audit(s3, "--deep")
+    assert code == 1
+    (told,) = report["differing"]
+    assert told["place"] == one.key
+    assert (
+        f"its lines {len(numbers)}, {STREAM}-{numbers[0]} to {STREAM}-{numbers[-1]}"
+        in told["reason"]
+    )
+
+
+@pytest.mark.parametrize("deep", [[], ["--deep"]])
+def test_an_object_that_inflates_to_half_a_gigabyte_takes_no_such_memory(directory, deep):
+    encoder = Encoder()
+    for _ in range(32):
+        encoder.feed([bytes(16 * 1024 * 1024)])
+    whole, bomb = batch(range(1, 6)), batch(range(6, 11), seq=2)
+    put(directory, whole, replace(bomb, payload=encoder.finish([])[0]))
+    end(directory, 10)
+    code, report = audit(directory, *deep, most_bytes=400 * 1024 * 1024)
+    assert (code, report["missing_events"]) == (1, 5)
+    (told,) = report["unreadable"]
+    assert (told["place"], told["reason"]) == (bomb.key, "a line is longer than 32 MiB")
 
 
 def test_an_object_without_metadata_is_read(s3):

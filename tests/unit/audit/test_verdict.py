@@ -28,6 +28,14 @@ def verdict(*stored, disk=(), record=None, partial=False, record_on_disk=False):
     return judge(STREAM, found, partial=partial)
 
 
+def runs(numbers):
+    """Return the spans of numbers that come in this order."""
+    found = []
+    for number in numbers:
+        spans.append(found, number)
+    return spans.joined(found)
+
+
 # --- spans
 
 numbers = st.lists(st.integers(1, 40))
@@ -35,12 +43,12 @@ numbers = st.lists(st.integers(1, 40))
 
 @given(numbers)
 def test_runs_hold_each_number_as_often_as_it_was_given(given_numbers):
-    assert Counter(ids(spans.runs(given_numbers))) == Counter(given_numbers)
+    assert Counter(ids(runs(given_numbers))) == Counter(given_numbers)
 
 
 @given(numbers, numbers)
 def test_spans_are_counted_joined_and_subtracted_as_sets_are(these, those):
-    a, b = (spans.union(spans.runs(found)) for found in (these, those))
+    a, b = (spans.union(runs(found)) for found in (these, those))
     assert ids(a) == sorted(set(these))
     assert spans.total_ids(a) == len(set(these))
     assert ids(spans.subtract(a, b)) == sorted(set(these) - set(those))
@@ -131,11 +139,11 @@ def test_the_verdict_is_that_of_a_model_of_single_ids(found, partial, record_on_
 def test_states_and_exit_codes(stored, more, states, code):
     found = verdict(*stored, **more)
     assert found.states == states
-    assert exit_code([found], unreadable=False) == code
+    assert exit_code([found], faulty=False) == code
 
 
 def test_anything_unreadable_is_exit_code_1():
-    assert exit_code([verdict((1, 9), record=9)], unreadable=True) == 1
+    assert exit_code([verdict((1, 9), record=9)], faulty=True) == 1
 
 
 def test_a_repeat_names_every_object_that_has_the_ids():
@@ -197,14 +205,14 @@ def test_ids_come_from_the_lines_with_their_gaps_and_repeats():
     ],
 )
 def test_a_line_that_is_no_event_is_named_and_hides_no_other(bad):
-    content = from_lines(KEY, lines([1]) + bad + b"\n" + lines([3]))
+    content = from_lines(KEY, [lines([1]), bad + b"\n", lines([3])])
     assert content.spans == {STREAM: [(1, 1), (3, 3)]}
     assert [(fault.place, fault.line) for fault in content.faults] == [(KEY, 2)]
     assert content.bad_lines == 1
 
 
 def test_of_many_bad_lines_all_are_counted_and_some_kept():
-    content = from_lines(KEY, b"x\n" * 1000)
+    content = from_lines(KEY, [b"x\n"] * 1000)
     assert content.bad_lines == 1000
     assert len(content.faults) == audit_content.MAX_LINES_TOLD
 
@@ -216,6 +224,13 @@ def test_a_damaged_object_is_a_fault_of_its_own(body):
     content = from_body(KEY, body)
     assert content.spans == {}
     assert [fault.line for fault in content.faults] == [None]
+
+
+def test_an_object_whose_ids_are_in_any_order_takes_no_more_than_so_much(monkeypatch):
+    monkeypatch.setattr(audit_content, "_MAX_SPANS", 3)
+    assert from_body(KEY, gzip(lines([1, 2, 5, 8, 9]))).events == 5
+    content = from_body(KEY, gzip(lines([1, 3, 5, 7])))
+    assert (content.spans, [fault.line for fault in content.faults]) == ({}, [None])
 
 
 RECORD_KEY = f"raw_streams/{STREAM}.json"

@@ -11,8 +11,7 @@ from estat.events.batch import crc32_of
 from estat.stores import Stores
 
 _GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
-#: What to do where no answer comes, or not the whole of one.
-UNREACHABLE = (
+_UNREACHABLE = (
     "the store can't be reached, or not within S3_TIMEOUT: check the network, "
     "AWS_ENDPOINT_URL_S3 and the proxy (HTTPS_PROXY, NO_PROXY)"
 )
@@ -22,6 +21,7 @@ NO_STORE = (
     "the proxy (HTTPS_PROXY, NO_PROXY) and whatever stands before the store"
 )
 _BUSY = "the store, or what stands before it, is busy or out of order: try again"
+_REFUSED = "its message says why; it would refuse batches, too, and keep them in the DLQ"
 _LOOK_RIGHT = (
     "grant s3:GetObject: the store's answer to a PUT proves nothing, so each object is looked up"
 )
@@ -45,6 +45,8 @@ _S3 = {
     "InvalidStorageClass": "set S3_STORAGE_CLASS to a class that the bucket has",
     "InvalidTag": "change S3_OBJECT_TAGS to what the message asks for",
     UNPROVEN: NO_STORE,
+    "NoSuchKey": NO_STORE,
+    "NotImplemented": "use a store that has what docs/bucket.md says is asked of it",
     # what botocore calls a 400 that is not in the form of S3's
     "": NO_STORE,
     "400": NO_STORE,
@@ -111,8 +113,19 @@ def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tup
     if error.operation == ASSUME_ROLE:
         return "role", _of_role(error)
     if error.code in _NO_ANSWER.split():
-        return "bucket", UNREACHABLE
+        return "bucket", _UNREACHABLE
     return "bucket", _of_bucket(settings, key, body, error)
+
+
+def explain_read(settings: Settings, error: StoreError) -> str:
+    """Return what to do where an object that was written can't be read."""
+    if error.code in _NO_ANSWER.split():
+        return _UNREACHABLE
+    if error.code in _S3:
+        return _S3[error.code]
+    if isinstance(error, StoreUnavailable):
+        return _BUSY
+    return "grant s3:GetObject" + " and kms:Decrypt" * bool(settings.s3_kms_key_id)
 
 
 def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
@@ -125,7 +138,7 @@ def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> 
     if isinstance(error, StoreUnavailable) and error.code not in _EXPIRED:
         return _BUSY
     if not isinstance(error, StoreDenied):
-        return _GENERAL
+        return _GENERAL if error.code in _EXPIRED else _REFUSED
     named = (todo for right, todo in _RIGHTS.items() if right in str(error))
     return next(named, "") or _by_elimination(settings, key, body)
 

@@ -132,7 +132,7 @@ def findings(
         if settings.s3_conditional_put:
             yield from _try_conditions(store, batch, head)
     except StoreError as exc:
-        text = f"can't read it back: {exc}; {_remedy(settings, exc)}"
+        text = f"can't read it back: {exc}; {refusals.explain_read(settings, exc)}"
         yield "FAIL", "bucket", text
         return
     yield "ok", "bucket", "read it back"
@@ -154,6 +154,9 @@ def _look(store: Store, batch: Batch) -> Generator[Finding, None, Head]:
     head, seconds = _awaited(lambda: store.head(batch.key))
     if head is None:
         raise StoreDenied("a HEAD does not find it", code=UNPROVEN)
+    if head.size_bytes != len(batch.payload):
+        text = f"a HEAD tells of {head.size_bytes} bytes, {len(batch.payload)} were written"
+        raise StoreDenied(text, code=UNPROVEN)
     if seconds:
         lags = _lags("a HEAD finds it", seconds)
         text = (
@@ -239,11 +242,3 @@ def _lags(what: str, seconds: float) -> str:
 
 def _described(head: Head, batch: Batch) -> bool:
     return batch.metadata.items() <= head.metadata.items()
-
-
-def _remedy(settings: Settings, error: StoreError) -> str:
-    if error.code == UNPROVEN:
-        return refusals.NO_STORE
-    if isinstance(error, StoreUnavailable):
-        return refusals.UNREACHABLE
-    return "grant s3:GetObject" + " and kms:Decrypt" * bool(settings.s3_kms_key_id)

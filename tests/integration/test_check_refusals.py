@@ -413,7 +413,11 @@ LIES = [
         "what answers there is no S3",
         "check AWS_ENDPOINT_URL",
     ),
-    (failing("400", method="*"), "FAIL", "(InvalidRequest)", "check RAW_BUCKET"),
+    (failing("400", method="*"), "FAIL", "(InvalidRequest)", "its message says why"),
+    (failing("501"), "FAIL", "(NotImplemented)", "use a store that has"),
+    (failing("503", method="GET"), "FAIL", "can't read it back", "is busy or out of order"),
+    (failing("400_page", method="HEAD"), "FAIL", "can't read it back", "check AWS_ENDPOINT_URL_S3"),
+    (failing("web_page", method="HEAD"), "FAIL", "a HEAD tells of 73 bytes", "check AWS_ENDPOINT"),
     (failing("503", method="*"), "FAIL", "(SlowDown)", "is busy or out of order: try again"),
     (failing("cut_then_resets"), "FAIL", "can't be reached", "check the network"),
     (failing("lands_then_resets"), "FAIL", "can't be reached", "check the network"),
@@ -474,6 +478,12 @@ def test_of_a_store_that_does_not_lie_nothing_is_told(checked, endpoint, s3, buc
     # Swift passes over If-Match
     assert ["despite If-Match" in line for line in told] == [True] * (type(endpoint) is Swift)
     assert bucket.keys() == []
+
+
+def test_conditions_that_are_switched_off_are_not_tried(checked, s3):
+    s3.strip("if-none-match", "if-match")
+    code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url, S3_CONDITIONAL_PUT="false")
+    assert (code, [line for line in lines if line.startswith("warn bucket: ")]) == (0, [])
 
 
 def test_in_a_directory_nothing_lies(checked, tmp_path):

@@ -9,7 +9,7 @@ of S3's codes); "hang" (no answer until ``heal``); "reset"; "lands_then_hangs",
 "lands_then_resets" (the store has the object, the server never hears of it).
 
 Lies, after which the store has not what it was sent: "cut", "cut_then_hangs",
-"cut_then_resets" (it keeps the first ``keeps`` bytes, with all metadata); "flipped" (one
+"cut_then_resets" (it keeps ``body[:keeps]``, with all metadata); "flipped" (one
 byte of it is another, and the answer names the checksum of that); "wrong_crc" (nothing is
 stored, the ETag is right); "web_page"; "says_200", "says_202", "says_204" (nothing is
 stored, and the answer is empty). "lists_nothing" is the listing of an empty bucket. What is

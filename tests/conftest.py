@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import hypothesis
 import pytest
 
+from tests.support.ceph import Ceph, ceph_missing
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket, Endpoint, Moto, moto_server_path
 from tests.support.server import CONFIG, STOCK, Server
@@ -78,9 +79,9 @@ def _is_chosen(item: pytest.Function, tier: str) -> bool:
 
 
 def _is_quick(item: pytest.Function) -> bool:
-    """Tell whether a test is quick; with the second S3 it is not."""
+    """Tell whether a test is quick; with another S3 than moto it is not."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    if "swift" in (*item.fixturenames, *parameters):
+    if {"swift", "ceph"}.intersection((*item.fixturenames, *parameters)):
         return False
     return _in_quick_directory(item.path) or item.get_closest_marker("quick") is not None
 
@@ -124,6 +125,14 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """One Ceph for all tests; each has a bucket of its own."""
+    need(not ceph_missing(), " ".join(ceph_missing()))
+    with Ceph(tmp_path_factory.mktemp("ceph")) as running:
+        yield running
+
+
 @pytest.fixture
 def endpoint(request: pytest.FixtureRequest) -> Endpoint:
     """The S3 of this test: moto, unless the test is for every S3."""
@@ -131,8 +140,11 @@ def endpoint(request: pytest.FixtureRequest) -> Endpoint:
     return found
 
 
-#: Marks tests that run against moto, and once more against Swift.
-every_s3 = pytest.mark.parametrize("endpoint", ["moto", "swift"], indirect=True)
+#: All S3s that others wrote.
+EVERY_S3 = ("moto", "swift", "ceph")
+
+#: Marks tests that run against each of them.
+every_s3 = pytest.mark.parametrize("endpoint", EVERY_S3, indirect=True)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from estat.disk import files, locks
 from estat.errors import ObjectDamaged, ObjectExists, StoreUnavailable
 from estat.stores import Stores
 from estat.stores.directory import DirectoryStore
+from tests.conftest import EVERY_S3
 from tests.support.faulty_s3 import as_encrypted, as_s3_does
 from tests.support.s3 import Endpoint
 from tests.unit.batches import batch
@@ -30,7 +31,7 @@ def store(endpoint, bucket, s3):
     return opened(endpoint, s3.url, bucket)
 
 
-@pytest.fixture(params=["directory", "moto", "swift"])
+@pytest.fixture(params=["directory", *EVERY_S3])
 def each_store(request, tmp_path):
     """Return an empty store of each kind."""
     if request.param == "directory":
@@ -149,7 +150,7 @@ def test_an_object_is_replaced_as_it_was_read_and_not_otherwise(each_store):
     }
 
 
-@pytest.mark.parametrize("each_store", ["directory", "moto"], indirect=True)
+@pytest.mark.parametrize("each_store", ["directory", "moto", "ceph"], indirect=True)
 @pytest.mark.parametrize("gone", [False, True])
 def test_an_object_that_changed_since_it_was_read_stays(each_store, gone):
     put(each_store, one=batch(range(1, 4)))

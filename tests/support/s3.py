@@ -24,13 +24,13 @@ def moto_server_path() -> str | None:
 
 
 @contextmanager
-def running(argv: list[str], log: IO[bytes]) -> Iterator[None]:
+def running(argv: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process until the end of the block, or of this process, however that comes."""
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
     )
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait(timeout=20)

@@ -1,6 +1,7 @@
 """The dead letter queue on disk: batches that could not be stored yet.
 
-    pending/<slot>/<file>      to be retried; a slot is the hour (UTC) before which it is not
+    pending/<slot>/<file>      to be retried; a slot is the hour (UTC) in which it was written
+    pending/<slot>+/<file>     was put off: not retried before that hour
     expired/<slot>/<file>      older than DLQ_MAX_AGE: retried last and rarely, never deleted
     quarantine/<file>          can't be read; goes to DLQ_PREFIX for a person to look at
 
@@ -33,6 +34,7 @@ PENDING, EXPIRED, QUARANTINE = "pending", "expired", "quarantine"
 SCAN_LIMIT = 1000
 
 _SLOT_SECONDS = 3600
+_PUT_OFF = "+"
 
 #: An instant by which every file is due, also one that was put off.
 EVER = 1e11
@@ -43,13 +45,20 @@ def slot_of(unix_seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H", time.gmtime(unix_seconds))
 
 
+def later_slot(unix_seconds: float) -> str:
+    """Return the slot of what is put off at an instant: the next hour."""
+    return slot_of(unix_seconds + _SLOT_SECONDS) + _PUT_OFF
+
+
 def is_due(slot: str, unix_seconds: float) -> bool:
     """Tell whether a slot's files are to be retried by then.
 
-    A slot beyond the next hour is due, too: nothing is put off for longer, so the clock was
-    ahead when it was made.
+    Only what was put off is ever not due, whatever a clock said that has stepped meanwhile. An
+    hour beyond the next one does not count: nothing is put off for longer, so the clock was ahead.
     """
-    return not slot_of(unix_seconds) < slot <= slot_of(unix_seconds + _SLOT_SECONDS)
+    hour, put_off, _ = slot.partition(_PUT_OFF)
+    soon = slot_of(unix_seconds), slot_of(unix_seconds + _SLOT_SECONDS)
+    return not put_off or not soon[0] < hour <= soon[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +252,7 @@ class DeadLetterQueue:
 
     def defer(self, claim: Claim, now: float) -> None:
         """Move a file to the next slot of its area: it is not retried before that hour."""
-        claim.move(self._area(claim.entry.area, slot_of(now + _SLOT_SECONDS)))
+        claim.move(self._area(claim.entry.area, later_slot(now)))
 
     def expire(self, claim: Claim, now: float) -> None:
         """Move a file to the expired ones."""

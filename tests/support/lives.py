@@ -245,12 +245,9 @@ class Lives:
 
 
 def _put_off(path: Path) -> bool:
-    """Tell whether a DLQ file is not due yet; a slot is the hour before which it is not."""
-    return path.parent.name > _slot_now()
-
-
-def _slot_now() -> str:
-    return time.strftime("%Y-%m-%dT%H", time.gmtime())
+    """Tell whether a DLQ file is not due yet."""
+    hour, put_off, _ = path.parent.name.partition("+")
+    return bool(put_off) and hour > time.strftime("%Y-%m-%dT%H", time.gmtime())
 
 
 def _has_members(server: Server) -> bool:

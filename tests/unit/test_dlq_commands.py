@@ -16,7 +16,7 @@ from estat.cli.dlq_replay import paced
 from estat.cli.dlq_verify import RECOVERED, examine
 from estat.disk import dlq_file
 from estat.disk.directory_lock import DirectoryLock
-from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue, slot_of
+from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue, later_slot
 from estat.errors import Unreadable
 from estat.events import ids
 from estat.events.batch import crc32_of
@@ -121,7 +121,7 @@ def test_ls_tells_area_slot_age_events_size_object_and_reason(dlq, capsys):
     now = time.time()
     with claimed(dlq, name) as claim:
         dlq.defer(claim, now)
-    slot = slot_of(now + 3600)
+    slot = later_slot(now)
     (told,) = listed(dlq, capsys)["files"]
     assert told.pop("age_seconds") > 0
     assert told == {

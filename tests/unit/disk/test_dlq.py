@@ -213,7 +213,10 @@ def test_files_of_a_clock_that_was_ahead_are_not_hidden_behind_those_that_are_pu
     dlq, monkeypatch
 ):
     for seq in (1, 2, 3):
-        write(dlq, NOW + HOUR, monkeypatch, seq=seq)  # put off to the next hour
+        write(dlq, NOW, monkeypatch, seq=seq)
+    for entry in due(dlq):
+        with dlq.claim(entry) as claim:
+            dlq.defer(claim, NOW)
     write(dlq, NOW + 24 * HOUR, monkeypatch, seq=4)
     assert len(dlq.scan(PENDING, NOW, limit=2).due) == 1
 
@@ -242,10 +245,17 @@ def test_a_file_is_claimed_also_where_locks_need_a_descriptor_for_writing(dlq, m
         assert claim.read().events == batch().events
 
 
-@pytest.mark.parametrize(("hours", "is_due"), [(0, True), (1, False), (2, True), (9600, True)])
-def test_a_file_further_ahead_than_any_is_put_off_is_due(dlq, monkeypatch, hours, is_due):
-    # the clock was ahead when it was written
+@pytest.mark.parametrize("hours", [-9600, -1, 0, 1, 2, 9600])
+def test_a_new_file_is_due_whatever_the_clock_said_when_it_was_written(dlq, monkeypatch, hours):
     write(dlq, NOW + hours * HOUR, monkeypatch)
+    assert len(due(dlq, now=NOW)) == 1
+
+
+@pytest.mark.parametrize(("hours", "is_due"), [(-1, True), (0, False), (1, True), (9600, True)])
+def test_a_file_is_put_off_for_an_hour_whatever_the_clock_said(dlq, hours, is_due):
+    write(dlq)
+    with dlq.claim(only(due(dlq))) as claim:
+        dlq.defer(claim, NOW + hours * HOUR)
     assert bool(due(dlq, now=NOW)) == is_due
 
 

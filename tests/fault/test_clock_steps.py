@@ -1,0 +1,140 @@
+"""The wall clock steps while events are in memory and on disk, and S3 is away.
+
+The servers' clock is libfaketime's (see tests/support/faketime.py); nobody else's steps.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Serve, need
+from tests.support import accounting, faketime
+from tests.support.client import Client
+from tests.support.dlq_dir import events_on_disk
+from tests.support.eventually import eventually
+from tests.support.faketime import Clock
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.s3 import Bucket
+from tests.support.server import Server
+
+# a probe of the breaker's, or of the replayer's, comes up to 30 s later
+RECOVERY_SECONDS = 40
+
+#: How wrong the clock is midway through the first life, from its end on, and as S3 comes back.
+STEPS = {
+    "minutes": ({"minutes": 7}, {"minutes": -7}, {}),
+    "hours back": ({"hours": -1}, {"hours": -2}, {"hours": -3}),
+    "hours": ({"hours": 5}, {"hours": -5}, {"hours": 30}),
+    "days": ({"days": 3}, {}, {"days": -3}),
+    "years": ({"days": -400}, {"days": 400}, {"days": -1}),
+}
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    need(faketime.library(), "libfaketime")
+    return Clock(tmp_path)
+
+
+def partition_of(line: dict[str, Any]) -> str:
+    return f"{datetime.fromtimestamp(line['ts'], UTC):dt=%Y-%m-%d/hr=%H}"
+
+
+def check_partitions(bucket: Bucket) -> None:
+    """Assert that each object has events of its own partition alone."""
+    for stored in bucket.objects():
+        partition = stored.key.removeprefix("raw/").rpartition("/")[0]
+        assert {partition_of(line) for line in stored.lines} == {partition}, stored.key
+
+
+def check_all_stored(server: Server, client: Client, bucket: Bucket, adopted: int) -> None:
+    """Wait until nothing is on disk any more, stop, and account."""
+    eventually(server.settled, RECOVERY_SECONDS, "all is stored", last_words=server.log_text)
+    accounting.check_equation(server.metrics())
+    assert server.stop() == 0
+    stopped = accounting.check_stopped(server.logs())
+    assert (stopped["adopted"], stopped["in_dlq"]) == (adopted, 0)
+    accounting.check(client.accepted, bucket.stored())
+    check_partitions(bucket)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_whatever_the_clock_says_files_on_disk_are_counted_and_replayed_once(
+    steps: str, clock: Clock, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    midway, later, end = STEPS[steps]
+    settings = {"BATCH_SIZE": "10", **clock.environ}
+    first = serve(via=s3, workers=2, **settings)
+    client = Client()
+    s3.fail("503")
+    client.must_send(first, count=10, requests=5)
+    eventually(first.all_on_disk, 20, "they are on disk", last_words=first.log_text)
+    clock.set(**midway)
+    client.must_send(first, count=10, requests=5)
+    eventually(first.all_on_disk, 20, "they are on disk", last_words=first.log_text)
+    accounting.check_equation(first.metrics())
+    clock.set(**later)
+    assert first.stop() == 0
+    assert accounting.check_stopped(first.logs())["in_dlq"] == 100
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(first.dlq_dir))
+
+    second = serve(via=s3, workers=2, **settings)
+    assert second.metrics()["dlq_events_current"] == 100
+    client.must_send(second, count=10, requests=5)
+    eventually(second.all_on_disk, 20, "they are on disk", last_words=second.log_text)
+    clock.set(**end)
+    s3.heal()
+    check_all_stored(second, client, bucket, adopted=100)
+
+
+@pytest.mark.parametrize("hours", [-1, 5, -72])
+def test_what_a_killed_server_left_is_stored_by_one_whose_clock_is_another(
+    hours: int, clock: Clock, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    settings = {"BATCH_SIZE": "10", "FLUSH_INTERVAL": "10m", **clock.environ}
+    first = serve(via=s3, **settings)
+    client = Client()
+    s3.fail("503")
+    client.must_send(first, count=10, requests=5)
+    eventually(first.all_on_disk, 20, "they are on disk", last_words=first.log_text)
+    client.must_send(first, count=3)  # in an open batch
+    first.kill()
+    s3.heal()
+
+    clock.set(hours=hours)
+    second = serve(via=s3, **settings)
+    check_all_stored(second, client, bucket, adopted=53)
+
+
+def test_a_batch_ends_where_the_clock_steps_into_another_partition(
+    clock: Clock, serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(FLUSH_INTERVAL="10m", **clock.environ)
+    client = Client()
+    client.must_send(server, count=7)
+    for hours in (-3, 48, -3):
+        clock.set(hours=hours)
+        client.must_send(server, count=7)
+    assert server.stop() == 0
+    accounting.check_stopped(server.logs())
+    accounting.check(client.accepted, bucket.stored())
+    check_partitions(bucket)
+    assert len(bucket.keys("raw/")) == 4
+
+
+@pytest.mark.parametrize("endpoint", ["ceph"], indirect=True)
+def test_a_clock_that_an_s3_refuses_is_an_outage_until_it_is_set_right(
+    clock: Clock, serve: Serve, bucket: Bucket
+) -> None:
+    clock.set(hours=3)
+    server = serve(BATCH_SIZE="10", **clock.environ)
+    client = Client()
+    client.must_send(server, count=10, requests=5)
+    eventually(lambda: server.problems() == ["s3_down"], 20, "the breaker opens")
+    eventually(server.all_on_disk, 20, "they are on disk", last_words=server.log_text)
+    assert "RequestTimeTooSkewed" in server.events("store_down")[0]["error"]
+    accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
+    clock.set()
+    check_all_stored(server, client, bucket, adopted=0)

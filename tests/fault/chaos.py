@@ -12,6 +12,10 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from tests.fault.troubles import LIES, OUTAGES, WRONG_SERVERS, Faults, Frost, Keys, Steps, Trouble
+from tests.support import faketime
+from tests.support.ceph import Ceph
+from tests.support.credentials import Container
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.lives import Lives, Traffic
@@ -19,13 +23,25 @@ from tests.support.s3 import Bucket, Endpoint
 
 #: What is killed, of 25 kills.
 _KINDS = {"worker": 20, "arbiter": 2, "group": 3}
-_FAULTS = ("500", "503", "hang", "reset", "lands_then_hangs", "lands_then_resets")
 _MOST_SECONDS = 0.5  # between two kills
 
 #: Workers end by themselves without their arbiter; or whoever runs the server ends them.
 _LEFT_ALONE = 0.5
-#: A server that was started is given the time to serve; or it is killed in the middle.
+#: What was started is given the time to serve; or it is killed in the middle.
 _LET_START = 0.8
+
+#: What may be wrong beside the kills; an outage of S3 always may.
+TWO_SERVERS = "two servers"
+LYING_STORE = "a lying store"
+CLOCKS = "clocks"
+CREDENTIALS = "credentials"
+
+
+def drawn(seed: str) -> list[str]:
+    """Return what is wrong in the round of a seed, of all that this machine can do."""
+    possible = [TWO_SERVERS, LYING_STORE, CREDENTIALS] + [CLOCKS] * bool(faketime.library())
+    rng = random.Random(seed)
+    return [kind for kind in possible if rng.random() < 0.5]
 
 
 class Round:
@@ -38,26 +54,24 @@ class Round:
         bucket: Bucket,
         seed: str,
         kills: int,
+        wrong: list[str],
         tell: Callable[["Round"], None] = lambda _: None,
     ) -> None:
         self.kills: Counter[str] = Counter()
         self.stored = 0
+        self.wrong = wrong
         self._rng = random.Random(seed)
         self._kinds = self._drawn(kills)
         self._tell = tell
+        self._places = 2 if TWO_SERVERS in wrong else 1
         self._open = ExitStack()
         self._s3 = self._open.enter_context(FaultyS3(endpoint.port))
+        self._troubles = self._made(directory, endpoint, wrong)
+        settings = {"BATCH_SIZE": "50", "S3_APP_RETRIES": "1", "S3_TIMEOUT": "1s"}
+        if TWO_SERVERS in wrong:
+            settings["DLQ_SHARED"] = "true"
         self._lives = self._open.enter_context(
-            Lives(
-                directory,
-                endpoint,
-                bucket,
-                self._s3,
-                workers=2,
-                BATCH_SIZE="50",
-                S3_APP_RETRIES="1",
-                S3_TIMEOUT="1s",
-            )
+            Lives(directory, endpoint, bucket, self._s3, workers=2, **settings)
         )
         self._traffic = Traffic(self._lives, seed, pause_seconds=0.05)
 
@@ -68,19 +82,34 @@ class Round:
     def run(self) -> None:
         """Kill, then account; raises what pytest's assertions raise."""
         with self._open:
-            self._start()
+            for place in range(self._places):
+                self._start(place)
             self._lives.wait_until_up()
             with self._traffic as traffic:
                 for kind in self._kinds:
-                    traffic.pause(self._rng.uniform(0, _MOST_SECONDS))
+                    self._let_flow(self._rng.uniform(0, _MOST_SECONDS))
                     self._change_weather()
                     self._kill(kind)
                     self.kills[kind] += 1
                     self._tell(self)
+                for trouble in self._troubles:
+                    trouble.go()
                 self._lives.wait_until_up()
             self._lives.settle()
             self.stored = self._lives.account(traffic.accepted, traffic.unanswered)
             self._tell(self)
+
+    def _made(self, directory: Path, endpoint: Endpoint, wrong: list[str]) -> list[Trouble]:
+        kinds = OUTAGES + (LIES + WRONG_SERVERS) * (LYING_STORE in wrong)
+        troubles: list[Trouble] = [Faults(self._s3, kinds)]
+        if CLOCKS in wrong:
+            troubles.append(Steps(directory, self._places))
+        if CREDENTIALS in wrong:
+            troubles.append(Keys(directory, self._open.enter_context(Container())))
+        if isinstance(endpoint, Ceph):
+            troubles.append(Frost(endpoint))
+            self._open.callback(troubles[-1].go)
+        return troubles
 
     def _drawn(self, kills: int) -> list[str]:
         """Return what to kill, in which order; the share of each kind is not left to chance."""
@@ -89,24 +118,35 @@ class Round:
         self._rng.shuffle(drawn)
         return drawn
 
-    def _start(self) -> None:
-        self._lives.launch(DURABILITY=self._rng.choice(("journal", "fsync")))
+    def _start(self, place: int) -> None:
+        settings = {"DURABILITY": self._rng.choice(("journal", "fsync"))}
+        for trouble in self._troubles:
+            settings |= trouble.environ(place)
+        server = self._lives.launch(place=place, **settings)
         if self._rng.random() < _LET_START:
-            self._lives.wait_until_up()
+            eventually(server.is_up, 60, "the server is ready", last_words=server.log_text)
+
+    def _let_flow(self, seconds: float) -> None:
+        """Let events flow: on a busy machine, workers may take longer to start than a pause."""
+        before = self.accepted
+        self._traffic.pause(seconds)
+        if self._rng.random() < _LET_START:
+            eventually(lambda: self.accepted > before, 60, "events are accepted")
 
     def _change_weather(self) -> None:
-        chance = self._rng.random()
-        if chance < 0.2:
-            self._s3.heal()
-        elif chance < 0.4:
-            kind = self._rng.choice(_FAULTS)
-            self._s3.fail(kind, times=self._rng.randint(1, 10))
+        for trouble in self._troubles:
+            chance = self._rng.random()
+            if chance < 0.2:
+                trouble.go()
+            elif chance < 0.4:
+                trouble.come(self._rng)
 
     def _kill(self, kind: str) -> None:
         if kind == "worker":
             eventually(lambda: self._lives.kill_worker(self._rng), 60, "there is a worker to kill")
             return
-        server = self._lives.server
+        place = self._rng.randrange(self._places)
+        server = self._lives.present[place]
         if kind == "arbiter":
             os.kill(server.process.pid, signal.SIGKILL)
             server.process.wait(timeout=20)
@@ -116,4 +156,4 @@ class Round:
                     os.killpg(server.process.pid, signal.SIGKILL)
         else:
             server.kill()
-        self._start()
+        self._start(place)

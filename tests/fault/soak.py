@@ -1,5 +1,9 @@
 """``make soak``: random kills for an hour, in rounds that each end in the accounting.
 
+S3 fails all the while. What else is wrong in a round, its seed says: a store that lies, clocks
+that step (where libfaketime is installed), credentials that come and go, two servers on one
+DLQ directory.
+
 It stops at the first violation and keeps what tells about it: the servers' logs,
 the DLQ directory, and the seed that repeats the round.
 """
@@ -17,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.chaos import Round
+from tests.fault.chaos import Round, drawn
 from tests.support.s3 import Moto
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -47,8 +51,9 @@ class Soak:
         """Run one round and leave nothing of it, unless it fails."""
         directory.mkdir()
         with Moto(directory) as moto:
+            seed = self.round_seed
             self._running = chaos = Round(
-                directory, moto, moto.new_bucket(), self.round_seed, _KILLS, self._progress
+                directory, moto, moto.new_bucket(), seed, _KILLS, drawn(seed), self._progress
             )
             chaos.run()
         self._running = None
@@ -74,6 +79,7 @@ class Soak:
             f"{elapsed // 3600}:{elapsed // 60 % 60:02d}:{elapsed % 60:02d}  "
             f"{kills.total()} kills ({by_kind})  {accepted} events accepted, "
             f"{self._stored} stored and checked in {self._rounds} rounds  seed {self._seed}"
+            f"{''.join(f', {kind}' for kind in chaos.wrong) if chaos else ''}"
         )
 
     def _progress(self, _: Round) -> None:
@@ -106,7 +112,7 @@ def main() -> int:
             print(f"\nkept: {directory}\nseed: {soak.round_seed}", file=sys.stderr)
             return 1
     place.rmdir()
-    print(f"\n{soak.line()}\nthe promise held", file=sys.stderr)
+    print(f"\n{soak.line()}\nthe promise held: 0 lost, 0 doubled", file=sys.stderr)
     return 0
 
 

@@ -35,7 +35,7 @@ STEPS = {
 @pytest.fixture
 def clock(tmp_path: Path) -> Clock:
     need(faketime.library(), "libfaketime")
-    return Clock(tmp_path)
+    return Clock(tmp_path / "clock")
 
 
 def partition_of(line: dict[str, Any]) -> str:

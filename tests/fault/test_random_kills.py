@@ -1,21 +1,34 @@
-"""A hundred kills at random instants; ``make soak`` goes on for as long as one likes."""
+"""Kills at random instants, in CI; ``make soak`` goes on for as long as one likes."""
 
 import os
 import random
 from pathlib import Path
 
-from tests.fault.chaos import Round
+from tests.fault.chaos import Round, drawn
+from tests.support.ceph import Ceph
 from tests.support.s3 import Bucket, Moto
 
-KILLS = 100
+
+def seed() -> str:
+    found = os.environ.get("KILLS_SEED") or str(random.SystemRandom().randrange(10**6))
+    print(f"to repeat this run: KILLS_SEED={found}")
+    return found
 
 
 def test_after_a_hundred_kills_at_random_instants_every_accepted_event_is_stored_once(
     tmp_path: Path, moto: Moto, bucket: Bucket
 ) -> None:
-    seed = os.environ.get("KILLS_SEED") or str(random.SystemRandom().randrange(10**6))
-    print(f"to repeat this run: KILLS_SEED={seed}")
-    chaos = Round(tmp_path, moto, bucket, seed, KILLS)
+    chosen = seed()
+    chaos = Round(tmp_path, moto, bucket, chosen, 100, drawn(chosen))
     chaos.run()
     assert chaos.kills == {"worker": 80, "arbiter": 8, "group": 12}
+    assert chaos.accepted > 1000
+
+
+def test_kills_while_the_gateway_stands_still_for_seconds_store_every_accepted_event_once(
+    tmp_path: Path, ceph: Ceph
+) -> None:
+    chaos = Round(tmp_path, ceph, ceph.new_bucket(), seed(), 25, [])
+    chaos.run()
+    assert chaos.kills == {"worker": 20, "arbiter": 2, "group": 3}
     assert chaos.accepted > 1000

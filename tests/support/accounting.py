@@ -21,7 +21,7 @@ def check(
     there = Counter(line["body"]["n"] for line in everything)
     assert there, "nothing was stored at all"
     twice = {name: times for name, times in there.items() if times > 1}
-    assert not twice, f"stored more than once: {_some(twice)}"
+    assert not twice, f"{len(twice)} events are stored more than once: {_some(twice)}"
     lost = set(accepted) - there.keys()
     assert not lost, f"{len(lost)} accepted events are nowhere: {_some(lost)}"
     strange = there.keys() - set(accepted) - set(unanswered)

@@ -19,11 +19,21 @@ class DlqFile:
         self.lines = parse_lines(events) if self.about["events"] else []
 
 
+def server_dirs(root: Path) -> list[Path]:
+    """Return the directories of the servers in DLQ_DIR, the newest last."""
+    servers = root / "servers"
+    return sorted(servers.iterdir()) if servers.is_dir() else []
+
+
 def dlq_paths(root: Path, area: str = "pending") -> list[Path]:
-    """Return the files of an area, oldest slot first, without what is half written."""
+    """Return the files of an area, oldest slot first, without what is half written.
+
+    They are those of all servers in DLQ_DIR, or of one server's directory.
+    """
     return sorted(
         path
-        for path in (root / area).rglob("*")
+        for queue in (root, *server_dirs(root))
+        for path in (queue / area).rglob("*")
         if path.is_file() and not path.name.startswith(".")
     )
 

@@ -1,6 +1,6 @@
 """Wall clocks that are wrong, and step while servers run: libfaketime reads them from a file.
 
-    clock = Clock(directory)
+    clock = Clock(path)
     server = serve(**clock.environ)
     clock.set(hours=-3)             from now on all servers with it are three hours behind
 
@@ -25,17 +25,15 @@ def library() -> Path | None:
 class Clock:
     """The wall clock of the servers that are started with ``environ``; right at first."""
 
-    def __init__(self, directory: Path) -> None:
-        self._file = directory / "clock"
-        self._new = directory / "clock.new"
-        self.offset_seconds = 0
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self.set()
 
     @property
     def environ(self) -> dict[str, str]:
         return {
             "LD_PRELOAD": str(library()),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_TIMESTAMP_FILE": str(self._path),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
@@ -43,6 +41,6 @@ class Clock:
 
     def set(self, **offset: float) -> None:
         """Set it ahead, or with a minus behind: ``days``, ``hours``, ``minutes`` …"""
-        self.offset_seconds = int(timedelta(**offset).total_seconds())
-        self._new.write_text(f"{self.offset_seconds:+d}")
-        self._new.rename(self._file)
+        new = self._path.with_suffix(".new")
+        new.write_text(f"{timedelta(**offset).total_seconds():+.0f}")
+        new.rename(self._path)

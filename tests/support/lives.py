@@ -1,4 +1,7 @@
-"""Servers that die and come back on the same disk, the traffic that goes on, and its accounting."""
+"""Servers that die and come back on the same disk, the traffic that goes on, and its accounting.
+
+Lives at one place follow each other; those at several places run side by side.
+"""
 
 import http.client
 import json
@@ -78,7 +81,7 @@ class Failpoints:
 
 
 class Lives:
-    """One life of the server after the other, on one DLQ directory and one bucket."""
+    """One life of a server after the other, on one DLQ directory and one bucket."""
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class Lives:
         self.s3 = s3
         self.bucket = bucket
         self.servers: list[Server] = []
+        self.present: dict[int, Server] = {}  # by place
         self._directory = directory
         self._workers = workers
         self._settings = (
@@ -103,19 +107,22 @@ class Lives:
 
     @property
     def server(self) -> Server:
-        """The present life."""
-        return self.servers[-1]
+        """The present life at the first place."""
+        return self.present[0]
 
     @property
     def dlq_dir(self) -> Path:
         return self.server.dlq_dir
 
-    def launch(self, failpoints: Failpoints | None = None, **settings: str) -> Server:
+    def launch(
+        self, failpoints: Failpoints | None = None, *, place: int = 0, **settings: str
+    ) -> Server:
         """Begin a life, and do not wait for it."""
         environ = self._settings | settings | (failpoints.environ if failpoints else {})
         config = FAILPOINTS if failpoints else CONFIG
         server = Server(self._directory, environ, workers=self._workers, config=config)
         self.servers.append(server.launch())
+        self.present[place] = server
         return server
 
     def start(self, failpoints: Failpoints | None = None, **settings: str) -> Server:
@@ -125,13 +132,13 @@ class Lives:
         return server
 
     def wait_until_up(self) -> None:
-        server = self.server
-        eventually(server.is_up, 60, "the server is ready", last_words=server.log_text)
-        assert server.process.poll() is None, server.log_text()
+        for server in self.present.values():
+            eventually(server.is_up, 60, "the server is ready", last_words=server.log_text)
+            assert server.process.poll() is None, server.log_text()
 
     def journals(self) -> list[Path]:
         """Return the files of batches that are neither stored nor in the DLQ."""
-        return list((self.dlq_dir / "journal").glob("*/*.journal"))
+        return list(self.dlq_dir.rglob("*.journal"))
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Return the lines of one event from the logs of all lives."""
@@ -143,8 +150,9 @@ class Lives:
 
     def kill_worker(self, rng: random.Random = _CHANCE) -> bool:
         """Kill -9 a worker, in whatever state; tell whether there was one."""
+        server = rng.choice(list(self.present.values()))
         try:
-            os.kill(rng.choice(self.server.worker_pids()), signal.SIGKILL)
+            os.kill(rng.choice(server.worker_pids()), signal.SIGKILL)
         except (IndexError, ProcessLookupError, FileNotFoundError):
             return False  # all of them have just died
         return True
@@ -155,11 +163,12 @@ class Lives:
         """Heal S3 and wait until nothing that could be stored is on disk any more.
 
         Batches that failed for long enough to look as if it was their own fault wait in a
-        later slot of the DLQ; they stay there.
+        later slot of the DLQ, and those that look too old are tried rarely; they stay there.
         """
         self.s3.heal()
+        past = [server for server in self.servers if server not in self.present.values()]
         eventually(
-            lambda: not any(map(_has_members, self.servers[:-1])),
+            lambda: not any(map(_has_members, past)),
             60,
             "workers without their arbiter have ended",
             last_words=self._last_words,
@@ -167,46 +176,49 @@ class Lives:
         eventually(self._at_rest, _SETTLE_SECONDS, "all is stored", last_words=self._last_words)
 
     def account(self, accepted: list[str], unanswered: list[str]) -> int:
-        """Stop the server, and check what is stored and what its books say; return the events.
+        """Stop the servers, and check what is stored and what their books say; return the events.
 
         Every accepted event is stored once, and every stream has its numbers from 1 without
-        gaps, for the bucket, for ``estat audit`` and for the server itself.
+        gaps, for the bucket, for ``estat audit`` and for the servers themselves.
         """
-        books = self._books()
-        code = self.server.stop()
+        books = [self._books(server) for server in self.present.values()]
+        codes = [server.stop() for server in self.present.values()]
         self._replay_put_off()
         assert not self.journals()
         assert not [path for path in self.dlq_dir.rglob("*.jsonl.gz") if path.is_file()]
         stored = self.bucket.stored()
         accounting.check(accepted, stored, unanswered=unanswered)
         self._audit(len(stored))
-        missing = accounting.missing(books)
-        assert not missing, f"every event is stored, and the books call {missing:g} lost: {books}"
-        accounting.check_stopped(self.server.logs())
-        assert code == 0, self._last_words()
+        missing = list(map(accounting.missing, books))
+        assert not any(missing), f"every event is stored, and the books miss {missing}: {books}"
+        for server in self.present.values():
+            accounting.check_stopped(server.logs())
+        assert not any(codes), self._last_words()
         return len(stored)
 
-    def _books(self) -> dict[str, float]:
+    def _books(self, server: Server) -> dict[str, float]:
         """Return the metrics; what they miss of the last moments of the dead, they find."""
         until = time.monotonic() + _RECOUNT_SECONDS
-        while accounting.missing(found := self.server.metrics()) and time.monotonic() < until:
+        while accounting.missing(found := server.metrics()) and time.monotonic() < until:
             time.sleep(0.1)
         return found
 
     def _at_rest(self) -> bool:
-        found = self.server.metrics()
-        put_off = sum(_put_off(path) for path in dlq_paths(self.dlq_dir))
+        found = [server.metrics() for server in self.present.values()]
+        pending = dlq_paths(self.dlq_dir)
+        waiting = [*filter(_put_off, pending), *dlq_paths(self.dlq_dir, "expired")]
         return (
-            found["events_pending"] == 0
-            and found["dlq_files_current"] == put_off
-            and len(dlq_paths(self.dlq_dir)) == put_off
+            sum(metrics["events_pending"] for metrics in found) == 0
+            and sum(metrics["dlq_files_current"] for metrics in found) == len(waiting)
+            and all(map(_put_off, pending))
             and not dlq_paths(self.dlq_dir, "quarantine")
             and not self.journals()
         )
 
     def _replay_put_off(self) -> None:
-        if dlq_paths(self.dlq_dir):
-            self._estat(0, "dlq", "replay", "--dlq", str(self.dlq_dir))
+        left = [*dlq_paths(self.dlq_dir), *dlq_paths(self.dlq_dir, "expired")]
+        for root in {path.parents[2] for path in left}:
+            self._estat(0, "dlq", "replay", "--dlq", str(root))
 
     def _audit(self, events: int) -> None:
         target = f"s3://{self.bucket.name}/raw"
@@ -234,7 +246,8 @@ class Lives:
 
     def _last_words(self) -> str:
         on_disk = [*self.journals(), *dlq_paths(self.dlq_dir)]
-        return f"{len(on_disk)} files on disk: {on_disk[:20]}\n{self.server.log_text()[-5000:]}"
+        logs = [server.log_text()[-5000:] for server in self.present.values()]
+        return "\n".join([f"{len(on_disk)} files on disk: {on_disk[:20]}", *logs])
 
     def __enter__(self) -> Self:
         return self
@@ -260,7 +273,7 @@ def _has_members(server: Server) -> bool:
 
 
 class Traffic(Clients):
-    """Clients in threads that send to whatever life is the present one."""
+    """Clients in threads, each of which sends to the present life at one place."""
 
     def __init__(self, lives: Lives, seed: str, *, clients: int = 3, pause_seconds: float) -> None:
         super().__init__(clients)
@@ -283,12 +296,13 @@ class Traffic(Clients):
 
     def run(self, number: int) -> None:
         client, rng = self.clients[number], random.Random(f"{self._seed}-{number}")
-        server = self._lives.server
+        place = number % len(self._lives.present)
+        server = self._lives.present[place]
         connection = server.connection()
         while not self.end.is_set():
-            if server is not self._lives.server:
+            if server is not self._lives.present[place]:
                 connection.close()
-                server = self._lives.server
+                server = self._lives.present[place]
                 connection = server.connection()
             try:
                 answer = client.send(server, rng.randint(1, 20), on=connection)

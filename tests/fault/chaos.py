@@ -27,8 +27,10 @@ _MOST_SECONDS = 0.5  # between two kills
 
 #: Workers end by themselves without their arbiter; or whoever runs the server ends them.
 _LEFT_ALONE = 0.5
-#: What was started is given the time to serve; or it is killed in the middle.
+#: A server that was started is given the time to serve; or it is killed in the middle.
 _LET_START = 0.8
+#: Events are given the time to flow: a busy machine starts workers more slowly than they die.
+_LET_FLOW = 0.4
 
 #: What may be wrong beside the kills; an outage of S3 always may.
 TWO_SERVERS = "two servers"
@@ -127,10 +129,9 @@ class Round:
             eventually(server.is_up, 60, "the server is ready", last_words=server.log_text)
 
     def _let_flow(self, seconds: float) -> None:
-        """Let events flow: on a busy machine, workers may take longer to start than a pause."""
         before = self.accepted
         self._traffic.pause(seconds)
-        if self._rng.random() < _LET_START:
+        if self._rng.random() < _LET_FLOW:
             eventually(lambda: self.accepted > before, 60, "events are accepted")
 
     def _change_weather(self) -> None:

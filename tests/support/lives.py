@@ -27,7 +27,7 @@ from tests.support.threads import Clients
 FAILPOINTS = Path(__file__).with_name("failpoints.py")
 
 _RECOUNT_SECONDS = 15
-_SETTLE_SECONDS = 120  # an interval of the breaker's and a few recounts, on a slow machine
+_SETTLE_SECONDS = 240  # intervals of the breaker's, recounts and takeovers, on a slow machine
 
 
 _KILLED = re.compile(r"Worker \(pid:(\d+)\) was sent SIGKILL")

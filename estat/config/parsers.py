@@ -62,6 +62,9 @@ BUCKET_SETTINGS = (
     "S3_ROLE_ARN",
     "S3_ROLE_EXTERNAL_ID",
 )
+#: How the names of S3 Express's buckets end, which want sessions and list in no order.
+_DIRECTORY_BUCKET = "--x-s3"
+
 #: Classes whose objects can be read at once: `estat audit`, and the comparison of ids after a
 #: 412, read objects. GLACIER and DEEP_ARCHIVE want a restore first; the rest is not of general
 #: purpose buckets, or given up (REDUCED_REDUNDANCY).
@@ -149,6 +152,8 @@ def bucket(text: str) -> str:
     if text.startswith("file:"):
         path = _matched(_DIRECTORY, text)["path"]
         return "file:" + os.path.abspath(path)
+    if text.endswith(_DIRECTORY_BUCKET):
+        raise ValueError
     return _matched(ids.BUCKET, text)[0]
 
 

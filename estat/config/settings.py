@@ -115,7 +115,7 @@ class Durability(StrEnum):
 
 
 _PREFIX = "letters, digits and -_.=!*'() in parts joined by /, none of them . or .."
-_BUCKET = "an S3 bucket's name, or file:DIR for a local directory"
+_BUCKET = "an S3 bucket's name (no directory bucket, …--x-s3), or file:DIR for a local directory"
 _ADDRESS = "HOST:PORT or :PORT"
 
 

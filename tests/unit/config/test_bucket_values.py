@@ -68,6 +68,8 @@ def test_what_aws_takes_is_taken(name, value, parsed):
         ("S3_ROLE_ARN", "estat-writer"),
         ("S3_ROLE_ARN", "arn:aws:sts::123456789012:assumed-role/estat-writer/me"),
         ("S3_ROLE_EXTERNAL_ID", "x"),
+        ("RAW_BUCKET", "events--euw1-az1--x-s3"),
+        ("FALLBACK_BUCKET", "events--euw1-az1--x-s3"),
     ],
 )
 def test_what_aws_would_refuse_is_refused_at_start_with_what_is_valid(name, value):

@@ -73,6 +73,9 @@ ASSUME_ROLE = "AssumeRole"
 #: The code of a StoreError that says: the store answered a PUT with 2xx, and did not store.
 UNPROVEN = "Unproven"
 
+#: The code of a StoreError that says: no name server knows the host.
+NO_NAME = "NameResolutionError"
+
 #: What the store itself is asked.
 _OF_OBJECTS = {"HeadObject", "GetObject", "PutObject"}
 

@@ -6,15 +6,19 @@ takes the object is the one to look at. No write leaves out the expected owner.
 """
 
 from estat.config.settings import Settings
-from estat.errors import ASSUME_ROLE, UNPROVEN, StoreDenied, StoreError, StoreUnavailable
+from estat.errors import (
+    ASSUME_ROLE,
+    NO_NAME,
+    UNPROVEN,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from estat.events.batch import crc32_of
 from estat.stores import Stores
 
 _GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
-_UNREACHABLE = (
-    "the store can't be reached, or not within S3_TIMEOUT: check the network, "
-    "AWS_ENDPOINT_URL_S3 and the proxy (HTTPS_PROXY, NO_PROXY)"
-)
+_ON_THE_WAY = "check the network, AWS_ENDPOINT_URL_S3 and the proxy (HTTPS_PROXY, NO_PROXY)"
 #: What to do about an answer of success behind which nothing is stored.
 NO_STORE = (
     "what answers there is no S3, or does not store what it is sent: check AWS_ENDPOINT_URL_S3, "
@@ -70,13 +74,28 @@ _STS_UNREACHABLE = (
     "endpoint; check AWS_REGION"
 )
 
-# The names of botocore's errors and of STS's codes, separated by blanks.
+#: By what came instead of an answer, in the names of botocore's errors.
+_NO_ANSWER = {
+    NO_NAME: "no name server knows the store: check AWS_ENDPOINT_URL_S3, AWS_REGION and the DNS",
+    **dict.fromkeys(
+        ("ConnectTimeoutError", "ReadTimeoutError"),
+        f"the store does not answer, or not within S3_TIMEOUT: {_ON_THE_WAY}",
+    ),
+    **dict.fromkeys(
+        (
+            "ConnectionClosedError",
+            "ConnectionError",
+            "EndpointConnectionError",
+            "HTTPClientError",
+            "ProxyConnectionError",
+            "ResponseStreamingError",
+            "SSLError",
+        ),
+        f"the store can't be reached: {_ON_THE_WAY}",
+    ),
+}
 
-#: There was no answer: no name, no connection, no TLS, no time left.
-_NO_ANSWER = (
-    "ConnectTimeoutError ConnectionClosedError ConnectionError EndpointConnectionError "
-    "HTTPClientError ProxyConnectionError ReadTimeoutError ResponseStreamingError SSLError"
-)
+# The names of botocore's errors and of STS's codes, separated by blanks.
 
 #: There are no credentials for the server itself: of a token file, a helper, a configuration file.
 _NO_CREDENTIALS = (
@@ -112,8 +131,6 @@ def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tup
         return "credentials", _of_credentials(settings, error)
     if error.operation == ASSUME_ROLE:
         return "role", _of_role(error)
-    if error.code in _NO_ANSWER.split():
-        return "bucket", _UNREACHABLE
     return "bucket", _of_bucket(settings, key, body, error)
 
 
@@ -129,8 +146,9 @@ def explain_read(settings: Settings, error: StoreError) -> str:
 
 
 def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
-    if error.code in _S3:
-        return _S3[error.code]
+    for known in (_S3, _NO_ANSWER):
+        if error.code in known:
+            return known[error.code]
     if error.operation == "HeadObject":
         return _LOOK_RIGHT
     if error.code.startswith("KMS."):
@@ -168,7 +186,7 @@ def _of_credentials(settings: Settings, error: StoreError) -> str:
 def _of_role(error: StoreError) -> str:
     if error.code in _STS:
         return _STS[error.code]
-    if error.code in _NO_ANSWER.split():
+    if error.code in _NO_ANSWER:
         return _STS_UNREACHABLE
     return _STS_BUSY if isinstance(error, StoreUnavailable) else _STS["ValidationError"]
 

@@ -4,11 +4,19 @@ Whatever is not known to be the fault of one object is an outage of the store.
 """
 
 import contextlib
+import socket
 from collections.abc import Iterator
 
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 
-from estat.errors import ObjectExists, ObjectRefused, StoreDenied, StoreError, StoreUnavailable
+from estat.errors import (
+    NO_NAME,
+    ObjectExists,
+    ObjectRefused,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 
 #: Header fields that only the settings add: an error that names one is about the settings.
 _HEADERS_OF_SETTINGS = (
@@ -84,8 +92,25 @@ def store_error(exc: Exception) -> StoreError:
     """Return what to do about an answer, or about what was raised without one."""
     if isinstance(exc, ClientError):
         return _of_answer(exc)
+    cause: BaseException | None = exc
+    while cause:  # a source of credentials wraps it
+        if isinstance(cause, EndpointConnectionError):
+            return _without_connection(cause)
+        cause = cause.__cause__ or cause.__context__
     name = type(exc).__name__
     return StoreUnavailable(f"{name}: {exc}", code=name)
+
+
+def _without_connection(exc: EndpointConnectionError) -> StoreError:
+    """Tell apart what boto3 has one sentence for: no such name, nobody there, no way there."""
+    url, cause = exc.kwargs["endpoint_url"], exc.kwargs.get("error", exc)
+    while cause.__cause__:
+        cause = cause.__cause__
+    reason = getattr(cause, "strerror", None) or cause
+    code, what = type(exc).__name__, f"no connection to {url}"
+    if isinstance(cause, socket.gaierror):
+        code, what = NO_NAME, f"the name in {url} can't be resolved"
+    return StoreUnavailable(f"{code}: {what}: {reason}", code=code)
 
 
 def _of_answer(exc: ClientError) -> StoreError:

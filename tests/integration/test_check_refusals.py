@@ -72,6 +72,8 @@ def test_all_that_was_asked_for_is_checked_to_be_there(checked, bucket, sts):
         AWS_ENDPOINT_URL_STS=sts.url,
     )
     assert code == 0, lines
+    assert any(
+    )
     assert f"ok   role: assumed {ROLE}" in lines
     assert "ok   bucket: it is as asked: S3_OBJECT_TAGS, S3_KMS_KEY_ID, S3_STORAGE_CLASS" in lines
     assert bucket.keys() == []
@@ -284,13 +286,19 @@ def test_an_endpoint_for_credentials_that_is_out_of_order_is_told(checked, sts):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:{port}", "https://127.0.0.1:{moto}", "http://store.invalid:{port}"]
+    ("url", "told", "todo"),
+    [
+        ("http://127.0.0.1:{port}", "Connection refused", "the store can't be reached"),
+        ("https://127.0.0.1:{moto}", "SSL", "the store can't be reached"),
+        ("http://store.invalid:{port}", "can't be resolved", "no name server knows the store"),
+    ],
 )
-def test_a_store_that_can_not_be_reached_is_told(url, checked, moto):
+def test_a_store_that_can_not_be_reached_is_told(url, told, todo, checked, moto):
     code, lines = checked(AWS_ENDPOINT_URL_S3=url.format(port=free_port(), moto=moto.port))
     assert code == 1
     (line,) = failures(lines)
-    assert "the store can't be reached" in line
+    assert told in line
+    assert todo in line
     assert "AWS_ENDPOINT_URL_S3" in line
 
 

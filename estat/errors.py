@@ -67,8 +67,8 @@ class Refused(EstatError):
         self.description = description
 
 
-#: The operation of a StoreError that comes of assuming S3_ROLE_ARN.
-ASSUME_ROLE = "AssumeRole"
+#: The operation of a StoreError that comes of assuming S3_ROLE_ARN; a profile's is "AssumeRole".
+ASSUME_ROLE = "AssumeRole of S3_ROLE_ARN"
 
 #: The code of a StoreError that says: the store answered a PUT with 2xx, and did not store.
 UNPROVEN = "Unproven"
@@ -111,6 +111,19 @@ class ObjectDamaged(StoreUnavailable):
 
 class StoreDenied(StoreError):
     """The store answered for good (403, no such bucket): another attempt now is pointless."""
+
+
+class NoCredentials(StoreDenied):
+    """There is nothing to sign a request with: the store was not asked.
+
+    ``is_busy`` says that who was to give credentials did not answer, or asked for patience.
+    """
+
+    def __init__(
+        self, text: str, operation: str = "", code: str = "", *, is_busy: bool = False
+    ) -> None:
+        super().__init__(text, operation, code)
+        self.is_busy = is_busy
 
 
 class ObjectRefused(StoreError):

@@ -22,7 +22,7 @@ from estat.disk.dlq_file import OVERHEAD_BYTES
 from estat.disk.server_directory import ServerDirectory
 from estat.errors import UNPROVEN, DiskError, SettingsError, StoreError
 from estat.events.batch import Batch
-from estat.stores import Stores
+from estat.stores import PATIENT_SECONDS, Stores
 from estat.stores.store import Store
 
 #: Of a batch's lines, what is left when they are compressed, at most as a rule.
@@ -151,7 +151,13 @@ def _bucket(settings: Settings) -> Iterator[Finding]:
     """Write an object as the server does, look at it, and remove it."""
     batch = store_probe.probe(settings)
     try:
-        store = Stores(settings).get(settings.raw_bucket)
+        stores = Stores(settings)
+        credentials = stores.credentials(settings.raw_bucket)
+        if credentials:
+            credentials.wait(PATIENT_SECONDS)
+            took = f"from {credentials.source} in {credentials.took_seconds:.1f}s"
+            yield "ok", "credentials", took
+        store = stores.get(settings.raw_bucket)
     except StoreError as exc:
         yield _not_written(settings, batch, exc)
         return

@@ -43,7 +43,7 @@ from estat.errors import EstatError, StoreError, StoreUnavailable, Unreadable
 from estat.events.batch import Batch
 from estat.pipeline import found_object
 from estat.pipeline.delivery import Delivery
-from estat.stores import Stores
+from estat.stores import PATIENT_SECONDS, Stores
 from estat.stores.store import full_jitter
 
 _CONCURRENCY = 4  # as the server's own replay
@@ -153,6 +153,7 @@ class Replay:
 
     def __init__(self, dlq: DeadLetterQueue, stores: Stores, settings: Settings) -> None:
         self._dlq = dlq
+        self._stores = stores
         self._outcomes = _Outcomes(Sums)
         counts = Metrics(metrics.page().rows[0])
         # no bucket is "", so the breaker, which knows of one bucket, has no part in this
@@ -215,6 +216,10 @@ class Replay:
 
     def _deliver(self, batch: Batch) -> None:
         """Store a batch, with as many attempts as a fresh one has. Raises StoreError."""
+        credentials = self._stores.credentials(batch.bucket)
+        if credentials:
+            # beside the attempts' time, which they may take longer than
+            credentials.wait(PATIENT_SECONDS)
         for attempt in range(self._retries + 1):
             try:
                 self._delivery.attempt(batch, recovered=True)

@@ -10,6 +10,7 @@ from estat.errors import (
     ASSUME_ROLE,
     NO_NAME,
     UNPROVEN,
+    NoCredentials,
     StoreDenied,
     StoreError,
     StoreUnavailable,
@@ -64,6 +65,7 @@ _STS = {
     "AccessDenied": "name who asks in the trust policy of S3_ROLE_ARN, and grant it sts:AssumeRole "
     "on that role; S3_ROLE_EXTERNAL_ID must be what the trust policy asks for",
     "ValidationError": "check S3_ROLE_ARN and S3_ROLE_EXTERNAL_ID",
+    "NoRegionError": "set AWS_REGION",
     "RegionDisabledException": "enable STS for AWS_REGION in the role's account",
     "InvalidClientTokenId": "check the credentials that are to assume the role",
     "SignatureDoesNotMatch": "check the credentials that are to assume the role",
@@ -95,18 +97,10 @@ _NO_ANSWER = {
     ),
 }
 
-# The names of botocore's errors and of STS's codes, separated by blanks.
-
-#: There are no credentials for the server itself: of a token file, a helper, a configuration file.
-_NO_CREDENTIALS = (
-    "ConfigParseError CredentialRetrievalError FileNotFoundError InvalidConfigError "
-    "IsADirectoryError JSONDecodeError MetadataRetrievalError NoCredentialsError "
-    "NotADirectoryError PartialCredentialsError PermissionError ProfileNotFound "
-    "SSOTokenLoadError TokenRetrievalError UnauthorizedSSOTokenError"
-)
+_OF_CODES = _S3 | _NO_ANSWER
 
 #: What botocore asks AWS for to get such credentials.
-_FOR_CREDENTIALS = "AssumeRoleWithWebIdentity CreateToken GetRoleCredentials"
+_FOR_CREDENTIALS = "AssumeRole AssumeRoleWithWebIdentity CreateToken GetRoleCredentials"
 
 #: STS refuses the token in AWS_WEB_IDENTITY_TOKEN_FILE.
 _WEB_IDENTITY_REFUSED = "ExpiredTokenException IDPRejectedClaim InvalidIdentityToken ExpiredToken"
@@ -127,28 +121,25 @@ def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tup
 
     May try the PUT again in other ways, and removes what it wrote.
     """
-    if _is_about_credentials(error):
-        return "credentials", _of_credentials(settings, error)
+    if not isinstance(error, NoCredentials):
+        return "bucket", _of_bucket(settings, key, body, error)
     if error.operation == ASSUME_ROLE:
         return "role", _of_role(error)
-    return "bucket", _of_bucket(settings, key, body, error)
+    return "credentials", _of_credentials(settings, error)
 
 
 def explain_read(settings: Settings, error: StoreError) -> str:
     """Return what to do where an object that was written can't be read."""
-    if error.code in _NO_ANSWER.split():
-        return _UNREACHABLE
-    if error.code in _S3:
-        return _S3[error.code]
+    if error.code in _OF_CODES:
+        return _OF_CODES[error.code]
     if isinstance(error, StoreUnavailable):
         return _BUSY
     return "grant s3:GetObject" + " and kms:Decrypt" * bool(settings.s3_kms_key_id)
 
 
 def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
-    for known in (_S3, _NO_ANSWER):
-        if error.code in known:
-            return known[error.code]
+    if error.code in _OF_CODES:
+        return _OF_CODES[error.code]
     if error.operation == "HeadObject":
         return _LOOK_RIGHT
     if error.code.startswith("KMS."):
@@ -161,19 +152,14 @@ def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> 
     return next(named, "") or _by_elimination(settings, key, body)
 
 
-def _is_about_credentials(error: StoreError) -> bool:
-    """Return whether the server itself has no credentials; it needs them to assume a role too."""
-    return error.operation in _FOR_CREDENTIALS.split() or error.code in _NO_CREDENTIALS.split()
-
-
-def _of_credentials(settings: Settings, error: StoreError) -> str:
+def _of_credentials(settings: Settings, error: NoCredentials) -> str:
     if settings.s3_role_arn:
         whose = "the credentials that are to assume S3_ROLE_ARN are at fault, not that role: "
     else:
         whose = "the server has no credentials: "
     if error.code in _WEB_IDENTITY_REFUSED.split():
         return f"{whose}renew the token in AWS_WEB_IDENTITY_TOKEN_FILE, check its issuer"
-    if error.operation in _FOR_CREDENTIALS.split() and isinstance(error, StoreUnavailable):
+    if error.operation in _FOR_CREDENTIALS.split() and error.is_busy:
         return whose + _STS_BUSY
     if error.operation == "AssumeRoleWithWebIdentity":
         return f"{whose}let the trust policy of AWS_ROLE_ARN name the issuer and who has its token"
@@ -183,12 +169,12 @@ def _of_credentials(settings: Settings, error: StoreError) -> str:
     )
 
 
-def _of_role(error: StoreError) -> str:
+def _of_role(error: NoCredentials) -> str:
     if error.code in _STS:
         return _STS[error.code]
     if error.code in _NO_ANSWER:
         return _STS_UNREACHABLE
-    return _STS_BUSY if isinstance(error, StoreUnavailable) else _STS["ValidationError"]
+    return _STS_BUSY if error.is_busy else _STS["ValidationError"]
 
 
 def _by_elimination(settings: Settings, key: str, body: bytes) -> str:

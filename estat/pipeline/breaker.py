@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
-from estat.errors import ObjectRefused, StoreDenied, StoreError
+from estat.errors import NoCredentials, ObjectRefused, StoreDenied, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Breaker:
 
     def __init__(self, counts: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.open = False
-        #: Called whenever an outage ends.
+        #: Called whenever an outage ends, or may have ended.
         self.on_close: Callable[[], object] = lambda: None
         self._counts = counts
         self._clock = clock
@@ -77,9 +77,14 @@ class Breaker:
         self._tell(error)
 
     def _tell(self, error: StoreError) -> None:
-        """Log why the store is down, and again when that has become somebody else's matter."""
-        if type(error) is not self._kind:
-            self._kind = type(error)
+        """Log why the store is down, and again when that has become somebody else's matter.
+
+        That there are no credentials is told by who fetches them.
+        """
+        if type(error) is self._kind:
+            return
+        self._kind = type(error)
+        if self._kind is not NoCredentials:
             log.error("store_down", extra={"error": str(error), "kind": self._kind.__name__})
 
     def worked(self) -> None:
@@ -93,6 +98,19 @@ class Breaker:
         log.warning(
             "store_recovered", extra={"outage_seconds": round(self._clock() - self._since, 1)}
         )
+        self.on_close()
+
+    @property
+    def lacks_credentials(self) -> bool:
+        """Whether it is open because nothing can be signed: the store was not asked."""
+        return self.open and self._kind is NoCredentials
+
+    def credentials_came(self) -> None:
+        """Let batches try again, for the reason of their failures may be gone."""
+        if self.lacks_credentials:
+            self._failures = 0
+            self._set(open_=False)
+        self._probe_at = self._clock()
         self.on_close()
 
     def worked_since(self, moment: float) -> bool:

@@ -69,7 +69,8 @@ class Pipeline:
         self._collecting: list[Stage] = []  # each ends by itself when it is told to
         self._leading: list[Stage] = []
         self._endless: list[Stage] = []
-        self._stores = Stores(settings)
+        # of an attempt, half is left for the request itself
+        self._stores = Stores(settings, wait_seconds=settings.s3_timeout / 2)
         self._lease = Lease(settings.dlq_dir) if settings.dlq_shared else None
         disk = Disk(DeadLetterQueue(settings.dlq_dir), Offload(_DISK_THREADS))
         self._admission = Admission(disk, page, self.counts, settings)
@@ -113,11 +114,12 @@ class Pipeline:
         self._handover = Handover(disk, leader, self._stores, delivery, accounts.ledger)
 
     def start(self) -> None:
-        """Open the store and start every stage."""
+        """Open the store and start every stage; nothing here waits for the network."""
+        self._stores.start(self._breaker.credentials_came)
         try:
             self._stores.get(self.settings.raw_bucket)
         except StoreError as exc:
-            # without credentials, say: batches go to the DLQ until there are some
+            # batches go to the DLQ until it can be opened
             log.error("store_not_opened", extra={"error": str(exc)})
         self._admission.refresh()
         uploader, uploads = self._uploader, self.settings.upload_concurrency
@@ -185,7 +187,8 @@ class Pipeline:
             "queue_full": self._submissions.full,
             "dlq_full": self._admission.full,
             "disk_error": self._admission.failing or self._journals.stalled,
-            "s3_down": self._breaker.open,
+            "s3_down": self._breaker.open and not self._breaker.lacks_credentials,
+            "credentials": self._stores.lack_credentials,
         }
         return [name for name, holds in found.items() if holds]
 
@@ -226,6 +229,7 @@ class Pipeline:
         self._leader.release()
         gevent.killall(self._endless, timeout=0)
         self._journals.close()
+        self._stores.close()
         return 0 if self._journaled else self._pending()
 
     def _upload_records(self, deadline: float) -> None:

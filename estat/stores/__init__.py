@@ -7,7 +7,8 @@ greenlet (never the event loop).
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from estat.config.parsers import BUCKET_SETTINGS
 from estat.config.settings import Settings
@@ -15,18 +16,30 @@ from estat.errors import NotOurs, StoreError, StoreUnavailable
 from estat.stores.directory import DirectoryStore
 from estat.stores.store import Store
 
+if TYPE_CHECKING:
+    from estat.stores.s3_credentials import Credentials
+
 _FILE = "file:"
+
+#: How long a command waits for the first credentials: until their fetch ends by itself.
+PATIENT_SECONDS = 60.0
 
 
 class Stores:
     """Opens each bucket once: the configured one and those that DLQ files name.
 
     A directory is opened only if the settings or ``also`` name it: else whoever can write a
-    DLQ file could make the server write files anywhere.
+    DLQ file could make the server write files anywhere. Opening waits for nobody; a request to
+    S3 waits ``wait_seconds`` for the first credentials.
     """
 
-    def __init__(self, settings: Settings, also: Iterable[str] = ()) -> None:
+    def __init__(
+        self, settings: Settings, also: Iterable[str] = (), wait_seconds: float = PATIENT_SECONDS
+    ) -> None:
         self._settings = settings
+        self._wait_seconds = wait_seconds
+        self._credentials: dict[str, Credentials] = {}  # by the role
+        self._on_credentials: Callable[[], object] = lambda: None
         named = (settings.raw_bucket, settings.fallback_bucket, *also)
         self._directories = {_real(bucket) for bucket in named if bucket.startswith(_FILE)}
         self._open: dict[str, Store] = {}
@@ -57,17 +70,54 @@ class Stores:
                 raise StoreUnavailable(f"can't open {bucket}: {name}: {exc}", code=name) from exc
         return store
 
-    def _opened(self, bucket: str) -> Store:
-        if bucket.startswith(_FILE):
-            return DirectoryStore(bucket.removeprefix(_FILE))
-        # boto3 takes 25 MB and a third of a second, which a local directory does not need
-        from estat.stores.s3 import S3Store  # noqa: PLC0415
+    def start(self, on_credentials: Callable[[], object]) -> None:
+        """Begin to fetch the credentials for the settings' buckets; return at once.
 
-        settings = self._settings
-        if bucket == settings.fallback_bucket:
+        ``on_credentials`` is called whenever there are some after there were none.
+        """
+        self._on_credentials = on_credentials
+        # the fallback first: what it needs comes first on the way to a role, which may hang
+        for bucket in filter(None, (self._settings.fallback_bucket, self._settings.raw_bucket)):
+            self.credentials(bucket)
+
+    def credentials(self, bucket: str) -> "Credentials | None":
+        """Return what requests to a bucket are signed with; None for a directory."""
+        if bucket.startswith(_FILE):
+            return None
+        # boto3 takes 25 MB and a third of a second, which a local directory does not need
+        from estat.stores.s3_credentials import Credentials  # noqa: PLC0415
+
+        settings = self._settings_of(bucket)
+        found = self._credentials.get(settings.s3_role_arn)
+        if found is None:
+            found = Credentials(settings, self._on_credentials)
+            self._credentials[settings.s3_role_arn] = found
+            found.start()  # which yields: others must find it by then
+        return found
+
+    @property
+    def lack_credentials(self) -> bool:
+        """Whether nothing can be signed now for a bucket that is in use."""
+        return any(credentials.missing for credentials in self._credentials.values())
+
+    def close(self) -> None:
+        """End the fetches of credentials that are under way."""
+        for credentials in self._credentials.values():
+            credentials.close()
+
+    def _opened(self, bucket: str) -> Store:
+        credentials = self.credentials(bucket)
+        if credentials is None:
+            return DirectoryStore(bucket.removeprefix(_FILE))
+        from estat.stores.s3 import S3Store  # noqa: PLC0415 - see above
+
+        return S3Store(bucket, self._settings_of(bucket), credentials, self._wait_seconds)
+
+    def _settings_of(self, bucket: str) -> Settings:
+        if bucket == self._settings.fallback_bucket:
             # it may be in another region and account, and must work when the role or the key fails
-            settings = settings.without(*BUCKET_SETTINGS)
-        return S3Store(bucket, settings)
+            return self._settings.without(*BUCKET_SETTINGS)
+        return self._settings
 
 
 def _real(bucket: str) -> str:

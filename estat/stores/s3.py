@@ -20,9 +20,17 @@ from urllib.parse import urlencode
 from botocore.exceptions import BotoCoreError
 
 from estat.config.settings import Settings
-from estat.errors import UNPROVEN, ObjectDamaged, ObjectExists, StoreDenied, StoreUnavailable
+from estat.errors import (
+    UNPROVEN,
+    ObjectDamaged,
+    ObjectExists,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
 from estat.stores import s3_client
-from estat.stores.s3_errors import NotFound, NotImplementedByStore, store_errors
+from estat.stores.s3_credentials import Credentials
+from estat.stores.s3_errors import OF_KEYS, NotFound, NotImplementedByStore, store_errors
 from estat.stores.store import BYTES, Head, is_md5
 from estat.threads import Offload
 
@@ -35,14 +43,18 @@ _SMALL_BYTES = 32 * 1024
 class S3Store:
     """One S3 bucket."""
 
-    def __init__(self, bucket: str, settings: Settings) -> None:
+    def __init__(
+        self, bucket: str, settings: Settings, credentials: Credentials, wait_seconds: float
+    ) -> None:
         self.bare_etags = False
         self._bucket = bucket
+        self._credentials = credentials
+        self._wait_seconds = wait_seconds  # of each request, for the first credentials
         self._conditional = settings.s3_conditional_put
         self._options = _ObjectOptions(settings)
         self._threads = Offload(1)
         try:
-            self._client = s3_client.client(settings)
+            self._client = s3_client.client(settings, credentials)
         except (BotoCoreError, ValueError) as exc:
             raise StoreDenied(f"S3 client: {exc}", code=type(exc).__name__) from exc
 
@@ -178,8 +190,14 @@ class S3Store:
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _call(self, operation: str, **parameters: Any) -> Any:
-        with store_errors():
-            return getattr(self._client, operation)(**parameters, **self._options.every)
+        self._credentials.wait(self._wait_seconds)
+        try:
+            with store_errors():
+                return getattr(self._client, operation)(**parameters, **self._options.every)
+        except StoreError as exc:
+            if exc.code in OF_KEYS:
+                self._credentials.renew()
+            raise
 
 
 class _ObjectOptions:

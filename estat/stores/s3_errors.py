@@ -63,6 +63,9 @@ _DENIED = {
 # What botocore calls a 400 whose body is not S3's: that of a proxy, or of a HEAD, which has none.
 _UNNAMED = {"", "400"}
 
+#: Error codes that say that the keys are not valid, or not any more.
+OF_KEYS = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken")
+
 # What is asked for credentials: no answer to it is about an object.
 _FOR_CREDENTIALS = {"AssumeRole", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"}
 
@@ -81,7 +84,7 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except StoreError:
-        raise  # of the role
+        raise  # of the credentials
     except ParamValidationError as exc:
         raise ObjectRefused(str(exc)) from exc
     except Exception as exc:  # the layers below boto3 raise classes without a common base

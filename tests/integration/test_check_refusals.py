@@ -73,6 +73,7 @@ def test_all_that_was_asked_for_is_checked_to_be_there(checked, bucket, sts):
     )
     assert code == 0, lines
     assert any(
+        line.startswith("ok   credentials: from env, then S3_ROLE_ARN in ") for line in lines
     )
     assert f"ok   role: assumed {ROLE}" in lines
     assert "ok   bucket: it is as asked: S3_OBJECT_TAGS, S3_KMS_KEY_ID, S3_STORAGE_CLASS" in lines

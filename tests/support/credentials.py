@@ -4,10 +4,12 @@
     source.broken()     from now on nobody gets credentials
     source.mended()     from now on everybody does
 
-Credentials that expire last so short a time that each request asks for new ones.
+Those that expire last five minutes. An endpoint and a helper have faults of their own, too.
 """
 
 import json
+import os
+import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,19 +20,30 @@ from tests.support.threads import Serving
 
 _TOKEN = "token-of-the-pod"
 
-#: botocore renews what is valid for under ten minutes before each request.
-_LIFETIME = timedelta(minutes=5)
+#: What endpoints and helpers give lasts as long, unless a test says otherwise.
+_LIFETIME_SECONDS = 300
 
 _HELPER = """\
 #!/bin/sh
-echo '{values}'
+end=$(date -u -d "+{lifetime_seconds} seconds" +%Y-%m-%dT%H:%M:%SZ)
+echo '{{"Version": 1, "AccessKeyId": "ASIATEST", "SecretAccessKey": "secret",'
+echo '"SessionToken": "session", "Expiration": "'$end'"}}'
+"""
+
+#: A helper that starts another process and waits for it; both tell their process ids.
+_HANGING_HELPER = """\
+#!/bin/sh
+sleep 1000 &
+echo $$ $! > {pids}.new
+mv {pids}.new {pids}
+wait
 """
 
 ROLE = "arn:aws:iam::123456789012:role/writer"
 
 
-def _values() -> dict[str, Any]:
-    end = datetime.now(UTC) + _LIFETIME
+def _values(lifetime_seconds: float) -> dict[str, Any]:
+    end = datetime.now(UTC) + timedelta(seconds=lifetime_seconds)
     return {
         "AccessKeyId": "ASIATEST",
         "SecretAccessKey": "secret",
@@ -39,20 +52,68 @@ def _values() -> dict[str, Any]:
 
 
 class Container(Serving):
-    """The endpoint that gives a pod's credentials to whoever has the token."""
+    """The endpoint that gives a pod's credentials to whoever has the token, and an instance's.
+
+    endpoint.fault = "refuse"       401; "hang"; "expired": what it gives has ended
+    endpoint.delay_seconds = 4.0    before credentials are given
+    endpoint.lifetime_seconds = 9   of those that are given from now on
+    """
 
     def __init__(self) -> None:
-        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), _Handler))
+        self.fault = ""
+        self.lifetime_seconds = _LIFETIME_SECONDS
+        self.delay_seconds = 0.0
+        self.release = threading.Event()
+        super().__init__(_HTTPServer(self))
+
+    def heal(self) -> None:
+        """Answer again, also those that hang."""
+        self.fault = ""
+        self.release.set()
+        self.release = threading.Event()
+
+    def hang_up(self) -> None:
+        self.heal()
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = False
+
+    def __init__(self, container: Container) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.container = container
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is what these tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: _HTTPServer
+
+    def do_PUT(self) -> None:
+        """Give the token of a session with an instance's endpoint."""
+        self._answer(200, _TOKEN)
+
     def do_GET(self) -> None:
-        right = self.headers["Authorization"] == _TOKEN
-        body = json.dumps(_values() | {"Token": "session"} if right else {}).encode()
-        self.send_response_only(200 if right else 401)
-        self.send_header("Content-Length", str(len(body)))
+        if self.path.endswith("/security-credentials/"):
+            self._answer(200, "writer")
+            return
+        container = self.server.container
+        fault, release = container.fault, container.release
+        if fault == "hang" or container.delay_seconds:
+            release.wait(120 if fault == "hang" else container.delay_seconds)
+        token = self.headers["Authorization"] or self.headers["x-aws-ec2-metadata-token"]
+        if token != _TOKEN or fault == "refuse":
+            self._answer(401, "{}")
+            return
+        values = _values(-60 if fault == "expired" else container.lifetime_seconds)
+        self._answer(200, json.dumps(values | {"Token": "session", "Code": "Success"}))
+
+    def _answer(self, status: int, text: str) -> None:
+        self.send_response_only(status)
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -70,8 +131,11 @@ class Source:
         self._path.unlink()
 
     def mended(self) -> None:
+        self.put(self._content)
+
+    def put(self, content: str) -> None:
         new = self._path.with_suffix(".new")
-        new.write_text(self._content)
+        new.write_text(content)
         new.chmod(0o755)
         new.rename(self._path)
 
@@ -115,14 +179,55 @@ def web_identity(directory: Path, sts: Sts) -> Source:
     )
 
 
-def helper(directory: Path) -> Source:
-    """Return the program that a profile names as its ``credential_process``."""
+def instance(container: Container) -> dict[str, str]:
+    """Return what a server on an instance is started with."""
+    return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": container.url, "AWS_EC2_METADATA_DISABLED": ""}
+
+
+def profile_with_a_role(directory: Path, sts: Sts) -> dict[str, str]:
+    """Return what a server is started with whose profile assumes a role; it names no region."""
     config = directory / "aws-config"
-    config.write_text(f"[default]\ncredential_process = {directory}/helper\n")
-    values = json.dumps({"Version": 1, "SessionToken": "session", **_values()})
-    return Source(
-        directory / "helper", _HELPER.format(values=values), {"AWS_CONFIG_FILE": str(config)}
+    config.write_text(
+        f"[default]\nrole_arn = {ROLE}\nsource_profile = base\n"
+        "[profile base]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret\n"
     )
+    return {"AWS_CONFIG_FILE": str(config), "AWS_ENDPOINT_URL_STS": sts.url}
+
+
+class Helper(Source):
+    """The program that a profile names as its ``credential_process``."""
+
+    def __init__(self, directory: Path) -> None:
+        config = directory / "aws-config"
+        config.write_text(f"[default]\ncredential_process = {directory}/helper\n")
+        self.lifetime_seconds = _LIFETIME_SECONDS
+        super().__init__(directory / "helper", "", {"AWS_CONFIG_FILE": str(config)})
+        self._pids = directory / "helper-pids"
+
+    def mended(self) -> None:
+        self.put(_HELPER.format(lifetime_seconds=self.lifetime_seconds))
+
+    def hangs(self) -> None:
+        """Have it hang from now on, and another process with it."""
+        self.put(_HANGING_HELPER.format(pids=self._pids))
+
+    def is_slow(self, seconds: float) -> None:
+        """Have it take its time."""
+        script = _HELPER.format(lifetime_seconds=self.lifetime_seconds)
+        self.put(script.replace("end=", f"sleep {seconds}\nend=", 1))
+
+    def pids(self) -> list[int]:
+        """Return the two processes of the last one that hung, or hangs."""
+        return [int(pid) for pid in self._pids.read_text().split()]
+
+    def left(self) -> list[int]:
+        """Return which of them are there, dead and not reaped ones included."""
+        return [pid for pid in self.pids() if os.path.exists(f"/proc/{pid}")]
+
+
+def helper(directory: Path) -> Helper:
+    """Return the helper; it is not there yet."""
+    return Helper(directory)
 
 
 def config_file(directory: Path) -> Source:

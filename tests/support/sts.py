@@ -4,6 +4,8 @@
     sts.fault = "hang"            "refuse" (AccessDenied), "404", "412", "500", "501", "503",
                                   "throttle", "token", "hang", "reset"
     sts.web_fault = "refuse"      the same for AssumeRoleWithWebIdentity alone
+    sts.delay_seconds = 4         before each answer
+    sts.most_at_once              calls that were being answered at a time
 
 Each call gives other keys, so that a request tells whose it was: ``ASIATEST<n>…``.
 """
@@ -47,6 +49,8 @@ class Sts(Serving):
 
     def __init__(self) -> None:
         self.lifetime_seconds = 3600.0
+        self.delay_seconds = 0.0
+        self.at_once = self.most_at_once = 0
         self.fault = self.web_fault = ""
         self.calls: list[dict[str, str]] = []  # the parameters of each
         self.given: list[str] = []  # access keys, in order
@@ -80,9 +84,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         sts = self.server.sts
-        asked = {k: v[0] for k, v in parse_qs(self._body().decode()).items()}
         with sts.lock:
-            sts.calls.append(asked)
+            sts.at_once += 1
+            sts.most_at_once = max(sts.most_at_once, sts.at_once)
+        try:
+            self._serve(sts)
+        finally:
+            with sts.lock:
+                sts.at_once -= 1
+
+    def _serve(self, sts: Sts) -> None:
+        asked = {k: v[0] for k, v in parse_qs(self._body().decode()).items()}
+        # of KEY/DATE/REGION/SERVICE/aws4_request
+        scope = self.headers.get("Authorization", "").partition("Credential=")[2].split("/")
+        with sts.lock:
+            sts.calls.append(asked | {"region": scope[2] if len(scope) > 2 else ""})
             is_web = asked["Action"] == "AssumeRoleWithWebIdentity"
             fault, release = sts.web_fault if is_web else sts.fault, sts.release
         if fault == "reset":
@@ -90,8 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
             return
-        if fault == "hang":
-            release.wait(timeout=120)
+        if fault == "hang" or sts.delay_seconds:
+            release.wait(timeout=120 if fault == "hang" else sts.delay_seconds)
         if fault in _ERRORS:
             status, code, message = _ERRORS[fault]
             self._answer(status, _ERROR.format(code=code, message=message))

@@ -30,7 +30,13 @@ CONFINED = {
     "falcon": {"demo.resources", "web.app", "web.collect", "web.resources"},
     "rjsmin": {"web.resources"},
     "boto3": {"stores.s3_client"},
-    "botocore": {"stores.s3", "stores.s3_client", "stores.s3_errors"},
+    "botocore": {
+        "stores.s3",
+        "stores.s3_client",
+        "stores.s3_credentials",
+        "stores.s3_errors",
+        "stores.s3_sources",
+    },
     "prometheus_client": {"accounting.metrics"},
     "gunicorn": {
         "server.arbiter",

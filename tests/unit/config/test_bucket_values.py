@@ -4,7 +4,7 @@ import pytest
 
 from estat.config import loading
 from estat.config.parsers import BUCKET_SETTINGS
-from estat.stores.s3_client import session_name
+from estat.stores.s3_credentials import session_name
 from tests.unit.config.test_loading import load, problems
 
 KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"

@@ -4,7 +4,7 @@ import pytest
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
-from estat.errors import ObjectRefused, StoreDenied, StoreUnavailable
+from estat.errors import NoCredentials, ObjectRefused, StoreDenied, StoreUnavailable
 from estat.pipeline.breaker import Breaker
 
 
@@ -126,3 +126,25 @@ def test_each_outage_is_told(breaker, caplog):
         breaker.worked()
     told = [record.getMessage() for record in caplog.records]
     assert told == ["store_down", "store_recovered"] * 2
+
+
+def test_want_of_credentials_opens_it_untold_and_ends_when_they_come(breaker, row, caplog):
+    tried_again = []
+    breaker.on_close = lambda: tried_again.append(True)
+    fail(breaker, 1, NoCredentials)
+    assert breaker.lacks_credentials
+    assert not breaker.allows()
+    breaker.credentials_came()
+    assert breaker.allows()
+    assert not breaker.lacks_credentials
+    assert row.cells[metrics.BREAKER_OPEN] == 0
+    assert tried_again == [True]
+    assert caplog.records == []
+
+
+def test_a_store_that_is_down_is_probed_at_once_when_credentials_come(breaker):
+    fail(breaker)
+    breaker.credentials_came()
+    assert breaker.open
+    assert breaker.allows()
+    assert not breaker.allows(), "only one"

@@ -2,7 +2,7 @@
 
 ``Refused`` answers a request with an error. The ``Store…`` errors tell the
 uploader and the replayer what to do with a batch. ``DiskError`` stops admission.
-``Unreadable`` sends a file to quarantine, ``NotOurs`` leaves it where it is.
+``Unreadable`` sends a file to quarantine, ``NotOurs`` leaves it where it is, set aside.
 ``SettingsError`` ends the start.
 """
 
@@ -152,4 +152,14 @@ class NotOurs(Unreadable):
     """A file says what this server never writes: it is not obeyed, and stays where it is.
 
     Unlike damage, this was written on purpose; so it is neither sent nor moved to quarantine.
+    ``reason`` is a key of SET_ASIDE, and ``events`` are those that can be counted in a journal.
     """
+
+    reason = "not_ours"
+    events = 0
+
+
+class LaterVersion(NotOurs):
+    """A file has the format of a later version, which alone knows what it says."""
+
+    reason = "later_version"

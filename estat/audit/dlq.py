@@ -94,7 +94,7 @@ class Disk:
             self.left_out += 1
             return
         if journal.content.not_ours:
-            self.faults.append(Fault(path, None, journal.content.not_ours))
+            self.faults.append(Fault(path, None, str(journal.content.not_ours)))
         for bad in journal.damages:
             self.faults.append(Fault(path, None, dlq_reader.damage(bad)))
             self._count_unreadable(journal.stream, bad.events)

@@ -14,7 +14,6 @@ import errno
 import gzip
 import io
 import os
-import re
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -38,8 +37,6 @@ NOT_STORED_YET = "not stored yet"
 
 #: Why a file is in quarantine that has no header.
 DAMAGED_RANGE = "damaged range of a journal"
-
-_TRAILER = re.compile(rb"^#[^\n]*\n", re.MULTILINE)
 
 
 class Gone(EstatError):
@@ -121,7 +118,7 @@ class DamagedRange(_File):
         if self.events or "-bad0." in self.entry.name:
             return False
         try:
-            return is_torn(self.good_lines())
+            return journal_file.is_torn(self.good_lines())
         except Unreadable:
             return False
 
@@ -177,13 +174,14 @@ class Journal(_File):
         return [
             bad
             for bad in self.content.bad
-            if bad.end < len(self.data) or not is_torn(self.data[bad.start :])
+            if bad.end < len(self.data) or not journal_file.is_torn(self.data[bad.start :])
         ]
 
     @property
     def problem(self) -> str:
         """Which ranges are damaged, or why it is none of this server's; empty if it is good."""
-        return "; ".join(filter(None, (self.content.not_ours, *map(damage, self.damages))))
+        not_ours = self.content.not_ours
+        return "; ".join([*([str(not_ours)] if not_ours else []), *map(damage, self.damages)])
 
     @property
     def is_owned(self) -> bool | None:
@@ -263,14 +261,6 @@ def trust_owner(root: str) -> None:
         for path in (root, *(os.path.join(root, area) for area in (PENDING, SERVERS))):
             with contextlib.suppress(OSError):
                 files.trust(os.lstat(path).st_uid)
-
-
-def is_torn(tail: bytes) -> bool:
-    """Tell whether bytes may be a group whose write was cut off, or is going on.
-
-    It has no trailer yet, so none of its events was acknowledged.
-    """
-    return not _TRAILER.search(tail)
 
 
 def damage(bad: BadRange) -> str:

@@ -85,9 +85,8 @@ def examine_journal(read: Journal) -> int:
         rows = read.data[group.start : group.end].split(b"\n")[:-1]
         _check_ids(rows, header.stream, following, following + group.events - 1)
         following += group.events
-    last = read.content.last
-    if read.content.sealed and last != following - 1:
-        raise Unreadable(f"its seal says {last} in place of {following - 1}")
+    if read.content.sealed and read.content.following != following:
+        raise Unreadable(f"its seal ends before {read.content.following} in place of {following}")
     return read.events
 
 

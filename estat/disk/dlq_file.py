@@ -12,6 +12,9 @@ events is in the file's name as well, so that a directory can be counted without
 opening its files:
 
     <unix>_<instance>-<stream>_<seq>.<events>.jsonl.gz
+
+Whatever a later version changes, its files begin with a gzip member of one JSON line that has its
+number as "estat_dlq". Such a file is left alone (LaterVersion).
 """
 
 import json
@@ -139,9 +142,12 @@ def check_header(file_name: str, about: dict[str, Any]) -> None:
 def _check(about: dict[str, Any]) -> None:
     """Raise NotOurs unless the facts of a header line are such as this server writes."""
     ids.check(*map(about.get, ("bucket", "key", "name", "stream")))
-    for name in ("first", "last", "events", "bytes", "crc32"):
+    for name in ("first", "last", "bytes", "crc32"):
         ids.check_number(name, about.get(name))
+    ids.check_number("events", about.get("events"), ids.MAX_EVENTS)
     ids.check_time("opened", about.get("opened"))
+    if about["events"] > about["last"] - about["first"] + 1:
+        raise NotOurs("its number of events is not that of its ids")
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -154,8 +160,7 @@ def _header(data: bytes) -> tuple[dict[str, Any], bytes]:
     if not inflater.eof:
         raise Unreadable("cut off within its header, or too long a header")
     version = about.get("estat_dlq") if isinstance(about, dict) else None
-    if type(version) is int and version > _FORMAT:
-        raise NotOurs("it has the format of a later version")
+    ids.check_version(version, _FORMAT)
     if version != _FORMAT:
         raise Unreadable("its first line is not a header of a known format")
     return about, inflater.unused_data

@@ -1,27 +1,40 @@
-"""Turns a journal's bytes back into its batch, and tells what of them is lost.
+"""Turns journals back into their batches, and tells what of them is lost.
 
-A rule without I/O, used after a crash and for batches that could neither be
-stored nor copied to the DLQ while the process lived.
+``recover_journal`` is the rule, without I/O, used after a crash and for batches that could
+neither be stored nor copied to the DLQ while the process lived. ``DeadStream`` reads what a dead
+process left: there each journal also knows what those beside it tell.
 """
 
 import json
+import logging
+import os
 from typing import NamedTuple
 
 from estat.config.settings import Settings
-from estat.disk import journal_file
+from estat.disk import files, journal_file
 from estat.disk.journal_file import Content, Header
 from estat.errors import NotOurs
 from estat.events import ids
 from estat.events.batch import Batch, crc32_of
 from estat.events.gzip import gzip
 
+log = logging.getLogger(__name__)
+
+#: A header line is no longer: a key has 1,024 characters, a path 4,096.
+_HEADER_BYTES = 16 * 1024
+
 
 class Damage(NamedTuple):
-    """A range that can't be trusted, for the quarantine."""
+    """A range that can't be trusted, for the quarantine; see ``BadRange``."""
 
     name: str
     events: int
     data: bytes
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether it is what an unfinished write has left, which nobody was promised."""
+        return bool(self.data) and not self.events and journal_file.is_torn(self.data)
 
 
 class RecoveredJournal(NamedTuple):
@@ -31,15 +44,57 @@ class RecoveredJournal(NamedTuple):
     damages: list[Damage]
 
 
+class DeadStream:
+    """The journals of a dead process's stream, to be read oldest first."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seq, self._first = 1, 1  # of the next journal
+
+    def read(self, path: str) -> RecoveredJournal:
+        """Return everything that a journal still holds. Blocks; raises DiskError, and NotOurs.
+
+        The batches of a stream have its events one after the other. So the journals before and
+        behind one tell how many it had, whatever became of its bytes.
+        """
+        directory, name = os.path.split(path)
+        seq = int(name.partition(".")[0])
+        first = self._first if seq == self._seq else 0
+        self._seq, self._first = seq + 1, 0
+        data = files.read_whole(path)
+        following = _first_event(os.path.join(directory, f"{seq + 1:06d}{journal_file.SUFFIX}"))
+        content = journal_file.parse(data, first, following)
+        self._first = content.following
+        if not data and not content.bad:
+            # its process died before the first line was written, or its power failed
+            log.error("journal_empty", extra={"file": path})
+        return _recovered(data, content, os.path.basename(directory), seq, self._settings)
+
+
 def recover_journal(data: bytes, stream: str, seq: int, settings: Settings) -> RecoveredJournal:
     """Return everything that a journal's bytes still hold.
 
     ``stream`` and ``seq`` are those in its path, should its first line be lost. Raises NotOurs
     if its header is not lost, but none that this server writes.
     """
-    content = journal_file.parse(data)
+    return _recovered(data, journal_file.parse(data), stream, seq, settings)
+
+
+def _first_event(path: str) -> int:
+    """Return the number of a journal's first event; 0 if it is not there, or does not tell."""
+    try:
+        with files.reading(path) as file:
+            return journal_file.first_event(file.read(_HEADER_BYTES))
+    except OSError:
+        return 0
+
+
+def _recovered(
+    data: bytes, content: Content, stream: str, seq: int, settings: Settings
+) -> RecoveredJournal:
     if content.not_ours:
-        raise NotOurs(content.not_ours)
+        content.not_ours.events = sum(group.events for group in content.groups)
+        raise content.not_ours
     header = content.header or _made_up(data, content, stream, seq, settings)
     damages = [
         Damage(f"{header.name}-bad{bad.start}", bad.events, data[bad.start : bad.end])

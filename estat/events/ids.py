@@ -14,11 +14,12 @@ it, with whatever RAW_PREFIX, RAW_BUCKET and INSTANCE_ID it had then.
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple, cast
 from zoneinfo import ZoneInfo
 
-from estat.errors import NotOurs
+from estat.errors import LaterVersion, NotOurs
 
 SUFFIX = ".jsonl.gz"
 
@@ -33,6 +34,9 @@ LINE_START = b'{"id":"'
 
 #: Keys in S3 are no longer (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html).
 _MAX_KEY_CHARS = 1024
+
+#: Events of one batch, or of one range of a journal: a file's name has nine digits for them.
+MAX_EVENTS = 10**9 - 1
 
 _MAX_NUMBER = 10**18  # a journal's lines have no larger one
 _MAX_SECONDS = 253_402_000_000  # calendars end with the year 9999
@@ -101,8 +105,11 @@ def stem(key: str) -> str:
 
 
 def started_at(stream: str) -> float | None:
-    """Return the unix time at which a stream began; None if that is no stream's name."""
-    return int(stream[:12], 16) / 1000 if _STREAM.fullmatch(stream) else None
+    """Return the unix time at which a stream began; None if that is no stream's name.
+
+    It is a time that a calendar has, whatever the name says.
+    """
+    return min(int(stream[:12], 16) / 1000, _MAX_SECONDS) if _STREAM.fullmatch(stream) else None
 
 
 def rest_key(key: str, number: int) -> str:
@@ -144,6 +151,12 @@ def id_of_line(line: bytes) -> EventId | None:
     return event_id(match[1].decode()) if match else None
 
 
+def ids_in(data: bytes) -> Iterator[EventId]:
+    """Yield the ids of the lines in some bytes, whatever stands around them."""
+    for match in _LINE.finditer(data):
+        yield EventId(match["stream"].decode(), int(match["number"]))
+
+
 def plain(name: str) -> str:
     """Return a file's name, which may be anybody's, fit for a key."""
     return _NOT_PLAIN.sub("_", name)
@@ -171,10 +184,16 @@ def check(bucket: object, key: object, name: object, stream: object) -> None:
         raise NotOurs(f"its bucket is {_shown(bucket)}")
 
 
-def check_number(what: str, value: object) -> None:
+def check_number(what: str, value: object, most: int = _MAX_NUMBER) -> None:
     """Raise NotOurs unless a file's word is a number that this server counts to."""
-    if type(value) is not int or not 0 <= value <= _MAX_NUMBER:
+    if type(value) is not int or not 0 <= value <= most:
         raise NotOurs(f"its {what} is {_shown(value)}")
+
+
+def check_version(value: object, known: int) -> None:
+    """Raise LaterVersion for the version of a format that this server does not know yet."""
+    if type(value) is int and value > known:
+        raise LaterVersion("it has the format of a later version")
 
 
 def check_time(what: str, value: object) -> None:

@@ -22,7 +22,7 @@ from estat.disk import directory_lock, files, journal
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Totals
 from estat.disk.dlq_file import name_for, pack
-from estat.disk.journal_recovery import Damage, events_in, recover_journal
+from estat.disk.journal_recovery import Damage, DeadStream, RecoveredJournal, events_in
 from estat.disk.leader import Leader
 from estat.errors import DiskError, NotOurs
 from estat.events import ids
@@ -121,24 +121,17 @@ class Recovery(LeaderLoop):
         """Bring a stream's journals to the DLQ; tell whether it has only such as are set aside."""
         events = batches = 0
         paths = self._disk.run(lock.journals)
+        dead = DeadStream(self._settings)
         for path in paths:
             if self._ending:
                 return False
             if path in self._set_aside:
                 continue
             if path not in self._left:
-                try:
-                    content = self._disk.run(files.read_whole, path)
-                except DiskError as exc:
-                    # one bad file is no failing disk, and must not hide the others
-                    self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
+                found = self._read(dead, path, orphans)
+                if found is None:
                     continue
-                try:
-                    events += self._keep(stream, path, content, theirs, orphans)
-                except NotOurs as exc:
-                    self._set_aside.add(path)
-                    self._seldom.warning("journal_set_aside", "not_ours", file=path, error=str(exc))
-                    continue
+                events += self._keep(found, theirs, orphans)
                 batches += 1
             self._delete(path)
         if batches:
@@ -155,13 +148,28 @@ class Recovery(LeaderLoop):
             self._left.add(path)
             self._seldom.warning("journal_not_deleted", "kept", error=str(exc))
 
-    def _keep(
-        self, stream: str, path: str, content: bytes, theirs: DeadLetterQueue | None, orphans: bool
-    ) -> int:
+    def _read(self, dead: DeadStream, path: str, orphans: bool) -> RecoveredJournal | None:
+        """Return what a journal holds; None where it has to stay. None of them hides another."""
+        try:
+            return self._disk.run(dead.read, path)
+        except DiskError as exc:
+            # one bad file is no failing disk
+            self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
+        except NotOurs as exc:
+            self._set_aside.add(path)
+            if not orphans:
+                self._ledger.set_journal_aside(exc.events, exc.reason)
+            self._seldom.warning("journal_set_aside", exc.reason, file=path, error=str(exc))
+        except Exception:
+            self._set_aside.add(path)
+            self._counts.count(metrics.DLQ_QUARANTINED)
+            log.exception("journal_not_understood", extra={"file": path})
+        return None
+
+    def _keep(self, found: RecoveredJournal, theirs: DeadLetterQueue | None, orphans: bool) -> int:
         """Bring what a journal holds to the DLQ; return the number of events."""
-        seq = int(os.path.basename(path).partition(".")[0])
-        batch, damages = self._disk.run(recover_journal, content, stream, seq, self._settings)
-        for damage in damages:
+        batch = found.batch
+        for damage in found.damages:
             if theirs and self._disk.run(_has_aside, theirs, damage):
                 continue
             size = self._disk.run(self._disk.dlq.put_aside, *damage)
@@ -169,7 +177,10 @@ class Recovery(LeaderLoop):
                 continue
             self._ledger.recover(damage.events, size, orphans=orphans)
             self._counts.count(metrics.DLQ_QUARANTINED)
-            log.error("journal_damaged", extra={"range": damage.name, "events": damage.events})
+            facts = {"range": damage.name, "events": damage.events, "torn": damage.is_torn}
+            log.log(
+                logging.WARNING if damage.is_torn else logging.ERROR, "journal_damaged", extra=facts
+            )
         if batch is None:
             return 0
         parts = pack(batch, "recovered", "")

@@ -22,8 +22,8 @@ from estat.accounting import metrics
 from estat.config.settings import Settings
 from estat.disk import dlq_file
 from estat.disk.journal import Journal, Journals
-from estat.disk.journal_recovery import recover_journal
-from estat.errors import DiskError, StoreError, StoreUnavailable
+from estat.disk.journal_recovery import RecoveredJournal, recover_journal
+from estat.errors import DiskError, NotOurs, StoreError, StoreUnavailable
 from estat.events.batch import Batch
 from estat.log import Seldom
 from estat.pipeline.admission import Accounts, Disk
@@ -184,13 +184,16 @@ class Uploader:
                     journal.refused, failure = True, exc
                 continue
             stream = journal.header.stream
-            batch, damages = self._disk.run(recover_journal, content, stream, 0, self._settings)
-            if batch is None or damages:
+            try:
+                found = self._disk.run(recover_journal, content, stream, 0, self._settings)
+            except NotOurs:
+                found = RecoveredJournal(None, [])
+            if found.batch is None or found.damages:
                 # left to the recovery, which knows what to do with the rest
                 log.error("journal_damaged", extra={"key": journal.header.key})
                 continue
-            self._admission.expose(len(batch.payload), files=1)
-            self.submit(Upload(batch, journal))
+            self._admission.expose(len(found.batch.payload), files=1)
+            self.submit(Upload(found.batch, journal))
         if failure:
             raise failure
 

@@ -1,9 +1,12 @@
 """A journal's bytes, whole and damaged in every place."""
 
+import json
+
 import pytest
 
 from estat.disk import journal_file
 from estat.disk.journal_file import BadRange, Content, Header
+from estat.errors import LaterVersion, NotOurs
 from estat.events import ids
 from tests.unit.batches import STREAM, batch, lines
 
@@ -172,11 +175,106 @@ def test_lines_that_no_journal_wrote_are_no_group_whatever_their_checksum():
     assert found(data) == [lines(GROUPS[0])]
 
 
-def test_a_first_line_of_another_format_is_not_taken_for_ours(monkeypatch):
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("part", [0, -1])
+def test_what_names_a_later_version_is_left_alone_whatever_its_checksum(monkeypatch, part, damaged):
+    pieces = parts()
     monkeypatch.setattr(journal_file, "_FORMAT", 2)
-    other = journal_file.pack_header(HEADER)
+    pieces[part] = [journal_file.pack_header(HEADER), journal_file.pack_seal(HEADER, 6)][part]
     monkeypatch.undo()
-    content = journal_file.parse(other + parts()[1])
-    assert content.header is None
-    assert content.bad == [BadRange(0, len(other), 0)]
-    assert len(content.groups) == 1
+    if damaged:
+        pieces[part] = pieces[part].replace(b"0000", b"1111")
+    content = journal_file.parse(b"".join(pieces))
+    assert isinstance(content.not_ours, LaterVersion)
+    assert (content.header, content.bad) == (None, [])
+    assert sum(group.events for group in content.groups) == 6
+
+
+# --- what the numbers around a range tell
+
+
+def lost(data, **known):
+    return [bad.events for bad in journal_file.parse(data, **known).bad]
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_the_next_journals_first_number_tells_how_many_events_a_lost_tail_held(kept):
+    whole = b"".join(parts(sealed=False))
+    begin = spans(parts())[kept][1]
+    missing = sum(len(group) for group in GROUPS[kept:])
+    for tail in (b"", bytes(len(whole) - begin), lines([9]), b"?"):
+        told = lost(whole[:begin] + tail, following=7)
+        assert told == ([missing] if missing or tail else [])
+    assert lost(b"", first=1, following=7) == [6]
+    assert lost(bytes(100), first=1, following=7) == [6]
+
+
+def test_a_number_that_does_not_fit_the_groups_is_not_believed():
+    data = b"".join(parts(sealed=False)[:3])
+    for wrong in ({"following": 3}, {"following": 10**18}, {"first": 10**17}):
+        assert lost(data, **wrong) == []
+    headless = b"".join(parts(sealed=False)[2:])
+    assert lost(headless, first=5, following=9) == [2]
+    assert lost(headless, first=1, following=9) == [2, 2]
+
+
+def test_a_seal_that_another_batch_wrote_says_nothing():
+    other = batch(seq=2).key
+    seal = journal_file.pack_seal(Header("events", other, ids.stem(other), STREAM, 1, 5.0), 900)
+    data = b"".join(parts(sealed=False))
+    content = journal_file.parse(data + seal)
+    assert (content.sealed, content.header) == (False, HEADER)
+    assert content.bad == [BadRange(len(data), len(data + seal), 0)]
+
+
+def test_a_seal_in_front_of_good_groups_costs_none_of_them():
+    pieces = parts()
+    data = b"".join([*pieces[:2], pieces[-1], *pieces[2:-1]])
+    assert found(data) == all_but()
+    assert lost(data) == [0]
+
+
+def test_a_group_of_another_stream_or_far_ahead_is_none_of_the_batch():
+    pieces = parts()
+    strange = [lines([4], "0" * 28), lines([10**12])]
+    for line in strange:
+        data = b"".join([*pieces[:2], journal_file.pack_group([line]), *pieces[2:]])
+        assert found(data) == all_but()
+        assert lost(data) == [0]
+
+
+@pytest.mark.parametrize(
+    "change", [{"last": 7}, {"events": None}, {"events": -1}, {"events": 10**9}, {"last": True}]
+)
+def test_a_whole_seal_with_a_wrong_member_is_not_ours(change):
+    facts = json.loads(journal_file.pack_seal(HEADER, 6).removeprefix(b"#sealed "))
+    del facts["crc32"]
+    facts |= change
+    seal = b"#sealed " + journal_file._facts({k: v for k, v in facts.items() if v is not None})
+    content = journal_file.parse(b"".join([*parts(sealed=False), seal]))
+    assert type(content.not_ours) is NotOurs
+    assert sum(group.events for group in content.groups) == 6
+
+
+# --- torn, or something else
+
+
+def test_what_an_append_leaves_that_was_cut_off_is_torn_and_nothing_else():
+    pieces = parts()
+    for piece in pieces:
+        for size in range(len(piece)):
+            assert journal_file.is_torn(piece[:size]), piece[:size]
+    for piece in pieces[1:]:
+        for data in (piece, bytes(len(piece)), piece[:-20] + bytes(20), piece[1:], b"?" + piece):
+            assert not journal_file.is_torn(data), data
+
+
+def test_damage_at_the_end_tells_the_events_that_can_be_read_in_it():
+    pieces = parts(sealed=False)
+    start, end = spans(pieces)[-1]
+    whole = b"".join(pieces)
+    for zeros, told in ((end - start, 0), (100, 2), (20, 3)):
+        data = whole[: end - zeros] + bytes(zeros)
+        assert journal_file.parse(data).bad == [BadRange(start, end, told)]
+    huge = whole[:-1] + b"?" + b"#999999999 1 00000000\n" * 9
+    assert lost(huge) == [(len(huge) - start) // 40]

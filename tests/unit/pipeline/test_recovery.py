@@ -334,6 +334,96 @@ def test_a_bad_range_is_counted_with_its_events(server):
     assert (server.terms.in_dlq, server.terms.pending, server.terms.lost) == (8, 0, 0)
 
 
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def with_zeros_at_its_end(path):
+    data = path.read_bytes()
+    path.write_bytes(data[:-100] + bytes(100))
+
+
+def cut_off_behind_its_first_line(path):
+    path.write_bytes(path.read_bytes().partition(b"\n")[0] + b"\n")
+
+
+@pytest.mark.parametrize("spoil", [emptied, with_zeros_at_its_end, cut_off_behind_its_first_line])
+def test_what_a_journal_lost_at_its_end_is_told_by_the_one_behind_it(server, spoil, caplog):
+    server.orphans(8)
+    spoil(server.leave(server.stream, range(1, 4), seq=1))
+    spoil(server.leave(server.stream, range(4, 6), seq=2))
+    server.leave(server.stream, range(6, 9), seq=3)
+    server.look()
+    assert [(b.first, b.events) for b in server.pending()] == [(6, 3)]
+    told = [record.events for record in caplog.records if record.message == "journal_damaged"]
+    assert sum(told) == 5
+    assert [dlq_file.parse_name(name).events for name in server.names(QUARANTINE)] == told
+    assert (server.terms.in_dlq, server.terms.pending, server.terms.lost) == (8, 0, 0)
+    assert server.booked() == server.dlq.walk()
+
+
+def test_the_last_journal_of_a_stream_is_never_gone_in_silence(server, caplog):
+    server.orphans(6)
+    emptied(server.leave(server.stream, range(1, 4), seq=1))
+    other = server.stream[:-1] + "e"
+    with_zeros_at_its_end(server.leave(other, range(1, 4), seq=1))
+    server.look(QUIET_LOOKS)
+    told = [(record.message, record.levelname) for record in caplog.records]
+    assert ("journal_empty", "ERROR") in told
+    assert ("journal_damaged", "ERROR") in told
+    # nobody but the books knows of the first, and of the second two lines could be read
+    assert (server.terms.in_dlq, server.terms.lost) == (2, 4)
+
+
+def test_a_torn_write_is_told_as_one(server, caplog):
+    path = server.leave(server.stream, range(1, 4), range(4, 6))
+    path.write_bytes(path.read_bytes()[:-3])
+    server.look()
+    assert [b.events for b in server.pending()] == [3]
+    (told,) = [record for record in caplog.records if record.message == "journal_damaged"]
+    assert (told.levelname, told.events, told.torn) == ("WARNING", 0, True)
+
+
+def test_a_journal_that_its_reader_fails_on_hides_none_of_the_others(server, monkeypatch, caplog):
+    strange = server.leave(EARLIER, range(1, 4), seq=1)
+    server.leave(EARLIER, range(4, 6), seq=2)
+    server.leave(server.stream, range(1, 6))
+    parse = journal_file.parse
+
+    def fails(data, *numbers):
+        if data == strange.read_bytes():
+            raise KeyError("last")
+        return parse(data, *numbers)
+
+    monkeypatch.setattr(journal_file, "parse", fails)
+    server.look(QUIET_LOOKS)
+    assert [b.events for b in server.pending()] == [2, 5]
+    assert server.journals() == [strange]
+    (told,) = [record for record in caplog.records if record.message == "journal_not_understood"]
+    assert told.file == str(strange)
+    assert server.counts.row.cells[metrics.DLQ_QUARANTINED] == 1
+    monkeypatch.undo()
+    server.lead()
+    server.look()
+    assert server.journals() == []
+
+
+def test_a_later_versions_journal_stays_and_is_set_aside_by_each_leader(server, caplog):
+    path = server.leave(EARLIER, range(1, 4))
+    data = path.read_bytes().replace(b'"estat_journal":1', b'"estat_journal":2')
+    path.write_bytes(data)
+    for _ in range(2):
+        server.look(QUIET_LOOKS)
+        terms = server.terms
+        assert (terms.adopted, terms.set_aside, terms.in_dlq, terms.lost) == (3, 3, 0, 0)
+        assert server.counts.row.cells[metrics.SET_ASIDE["later_version"]] == 3
+        Ledger(server.counts).give_back()
+        server.lead()
+    assert path.read_bytes() == data
+    told = [record.reason for record in caplog.records if record.message == "journal_set_aside"]
+    assert told == ["later_version"] * 2
+
+
 def test_a_journal_that_lost_its_first_line_is_recovered_under_its_path(server):
     path = server.leave(server.stream, range(1, 4), seq=7)
     data = path.read_bytes()

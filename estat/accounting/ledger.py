@@ -203,6 +203,20 @@ def _unadopted(events: int, files: int, size_bytes: int) -> dict[int, int]:
     return {metrics.ADOPTED: -events, **_in_dlq(-events, -files, -size_bytes)}
 
 
+def files(page: SharedPage) -> tuple[int, int, int]:
+    """Return the DLQ's files, their events and bytes; what is set aside in them is among them."""
+    rows = [row.read() for row in page.used_rows()]
+    aside = [cell for reason, cell in metrics.SET_ASIDE.items() if reason != "directory_lost"]
+    events = sum(
+        row[metrics.DLQ_EVENTS] + sum(row[cell] for cell in aside) - row[metrics.SET_ASIDE_JOURNALS]
+        for row in rows
+    )
+    count, size_bytes = (
+        sum(row[cell] for row in rows) for cell in (metrics.DLQ_FILES, metrics.DLQ_BYTES)
+    )
+    return count, events, size_bytes
+
+
 def terms(page: SharedPage) -> Terms:
     """Add up the terms of all rows, each row taken whole."""
     rows = [row.read() for row in page.used_rows()]

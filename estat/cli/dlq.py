@@ -26,8 +26,8 @@ from estat.cli.dlq_files import (
 )
 from estat.config import parsers
 from estat.disk import dlq_dir
-from estat.disk.dlq import DeadLetterQueue
-from estat.errors import DiskError
+from estat.disk.dlq import Claim, DeadLetterQueue
+from estat.errors import DiskError, LaterVersion, Unreadable
 
 
 def add_parser(subparsers: Any) -> None:
@@ -130,13 +130,27 @@ def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
             claim = dlq.claim(entry)
             if claim:
                 with claim:
-                    claim.remove()
+                    _delete(claim)
                 deleted.append(entry)
             elif os.path.lexists(entry.path):
                 print(f"in use, not deleted: {relative(dlq, entry)}")
                 left += 1
+        except LaterVersion as exc:
+            print(f"not deleted: {relative(dlq, entry)}: {exc}, which deletes it")
+            left += 1
         except DiskError as exc:
             print(f"not deleted: {printable(str(exc))}")
             left += 1
     print(f"deleted {counted(len(deleted), total_events(deleted))}; not deleted: {left}")
     return 1 if left else 0
+
+
+def _delete(claim: Claim) -> None:
+    """Delete a file, whatever it is. Raises LaterVersion for what nobody here can know."""
+    try:
+        claim.bucket()
+    except LaterVersion:
+        raise
+    except Unreadable:
+        pass
+    claim.remove()

@@ -72,7 +72,7 @@ def _seen(entry: Entry) -> _Seen:
         try:
             facts = file.facts() | {"error": file.problem or None}
             if file.content.not_ours:
-                facts["reason"] = _WHY_NOT[NotOurs]
+                facts |= _set_aside(file.content.not_ours)
             return _Seen(file.opened, replace(entry, events=file.events), len(file.data), facts)
         except DiskError as exc:
             facts = {"reason": _WHY_NOT[DiskError], "error": str(exc), "owner_alive": file.is_owned}
@@ -95,7 +95,8 @@ def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] 
         return None
     is_journal = dlq_reader.is_journal(entry)
     slot = None if is_journal else entry.slot or None
-    return {
+    aside = {"set_aside": facts["set_aside"]} if "set_aside" in facts else {}
+    return aside | {
         "area": entry.area,
         "slot": slot,
         "due": slot is not None and is_due(slot, now),
@@ -129,8 +130,14 @@ def _facts(file: DlqFile) -> dict[str, Any]:
         # of what this server never writes, anything may be no text
         facts = {name: value for name, value in facts.items() if isinstance(value, str)}
         reason = next(reason for kind, reason in _WHY_NOT.items() if isinstance(exc, kind))
-        return facts | {"reason": reason, "error": str(exc)}
+        aside = _set_aside(exc) if isinstance(exc, NotOurs) else {}
+        return facts | {"reason": reason, "error": str(exc)} | aside
     return facts
+
+
+def _set_aside(error: NotOurs) -> dict[str, Any]:
+    """Return why a file is set aside: as a person reads it, and as dlq_events_set_aside says it."""
+    return {"reason": _WHY_NOT[NotOurs], "set_aside": error.reason}
 
 
 def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int) -> None:
@@ -138,7 +145,8 @@ def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int
     if listed:
         print(_COLUMNS.format("AREA", "FROM", "AGE", "EVENTS", "SIZE", "BUCKET", "FILE") + "WHY")
     for facts in described:
-        why = f"{facts['reason']}{_OWNER[facts['owner_alive']]}"
+        aside = f" ({facts['set_aside']})" if "set_aside" in facts else ""
+        why = f"{facts['reason']}{aside}{_OWNER[facts['owner_alive']]}"
         if facts["error"]:
             why += f": {facts['error']}"
         line = _COLUMNS.format(

@@ -15,16 +15,17 @@ them through ``Offload``. They raise DiskError.
 """
 
 import contextlib
+import io
 import os
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, Self
 
 from estat.disk import dlq_file, files, locks
-from estat.errors import DiskError, Unreadable
+from estat.errors import DiskError, NotOurs, Unreadable
 from estat.events.batch import Batch
 from estat.events.gzip import gzip
 
@@ -118,6 +119,17 @@ class Claim:
         """Return the file's batch. Raises Unreadable, or NotOurs."""
         return dlq_file.read(self.entry.name, self.content())
 
+    def bucket(self) -> str:
+        """Return where the file's batch goes, by its header alone.
+
+        Raises Unreadable, or NotOurs, as ``read`` does.
+        """
+        with files.disk_errors("read", self.entry.path):
+            head = os.pread(self._descriptor, dlq_file.HEADER_READ_BYTES, 0)
+        about = dlq_file.read_header(io.BytesIO(head))
+        dlq_file.check_header(self.entry.name, about)
+        return str(about["bucket"])
+
     def content(self) -> bytes:
         """Return the file's bytes as they are."""
         with files.disk_errors("read", self.entry.path):
@@ -146,8 +158,13 @@ class Claim:
 class DeadLetterQueue:
     """The directory ``root``."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, may_go_to: Callable[[str], object] = lambda _: None) -> None:
+        """Raise NotOurs from ``may_go_to`` for a bucket that no file may go to."""
         self.root = root
+        self._may_go_to = may_go_to
+        #: Paths of files that are set aside: they stay where they are, and no scan finds them.
+        self.aside: set[str] = set()
+        self._kept: set[str] = set()  # the same, as ``oldest`` has met them
 
     def create(self) -> None:
         """Make the directories, and prove that files can be written."""
@@ -207,7 +224,10 @@ class DeadLetterQueue:
         return len(content) if files.write_new(path, [content], files.PRIVATE) else None
 
     def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:
-        """Read at most ``limit`` names, from the oldest slot on; first of slots that are due."""
+        """Read at most ``limit`` names, from the oldest slot on; first of slots that are due.
+
+        What is set aside is passed over.
+        """
         current = slot_of(now)
         due: list[Entry] = []
         opened: list[int] = []
@@ -262,16 +282,44 @@ class DeadLetterQueue:
         """Move a file that can't be read to the quarantine."""
         claim.move(self._area(QUARANTINE))
 
+    def check(self, claim: Claim) -> None:
+        """Raise NotOurs for a file that is not ours to send or drop, by its header alone.
+
+        Raises Unreadable where that can't be read.
+        """
+        self._may_go_to(claim.bucket())
+
     def oldest(self) -> Claim | None:
-        """Claim the oldest file that nobody is working on."""
-        entries = [e for area in (EXPIRED, PENDING) for e in self.scan(area, EVER).due]
-        ours = (entry for entry in entries if entry.opened is not None)
-        for entry in sorted(ours, key=lambda e: e.age_key):
-            with contextlib.suppress(DiskError):  # the next file will do as well
-                claim = self.claim(entry)
-                if claim:
-                    return claim
-        return None
+        """Claim the oldest file that nobody is working on, and that is ours to drop."""
+        while True:
+            known = len(self._kept)
+            scans = [self.scan(area, EVER, SCAN_LIMIT + known) for area in (EXPIRED, PENDING)]
+            entries = [e for scan in scans for e in scan.due if e.path not in self._kept]
+            ours = (entry for entry in entries if entry.opened is not None)
+            for entry in sorted(ours, key=lambda e: e.age_key):
+                with contextlib.suppress(DiskError):  # the next file will do as well
+                    claim = self._droppable(entry)
+                    if claim:
+                        return claim
+            if len(self._kept) == known:
+                return None
+
+    def _droppable(self, entry: Entry) -> Claim | None:
+        """Claim a file that may be dropped; one that can't be read may."""
+        with contextlib.ExitStack() as unless_it_is:
+            claim = self.claim(entry)
+            if claim is None:
+                return None
+            unless_it_is.enter_context(claim)
+            try:
+                self.check(claim)
+            except NotOurs:
+                self._kept.add(entry.path)
+                return None
+            except Unreadable:
+                pass
+            unless_it_is.pop_all()
+            return claim
 
     def walk(self) -> Totals:
         """Count all files, and remove those that killed writers left half-written."""
@@ -314,8 +362,8 @@ class DeadLetterQueue:
     def _visible(self, area: str, slot: str, limit: int) -> list[Entry]:
         """Return files that are whole, at most ``limit``."""
         names = files.file_names(self._area(area, slot))
-        whole = (name for name in names if not name.startswith("."))
-        return [self._entry(area, slot, name) for name in islice(whole, limit)]
+        whole = (self._entry(area, slot, name) for name in names if not name.startswith("."))
+        return list(islice((entry for entry in whole if entry.path not in self.aside), limit))
 
     def _area(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)

@@ -32,7 +32,9 @@ _FORMAT = 1
 #: About the most that a header takes. It is bounded, because admission counts with it.
 OVERHEAD_BYTES = 2048
 _MAX_ERROR_CHARS = 200
-_HEADER_READ_BYTES = 4 * OVERHEAD_BYTES  # a header ends within, whatever its key and error
+
+#: A header ends within, whatever its key and error.
+HEADER_READ_BYTES = 4 * OVERHEAD_BYTES
 _MAX_HEADER_BYTES = 64 * 1024  # inflated; a bomb is no header
 _GZIP = 16 + isal_zlib.MAX_WBITS
 
@@ -87,7 +89,7 @@ def read_header(file: IO[bytes]) -> dict[str, Any]:
 
     Raises Unreadable, and OSError as reading does.
     """
-    return _header(file.read(_HEADER_READ_BYTES))[0]
+    return _header(file.read(HEADER_READ_BYTES))[0]
 
 
 def read(file_name: str, data: bytes) -> Batch:

@@ -72,7 +72,8 @@ class Pipeline:
         # of an attempt, half is left for the request itself
         self._stores = Stores(settings, wait_seconds=settings.s3_timeout / 2)
         self._lease = Lease(settings.dlq_dir) if settings.dlq_shared else None
-        disk = Disk(DeadLetterQueue(settings.dlq_dir), Offload(_DISK_THREADS))
+        dlq = DeadLetterQueue(settings.dlq_dir, self._stores.check)
+        disk = Disk(dlq, Offload(_DISK_THREADS))
         self._admission = Admission(disk, page, self.counts, settings)
         self._ledger = Ledger(self.counts)
         accounts = Accounts(self.counts, self._ledger, self._admission)

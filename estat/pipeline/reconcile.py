@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from estat.accounting import metrics
+from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.shared_memory import SharedPage
 from estat.disk.dlq import Inventory, Totals
@@ -44,9 +44,7 @@ class Reconciliation:
 
     def booked(self) -> Totals:
         """Return what lies in the DLQ by the accounting."""
-        rows = [row.read() for row in self._page.used_rows()]
-        cells = (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)
-        return Totals(*(sum(row[cell] for row in rows) for cell in cells))
+        return Totals(*ledger.files(self._page))
 
     def orphaned(self) -> int:
         """Return how many pending events dead processes left."""

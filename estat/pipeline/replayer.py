@@ -88,7 +88,7 @@ class Replayer(LeaderLoop):
         """Go through the files that are due."""
         self._reconciliation.first_led()
         booked = self._reconciliation.booked()
-        if booked.files <= 0:
+        if booked.files <= len(self._disk.dlq.aside):
             self._counts.set(metrics.DLQ_OLDEST, 0)
             self._tries.clear()
             self._reconciliation.booked_empty(booked)
@@ -136,9 +136,8 @@ class Replayer(LeaderLoop):
         limit = now - self._settings.dlq_max_age
         due = []
         for entry in pending.due:
-            if entry.opened is not None and entry.opened < limit:
-                self._expire(entry, now)
-            else:
+            expired_now = entry.opened is not None and entry.opened < limit
+            if not (expired_now and self._expire(entry, now)):
                 due.append(entry)
         if due or not expired.due:
             return due
@@ -156,15 +155,42 @@ class Replayer(LeaderLoop):
 
     def _put_off(self, claim: Claim, now: float) -> None:
         """Move a file to a later slot, where it hides nothing behind it."""
-        self._disk.run(self._disk.dlq.defer, claim, now)
-        self._tries.pop(claim.entry.name, None)
+        try:
+            self._disk.run(self._disk.dlq.defer, claim, now)
+            self._tries.pop(claim.entry.name, None)
+        except DiskError as exc:
+            # the slot may need room that the disk does not have
+            self._admission.failed(exc)
+            self._last_in_turn(claim.entry.name)
 
-    def _expire(self, entry: Entry, now: float) -> None:
+    def _expire(self, entry: Entry, now: float) -> bool:
+        """Move a file to the expired ones; tell whether it is not to be tried now."""
         claim = self._claimed(entry)
-        if claim:
-            with claim:
+        if claim is None:
+            return True
+        with claim:
+            try:
+                self._disk.run(self._disk.dlq.check, claim)
                 self._disk.run(self._disk.dlq.expire, claim, now)
-            self._counts.count(metrics.DLQ_EXPIRED)
+            except NotOurs as exc:
+                self._set_aside(entry, exc)
+                return True
+            except Unreadable:
+                return False
+            except DiskError as exc:
+                # its slot needs room; the disk gets some by what is replayed
+                self._admission.failed(exc)
+                return False
+        self._counts.count(metrics.DLQ_EXPIRED)
+        return True
+
+    def _set_aside(self, entry: Entry, error: NotOurs) -> None:
+        """Leave a file where it is that is not ours to send, and look at it no more."""
+        self._ledger.set_aside(entry.events, error.reason)
+        self._disk.dlq.aside.add(entry.path)
+        self._tries.pop(entry.name, None)
+        name = excerpt(entry.name, _SHOWN_CHARS)
+        self._seldom.warning("dlq_file_set_aside", error.reason, file=name, error=str(error))
 
     def replay(self, entry: Entry) -> str:
         """Store one file's batch and delete the file; return how that went."""
@@ -178,9 +204,7 @@ class Replayer(LeaderLoop):
                 batch = self._read(claim)
                 return self._store(claim, batch) if batch else _SKIPPED
             except NotOurs as exc:
-                self._put_off(claim, time.time())
-                name = excerpt(entry.name, _SHOWN_CHARS)
-                self._seldom.warning("dlq_file_set_aside", "not_ours", file=name, error=str(exc))
+                self._set_aside(entry, exc)
                 return _AT_FAULT
             except DiskError as exc:
                 self._admission.failed(exc)

@@ -29,6 +29,9 @@ from tests.unit.batches import STREAM, batch
 
 NOBODY = 65534
 
+REASONS = ("not_ours", "later_version")
+LATER_DLQ, LATER_JOURNAL = {"estat_dlq": 2}, {"estat_journal": 2}
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 
@@ -51,21 +54,23 @@ def places(root: Path, *without: Path) -> set[Path]:
     }
 
 
-def forge_dlq_files(dlq_dir: Path, elsewhere: Path) -> list[bytes]:
-    """Write forged files into the DLQ, older than all others; return their contents."""
+def forge_dlq_files(dlq_dir: Path, elsewhere: Path) -> dict[Path, bytes]:
+    """Write forged files into the DLQ, older than all others; return their contents by path."""
     slot = dlq_dir / "pending" / slot_of(time.time() - 7200)
     slot.mkdir(parents=True)
     changes = [
         *forged.changes(str(elsewhere)).values(),
         {"bucket": f"file:{elsewhere}"},
         {"events": 3},  # its name says ten
+        LATER_DLQ,
     ]
-    contents = []
+    contents = {}
     for seq, change in enumerate(changes, 1):
         made = batch(seq=seq, opened=1763010000.0)
-        contents.append(forged.dlq_bytes(made, **change))
-        (slot / dlq_file.file_name(made)).write_bytes(contents[-1])
-    return sorted(contents)
+        path = slot / dlq_file.file_name(made)
+        path.write_bytes(forged.dlq_bytes(made, **change))
+        contents[path] = path.read_bytes()
+    return contents
 
 
 def kept(dlq_dir: Path) -> list[bytes]:
@@ -77,7 +82,8 @@ def kept(dlq_dir: Path) -> list[bytes]:
 def forge_journals(dlq_dir: Path, elsewhere: Path) -> dict[Path, bytes]:
     """Write forged journals of dead processes; return their contents by path."""
     found = {}
-    for number, change in enumerate(forged.changes(str(elsewhere)).values()):
+    changes = [*forged.changes(str(elsewhere)).values(), LATER_JOURNAL]
+    for number, change in enumerate(changes):
         stream = f"{STREAM[:12]}{number:016x}"
         made = journals.journal(stream=stream)
         path = Path(made.write(str(dlq_dir)))
@@ -86,38 +92,54 @@ def forge_journals(dlq_dir: Path, elsewhere: Path) -> dict[Path, bytes]:
     return found
 
 
-@pytest.mark.parametrize("fallback", [False, True])
+def set_aside(server: Server) -> dict[str, float]:
+    """Return the events that are set aside, by reason."""
+    found = server.metrics()
+    names = {reason: f'dlq_events_set_aside{{reason="{reason}"}}' for reason in REASONS}
+    return {reason: found[name] for reason, name in names.items()}
+
+
+@pytest.mark.parametrize("more", ["nothing", "fallback", "expired", "drop_oldest"])
 def test_forged_dlq_files_stay_unsent_and_hide_nothing(
-    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path, fallback: bool
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path, more: str
 ) -> None:
     client, home = Client(), tmp_path / "home" / ".ssh"
     first = left_behind(serve, s3, 3, client)
     contents = forge_dlq_files(first.dlq_dir, home)
     before = places(tmp_path, first.dlq_dir)
-    settings = {"FALLBACK_BUCKET": f"file:{tmp_path}/fallback"} if fallback else {}
-    second = serve(via=s3, DLQ_MAX_AGE="8760h", **settings)
+    age = "1h" if more == "expired" else "8760h"
+    settings = {
+        "nothing": {},
+        "expired": {},
+        "fallback": {"FALLBACK_BUCKET": f"file:{tmp_path}/fallback"},
+        # so small that all but the newest file would have to go
+        "drop_oldest": {"DLQ_OVERFLOW": "drop_oldest", "DLQ_MAX_SIZE_BYTES": "4096"},
+    }[more]
+    second = serve(via=s3, DLQ_MAX_AGE=age, **settings)
     eventually(
         lambda: len(bucket.stored()) == 30, 30, "what is ours is stored", last_words=second.log_text
     )
+    expected = {"not_ours": 10 * (len(contents) - 1), "later_version": 10}
+    eventually(lambda: set_aside(second) == expected, 30, "the others are set aside")
+    s3.fail("503")
+    client.must_send(second, count=10)
     eventually(
-        lambda: not list((first.dlq_dir / "pending" / slot_of(time.time() - 7200)).glob("*")),
-        30,
-        "all were tried and put off",
+        lambda: second.metrics()["dlq_events_current"] == 10, 40, "an outage finds the DLQ full"
     )
+    s3.heal()
+    eventually(lambda: len(bucket.stored()) == 40, 40, "what is ours is stored again")
     accounting.check(client.accepted, bucket.stored())
     found = second.metrics()
-    assert (found["dlq_files_current"], found["dlq_events_current"]) == (
-        len(contents),
-        10 * len(contents),
-    )
+    assert (found["dlq_files_current"], found["dlq_events_current"]) == (len(contents), 0)
     accounting.check_equation(found)
-    (told,) = second.events("dlq_file_set_aside")
-    assert told["error"]
+    told = second.events("dlq_file_set_aside")
+    assert sorted(line["reason"] for line in told) == ["later_version", "not_ours"]
+    assert all(line["error"] for line in told)
     assert second.stop() == 0
     stopped = accounting.check_stopped(second.logs())
-    assert stopped["in_dlq"] == 10 * len(contents)
-    assert stopped["handed_over"] == 0
-    assert kept(first.dlq_dir) == contents
+    assert (stopped["set_aside"], stopped["in_dlq"]) == (10 * len(contents), 0)
+    assert (stopped["handed_over"], stopped["dropped"]) == (0, 0)
+    assert {path: path.read_bytes() for path in contents} == contents
     assert bucket.objects("raw_dlq/") == []
     assert not home.parent.exists()
     new = places(tmp_path, first.dlq_dir) - before
@@ -144,7 +166,10 @@ def test_forged_journals_stay_unsent_and_hide_nothing(
     eventually(lambda: len(bucket.stored()) == 40, 30, "that of a killed worker too")
     eventually(second.settled, 30, "the books are closed", last_words=second.log_text)
     accounting.check_equation(second.metrics())
-    assert 1 <= len(second.events("journal_set_aside")) <= 3, "once for each leader"
+    told = [line["reason"] for line in second.events("journal_set_aside")]
+    for reason, number in (("not_ours", len(contents) - 1), ("later_version", 1)):
+        assert 1 <= told.count(reason) <= 3, "once for each leader"
+        assert set_aside(second)[reason] == 10 * number
     assert second.events("recovery_failed_unexpectedly") == []
     assert second.stop() == 0
     accounting.check_stopped(second.logs())
@@ -163,7 +188,7 @@ def test_a_journal_of_a_directory_that_is_not_named_waits_in_the_dlq_for_a_perso
     server = serve()
     eventually(lambda: server.events("dlq_file_set_aside"), 30, "it is recovered, and refused")
     assert server.stop() == 0
-    assert accounting.check_stopped(server.logs())["in_dlq"] == 10
+    assert accounting.check_stopped(server.logs())["set_aside"] == 10
     assert not (tmp_path / "elsewhere").exists()
     assert bucket.stored() == []
 
@@ -307,7 +332,9 @@ def test_a_takeover_obeys_nothing_and_deletes_nothing_that_is_not_the_servers(
     accounting.check_stopped(lives.logs())
     accounting.check(client.accepted, bucket.stored())
     assert {path: path.read_bytes() for path in written} == written
-    assert sorted(c for d in (shared / "servers").iterdir() for c in kept(d)) == contents
+    assert sorted(c for d in (shared / "servers").iterdir() for c in kept(d)) == sorted(
+        contents.values()
+    )
     assert link.is_symlink()
     assert places(precious) == {precious / "data"}
     assert not home.exists()

@@ -48,7 +48,7 @@ class Parts:
         self.counts = Metrics(self.page.rows[slot])
         self.ledger = Ledger(self.counts)
         self.threads = threads or Offload(2)
-        self.dlq = DeadLetterQueue(settings.dlq_dir)
+        self.dlq = DeadLetterQueue(settings.dlq_dir, Stores(settings).check)
         self.disk = Disk(self.dlq, self.threads)
         self.leader: Any = Leader(settings.dlq_dir)
         self.journals = Journals(settings.dlq_dir, settings.durability, self.counts)

@@ -222,6 +222,30 @@ def test_every_command_takes_forged_files_for_data(dlq, run, tmp_path):
     assert places(tmp_path) - before == {f"out/{name}" for name in places(tmp_path / "out")}
 
 
+def test_no_command_changes_what_a_later_version_wrote(dlq, run, tmp_path):
+    made = batch(seq=95)
+    path = Path(dlq.root, PENDING, slot_of(time.time()), name_for(made.name, made.events))
+    path.write_bytes(forged.dlq_bytes(made, estat_dlq=2))
+    later = Path(journal().write(dlq.root))
+    later.write_bytes(forged.journal_bytes(HEADER, range(1, 11), estat_journal=2))
+    contents = {each: each.read_bytes() for each in (path, later)}
+    told = {found["path"]: found for found in json.loads(run("ls", "--json")[1])["files"]}
+    for each in contents:
+        found = told[str(each.relative_to(dlq.root))]
+        assert (found["reason"], found["set_aside"]) == ("set aside", "later_version")
+        assert "later version" in found["error"]
+        for command in ("show", "verify"):
+            assert run(command, str(each))[0] == 1
+    assert "set aside (later_version): it has the format of a later version" in run("ls")[1]
+    code, out = run("rm", "--yes", str(path))
+    assert (code, "later version" in out) == (1, True)
+    target = tmp_path / "out"
+    assert run("export", "--to", str(target), *map(str, contents))[0] == 0
+    copies = [target / each.relative_to(dlq.root) for each in contents]
+    assert [copy.read_bytes() for copy in copies] == list(contents.values())
+    assert {each: each.read_bytes() for each in contents} == contents
+
+
 def test_a_journal_whose_name_leads_elsewhere_is_exported_to_where_it_belongs(run, dlq, tmp_path):
     path = journal().write(dlq.root)
     Path(path).write_bytes(forged.journal_bytes(HEADER, range(1, 11), name=forged.ESCAPED))

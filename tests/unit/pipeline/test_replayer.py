@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from pathlib import Path
 
 import pytest
 from gevent import GreenletExit
@@ -12,6 +13,7 @@ from estat.disk import dlq_file
 from estat.disk.dlq import EXPIRED, PENDING, SCAN_LIMIT
 from estat.errors import ObjectRefused, StoreDenied
 from estat.pipeline.reconcile import Reconciliation
+from tests.support import forged
 from tests.support.parts import Parts, load
 from tests.unit.batches import batch
 
@@ -205,22 +207,102 @@ def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, mon
     assert worker.reconciliation.booked() == worker.dlq.walk() == (0, 0, 0)
 
 
-def test_files_that_are_set_aside_hide_nothing_and_wait_for_another_hour(tmp_path):
-    page = metrics.page()
-    worker = Worker(tmp_path, page, 1)
-    forged = f"file:{tmp_path}/elsewhere"
-    for seq in range(1, SCAN_LIMIT + 2):
-        made = batch(range(1, 3), bucket=forged, seq=seq, opened=1763000000.0)
-        size = worker.dlq.write(made, dlq_file.pack(made, "put_failed", ""))
-        worker.ledger.adopt(made.events, 1, size)
-    kept = batch(bucket=worker.bucket)
-    worker.ledger.adopt(
-        kept.events, 1, worker.dlq.write(kept, dlq_file.pack(kept, "put_failed", ""))
-    )
-    for _ in range(3):
+@pytest.fixture
+def worker(tmp_path):
+    return Worker(tmp_path, metrics.page(), 1)
+
+
+def adopted(worker, seq, data=None, **given):
+    """Put a file into the DLQ as a previous run left it; return its path."""
+    made = batch(range(1, 3), seq=seq, opened=1763000000.0, **given)
+    size = worker.dlq.write(made, [data] if data else dlq_file.pack(made, "put_failed", ""))
+    worker.ledger.adopt(made.events, 1, size)
+    (path,) = Path(worker.dlq.root, PENDING).rglob(dlq_file.file_name(made))
+    return path
+
+
+def later_version(worker, seq):
+    made = batch(range(1, 3), seq=seq, opened=1763000000.0, bucket=worker.bucket)
+    return adopted(worker, seq, forged.dlq_bytes(made, estat_dlq=2))
+
+
+def aside(worker):
+    row = worker.counts.row
+    return {
+        reason: row.cells[cell] for reason, cell in metrics.SET_ASIDE.items() if row.cells[cell]
+    }
+
+
+def test_files_that_are_set_aside_stay_where_they_are_and_hide_nothing(worker, tmp_path):
+    elsewhere = f"file:{tmp_path}/elsewhere"
+    paths = [adopted(worker, seq, bucket=elsewhere) for seq in range(1, SCAN_LIMIT + 2)]
+    paths += [later_version(worker, seq) for seq in range(2001, 2003)]
+    contents = [path.read_bytes() for path in paths]
+    adopted(worker, 9999, bucket=worker.bucket)
+    for _ in range(4):
         worker.replayer.turn()
-    terms = ledger.terms(page)
-    assert (terms.stored, terms.in_dlq, terms.lost) == (kept.events, 2 * (SCAN_LIMIT + 1), 0)
-    assert [e for area in (PENDING, EXPIRED) for e in worker.dlq.scan(area, time.time()).due] == []
+    assert [path.read_bytes() for path in paths] == contents
+    terms = worker.terms
+    assert (terms.stored, terms.in_dlq, terms.lost) == (2, 0, 0)
+    assert aside(worker) == {"not_ours": 2 * (SCAN_LIMIT + 1), "later_version": 4}
     assert worker.reconciliation.booked() == worker.dlq.walk()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_is_set_aside_is_told_and_counted_again_by_the_next_leader(worker, tmp_path, caplog):
+    path = later_version(worker, 1)
+    content = path.read_bytes()
+    for slot in (1, 2):
+        leader = Worker(tmp_path, worker.page, slot)
+        for _ in range(5):
+            leader.replayer.turn()
+        assert aside(leader) == {"later_version": 2}
+        assert (leader.terms.set_aside, leader.terms.in_dlq, leader.terms.lost) == (2, 0, 0)
+        leader.ledger.give_back()
+    assert path.read_bytes() == content
+    told = [record.reason for record in caplog.records if record.message == "dlq_file_set_aside"]
+    assert told == ["later_version"] * 2
+
+
+def test_a_file_that_nobody_counted_is_found_beside_those_that_are_set_aside(worker):
+    later_version(worker, 1)
+    worker.replayer.turn()
+    made = batch(bucket=worker.bucket)
+    worker.dlq.write(made, dlq_file.pack(made, "put_failed", ""))
+    for worker.now in range(0, 150, 30):
+        worker.replayer.turn()
+    terms = worker.terms
+    assert (terms.stored, terms.adopted, terms.set_aside, terms.lost) == (10, 12, 2, 0)
+
+
+def test_a_full_dlq_drops_none_of_what_is_set_aside(worker, tmp_path):
+    paths = [later_version(worker, seq) for seq in range(1, SCAN_LIMIT + 2)]
+    paths.append(adopted(worker, 2001, bucket=f"file:{tmp_path}/elsewhere"))
+    mine = adopted(worker, 9999, bucket=worker.bucket)
+    broken = adopted(worker, 9998, b"damaged", bucket=worker.bucket)
+    for path in (broken, mine):
+        with worker.dlq.oldest() as claim:
+            assert claim.entry.path == str(path)
+            claim.remove()
+    assert worker.dlq.oldest() is None
+    assert all(path.exists() for path in paths)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_what_can_not_be_put_off_or_expired_for_want_of_room_is_replayed(
+    worker, monkeypatch, error
+):
+    for seq in (1, 2):
+        adopted(worker, seq, bucket=worker.bucket)
+
+    mkdir = os.mkdir
+
+    def full(path, mode=0o777):
+        if path.startswith(worker.dlq.root):
+            raise OSError(error, os.strerror(error))
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    worker.replayer.turn()
+    assert (worker.terms.stored, worker.terms.in_dlq, worker.terms.lost) == (4, 0, 0)
+    assert worker.dlq.walk() == (0, 0, 0)

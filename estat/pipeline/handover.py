@@ -38,7 +38,6 @@ class Handover:
         self._stores = stores
         self._delivery = delivery
         self._ledger = ledger
-        self._skipped: set[str] = set()
         self._seldom = Seldom(log)
 
     def run(self, bucket: str, deadline: float) -> None:
@@ -61,7 +60,7 @@ class Handover:
     def _entries(self) -> list[Entry]:
         # a slot in the future is no reason to leave a file behind
         scans = [self._disk.run(self._disk.dlq.scan, area, EVER) for area in (PENDING, EXPIRED)]
-        return [e for scan in scans for e in scan.due if e.name not in self._skipped]
+        return [entry for scan in scans for entry in scan.due]
 
     def _hand_over(self, entries: list[Entry], bucket: str) -> int:
         """Hand over each file in turn; return how many were met that nobody else is sending."""
@@ -84,7 +83,7 @@ class Handover:
         error_text = f"{type(error).__name__}: {error}"
         shown = excerpt(entry.name, _SHOWN_CHARS)
         self._seldom.warning("hand_over_skipped", "bad", file=shown, error=error_text)
-        self._skipped.add(entry.name)
+        self._disk.dlq.aside.add(entry.path)  # nobody in this process looks at it any more
 
     def _hand_over_claimed(self, claim: Claim, bucket: str) -> None:
         batch = self._disk.run(claim.read)

@@ -89,6 +89,11 @@ class Ledger:
         taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
         self._change({**taken, **_enqueued(events, size_bytes)})
 
+    def recover_stored(self, events: int, *, orphans: bool) -> None:
+        """Count events of a dead process's journal, as ``recover`` does, as stored at once."""
+        taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
+        self._change({**taken, metrics.STORED: events})
+
     def set_aside(self, events: int, reason: str) -> None:
         """Count a DLQ file's events as not ours to send; ``reason`` is a key of SET_ASIDE.
 

@@ -107,7 +107,7 @@ class Pipeline:
         replayer = Replayer(disk, leader, found, delivery, accounts, settings)
         delivery.breaker.on_close = replayer.nudge
         own_thread = Disk(disk.dlq, Offload(1))
-        recovery = Recovery(own_thread, leader, found, page, accounts, settings)
+        recovery = Recovery(own_thread, leader, found, delivery, page, accounts, settings)
         self._leader_loops: list[LeaderLoop] = [replayer, recovery]
         if self._lease:
             threads, root = own_thread.threads, settings.dlq_dir

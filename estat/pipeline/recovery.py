@@ -7,7 +7,8 @@ process lives. One worker does this, the one that leads; whoever works on a
 stream holds its lock, so that not even two servers can work on the same.
 
 The order of the steps makes every one of them safe to repeat: first the DLQ
-file, durable, then the accounting, then the journal goes.
+file, durable, then the accounting, then the journal goes. Where the disk takes
+no file, the batch is stored at once, in place of the first step.
 """
 
 import logging
@@ -24,9 +25,11 @@ from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Totals
 from estat.disk.dlq_file import name_for, pack
 from estat.disk.journal_recovery import Damage, DeadStream, RecoveredJournal, events_in
 from estat.disk.leader import Leader
-from estat.errors import DiskError, NotOurs
+from estat.errors import DiskError, NotOurs, StoreError
 from estat.events import ids
+from estat.events.batch import Batch
 from estat.pipeline.admission import Accounts, Disk
+from estat.pipeline.delivery import Delivery
 from estat.pipeline.leader_loop import LeaderLoop
 from estat.pipeline.reconcile import Reconciliation
 
@@ -64,6 +67,7 @@ class Recovery(LeaderLoop):
         disk: Disk,
         leader: Leader,
         reconciliation: Reconciliation,
+        delivery: Delivery,
         page: SharedPage,
         accounts: Accounts,
         settings: Settings,
@@ -71,6 +75,7 @@ class Recovery(LeaderLoop):
         super().__init__(leader, accounts.admission)
         self._disk = disk
         self._reconciliation = reconciliation
+        self._delivery = delivery
         self._page = page
         self._counts, self._ledger, _ = accounts
         self._settings = settings
@@ -188,9 +193,25 @@ class Recovery(LeaderLoop):
             return 0  # its writer may or may not have counted it: _settle will tell
         if theirs and self._disk.run(theirs.holds, batch):
             return 0  # the file comes to us by itself, and is counted then
-        size = self._disk.run(partial(self._disk.dlq.write, batch, parts, beside=True))
-        self._ledger.recover(batch.events, size, orphans=orphans)
+        try:
+            size = self._disk.run(partial(self._disk.dlq.write, batch, parts, beside=True))
+        except DiskError as exc:
+            self._store(batch, exc)
+            self._ledger.recover_stored(batch.events, orphans=orphans)
+        else:
+            self._ledger.recover(batch.events, size, orphans=orphans)
         return batch.events
+
+    def _store(self, batch: Batch, error: DiskError) -> None:
+        """Store a batch at once that the DLQ has no room for: what empties a disk needs none.
+
+        Raises the disk's error if the store does not take it either.
+        """
+        self._admission.failed(error)
+        try:
+            self._delivery.attempt(batch, recovered=True)
+        except (StoreError, NotOurs) as exc:
+            raise error from exc
 
     def _settle(self, found: bool) -> None:
         """Close the accounting of dead processes once there is nothing left to recover."""

@@ -92,7 +92,13 @@ class Parts:
     @cached_property
     def recovery(self) -> Recovery:
         return Recovery(
-            self.disk, self.leader, self.reconciliation, self.page, self.accounts, self.settings
+            self.disk,
+            self.leader,
+            self.reconciliation,
+            self.delivery,
+            self.page,
+            self.accounts,
+            self.settings,
         )
 
     @cached_property

@@ -16,10 +16,11 @@ from estat.disk import directory_lock, dlq_file, journal_file
 from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, slot_of
 from estat.disk.journal import DIRECTORY, Journals
 from estat.disk.journal_file import Header
-from estat.errors import DiskError
+from estat.errors import DiskError, StoreUnavailable
 from estat.events import ids
 from estat.pipeline.recovery import pending_events
-from tests.support.parts import Parts
+from estat.stores import Stores
+from tests.support.parts import Parts, load
 from tests.unit.batches import batch, lines
 
 OPENED = 1763017800.0
@@ -30,10 +31,28 @@ QUIET_LOOKS = 5  # more than are needed before the books are closed
 DEAD, LEADER = 1, 2  # slots
 
 
+class Nowhere:
+    """No store."""
+
+    def get(self, bucket):
+        raise StoreUnavailable("no store here")
+
+
+class Everywhere:
+    """One directory, for all buckets."""
+
+    def __init__(self, path):
+        self.store = Stores(load(path)).get(f"file:{path}/store")
+
+    def get(self, bucket):
+        return self.store
+
+
 class Server:
     """The parts that a leading worker recovers with, and the journals of dead ones."""
 
     def __init__(self, path):
+        self.stores = Nowhere()
         self.settings = loading.load(
             {"RAW_BUCKET": "events", "DLQ_DIR": str(path), "INSTANCE_ID": "web-1"}, env_file=""
         )
@@ -47,6 +66,7 @@ class Server:
     def lead(self):
         """Let a worker lead that knows nothing of what another one did."""
         worker = Parts(self.settings, self.page, LEADER)
+        worker.stores = self.stores
         self.dlq, self.counts = worker.dlq, worker.counts
         self.admission, self.recovery = worker.admission, worker.recovery
 
@@ -557,6 +577,24 @@ def test_a_dlq_that_can_not_be_written_leaves_the_journal_for_later(server):
     server.look()
     assert server.booked() == server.dlq.walk()
     assert (server.terms.pending, server.terms.in_dlq, server.terms.lost) == (0, 3, 0)
+
+
+def test_what_the_dlq_has_no_room_for_is_stored_at_once(server, tmp_path):
+    server.stores = Everywhere(tmp_path)
+    server.lead()
+    server.orphans(3)
+    server.leave(server.stream, range(1, 4))
+    server.leave(EARLIER, range(1, 5))
+    no_pending_files(server)
+    server.look(QUIET_LOOKS)
+    assert server.journals() == []
+    stored = [gzip.decompress(path.read_bytes()) for path in tmp_path.rglob("*.jsonl.gz")]
+    assert sorted(stored) == sorted(
+        [lines(range(1, 4), server.stream), lines(range(1, 5), EARLIER)]
+    )
+    terms = server.terms
+    assert (terms.stored, terms.adopted, terms.pending, terms.lost) == (7, 4, 0, 0)
+    assert server.booked() == (0, 0, 0)
 
 
 def test_a_quarantine_that_can_not_be_written_leaves_the_journal_for_later(server):

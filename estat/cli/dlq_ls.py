@@ -31,6 +31,8 @@ _OWNER = {True: ", its process lives", False: ", its process is dead", None: ""}
 #: The reason of a file that the server could not send, by what is wrong with it.
 _WHY_NOT = {NotOurs: "set aside", Unreadable: "unreadable", DiskError: "not read"}
 
+_HOUR_CHARS = len("2026-11-23T02")  # of a slot
+
 _COLUMNS = "{:<10} {:<13} {:>7} {:>7} {:>10}  {}  {}  "
 
 
@@ -151,7 +153,7 @@ def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int
             why += f": {facts['error']}"
         line = _COLUMNS.format(
             facts["area"],
-            "due" if facts["due"] else facts["slot"] or "-",
+            "due" if facts["due"] else (facts["slot"] or "-")[:_HOUR_CHARS],
             age(facts["age_seconds"]),
             facts["events"],
             size(facts["size_bytes"]),

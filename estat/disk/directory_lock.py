@@ -131,15 +131,14 @@ def journals(path: str) -> list[str]:
 
 
 def remove_stale(root: str) -> None:
-    """Remove what processes left that died while they made a directory."""
-    with files.disk_errors("scan", root), contextlib.suppress(FileNotFoundError):
-        for entry in files.entries(root):
-            if (
-                entry.name.startswith(_HIDDEN)
-                and entry.is_dir(follow_symlinks=False)
-                and files.is_stale(entry.stat(follow_symlinks=False).st_mtime)
-            ):
-                _remove(os.path.join(root, entry.name))
+    """Remove what processes left that died while they made a directory: its lock is free."""
+    with files.disk_errors("scan", root):
+        names = [name for name in files.directory_names(root) if name.startswith(_HIDDEN)]
+    for path in (os.path.join(root, name) for name in names):
+        with contextlib.suppress(OSError):  # one that is being made, and has no lock yet, too
+            descriptor = locks.lock(os.path.join(path, LOCK))
+            _remove(path)
+            os.close(descriptor)
 
 
 def _lock(path: str) -> int:

@@ -348,8 +348,8 @@ class DeadLetterQueue:
                 status = os.stat(entry.path)
                 if not entry.name.startswith("."):
                     yield entry, status.st_size
-                elif entry.name.endswith(files.TEMPORARY) and files.is_stale(status.st_mtime):
-                    os.unlink(entry.path)
+                elif entry.name.endswith(files.TEMPORARY):
+                    locks.remove_left(entry.path)
 
     def _walked(self) -> Iterator[Entry]:
         """Read all files of all areas, hidden ones too."""

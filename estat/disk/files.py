@@ -11,10 +11,10 @@ belongs to this process's user or to root is.
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from typing import IO, NamedTuple
 
@@ -37,13 +37,13 @@ PASSABLE = Access(0o755, 0o644)
 #: Of objects and other output: as the umask says.
 BY_UMASK = Access(0o777, 0o666)
 
-#: Temporary files end so; a scan skips them, and a start removes stale ones.
+#: Temporary files end so; a scan skips them. Who writes one holds its lock (flock), so that a walk
+#: removes those that dead processes left.
 TEMPORARY = ".tmp"
 
 _READ_BYTES = 1024 * 1024
 _ROOT = 0
 _also_trusted: set[int] = set()
-_STALE_SECONDS = 600  # what is unfinished for so long belongs to no living process
 
 # two threads may write the same path: an attempt that was given up, and the next
 _serial = itertools.count()
@@ -56,14 +56,6 @@ def disk_errors(operation: str, path: str) -> Iterator[None]:
         yield
     except OSError as exc:
         raise DiskError(operation, path, exc) from exc
-
-
-def is_stale(modified: float) -> bool:
-    """Tell from the time of its last change whether nobody works on an unfinished file any more.
-
-    A time in the future counts as one in the past: the clock was ahead.
-    """
-    return abs(time.time() - modified) > _STALE_SECONDS
 
 
 def sync_directory(path: str) -> None:
@@ -268,22 +260,28 @@ def _written(path: str, parts: Iterable[bytes], access: Access) -> Iterator[str]
             for part in parts:
                 _write_all(descriptor, part)
             os.fsync(descriptor)
+            yield temporary
         finally:
             os.close(descriptor)
-        yield temporary
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
 
 
 def _open_new(path: str, mode: int) -> int:
-    """Open a new file; what has its name is left from a process of the same number."""
+    """Open a new file, and lock it where the file system can.
+
+    What has its name is left from a process of the same number.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        return os.open(path, flags, mode)
+        descriptor = os.open(path, flags, mode)
     except FileExistsError:
         os.unlink(path)
-        return os.open(path, flags, mode)
+        descriptor = os.open(path, flags, mode)
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

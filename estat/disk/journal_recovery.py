@@ -68,7 +68,8 @@ class DeadStream:
         if not data and not content.bad:
             # its process died before the first line was written, or its power failed
             log.error("journal_empty", extra={"file": path})
-        return _recovered(data, content, os.path.basename(directory), seq, self._settings)
+        stream = os.path.basename(directory).partition(".")[0]
+        return _recovered(data, content, stream, seq, self._settings)
 
 
 def recover_journal(data: bytes, stream: str, seq: int, settings: Settings) -> RecoveredJournal:

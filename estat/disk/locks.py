@@ -34,6 +34,16 @@ def lock(path: str, *, create: bool = False, shared: bool = False) -> int:
     return descriptor
 
 
+def remove_left(path: str) -> None:
+    """Remove a file that a dead process left half-written: one that lives holds its lock."""
+    with contextlib.suppress(OSError):
+        descriptor = lock(path)
+        try:
+            os.unlink(path)
+        finally:
+            os.close(descriptor)
+
+
 def is_at(path: str, descriptor: int) -> bool:
     """Tell whether an open file still has its name. Raises OSError."""
     try:
@@ -43,17 +53,24 @@ def is_at(path: str, descriptor: int) -> bool:
 
 
 def _open(path: str, create: bool) -> int:
-    if create:
-        descriptor = files.open_file(path, os.O_RDWR | os.O_CREAT)
-        status = os.fstat(descriptor)
-        if status.st_mode & 0o077 and status.st_uid == os.geteuid():
-            with contextlib.suppress(OSError):  # it is as good as it was
-                os.fchmod(descriptor, files.PRIVATE.file)
-        return descriptor
     try:
+        if create:
+            return _open_or_make(path)
         # NFS locks exclusively only what is open for writing (flock(2))
         return files.open_file(path, os.O_RDWR)
     except OSError as exc:
-        if exc.errno not in _READ_ONLY:
+        if exc.errno not in ((errno.EROFS,) if create else _READ_ONLY):
             raise
-        return files.open_file(path, os.O_RDONLY)
+        try:
+            return files.open_file(path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise exc from None
+
+
+def _open_or_make(path: str) -> int:
+    descriptor = files.open_file(path, os.O_RDWR | os.O_CREAT)
+    status = os.fstat(descriptor)
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+        with contextlib.suppress(OSError):  # it is as good as it was
+            os.fchmod(descriptor, files.PRIVATE.file)
+    return descriptor

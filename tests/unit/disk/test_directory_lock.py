@@ -12,7 +12,7 @@ from threading import Timer
 import pytest
 
 import estat
-from estat.disk import directory_lock, files
+from estat.disk import directory_lock, files, locks
 from estat.disk.directory_lock import DirectoryLock
 from estat.errors import DiskError
 from tests.unit.batches import STREAM
@@ -328,17 +328,18 @@ def test_a_lock_is_held_until_its_file_is_gone_or_another_one(root):
     lock.release()
 
 
-def test_what_died_before_it_had_a_name_is_removed_after_ten_minutes(root):
+def test_what_died_before_it_had_a_name_is_removed_whatever_its_time_is(root):
     named = DirectoryLock.create(root, STREAM)
-    for name in (".old", ".young", ".ahead"):
+    for name in (".dead", ".alive", ".young"):
         os.mkdir(os.path.join(root, name))
+    for name in (".dead", ".alive"):
         Path(root, name, directory_lock.LOCK).write_bytes(b"")
-    for name, age_seconds in ((".old", 601), (".young", 590), (".ahead", -9999), (STREAM, 601)):
-        path = os.path.join(root, name)
-        then = os.stat(path).st_mtime - age_seconds
-        os.utime(path, (then, then))
+    for name in (".alive", STREAM):
+        os.utime(os.path.join(root, name), (0, 0))
+    alive = locks.lock(os.path.join(root, ".alive", directory_lock.LOCK))
     directory_lock.remove_stale(root)
-    assert sorted(os.listdir(root)) == [".young", STREAM]
+    assert sorted(os.listdir(root)) == [".alive", ".young", STREAM]
+    os.close(alive)
     named.release()
 
 

@@ -153,19 +153,28 @@ def test_an_emptied_past_slot_is_removed_and_a_late_writer_makes_it_again(dlq, m
     assert len(due(dlq)) == 1
 
 
-def test_a_walk_counts_all_areas_from_names_alone_and_clears_stale_temporaries(dlq):
+def test_a_walk_counts_all_areas_from_names_alone_and_removes_what_dead_writers_left(dlq):
     size = write(dlq, seq=1) + write(dlq, seq=2)
     with dlq.claim(due(dlq)[0]) as claim:
         dlq.quarantine(claim)
     slot = os.path.dirname(only(due(dlq)).path)
-    stale, ahead, fresh = (os.path.join(slot, f".{n}{files.TEMPORARY}") for n in "abc")
-    for path in (stale, ahead, fresh):
-        with open(path, "w"):
-            pass
-    os.utime(stale, (0, 0))
-    os.utime(ahead, (LATER, LATER))
-    assert dlq.walk() == (2, 20, size)
-    assert [os.path.exists(path) for path in (stale, ahead, fresh)] == [False, False, True]
+    left = os.path.join(slot, f".left{files.TEMPORARY}")
+    with open(left, "w"):
+        pass
+
+    def parts():
+        yield b"half"
+        os.utime(slot_files()[0], (0, 0))
+        assert dlq.walk() == (2, 20, size)
+        assert not os.path.exists(left)
+        assert len(slot_files()) == 1, "whoever writes it lives"
+        yield b"whole"
+
+    def slot_files():
+        return [entry.path for entry in os.scandir(slot) if entry.name.endswith(files.TEMPORARY)]
+
+    files.write_whole(os.path.join(slot, "file"), parts(), files.PRIVATE)
+    assert slot_files() == []
 
 
 def test_a_write_that_fails_leaves_nothing_and_tells_where(dlq):

@@ -8,6 +8,7 @@ import pytest
 
 from estat.disk import locks
 from estat.disk.leader import Leader
+from tests.support.disks import read_only
 
 
 @pytest.fixture
@@ -72,3 +73,16 @@ def test_one_leads_until_it_lets_another(tmp_path: Path) -> None:
     first.release()
     assert (second.lead(), first.lead()) == (True, False)
     second.release()
+
+
+def test_on_a_read_only_disk_what_is_there_is_locked_and_nothing_is_made(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "lock").touch()
+    with read_only(disk):
+        held = locks.lock(str(disk / "lock"), create=True)
+        with pytest.raises(BlockingIOError):
+            locks.lock(str(disk / "lock"), create=True)
+        os.close(held)
+        with pytest.raises(OSError, match="Read-only"):
+            locks.lock(str(disk / "other"), create=True)

@@ -10,7 +10,7 @@ from gevent import GreenletExit
 
 from estat.accounting import ledger, metrics
 from estat.disk import dlq_file
-from estat.disk.dlq import EXPIRED, PENDING, SCAN_LIMIT
+from estat.disk.dlq import PENDING, SCAN_LIMIT
 from estat.errors import ObjectRefused, StoreDenied
 from estat.pipeline.reconcile import Reconciliation
 from tests.support import forged

@@ -181,6 +181,8 @@ LED = _cell("hidden", "dlq_led")
 BOOTS = _cell("hidden", "workers_booted")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.
 EXPOSED_BYTES = _cell("internal", "exposed_bytes")
+#: DLQ files that this worker would write then.
+EXPOSED_FILES = _cell("internal", "exposed_files")
 #: When the oldest batch in the DLQ was opened, in unix seconds; written by the replayer.
 DLQ_OLDEST = _cell("internal", "dlq_oldest_unix")
 

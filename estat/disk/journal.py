@@ -125,7 +125,9 @@ class Journal:
         return files.read_whole(self._path)[: self.size_bytes]
 
     def _write(self, data: bytes) -> None:
-        if os.write(self._descriptor, data) < len(data):
+        written = os.write(self._descriptor, data)
+        if written < len(data):
+            os.write(self._descriptor, data[written : written + 1])  # raises why
             raise OSError(errno.ENOSPC, "short write")
 
     def _close(self) -> None:

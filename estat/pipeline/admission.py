@@ -5,7 +5,7 @@ upload failed from now on, all of them would have to become DLQ files; their
 bytes (an upper bound: lines that are not compressed yet count in full) are the
 worker's exposure. A request is admitted only if the exposure of all workers, the
 journals, the DLQ and the request fit DLQ_MAX_SIZE_BYTES and the file system less
-a reserve.
+a reserve. Where the file system counts its files (inodes), they are room as bytes are.
 """
 
 import errno
@@ -37,9 +37,28 @@ _RESERVE_BYTES = 64 * 1024 * 1024
 #: How long a failing disk is left alone before it is tried again.
 PROBE_SECONDS = 1.0
 
+#: Files that are left free: a twentieth of what the file system can have, but no more than
+#: ``_RESERVE_FILES``, and no fewer than ``_FEW_FILES``. Journals, directories and temporary files
+#: of batches that become DLQ files need some beyond those of the batches.
+_RESERVE_FILES, _FEW_FILES = 1024, 16
+
+#: With so many files free nobody need count those that a second may bring.
+_PLENTY_FILES = 1_000_000
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_FULL = ("dlq_full", "the dead letter queue is at its limit")
-_FAILING = ("disk_error", "the disk that keeps accepted events is failing")
+_FULL, _FAILING = "dlq_full", "disk_error"
+
+_AT_LIMIT = "the dead letter queue is at its limit"
+_NO_ROOM = "the disk that keeps accepted events has no room left"
+_NO_FILES = "the disk that keeps accepted events has room for no more files (inodes)"
+#: What is told of a disk that refused to write, by the number of the error.
+_TOLD = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: "the quota of the disk that keeps accepted events is used up",
+    errno.EFBIG: "a file on disk may not grow further: the process has a limit (ulimit -f)",
+    errno.EROFS: "the disk that keeps accepted events is read-only",
+}
+_FAILED = "the disk that keeps accepted events is failing"
 
 
 class Disk(NamedTuple):
@@ -70,35 +89,49 @@ class Admission:
         self._page = page
         self._counts = counts
         self._rows = [counts.row]
+        self._told = _FAILED  # of the error that was met last
         self._free_bytes = self.max_bytes
-        self._exposed = 0
+        self._most_files = _PLENTY_FILES  # that the DLQ may have, with those of all batches
+        self._exposed = self._exposed_files = 0
         self._wanted_bytes = 1  # by the last request that was refused
 
     def admit(self, size_bytes: int) -> None:
         """Raise Refused unless a file with so many bytes would fit in the worst case."""
         if self.failing:
-            raise Refused(*_FAILING)
-        if self._full_for(size_bytes):
+            raise Refused(_FAILING, self._told)
+        why = self._full_for(size_bytes)
+        if why:
             self._wanted_bytes = size_bytes
-            raise Refused(*_FULL)
+            raise Refused(_FULL, why)
 
     @property
     def full(self) -> bool:
         """Whether the request that was refused last would still be refused."""
-        return self._full_for(self._wanted_bytes)
+        return bool(self._full_for(self._wanted_bytes))
 
-    def _full_for(self, size_bytes: int) -> bool:
-        """Tell whether a file with so many bytes might not fit."""
+    def _full_for(self, size_bytes: int) -> str:
+        """Return why a file with so many bytes might not fit; empty if it does."""
         if self.out_of_space:
-            return True
+            return self._told
         if self.drop_oldest:
-            return False
+            return ""
         in_dlq = exposed = 0
         for row in self._rows:
             in_dlq += row.cells[metrics.DLQ_BYTES] + row.cells[metrics.JOURNAL_BYTES]
             exposed += row.cells[metrics.EXPOSED_BYTES]
         needed = exposed + size_bytes + OVERHEAD_BYTES
-        return needed > min(self.max_bytes - in_dlq, self._free_bytes)
+        if needed > self.max_bytes - in_dlq:
+            return _AT_LIMIT
+        if needed > self._free_bytes:
+            return _NO_ROOM
+        if self._most_files < _PLENTY_FILES and self._files() >= self._most_files:
+            return _NO_FILES
+        return ""
+
+    def _files(self) -> int:
+        """Return how many files the DLQ might soon have; a batch may have its journal beside it."""
+        cells = [row.cells for row in self._rows]
+        return sum(c[metrics.DLQ_FILES] + 2 * c[metrics.EXPOSED_FILES] for c in cells)
 
     def expose(self, change_bytes: int, files: int = 0) -> None:
         """Take note that this worker holds so much more, or less, in memory.
@@ -107,7 +140,9 @@ class Admission:
         own until its events have joined a batch that is open already.
         """
         self._exposed += change_bytes + files * OVERHEAD_BYTES
+        self._exposed_files += files
         self._counts.set(metrics.EXPOSED_BYTES, self._exposed)
+        self._counts.set(metrics.EXPOSED_FILES, self._exposed_files)
 
     def dlq_bytes(self) -> int:
         """Return the size of the DLQ."""
@@ -116,10 +151,13 @@ class Admission:
     @staticmethod
     def refusal(error: DiskError | None = None) -> Refused:
         """Return the answer to a request that a disk error has met; None: the disk hangs."""
-        return Refused(*(_FULL if error and error.errno in _NO_SPACE else _FAILING))
+        if error is None:
+            return Refused(_FAILING, _FAILED)
+        return Refused(_FULL if error.errno in _NO_SPACE else _FAILING, _what(error))
 
     def failed(self, error: DiskError) -> None:
         """Stop admission: the disk refused a write."""
+        self._told = _what(error)
         if error.errno in _NO_SPACE:
             if not self.out_of_space:
                 log.error("disk_full", extra={"error": str(error)})
@@ -136,7 +174,9 @@ class Admission:
                 self._disk.run(self._disk.dlq.probe)
                 log.warning("disk_recovered")
                 self.failing = self.out_of_space = False
-            self._free_bytes = self._disk.run(self._free)
+            self._free_bytes, free_files = self._disk.run(self._free)
+            in_dlq = sum(row.cells[metrics.DLQ_FILES] for row in self._rows)
+            self._most_files = in_dlq + free_files
         except DiskError as exc:
             self.failed(exc)
 
@@ -155,12 +195,22 @@ class Admission:
             self.refresh()
             gevent.sleep(PROBE_SECONDS)
 
-    def _free(self) -> int:
+    def _free(self) -> tuple[int, int]:
+        """Return the bytes and the files that the file system can still take, less a reserve."""
         root = self._disk.dlq.root
         with disk_errors("statvfs", root):
             status = os.statvfs(root)
         total, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
-        return free - min(_RESERVE_BYTES, total // 20)
+        free -= min(_RESERVE_BYTES, total // 20)
+        if not status.f_files:
+            return free, _PLENTY_FILES  # it does not count them
+        reserve = max(_FEW_FILES, min(_RESERVE_FILES, status.f_files // 20))
+        return free, status.f_favail - reserve
+
+
+def _what(error: DiskError) -> str:
+    """Return what a client is told of an error of the disk."""
+    return _TOLD.get(error.errno or 0, _FAILED)
 
 
 class Accounts(NamedTuple):

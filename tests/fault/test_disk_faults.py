@@ -5,9 +5,12 @@ reason, which /ready and the metrics name; nothing accepted is lost or doubled, 
 refused is stored; once the disk works the server goes on without a restart.
 """
 
+import os
 import resource
 import shutil
+import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ import pytest
 from tests.conftest import Serve, need
 from tests.support import accounting
 from tests.support.client import Client
-from tests.support.disks import abort, ext4, fill, read_only, tmpfs
+from tests.support.disks import abort, ext4, fill, fill_files, read_only, tmpfs
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
@@ -31,8 +34,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "small-disk"
 
 
-def refused(client: Client, server: Server, reason: str, count: int = 5) -> bool:
-    """Send events; tell whether they were refused, which must be for this reason."""
+def refused(client: Client, server: Server, reason: str, count: int = 5, words: str = "") -> bool:
+    """Send events; tell whether they were refused, which must be for this reason, in words."""
     name = f'http_requests_rejected_total{{reason="{reason}"}}'
     before = server.metrics()[name]
     answer = client.send(server, count)
@@ -40,13 +43,14 @@ def refused(client: Client, server: Server, reason: str, count: int = 5) -> bool
         return False
     assert answer.status == 503, answer
     assert int(answer.headers["Retry-After"]) >= 1
+    assert words in answer.json["description"], answer
     assert server.metrics()[name] == before + 1
     return True
 
 
-def named(client: Client, server: Server, reason: str) -> bool:
+def named(client: Client, server: Server, reason: str, words: str = "") -> bool:
     """Tell whether /ready names the fault right after a request was refused for it."""
-    return refused(client, server, reason) and reason in server.problems()
+    return refused(client, server, reason, words=words) and reason in server.problems()
 
 
 def accepts(client: Client, server: Server) -> bool:
@@ -112,7 +116,7 @@ def test_a_group_that_does_not_fit_the_disk_is_refused_and_the_next_that_fits_is
         client.must_send(server, count=5)
         ballast = fill(small_disk)
         try:
-            assert refused(client, server, "dlq_full")
+            assert refused(client, server, "dlq_full", words="has no room left")
             assert "dlq_full" in server.problems()
             return any("append" in line["error"] for line in server.events("disk_full"))
         finally:
@@ -143,12 +147,92 @@ def test_what_was_accepted_before_the_disk_was_full_survives_a_kill_and_the_outa
     goes_on(client, serve(via=s3, **settings), bucket, recovers=True)
 
 
+def test_a_siblings_journals_are_stored_although_the_disk_has_no_room_to_copy_them(
+    small_disk: Path, serve: Serve, bucket: Bucket
+) -> None:
+    server = serve(
+        workers=2, DLQ_DIR=str(small_disk / "dlq"), BATCH_SIZE="10000", FLUSH_INTERVAL="10m"
+    )
+    client = Client(size_bytes=500)
+    client.must_send(server, count=5, requests=8)
+    ballast = fill(small_disk)
+    for pid in server.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    eventually(
+        lambda: len(bucket.stored()) == 40,
+        30,
+        "what the dead ones had is stored",
+        last_words=server.log_text,
+    )
+    accounting.check(client.accepted, bucket.stored())
+    ballast.unlink()
+    eventually(
+        lambda: len(server.events("disk_recovered")) >= len(server.events("disk_full")),
+        20,
+        "both workers have noticed that there is room",
+    )
+    goes_on(client, server, bucket, recovers=True)
+
+
+# --- no more files
+
+
+@contextmanager
+def few_files(kind: str, tmp_path: Path) -> Iterator[Path]:
+    disk, files = tmp_path / "disk", 150
+    size = 16 * 1024 * 1024
+    image = tmp_path / "disk.img"
+    make = ext4(disk, image, make=True, files=files) if kind == "ext4" else tmpfs(disk, size, files)
+    with make:
+        yield disk
+
+
+def free_files(disk: Path) -> int:
+    return os.statvfs(disk).f_ffree
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_files_are_room_as_bytes_are_and_what_empties_the_disk_needs_none(
+    kind: str, tmp_path: Path, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    with few_files(kind, tmp_path) as disk:
+        server = serve(
+            via=s3, DLQ_DIR=str(disk / "dlq"), BATCH_SIZE="1", S3_APP_RETRIES="0", DLQ_MAX_AGE="1s"
+        )
+        s3.fail("503")
+        client = Client()
+
+        def full() -> bool:
+            return client.send(server, 1).status != 202
+
+        eventually(full, 60, "there is no room for more files", last_words=server.log_text)
+        assert refused(client, server, "dlq_full", count=1, words="no more files")
+        assert "dlq_full" in server.problems()
+        eventually(server.all_on_disk, 30, "all is in the DLQ")
+        assert free_files(disk) > 0, "the last ones were never used"
+        assert server.events("disk_full") == []
+        # somebody else takes them
+        ballast = fill_files(disk)
+        assert free_files(disk) == 0
+        s3.heal()
+        eventually(
+            lambda: not server.metrics()["dlq_events_current"],
+            60,
+            "the DLQ empties although no file can be made",
+            last_words=server.log_text,
+        )
+        shutil.rmtree(ballast)
+        goes_on(client, server, bucket)
+
+
 # --- failing
 
 
 FAULTS = [
     ("journal", "write:error=EIO", "disk_error"),
     ("journal", "write:error=ENOSPC", "dlq_full"),
+    ("journal", "write:error=EDQUOT", "dlq_full"),
+    ("journal", "write:error=EROFS", "disk_error"),
     ("journal", "fsync:error=EIO", "disk_error"),
     ("journal", "rename:error=ENOSPC", "dlq_full"),
     ("fsync", "write:error=EIO", "disk_error"),
@@ -156,6 +240,15 @@ FAULTS = [
     ("fsync", "fsync:error=EIO", "disk_error"),
     ("fsync", "rename:error=EIO", "disk_error"),
 ]
+
+
+#: What the client is told of an error.
+WORDS = {
+    "EIO": "is failing",
+    "ENOSPC": "has no room left",
+    "EDQUOT": "quota",
+    "EROFS": "is read-only",
+}
 
 
 @pytest.mark.parametrize(("durability", "fault", "reason"), FAULTS)
@@ -170,9 +263,10 @@ def test_a_failing_call_refuses_events_loses_none_and_is_left_again_without_a_re
     client = Client()
     client.must_send(server, count=5, requests=3)
     paths = journal_paths(server) if fault.startswith("write") else ()
+    words = WORDS[fault.partition("error=")[2]]
     with injected(server.worker_pids(), fault, paths=paths):
         eventually(
-            lambda: named(client, server, reason),
+            lambda: named(client, server, reason, words),
             20,
             "the fault is met and named",
             last_words=server.log_text,
@@ -240,7 +334,7 @@ def test_what_could_not_be_cut_off_is_cut_off_once_the_disk_lets_it(
     # no file may grow further: the first part of the group is written
     limits = resource.prlimit(worker, resource.RLIMIT_FSIZE, (kept_bytes + 2000, -1))
     with injected([worker], "ftruncate:error=EIO", "truncate:error=EIO"):
-        assert refused(doubtful, server, "dlq_full", count=7)
+        assert refused(doubtful, server, "disk_error", count=7, words="may not grow further")
         assert server.metrics()["events_in_doubt_total"] == 7
         assert journal.stat().st_size == kept_bytes + 2000
         resource.prlimit(worker, resource.RLIMIT_FSIZE, limits)

@@ -3,7 +3,8 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,10 @@ def _unmount(directory: Path) -> None:
 
 
 @contextmanager
-def tmpfs(directory: Path, size_bytes: int) -> Iterator[None]:
-    """Have a file system in memory at ``directory``, with room for so much."""
-    with _mounted(directory, "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs"):
+def tmpfs(directory: Path, size_bytes: int, files: int = 0) -> Iterator[None]:
+    """Have a file system in memory at ``directory``, with room for so much, and so many files."""
+    options = f"size={size_bytes},nr_inodes={files}"
+    with _mounted(directory, "-t", "tmpfs", "-o", options, "tmpfs"):
         yield
 
 
@@ -59,14 +61,18 @@ def read_only(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
-def ext4(directory: Path, image: Path, *, make: bool) -> Iterator[None]:
-    """Have a journaling file system at ``directory``; ``make`` it, or take it as it was left."""
+def ext4(directory: Path, image: Path, *, make: bool, files: int = 0) -> Iterator[None]:
+    """Have a journaling file system at ``directory``; ``make`` it, or take it as it was left.
+
+    One that is made has room for so many ``files``, or for as many as is usual.
+    """
     if make:
         if not shutil.which("mkfs.ext4", path="/usr/sbin:/sbin:/usr/bin:/bin"):
             pytest.skip("mkfs.ext4 is missing")
         with image.open("wb") as file:
             file.truncate(16 * 1024 * 1024)
-        subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-F", image], check=True)
+        inodes = ["-N", str(files)] if files else []
+        subprocess.run(["/usr/sbin/mkfs.ext4", "-q", "-F", *inodes, image], check=True)
     with _mounted(directory, "-o", "loop", image):
         yield
 
@@ -86,4 +92,14 @@ def fill(directory: Path) -> Path:
                     file.write(b"\0" * size)
             except OSError:
                 continue
+    return ballast
+
+
+def fill_files(directory: Path) -> Path:
+    """Take every file (inode) that is left; return the directory that has them."""
+    ballast = directory / "ballast"
+    ballast.mkdir()
+    with suppress(OSError):
+        for number in count():
+            (ballast / str(number)).touch()
     return ballast

@@ -8,6 +8,7 @@ import pytest
 from estat.accounting import metrics
 from estat.disk.dlq_file import OVERHEAD_BYTES
 from estat.errors import DiskError, Refused
+from tests.support.disks import tmpfs
 from tests.support.parts import Parts, load
 from tests.unit.batches import batch
 
@@ -74,3 +75,42 @@ def test_a_full_disk_is_told_as_a_full_dlq_whatever_the_policy(tmp_path):
     worker.admission.admit(2 * LIMIT)  # older files make room
     fail(worker, errno.ENOSPC)
     assert refusal(worker, 1) == "dlq_full"
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "words"),
+    [
+        (errno.ENOSPC, "dlq_full", "no room left"),
+        (errno.EDQUOT, "dlq_full", "quota"),
+        (errno.EFBIG, "disk_error", "ulimit -f"),
+        (errno.EROFS, "disk_error", "read-only"),
+        (errno.EIO, "disk_error", "failing"),
+    ],
+)
+def test_a_refusal_says_what_the_disk_says(worker, number, reason, words):
+    error = DiskError("write", "x", OSError(number, os.strerror(number)))
+    fail(worker, number)
+    with pytest.raises(Refused, match=words) as caught:
+        worker.admission.admit(1)
+    met = worker.admission.refusal(error)
+    assert (met.reason, met.description) == (caught.value.reason, caught.value.description)
+    assert met.reason == reason
+    assert worker.admission.full == (reason == "dlq_full")
+
+
+def test_files_count_as_room_where_the_file_system_counts_them(tmp_path):
+    with tmpfs(tmp_path / "disk", 2**20, files=60):
+        worker = worker_at(tmp_path / "disk")
+        worker.admission.max_bytes = 2**30
+        before = os.statvfs(tmp_path / "disk").f_favail
+        for _ in range(before):
+            try:
+                worker.admission.admit(1)
+            except Refused as refused:
+                assert (refused.reason, "inodes" in refused.description) == ("dlq_full", True)
+                break
+            worker.admission.expose(0, files=1)
+        assert 0 < worker.counts.row.cells[metrics.EXPOSED_FILES] < before
+        assert worker.admission.full
+        worker.admission.expose(0, files=-1)
+        worker.admission.admit(1)

@@ -171,12 +171,13 @@ class Replayer(LeaderLoop):
         with claim:
             try:
                 self._disk.run(self._disk.dlq.check, claim)
-                self._disk.run(self._disk.dlq.expire, claim, now)
             except NotOurs as exc:
                 self._set_aside(entry, exc)
                 return True
-            except Unreadable:
-                return False
+            except (Unreadable, DiskError) as exc:
+                log.debug("dlq_file_not_read", extra={"error": str(exc)})  # its replay tells it
+            try:
+                self._disk.run(self._disk.dlq.expire, claim, now)
             except DiskError as exc:
                 # its slot needs room; the disk gets some by what is replayed
                 self._admission.failed(exc)
@@ -272,14 +273,18 @@ class Replayer(LeaderLoop):
         except StoreError as exc:
             return self._failed(claim, batch, exc)
         self._ledger.replay(claim.entry.events, claim.size_bytes)
-        try:
-            self._disk.remove(claim, self._ledger)
-        except DiskError:
-            self._unremoved.add(name)
-            raise
+        self._remove_sent(claim)
         self._tries.pop(name, None)
         self._expired_at = 0.0
         return _STORED
+
+    def _remove_sent(self, claim: Claim) -> None:
+        """Remove a file that is out of the accounting, or remember that it was sent."""
+        try:
+            self._disk.remove(claim, self._ledger)
+        except DiskError:
+            self._unremoved.add(claim.entry.name)
+            raise
 
     def _failed(self, claim: Claim, batch: Batch, error: StoreError) -> str:
         """Put a file off if it is at fault itself; return whether it is. Raises DiskError."""
@@ -315,10 +320,15 @@ class Replayer(LeaderLoop):
                     if isinstance(exc, ObjectRefused):
                         self._tell_refused(entry.name, exc)
                     return
+                except DiskError as exc:
+                    self._admission.failed(exc)  # and it hides none of the others
 
     def _store_as_it_is(self, claim: Claim) -> None:
         """Store a file of the quarantine for a person to look at, then remove it."""
         entry = claim.entry
+        if entry.name in self._unremoved:
+            self._remove(claim)
+            return
         try:
             content = self._disk.run(claim.content)
         except DiskError as exc:
@@ -330,4 +340,4 @@ class Replayer(LeaderLoop):
         self._delivery.put_file(self._settings.raw_bucket, key, content)
         self._tries.pop(entry.name, None)
         self._ledger.drop(entry.events, claim.size_bytes, "unreadable")
-        self._disk.remove(claim, self._ledger)
+        self._remove_sent(claim)

@@ -165,11 +165,11 @@ def test_forged_journals_stay_unsent_and_hide_nothing(
     second.kill_worker()
     eventually(lambda: len(bucket.stored()) == 40, 30, "that of a killed worker too")
     eventually(second.settled, 30, "the books are closed", last_words=second.log_text)
+    expected = {"not_ours": 10 * (len(contents) - 1), "later_version": 10}
+    eventually(lambda: set_aside(second) == expected, 30, "the next leader has met them, too")
     accounting.check_equation(second.metrics())
     told = [line["reason"] for line in second.events("journal_set_aside")]
-    for reason, number in (("not_ours", len(contents) - 1), ("later_version", 1)):
-        assert 1 <= told.count(reason) <= 3, "once for each leader"
-        assert set_aside(second)[reason] == 10 * number
+    assert all(1 <= told.count(reason) <= 3 for reason in REASONS), "once for each leader"
     assert second.events("recovery_failed_unexpectedly") == []
     assert second.stop() == 0
     accounting.check_stopped(second.logs())

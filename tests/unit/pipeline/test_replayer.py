@@ -182,20 +182,25 @@ def test_an_unreadable_file_that_is_refused_hides_no_other_one(refusing):
     assert worker.dlq.walk().files == 2
 
 
+def read_only(monkeypatch, path):
+    """Let a file stay that is to be removed."""
+    unlink = os.unlink
+
+    def refuse(other):
+        if other == path:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        unlink(other)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+
+
 def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, monkeypatch):
     page = metrics.page()
     worker = Worker(tmp_path, page, 1)
     kept = batch(bucket=worker.bucket)
     worker.spill(kept)
-
-    def refuse(path):
-        if path == entry.path:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        unlink(path)
-
     (entry,) = worker.dlq.scan(PENDING, LATER).due
-    unlink = os.unlink
-    monkeypatch.setattr(os, "unlink", refuse)
+    read_only(monkeypatch, entry.path)
     for _ in range(3):
         worker.replay()
     terms = ledger.terms(page)
@@ -204,6 +209,27 @@ def test_a_file_that_can_not_be_removed_is_stored_and_counted_once(tmp_path, mon
     worker.replay()
     terms = ledger.terms(page)
     assert (terms.stored, terms.adopted, terms.in_dlq, terms.lost) == (kept.events, 0, 0, 0)
+    assert worker.reconciliation.booked() == worker.dlq.walk() == (0, 0, 0)
+
+
+def test_an_unreadable_file_that_can_not_be_removed_is_dropped_once_and_hides_nothing(
+    tmp_path, monkeypatch
+):
+    worker = Worker(tmp_path, metrics.page(), 1)
+    size = worker.dlq.put_aside(batch().name + "-bad0", 5, b"damaged")
+    worker.ledger.adopt(5, 1, size)
+    (entry,) = worker.dlq.quarantined()
+    read_only(monkeypatch, entry.path)
+    for seq in (1, 2, 3):
+        worker.spill(batch(seq=seq, bucket=worker.bucket, opened=time.time()))
+        worker.replayer.turn()
+    terms = worker.terms
+    assert (terms.stored, terms.dropped, terms.adopted, terms.in_dlq) == (30, 5, 10, 5)
+    monkeypatch.undo()
+    worker.spill(batch(seq=4, bucket=worker.bucket, opened=time.time()))
+    worker.replayer.turn()
+    terms = worker.terms
+    assert (terms.stored, terms.dropped, terms.adopted, terms.lost) == (40, 5, 5, 0)
     assert worker.reconciliation.booked() == worker.dlq.walk() == (0, 0, 0)
 
 
@@ -306,3 +332,22 @@ def test_what_can_not_be_put_off_or_expired_for_want_of_room_is_replayed(
     worker.replayer.turn()
     assert (worker.terms.stored, worker.terms.in_dlq, worker.terms.lost) == (4, 0, 0)
     assert worker.dlq.walk() == (0, 0, 0)
+
+
+def test_an_old_file_that_can_not_be_read_neither_hides_others_nor_closes_admission(
+    worker, monkeypatch
+):
+    bad = adopted(worker, 1, bucket=worker.bucket)
+    adopted(worker, 2, bucket=worker.bucket)
+    inode, pread = bad.stat().st_ino, os.pread
+
+    def fails(descriptor, size, offset):
+        if os.fstat(descriptor).st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", fails)
+    for _ in range(3):
+        worker.replayer.turn()
+    assert (worker.terms.stored, worker.terms.in_dlq, worker.terms.lost) == (2, 2, 0)
+    assert not worker.admission.failing

@@ -11,6 +11,7 @@ journals: the server recovers those of dead processes at its next start.
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -39,7 +40,7 @@ from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir, dlq_file
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
-from estat.errors import EstatError, StoreError, StoreUnavailable, Unreadable
+from estat.errors import DiskError, EstatError, StoreError, StoreUnavailable, Unreadable
 from estat.events.batch import Batch
 from estat.pipeline import found_object
 from estat.pipeline.delivery import Delivery
@@ -211,7 +212,12 @@ class Replay:
             if self._failures[batch.bucket] >= _GIVE_UP:
                 return _SKIPPED, ""  # told when the last of them failed
             self._deliver(batch)
-            claim.remove()
+            try:
+                claim.remove()
+            except DiskError as exc:
+                if exc.errno != errno.ENOENT:
+                    raise
+                # a server has taken its directory over, and will find it stored
         return _STORED, ""
 
     def _deliver(self, batch: Batch) -> None:

@@ -21,5 +21,7 @@ class Application(UnreadBodies):
         self.pipeline = pipeline
 
 
-_pipeline = Pipeline(inherited.settings(), inherited.page(), inherited.slot())
+_pipeline = Pipeline(
+    inherited.settings(), inherited.page(), inherited.slot(), inherited.directory()
+)
 app = Application(_pipeline, Front(_pipeline))

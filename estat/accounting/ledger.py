@@ -61,13 +61,28 @@ class Ledger:
         """Count DLQ files that a previous run of the server left."""
         self.correct(events, files, size_bytes)
 
-    def disown(self, events: int, files: int, size_bytes: int) -> None:
-        """Subtract files that a previous run's worker replayed after startup had counted them.
+    def adopt_slot(self, events: int, files: int, size_bytes: int, number: int) -> None:
+        """Count the files of a slot that came from a dead server, and note the slot's number."""
+        self._change(
+            {
+                metrics.LAST_SLOT: number - self._row.cells[metrics.LAST_SLOT],
+                metrics.ADOPTED: events,
+                **_in_dlq(events, files, size_bytes),
+            }
+        )
 
-        It is done once in a run of the server, and noted in the same change: a worker that
-        is killed here either leaves it to the next one, or has done it.
+    def lose(self, events: int, files: int, size_bytes: int, orphans: int) -> None:
+        """Set aside what was counted in a directory that is lost: it lies where nobody can look.
+
+        ``events`` are those in its DLQ, and ``orphans`` are in its journals.
         """
-        self._change({metrics.LED: 1, **_unadopted(events, files, size_bytes)})
+        self._change(
+            {
+                metrics.ORPHANED: -orphans,
+                metrics.SET_ASIDE["directory_lost"]: events + orphans,
+                **_in_dlq(-events, -files, -size_bytes),
+            }
+        )
 
     def retract(self, events: int, size_bytes: int) -> None:
         """Take a file out that ``removal`` had entered again: it is about to go after all."""
@@ -114,7 +129,9 @@ class Ledger:
     def give_back(self) -> None:
         """Forget what this row, whose process has ended, set aside: the next process meets it."""
         cells = self._row.cells
-        aside = {cell: -cells[cell] for cell in metrics.SET_ASIDE.values()}
+        reasons = metrics.SET_ASIDE.items()
+        # what lies in a lost directory is met by nobody
+        aside = {cell: -cells[cell] for reason, cell in reasons if reason != "directory_lost"}
         in_journals = cells[metrics.SET_ASIDE_JOURNALS]
         self._change(
             {

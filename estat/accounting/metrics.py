@@ -174,13 +174,15 @@ SET_ASIDE_JOURNALS = _cell("hidden", "journal_events_set_aside")
 #: Files that ``DROPPED`` counts the events of, and their bytes.
 DROPPED_FILES = _cell("hidden", "dlq_files_dropped")
 DROPPED_BYTES = _cell("hidden", "dlq_bytes_dropped")
-#: 1 of the worker that was the first of its server to lead, once it has subtracted the files
-#: that were gone by then.
-LED = _cell("hidden", "dlq_led")
+#: The number of the last slot of a dead server that this row has counted; the largest of all
+#: rows holds.
+LAST_SLOT = _cell("hidden", "dlq_last_slot")
 #: How many workers have booted in this slot.
 BOOTS = _cell("hidden", "workers_booted")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.
 EXPOSED_BYTES = _cell("internal", "exposed_bytes")
+#: Bytes that other servers have in DLQ_DIR, as the leader last saw them.
+OTHERS_BYTES = _cell("internal", "others_bytes")
 #: DLQ files that this worker would write then.
 EXPOSED_FILES = _cell("internal", "exposed_files")
 #: When the oldest batch in the DLQ was opened, in unix seconds; written by the replayer.

@@ -1,7 +1,8 @@
 """A page of memory that the arbiter and all workers share.
 
 It is anonymous memory, mapped before the first fork, so it lives as long as any
-process of the server and needs no file. It holds the drain flag and one row of
+process of the server and needs no file. It holds the drain flag, what is known of the
+server's directory, and one row of
 signed 64-bit cells for each worker slot; ``metrics`` says what the cells mean.
 
 A row has one writer at a time: the process that was given the slot. Readers are
@@ -17,7 +18,6 @@ again: from that point on it happens as a whole, before it not at all.
 
 import mmap
 import time
-from array import array
 from collections.abc import Mapping, MutableSequence
 
 #: Slot 0 is the arbiter's; a worker gets the lowest free one. A reload runs old and new
@@ -30,12 +30,17 @@ ARBITER = 0
 #: workers stop; and they do so without a further upload.
 SERVING, DRAINING, STOPPING, HURRYING = range(4)
 
+#: Cells of the server's directory: when a worker last proved that it is its own (seconds, by the
+#: clock of leases); whether one says that it is lost; how many the arbiter has given up; and how
+#: many workers still have one of those.
+PROVEN, LOST, GIVEN_UP, OUTDATED = range(4)
+
 # A change takes microseconds. A reader that meets a dead writer gives up after some 50 ms.
 _READ_ATTEMPTS, _SPINS, _PAUSE_SECONDS = 100, 50, 0.001
 _CELL_BYTES = 8
 
 #: Cells that may change at once.
-_MAX_CHANGES = 8
+_MAX_CHANGES = 12
 #: How many changes are planned, then the place and the new value of each.
 _PLAN_CELLS = 1 + 2 * _MAX_CHANGES
 
@@ -90,16 +95,14 @@ def _carry_out(cells: MutableSequence[int] | memoryview, plan: int) -> None:
 
 
 class SharedPage:
-    """The drain flag and ``SLOTS`` rows of ``columns`` cells, all zero at first."""
+    """The drain flag, the directory's cells and ``SLOTS`` rows of ``columns`` cells.
+
+    All are zero at first.
+    """
 
     def __init__(self, columns: int) -> None:
-        #: The streams that previous runs of the server left: all others are of this one, whatever
-        #: the clock said when they began.
-        self.earlier: frozenset[str] = frozenset()
-        #: The files, events and bytes that the server found in its DLQ at its start, and hashes
-        #: of the files' names.
-        self.adopted: tuple[tuple[int, int, int], array[int]] = ((0, 0, 0), array("q"))
         self._flag = mmap.mmap(-1, mmap.PAGESIZE)
+        self.directory = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("d")
         columns += _PLAN_CELLS
         memory = mmap.mmap(-1, SLOTS * columns * _CELL_BYTES)
         cells = memoryview(memory).cast("q")

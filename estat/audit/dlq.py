@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from estat.audit import dlq_reader, stored
-from estat.audit.dlq_reader import DAMAGED_RANGE, JOURNALS, DamagedRange, DlqFile, Gone, Journal
+from estat.audit.dlq_reader import DAMAGED_RANGE, DamagedRange, DlqFile, Gone, Journal
 from estat.audit.spans import Span
 from estat.audit.stored import Content, Fault, Record
 from estat.audit.target import Target, TargetError, is_same_bucket
-from estat.disk import directory_lock, dlq_file, files
-from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, Entry
-from estat.disk.server_directory import SERVERS
+from estat.disk import dlq_file, files
+from estat.disk.dlq import QUARANTINE, Entry
+from estat.disk.server_directory import SERVERS, queues
 from estat.errors import Unreadable
 from estat.events import gzip
 from estat.events.batch import Batch
@@ -51,7 +51,7 @@ class Disk:
     quarantined: dict[str, int] = field(default_factory=dict)
 
     def look(self, tick: Callable[[int], None]) -> None:
-        """Read every file; of a shared directory, those of all its servers.
+        """Read every file, those of all servers.
 
         ``tick`` is told how many there are so far. Raises TargetError if a path is no DLQ
         directory, DiskError if a file can't be read.
@@ -62,12 +62,18 @@ class Disk:
                 Fault(stray, None, f"not followed: {why}")
                 for stray, why in files.not_followed(path)
             ]
-            for queue in _queues(path):
-                for entry in dlq_reader.every(queue):
-                    if not entry.name.endswith(files.TEMPORARY):
-                        with contextlib.suppress(Gone):  # its events are met further on
-                            self._add(dlq_reader.found(entry))
-                        tick(self.files + self.journals)
+            seen: list[str] | None = None
+            # a server that is taken over meanwhile may have moved to where was read already
+            while seen != (found := _queues(path)):
+                seen = found
+                self._read(path, tick)
+
+    def _read(self, path: str, tick: Callable[[int], None]) -> None:
+        for entry in dlq_reader.every(path):
+            if not entry.name.endswith(files.TEMPORARY):
+                with contextlib.suppress(Gone):  # its events are met further on
+                    self._add(dlq_reader.found(entry))
+                tick(self.files + self.journals)
 
     def _add(self, file: DlqFile) -> None:
         """Add what a file holds. Raises Gone and DiskError."""
@@ -150,15 +156,8 @@ class Disk:
 
 
 def _queues(path: str) -> list[str]:
-    """Return the DLQ directories in a path: those of servers that share it, and itself."""
-    shared = os.path.join(path, SERVERS)
-    servers = [os.path.join(shared, name) for name in directory_lock.streams(shared)]
-    queues = list(filter(_is_queue, [*servers, path]))
-    if not queues and not os.path.isdir(shared):
-        raise TargetError(f"--dlq {path}: no DLQ directory, it has no {PENDING}/ in it")
-    return queues
-
-
-def _is_queue(path: str) -> bool:
-    areas = (JOURNALS, PENDING, EXPIRED, QUARANTINE)
-    return any(os.path.isdir(os.path.join(path, area)) for area in areas)
+    """Return the servers' directories in a path. Raises TargetError if it is no DLQ directory."""
+    found = queues(path)
+    if not found and not os.path.isdir(os.path.join(path, SERVERS)):
+        raise TargetError(f"--dlq {path}: no DLQ directory, it has no {SERVERS}/ in it")
+    return found

@@ -20,10 +20,10 @@ from functools import cached_property
 from typing import Any
 
 from estat.audit.spans import Span, union
-from estat.disk import directory_lock, dlq_file, files, journal, journal_file, lock_table
+from estat.disk import directory_lock, dlq_file, files, journal, journal_file, locks
 from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
 from estat.disk.journal_file import BadRange, Content
-from estat.disk.server_directory import SERVERS
+from estat.disk.server_directory import SERVERS, queues
 from estat.errors import DiskError, EstatError, Unreadable
 from estat.events import gzip as whole_gzip
 from estat.events import ids
@@ -31,6 +31,9 @@ from estat.events.batch import Batch
 
 #: The area of journals, beside those of DLQ files.
 JOURNALS = journal.DIRECTORY
+
+#: What a living server holds in its directory; the second one also in that of an earlier version.
+_SERVER_LOCKS = (directory_lock.LOCK, "leader.lock")
 
 #: Why a journal is there, in the place of a DLQ file's reason.
 NOT_STORED_YET = "not stored yet"
@@ -132,7 +135,7 @@ class Journal(_File):
     @property
     def stream(self) -> str:
         """The stream that its directory names."""
-        return self.entry.slot
+        return directory_lock.stream_of(self.entry.slot)
 
     @property
     def seq(self) -> int:
@@ -185,10 +188,18 @@ class Journal(_File):
 
     @property
     def is_owned(self) -> bool | None:
-        """Whether a living process holds its stream; None where that can't be known."""
-        return lock_table.is_held(
-            os.path.join(os.path.dirname(self.entry.path), directory_lock.LOCK)
-        )
+        """Whether its server lives, which holds the directory; None where that can't be known.
+
+        The stream's own lock is not touched: a worker that tries it at that moment would take
+        the stream for a living process's.
+        """
+        root = self.entry.path
+        for _ in (JOURNALS, self.entry.slot, self.entry.name):
+            root = os.path.dirname(root)
+        try:
+            return any(locks.is_held(os.path.join(root, name)) for name in _SERVER_LOCKS)
+        except OSError:
+            return None
 
     def facts(self) -> dict[str, Any]:
         """Return what its header and its good groups tell."""
@@ -235,24 +246,30 @@ def is_journal(entry: Entry) -> bool:
     return entry.area == JOURNALS
 
 
-def every(root: str) -> Iterator[Entry]:
-    """Read all files one by one, in the order in which events move: journals come first."""
-    yield from journals(root)
-    yield from DeadLetterQueue(root).every()
+def every(dlq_dir: str) -> Iterator[Entry]:
+    """Read all files one by one, in the order in which events move: journals come first.
 
-
-def journals(root: str) -> Iterator[Entry]:
-    """Read the journals of all streams, the oldest first. Raises DiskError.
-
-    Their ``slot`` is the stream. How many events they hold is only known once they are read.
+    They are those of all servers in DLQ_DIR, or of one server's directory.
     """
-    area = os.path.join(root, JOURNALS)
-    for stream in directory_lock.streams(area):
-        started = ids.started_at(stream)
-        if started is None:
-            continue  # a stray, which the server leaves alone too
-        for path in directory_lock.journals(os.path.join(area, stream)):
-            yield Entry(stream, os.path.basename(path), path, 0, int(started))
+    yield from journals(dlq_dir)
+    for root in queues(dlq_dir):
+        yield from DeadLetterQueue(root).every()
+
+
+def journals(dlq_dir: str) -> Iterator[Entry]:
+    """Read the journals of all streams, each server's oldest first. Raises DiskError.
+
+    Their ``slot`` is the stream's directory. How many events they hold is only known once they
+    are read.
+    """
+    for root in queues(dlq_dir):
+        area = os.path.join(root, JOURNALS)
+        for name in directory_lock.streams(area):
+            started = ids.started_at(directory_lock.stream_of(name))
+            if started is None:
+                continue  # a stray, which the server leaves alone too
+            for path in directory_lock.journals(os.path.join(area, name)):
+                yield Entry(name, os.path.basename(path), path, 0, int(started))
 
 
 def trust_owner(root: str) -> None:

@@ -19,7 +19,7 @@ from estat.config.settings import Settings
 from estat.disk import dlq_dir
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.dlq_file import OVERHEAD_BYTES
-from estat.disk.server_directory import ServerDirectory
+from estat.disk.server_directory import ServerDirectory, queues
 from estat.errors import UNPROVEN, DiskError, SettingsError, StoreError
 from estat.events.batch import Batch
 from estat.stores import PATIENT_SECONDS, Stores
@@ -71,8 +71,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _unknown_names() -> Iterator[Finding]:
-    for name in loading.unknown_names():
-        yield "warn", "settings", str(name)
+    for problem in (*map(str, loading.unknown_names()), *loading.not_needed()):
+        yield "warn", "settings", problem
 
 
 def too_small(settings: Settings) -> list[str]:
@@ -128,23 +128,15 @@ def _dlq(settings: Settings) -> Iterator[Finding]:
     try:
         for warning in dlq_dir.owner_warnings(settings.dlq_dir):
             yield "warn", "dlq", warning
-        if settings.dlq_shared:
-            # a server that shares the directory takes one of its own in it
-            directory = ServerDirectory(settings.dlq_dir)
-            DeadLetterQueue(directory.path).create()
-            directory.release()
-            state = "and locks work there"
-        else:
-            dlq = DeadLetterQueue(settings.dlq_dir)
-            dlq.create()
-            state = f"{dlq.walk().files} files wait in it"
+        # a server has a directory of its own there
+        ServerDirectory.make(settings.dlq_dir).release()
+        waiting = sum(DeadLetterQueue(path).walk().files for path in queues(settings.dlq_dir))
     except DiskError as exc:
         yield "FAIL", "dlq", f"{exc}; make DLQ_DIR a directory that the server may write to"
         return
-    yield "ok", "dlq", f"{settings.dlq_dir} is writable, {state}"
-    if not settings.dlq_shared:
-        for warning in dlq_dir.mount_warnings(settings.dlq_dir):
-            yield "warn", "dlq", f"{warning}; set DLQ_DIR to a directory on a disk that stays"
+    yield "ok", "dlq", f"{settings.dlq_dir} is writable, {waiting} files wait in it"
+    for warning in dlq_dir.mount_warnings(settings.dlq_dir, synced=settings.durability.synced):
+        yield "warn", "dlq", f"{warning}; set DLQ_DIR to a directory on a disk that stays"
 
 
 def _bucket(settings: Settings) -> Iterator[Finding]:

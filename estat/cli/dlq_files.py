@@ -5,7 +5,6 @@ was found may be gone when it is opened; that is no error. Journals count as fil
 except where a command deletes what it has worked on: they are the server's.
 """
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -17,9 +16,8 @@ from estat.audit.dlq_reader import DlqFile, Gone
 from estat.cli.problems import CommandError
 from estat.cli.progress import ProgressBar
 from estat.config import loading
-from estat.disk import directory_lock, files, locks
-from estat.disk.dlq import PENDING, DeadLetterQueue, Entry
-from estat.disk.server_directory import SERVERS
+from estat.disk import files, locks, server_directory
+from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.errors import DiskError, NotOurs, SettingsError, Unreadable
 from estat.stores import Stores
 
@@ -27,7 +25,7 @@ _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 
 
 def open_queue(directory: str | None) -> DeadLetterQueue:
-    """Return the DLQ in ``directory``, or in DLQ_DIR. Raises CommandError.
+    """Return the DLQ in ``directory``, or in DLQ_DIR, of all servers. Raises CommandError.
 
     With a directory no setting is read: a DLQ that was copied from elsewhere can be
     looked at where no server is set up.
@@ -42,14 +40,6 @@ def open_queue(directory: str | None) -> DeadLetterQueue:
     if not os.path.isdir(root):
         raise CommandError(f"{root} is not a directory")
     dlq_reader.trust_owner(root)
-    shared = os.path.join(root, SERVERS)
-    if os.path.isdir(shared) and not os.path.isdir(os.path.join(root, PENDING)):
-        servers = [os.path.join(shared, name) for name in directory_lock.streams(shared)]
-        problem = (
-            f"{root} is shared: each server has a directory of its own in {shared}; "
-            "name one of them with --dlq"
-        )
-        raise CommandError("\n".join([problem, *servers]))
     return DeadLetterQueue(root)
 
 
@@ -95,7 +85,8 @@ def _is_in(entry: Entry, directory: str, root: str) -> bool:
     if not directory:
         return True
     there = os.path.realpath(os.path.dirname(entry.path))
-    bases = ("", root, os.path.join(root, dlq_reader.JOURNALS))
+    queues = server_directory.queues(root)
+    bases = ("", root, *queues, *(os.path.join(path, dlq_reader.JOURNALS) for path in queues))
     return any(there == os.path.realpath(os.path.join(base, directory)) for base in bases)
 
 
@@ -146,7 +137,7 @@ def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
     The server counts the files that it wrote and found. One that somebody else takes away
     counts as vanished, and the accounting ends with a loss.
     """
-    if while_running or not _is_led(dlq.root):
+    if while_running or not any(map(_is_led, server_directory.queues(dlq.root))):
         return
     raise CommandError(
         f"a server is working on {dlq.root} (it holds leader.lock): it replays the files by "
@@ -157,24 +148,22 @@ def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
 
 
 def _is_led(root: str) -> bool:
-    """Tell whether a worker holds the leader lock; nothing is created or kept."""
+    """Tell whether a worker holds the leader lock."""
     path = os.path.join(root, "leader.lock")
-    with files.disk_errors("open", path), contextlib.suppress(FileNotFoundError):
-        try:
-            # shared, so that two commands that ask at once don't take each other for a server
-            os.close(locks.lock(path, shared=True))
-        except BlockingIOError:
-            return True
-    return False
+    with files.disk_errors("open", path):
+        return locks.is_held(path)
 
 
 def tell_of_others(dlq: DeadLetterQueue) -> int:
     """Print what in the directory is not followed, and why; return how much that is."""
-    count = 0
-    for path, why in files.not_followed(dlq.root):
-        print(f"not followed {printable(os.path.relpath(path, dlq.root))}: {why}")
-        count += 1
-    return count
+    told = {path: ("not followed", why) for path, why in files.not_followed(dlq.root)}
+    servers = os.path.join(dlq.root, server_directory.SERVERS)
+    for queue in server_directory.queues(dlq.root):
+        for path in server_directory.strays(queue) if queue.startswith(servers) else ():
+            told.setdefault(path, ("left alone", "no rule knows it"))
+    for path, (what, why) in told.items():
+        print(f"{what} {printable(os.path.relpath(path, dlq.root))}: {why}")
+    return len(told)
 
 
 def why_not_sent(bucket: str) -> str:

@@ -19,6 +19,7 @@ from estat.audit import dlq_reader
 from estat.audit.dlq_reader import BatchFile, DlqFile, Gone, Journal
 from estat.cli.dlq_files import age, counted, printable, size, tell_of_others, why_not_sent
 from estat.disk import dlq_file
+from estat.disk.directory_lock import stream_of
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals, is_due
 from estat.errors import DiskError, NotOurs, Unreadable
 
@@ -26,7 +27,7 @@ from estat.errors import DiskError, NotOurs, Unreadable
 _MIN_WHY_CHARS = 30
 
 #: What is told of a journal's owner beside its reason; of other files nothing is.
-_OWNER = {True: ", its process lives", False: ", its process is dead", None: ""}
+_OWNER = {True: ", its server lives", False: ", its server is dead", None: ""}
 
 #: The reason of a file that the server could not send, by what is wrong with it.
 _WHY_NOT = {NotOurs: "set aside", Unreadable: "unreadable", DiskError: "not read"}
@@ -108,7 +109,7 @@ def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] 
         "size_bytes": found.size_bytes,
         "bucket": facts.get("bucket"),
         "key": facts.get("key"),
-        "stream": entry.slot if is_journal else facts.get("stream"),
+        "stream": stream_of(entry.slot) if is_journal else facts.get("stream"),
         "owner_alive": facts.get("owner_alive") if is_journal else None,
         "file": os.path.join(entry.slot, entry.name) if is_journal else entry.name,
         "path": os.path.relpath(entry.path, dlq.root),

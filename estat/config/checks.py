@@ -109,6 +109,10 @@ def _of_listeners_and_stop(s: Settings) -> Iterator[str]:
         )
 
 
+#: Settings of earlier versions, and why nobody needs them.
+NOT_NEEDED = {"DLQ_SHARED": "every server has a directory of its own in DLQ_DIR"}
+
+
 class UnknownSetting(NamedTuple):
     """A name that is no setting, and the setting's that is nearest; empty if none is near."""
 
@@ -140,7 +144,7 @@ def _told(
 ) -> Iterator[tuple[str, str]]:
     for name in names:
         upper = name.upper()
-        if name in settings or _OTHERS.fullmatch(upper):
+        if name in settings or name in NOT_NEEDED or _OTHERS.fullmatch(upper):
             continue
         near = get_close_matches(upper, settings, n=1, cutoff=likeness)
         if near or (with_unlike and _VARIABLE.fullmatch(name)):

@@ -70,6 +70,17 @@ def unknown_names(
         return []  # told by load
 
 
+def not_needed(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> list[str]:
+    """Return a sentence for each setting of earlier versions that is still given."""
+    environ = os.environ if environ is None else environ
+    try:
+        given = {**_read(env_file, interpolate=False), **environ}
+    except SettingsError:
+        return []  # told by load
+    found = checks.NOT_NEEDED.items()
+    return [f"{name} is not needed any more: {why}" for name, why in found if name in given]
+
+
 def replace_environment(given: Mapping[str, str]) -> None:
     """Put settings into the environment for what this process becomes; all others to default."""
     # an empty one counts as not set, and wins over one of the .env file

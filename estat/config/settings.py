@@ -252,11 +252,6 @@ class Settings:
         "reject",
         "When the DLQ is full: refuse new events, or delete the oldest files.",
     )
-    dlq_shared: bool = _flag(
-        "false",
-        "Whether several hosts share DLQ_DIR: each then keeps to a directory of its own in it, "
-        "and takes over those of dead ones.",
-    )
     fallback_bucket: str = _setting(
         parsers.bucket,
         "",

@@ -3,6 +3,7 @@
     journal/<stream>/lock        held (flock) by the process that writes the journals,
                                  or by the one that recovers them after its death
     journal/<stream>/<seq>.journal
+    journal/<stream>.<n>/…       the same, of another run of the server: taken over
 
 The kernel frees the lock when its holder dies, however it dies. A new directory
 gets its name only once it is locked, so nobody ever sees one without an owner
@@ -10,6 +11,7 @@ that has one. All calls block: use them through ``Offload``. They raise DiskErro
 """
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -32,15 +34,15 @@ class DirectoryLock:
         self._descriptor = descriptor
 
     @classmethod
-    def create(cls, root: str, stream: str) -> Self:
+    def create(cls, root: str, stream: str, access: files.Access = files.PRIVATE) -> Self:
         """Make the directory of a new stream, locked and durable."""
         path = os.path.join(root, stream)
         hidden = os.path.join(root, _HIDDEN + stream)
         with files.disk_errors("create", path):
             files.check_directory(root)
-            files.make_directories(root, files.PRIVATE)
+            files.make_directories(root, access)
             with contextlib.suppress(FileExistsError):  # an attempt that the disk refused
-                os.mkdir(hidden, files.PRIVATE.directory)
+                os.mkdir(hidden, access.directory)
             descriptor, named = -1, False
             try:
                 descriptor = _lock(hidden)
@@ -121,6 +123,29 @@ def streams(root: str) -> list[str]:
     """Return the streams that have a directory, oldest first; links are none."""
     with files.disk_errors("scan", root):
         return [name for name in files.directory_names(root) if not name.startswith(_HIDDEN)]
+
+
+def stream_of(name: str) -> str:
+    """Return the stream whose directory has a name."""
+    return name.partition(".")[0]
+
+
+def is_taken_over(name: str) -> bool:
+    """Tell whether the stream whose directory has a name is of another run of the server."""
+    return "." in name
+
+
+def hand_on(root: str, name: str, target: str, access: files.Access) -> None:
+    """Move a stream of another run into the directory ``target``, under a name that says so."""
+    stream = stream_of(name)
+    with files.disk_errors("rename", os.path.join(root, name)):
+        files.make_directories(target, access)
+        names = (os.path.join(target, f"{stream}.{number}") for number in itertools.count(1))
+        os.rename(
+            os.path.join(root, name), next(path for path in names if not os.path.lexists(path))
+        )
+        files.sync_directory(target)
+        files.sync_directory(root)
 
 
 def journals(path: str) -> list[str]:

@@ -4,6 +4,7 @@
     pending/<slot>+/<file>     was put off: not retried before that hour
     expired/<slot>/<file>      older than DLQ_MAX_AGE: retried last and rarely, never deleted
     quarantine/<file>          can't be read; goes to DLQ_PREFIX for a person to look at
+    …/<slot>.<n>/<file>        came from a dead server's directory (see ``incoming``)
 
 Slots make a partial scan cheap and fair. A scan reads a limited number of names, from the
 oldest slot on, however many there are. A file that fails for a reason of its own moves to a
@@ -18,10 +19,9 @@ import contextlib
 import io
 import os
 import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple, Self
 
 from estat.disk import dlq_file, files, locks
@@ -99,20 +99,15 @@ class Totals(NamedTuple):
     size_bytes: int
 
 
-class Inventory(NamedTuple):
-    """What lay in the DLQ at one moment."""
-
-    totals: Totals
-    #: Hashes of the files' names, for there may be many. They hold in processes of one fork.
-    names: "array[int]"
-
-
 class Claim:
     """The exclusive right to a file, while the block lasts."""
 
-    def __init__(self, entry: Entry, descriptor: int, size_bytes: int) -> None:
+    def __init__(
+        self, entry: Entry, descriptor: int, size_bytes: int, access: files.Access
+    ) -> None:
         self.entry = entry
         self.size_bytes = size_bytes
+        self._access = access
         self._descriptor = descriptor
 
     def read(self) -> Batch:
@@ -144,7 +139,7 @@ class Claim:
         """Move the file to another directory of the DLQ."""
         with files.disk_errors("rename", self.entry.path):
             files.check_directory(directory)
-            files.make_directories(directory, files.PRIVATE)
+            files.make_directories(directory, self._access)
             os.rename(self.entry.path, os.path.join(directory, self.entry.name))
             files.sync_directory(directory)
 
@@ -161,25 +156,23 @@ class DeadLetterQueue:
     def __init__(self, root: str, may_go_to: Callable[[str], object] = lambda _: None) -> None:
         """Raise NotOurs from ``may_go_to`` for a bucket that no file may go to."""
         self.root = root
+        #: How what lies in it is made: never where it is gone itself.
+        self.access = files.PRIVATE._replace(top=root)
         self._may_go_to = may_go_to
         #: Paths of files that are set aside: they stay where they are, and no scan finds them.
         self.aside: set[str] = set()
         self._kept: set[str] = set()  # the same, as ``oldest`` has met them
 
     def create(self) -> None:
-        """Make the directories, and prove that files can be written."""
-        with files.disk_errors("create", self.root):
-            # others may have to pass through it to what else lies there
-            files.make_directories(os.path.dirname(self.root), files.PASSABLE)
+        """Make the directories; a full disk may have room for them."""
         for area in map(self._area, (PENDING, EXPIRED, QUARANTINE)):
             with files.disk_errors("create", area):
                 files.make_private(area)
-        self.probe()
 
     def probe(self) -> None:
         """Write, sync and remove a small file."""
         path = os.path.join(self.root, ".probe")
-        files.write_whole(path, [b"probe\n"], files.PRIVATE)
+        files.write_whole(path, [b"probe\n"], self.access)
         files.remove(path)
 
     def write(self, batch: Batch, parts: list[bytes], *, beside: bool = False) -> int:
@@ -195,7 +188,7 @@ class DeadLetterQueue:
             path = os.path.join(directory, dlq_file.file_name(batch))
         with files.disk_errors("write", path):
             files.check_directory(directory)
-        files.write_whole(path, parts, files.PRIVATE)
+        files.write_whole(path, parts, self.access)
         return sum(map(len, parts))
 
     def holds(self, batch: Batch) -> bool:
@@ -206,7 +199,7 @@ class DeadLetterQueue:
         name = dlq_file.file_name(batch)
         with files.disk_errors("scan", self.root):
             for area in (PENDING, EXPIRED):
-                for slot in files.directory_names(self._area(area)):
+                for slot in self._slots(area):
                     if _is_file_of(batch, name, self._area(area, slot, name)):
                         # its writer may have died before it could do this
                         files.sync_directory(self._area(area, slot))
@@ -220,8 +213,13 @@ class DeadLetterQueue:
         Return the file's size in bytes; None if it is there already.
         """
         content = gzip(data)
-        path = self._area(QUARANTINE, dlq_file.name_for(name, events))
-        return len(content) if files.write_new(path, [content], files.PRIVATE) else None
+        name = dlq_file.name_for(name, events)
+        if any(
+            os.path.lexists(self._area(QUARANTINE, slot, name)) for slot in self._slots(QUARANTINE)
+        ):
+            return None
+        path = self._area(QUARANTINE, name)
+        return len(content) if files.write_new(path, [content], self.access) else None
 
     def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:
         """Read at most ``limit`` names, from the oldest slot on; first of slots that are due.
@@ -232,7 +230,7 @@ class DeadLetterQueue:
         due: list[Entry] = []
         opened: list[int] = []
         with files.disk_errors("scan", self._area(area)):
-            slots = files.directory_names(self._area(area))
+            slots = self._slots(area)
             # a clock that was ahead must not hide files behind those that are put off
             for slot in sorted(slots, key=lambda slot: not is_due(slot, now)):
                 found = self._visible(area, slot, limit)
@@ -249,8 +247,14 @@ class DeadLetterQueue:
 
     def quarantined(self, limit: int = SCAN_LIMIT) -> list[Entry]:
         """Return files in quarantine, at most ``limit``."""
+        found: list[Entry] = []
         with files.disk_errors("scan", self._area(QUARANTINE)):
-            return self._visible(QUARANTINE, "", limit)
+            for slot in ("", *self._slots(QUARANTINE)):
+                inside = self._visible(QUARANTINE, slot, limit - len(found))
+                found += inside
+                if slot and not inside and len(found) < limit:
+                    files.remove_empty(self._area(QUARANTINE, slot))
+        return found
 
     def every(self) -> Iterator[Entry]:
         """Read all files of all areas one by one, and change nothing.
@@ -259,7 +263,8 @@ class DeadLetterQueue:
         which files move, so one that moves meanwhile may be met twice: the first path is
         gone by then.
         """
-        return (entry for entry in self._walked() if not entry.name.startswith("."))
+        found = chain(self._arriving(), self._walked())
+        return (entry for entry in found if not entry.name.startswith("."))
 
     def claim(self, entry: Entry) -> Claim | None:
         """Lock a file exclusively; None if another process has it, or it is gone."""
@@ -268,7 +273,7 @@ class DeadLetterQueue:
                 descriptor = locks.lock(entry.path)
             except (FileNotFoundError, BlockingIOError):
                 return None
-            return Claim(entry, descriptor, os.fstat(descriptor).st_size)
+            return Claim(entry, descriptor, os.fstat(descriptor).st_size, self.access)
 
     def defer(self, claim: Claim, now: float) -> None:
         """Move a file to the next slot of its area: it is not retried before that hour."""
@@ -323,41 +328,59 @@ class DeadLetterQueue:
 
     def walk(self) -> Totals:
         """Count all files, and remove those that killed writers left half-written."""
-        return _total(self._sized())
+        return self._total(self._walked())
 
-    def inventory(self) -> Inventory:
-        """Count all files as ``walk`` does, and remember which there were."""
-        names = array("q")
+    def count(self, area: str, slot: str) -> Totals:
+        """Count a slot's files as ``walk`` does."""
+        return self._total(self._inside(area, slot))
 
-        def noted() -> Iterator[tuple[Entry, int]]:
-            for entry, size_bytes in self._sized():
-                names.append(hash(entry.name))
-                yield entry, size_bytes
-
-        return Inventory(_total(noted()), names)
-
-    def left_of(self, inventory: Inventory) -> Totals:
-        """Count the files of an inventory that are still there, in whatever slot and area."""
-        names = frozenset(inventory.names)
-        return _total(found for found in self._sized() if hash(found[0].name) in names)
-
-    def _sized(self) -> Iterator[tuple[Entry, int]]:
-        """Read all files with their sizes; remove half-written ones that nobody writes any more."""
-        for entry in self._walked():
+    def _total(self, entries: Iterable[Entry]) -> Totals:
+        """Add up files; remove half-written ones that nobody writes any more."""
+        count = events = size = 0
+        for entry in entries:
             with files.disk_errors("stat", entry.path), contextlib.suppress(FileNotFoundError):
                 status = os.stat(entry.path)
                 if not entry.name.startswith("."):
-                    yield entry, status.st_size
+                    count += 1
+                    events += entry.events
+                    size += status.st_size
                 elif entry.name.endswith(files.TEMPORARY):
                     locks.remove_left(entry.path)
+        return Totals(count, events, size)
 
     def _walked(self) -> Iterator[Entry]:
         """Read all files of all areas, hidden ones too."""
+        for area in (PENDING, EXPIRED, QUARANTINE):
+            for slot in self._growing(area):
+                yield from self._inside(area, slot)
+
+    def _arriving(self) -> Iterator[Entry]:
+        """Read the files of slots that are not counted yet (see ``incoming``)."""
+        for area in (PENDING, EXPIRED, QUARANTINE):
+            with files.disk_errors("scan", self._area(area)):
+                names = files.directory_names(self._area(area))
+            for slot in names:
+                if slot.startswith("."):
+                    yield from self._inside(area, slot)
+
+    def _inside(self, area: str, slot: str) -> Iterator[Entry]:
         with files.disk_errors("walk", self.root):
-            for area in (PENDING, EXPIRED, QUARANTINE):
-                for slot in [""] if area == QUARANTINE else _growing(self._area(area)):
-                    for name in files.file_names(self._area(area, slot)):
-                        yield self._entry(area, slot, name)
+            for name in files.file_names(self._area(area, slot)):
+                yield self._entry(area, slot, name)
+
+    def _growing(self, area: str) -> Iterator[str]:
+        """Yield the slots of an area in order, also those that are made meanwhile."""
+        if area == QUARANTINE:
+            yield ""
+        last = ""
+        while newer := [slot for slot in self._slots(area) if slot > last]:
+            yield from newer
+            last = newer[-1]
+
+    def _slots(self, area: str) -> list[str]:
+        """Return the slots of an area in order."""
+        with files.disk_errors("scan", self._area(area)):
+            return [n for n in files.directory_names(self._area(area)) if not n.startswith(".")]
 
     def _visible(self, area: str, slot: str, limit: int) -> list[Entry]:
         """Return files that are whole, at most ``limit``."""
@@ -373,15 +396,6 @@ class DeadLetterQueue:
         return Entry(slot, name, self._area(area, slot, name), parsed.events, parsed.opened)
 
 
-def _total(found: Iterable[tuple[Entry, int]]) -> Totals:
-    count = events = size = 0
-    for entry, size_bytes in found:
-        count += 1
-        events += entry.events
-        size += size_bytes
-    return Totals(count, events, size)
-
-
 def _is_file_of(batch: Batch, name: str, path: str) -> bool:
     """Tell whether a file is there that can be sent, and has a batch's events."""
     if not os.path.lexists(path):
@@ -392,11 +406,3 @@ def _is_file_of(batch: Batch, name: str, path: str) -> bool:
         return False
     ids = (batch.stream, batch.first, batch.last)
     return (found.stream, found.first, found.last) == ids
-
-
-def _growing(directory: str) -> Iterator[str]:
-    """Yield a directory's directories in order, also those that are made meanwhile."""
-    last = ""
-    while newer := [name for name in files.directory_names(directory) if name > last]:
-        yield from newer
-        last = newer[-1]

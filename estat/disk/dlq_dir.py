@@ -75,11 +75,11 @@ def _groups() -> set[int]:
 
 
 def mount_warnings(
-    directory: str, mounts_file: str = "/proc/self/mounts", *, shared: bool = False
+    directory: str, mounts_file: str = "/proc/self/mounts", *, synced: bool
 ) -> list[str]:
     """Return a sentence for each way in which the files in ``directory`` are not safe.
 
-    ``shared`` says that DLQ_SHARED is on.
+    ``synced`` says that DURABILITY is fsync.
     """
     directory = os.path.realpath(directory)
     kind = _file_system(directory, mounts_file)
@@ -91,10 +91,10 @@ def mount_warnings(
             f"{directory} is in the container's own layer: its files go with the container; "
             "mount a volume"
         )
-    elif kind in _NETWORK and not shared:
+    elif kind in _NETWORK and not synced:
         found.append(
-            f"{directory} is on the network ({kind}): if another host uses it too, both need "
-            "DLQ_SHARED=true"
+            f"{directory} is on the network ({kind}): what this host had not sent there yet goes "
+            "with it; set DURABILITY=fsync"
         )
     if any(directory == place or directory.startswith(place + "/") for place in _CLEANED):
         found.append(f"{directory} is cleaned by the system from time to time")

@@ -26,6 +26,8 @@ class Access(NamedTuple):
 
     directory: int
     file: int
+    #: A directory that is never made: where it is gone, nothing is made in its place.
+    top: str = ""
 
 
 #: Of what lies in DLQ_DIR.
@@ -181,6 +183,8 @@ def make_directories(path: str, access: Access) -> None:
     parent = os.path.dirname(path)
     there = os.path.isdir(path)
     if not there:
+        if path == access.top:
+            raise FileNotFoundError(errno.ENOENT, "moved away or deleted", path)
         make_directories(parent, access)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, access.directory)

@@ -74,17 +74,26 @@ class Journal:
                 raise
         self.size_bytes = len(first_line)
 
-    def append(self, lines: list[bytes]) -> None:
-        """Append a group. Raises DiskError; the group is then gone, unless ``in_doubt``."""
+    def append(self, lines: list[bytes], may_write: Callable[[], object] = lambda: None) -> None:
+        """Append a group. Raises DiskError; the group is then gone, unless ``in_doubt``.
+
+        ``may_write`` is asked before and afterwards: a process that stood still meanwhile may
+        have lost the directory, and whoever has it now may have read the group.
+        """
         if self.lost:
             raise DiskError("append", self._path, FileNotFoundError(errno.ENOENT, "lock deleted"))
         data = journal_file.pack_group(lines)
+        may_write()
+        written = False
         try:
             with files.disk_errors("append", self._path):
                 self._write(data)
                 if self._synced:
                     os.fdatasync(self._descriptor)
+            written = True
+            may_write()
         except DiskError:
+            self.in_doubt = written
             try:
                 os.ftruncate(self._descriptor, self.size_bytes)
             except OSError:
@@ -150,6 +159,7 @@ class Journals:
         #: Called when the open batch should be sealed at once, for its journal is lost.
         self.on_lost: Callable[[], object] = lambda: None
         self._root = os.path.join(dlq_dir, DIRECTORY)
+        self._access = files.PRIVATE._replace(top=dlq_dir)
         #: Raises DiskError if this process may not write to the directory any more.
         self.may_write = may_write
         self._synced = durability.synced
@@ -191,12 +201,12 @@ class Journals:
         started = time.perf_counter()
         before = journal.size_bytes
         try:
-            self.may_write()
             if self._synced:
                 with self._waiting():
-                    self._thread.run(journal.append, lines)
+                    self._thread.run(journal.append, lines, self.may_write)
             else:
-                journal.append(lines)  # microseconds into the page cache; a hop to a thread is 40
+                # microseconds into the page cache; a hop to a thread is 40
+                journal.append(lines, self.may_write)
         except DiskError:
             if journal.in_doubt:
                 self._doubtful.append(journal)
@@ -282,11 +292,11 @@ class Journals:
         stream = journal.header.stream
         lock = self._locks.get(stream)
         if lock is None:
-            self._locks[stream] = DirectoryLock.create(self._root, stream)
+            self._locks[stream] = DirectoryLock.create(self._root, stream, self._access)
         elif not lock.held:
             # whoever has taken the stream over has it until its directory is empty
             again = DirectoryLock.adopt(self._root, stream) or DirectoryLock.create(
-                self._root, stream
+                self._root, stream, self._access
             )
             self._locks[stream] = again
             lock.close()

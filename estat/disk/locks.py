@@ -44,6 +44,25 @@ def remove_left(path: str) -> None:
             os.close(descriptor)
 
 
+def again(descriptor: int) -> None:
+    """Lock an open file once more, should the volume have lost the lock. Raises as ``lock``."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(path: str) -> bool:
+    """Tell whether another process has the lock on a file; nothing is created or kept.
+
+    Whoever tries to take a free lock at this very moment has to try again. Raises OSError.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            # shared, so that two that ask at once don't take each other for the owner
+            os.close(lock(path, shared=True))
+        except BlockingIOError:
+            return True
+    return False
+
+
 def is_at(path: str, descriptor: int) -> bool:
     """Tell whether an open file still has its name. Raises OSError."""
     try:

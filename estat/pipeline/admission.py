@@ -4,8 +4,9 @@ Accepted events wait in memory, and in a journal, until they are stored. If ever
 upload failed from now on, all of them would have to become DLQ files; their
 bytes (an upper bound: lines that are not compressed yet count in full) are the
 worker's exposure. A request is admitted only if the exposure of all workers, the
-journals, the DLQ and the request fit DLQ_MAX_SIZE_BYTES and the file system less
-a reserve. Where the file system counts its files (inodes), they are room as bytes are.
+journals, the DLQ, the other servers' directories in DLQ_DIR and the request fit
+DLQ_MAX_SIZE_BYTES, and the file system less a reserve. Where the file system counts its
+files (inodes), they are room as bytes are.
 """
 
 import errno
@@ -80,12 +81,21 @@ class Disk(NamedTuple):
 class Admission:
     """What the DLQ's disk can still take, and whether it works at all."""
 
-    def __init__(self, disk: Disk, page: SharedPage, counts: Metrics, settings: Settings) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        page: SharedPage,
+        counts: Metrics,
+        settings: Settings,
+        may_write: Callable[[], object] = lambda: None,
+    ) -> None:
         self.failing = False
         self.out_of_space = False
-        self.max_bytes = settings.dlq_max_size_bytes
+        #: What this server may use of DLQ_MAX_SIZE_BYTES, which holds for DLQ_DIR as a whole.
+        self.max_bytes = self._limit_bytes = settings.dlq_max_size_bytes
         self.drop_oldest = settings.dlq_overflow == "drop_oldest"
         self._disk = disk
+        self._may_write = may_write
         self._page = page
         self._counts = counts
         self._rows = [counts.row]
@@ -169,7 +179,10 @@ class Admission:
     def refresh(self) -> None:
         """Look at the disk again; a failing one is tried with a small file."""
         self._rows = self._page.used_rows()
+        others = sum(row.cells[metrics.OTHERS_BYTES] for row in self._rows)
+        self.max_bytes = self._limit_bytes - others
         try:
+            self._may_write()
             if self.failing or self.out_of_space:
                 self._disk.run(self._disk.dlq.probe)
                 log.warning("disk_recovered")

@@ -10,7 +10,6 @@ Every part gets its collaborators here, and here alone.
 A pipeline is made after fork, because its stream must be unlike any other.
 """
 
-import errno
 import logging
 import time
 from collections.abc import Callable
@@ -26,13 +25,14 @@ from estat.config.settings import Settings
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.journal import Journals
 from estat.disk.leader import Leader
-from estat.disk.server_directory import Lease
+from estat.disk.server_directory import ServerDirectory
 from estat.errors import DiskError, Refused, StoreError
 from estat.pipeline.admission import Accounts, Admission, Disk
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.handover import Handover
 from estat.pipeline.leader_loop import LeaderLoop
+from estat.pipeline.lease import Lease
 from estat.pipeline.queue import Submission, SubmissionQueue
 from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
@@ -55,15 +55,19 @@ _RECORD_SECONDS = 0.5
 
 
 class Pipeline:
-    """Everything between an accepted request and its object, in one worker."""
+    """Everything between an accepted request and its object, in one worker.
 
-    def __init__(self, settings: Settings, page: SharedPage, slot: int) -> None:
+    ``settings.dlq_dir`` is the path of the server's own ``directory``, if it has one.
+    """
+
+    def __init__(
+        self, settings: Settings, page: SharedPage, slot: int, directory: ServerDirectory | None
+    ) -> None:
         self.settings = settings
         self.page = page
         self.counts = Metrics(page.rows[slot])
         self.broken: str | None = None
         self.on_broken: Callable[[], object] = lambda: None
-        self.on_taken_over: Callable[[], object] = lambda: None
         self._accepting = False
         self._journaled = settings.durability.journaled
         self._collecting: list[Stage] = []  # each ends by itself when it is told to
@@ -71,10 +75,11 @@ class Pipeline:
         self._endless: list[Stage] = []
         # of an attempt, half is left for the request itself
         self._stores = Stores(settings, wait_seconds=settings.s3_timeout / 2)
-        self._lease = Lease(settings.dlq_dir) if settings.dlq_shared else None
+        self._lease = lease = Lease(directory, settings.dlq_dir, page)
+        lease.on_over = self._break
         dlq = DeadLetterQueue(settings.dlq_dir, self._stores.check)
         disk = Disk(dlq, Offload(_DISK_THREADS))
-        self._admission = Admission(disk, page, self.counts, settings)
+        self._admission = Admission(disk, page, self.counts, settings, lease.check)
         self._ledger = Ledger(self.counts)
         accounts = Accounts(self.counts, self._ledger, self._admission)
         self._build_way_in(disk, accounts)
@@ -85,14 +90,14 @@ class Pipeline:
 
         From the end to the beginning, for a stage is given the one that comes after it.
         """
-        settings, counts = self.settings, self.counts
-        may_write = self._lease.check if self._lease else lambda: None
+        settings, counts, lease = self.settings, self.counts, self._lease
         encoder = Offload(_ENCODER_THREADS)
-        self._journals = Journals(settings.dlq_dir, settings.durability, counts, may_write)
+        self._journals = Journals(settings.dlq_dir, settings.durability, counts, lease.check)
         self._delivery = Delivery(self._stores, settings.raw_bucket, settings.s3_timeout, counts)
         self._breaker = self._delivery.breaker
         self._submissions = SubmissionQueue(settings.channel_size, settings.queue_bytes, counts)
         self._uploader = Uploader(self._delivery, self._journals, disk, accounts, settings)
+        self._uploader.may_be_stored = lambda: lease.gone
         self._sealer = Sealer(self._uploader, self._journals, accounts, encoder)
         self._collector = Collector(
             self._submissions, self._journals, self._sealer, accounts, encoder, settings
@@ -102,16 +107,14 @@ class Pipeline:
     def _build_way_back(self, disk: Disk, accounts: Accounts) -> None:
         """Put together what one worker does for all: it brings what lies on disk to the store."""
         settings, page, delivery = self.settings, self.page, self._delivery
-        self._leader = leader = Leader(settings.dlq_dir)
+        self._leader = leader = Leader(settings.dlq_dir, self._lease.check)
         found = Reconciliation(disk, accounts.ledger, page)
         replayer = Replayer(disk, leader, found, delivery, accounts, settings)
         delivery.breaker.on_close = replayer.nudge
         own_thread = Disk(disk.dlq, Offload(1))
-        recovery = Recovery(own_thread, leader, found, delivery, page, accounts, settings)
-        self._leader_loops: list[LeaderLoop] = [replayer, recovery]
-        if self._lease:
-            threads, root = own_thread.threads, settings.dlq_dir
-            self._leader_loops.append(Takeover(root, threads, leader, recovery, accounts))
+        recovery = Recovery(own_thread, leader, found, delivery, accounts, settings)
+        takeover = Takeover(own_thread, leader, page, accounts)
+        self._leader_loops: list[LeaderLoop] = [replayer, recovery, takeover]
         self._handover = Handover(disk, leader, self._stores, delivery, accounts.ledger)
 
     def start(self) -> None:
@@ -122,6 +125,10 @@ class Pipeline:
         except StoreError as exc:
             # batches go to the DLQ until it can be opened
             log.error("store_not_opened", extra={"error": str(exc)})
+        try:
+            self._lease.renew()
+        except DiskError as exc:
+            self._admission.failed(exc)
         self._admission.refresh()
         uploader, uploads = self._uploader, self.settings.upload_concurrency
         self._collecting = [self._spawn(self._collector.run)]
@@ -129,7 +136,7 @@ class Pipeline:
         self._endless = [
             self._spawn(
                 self._admission.watch,
-                self._renew,
+                self._lease.renew,
                 self._journals.mend,
                 uploader.resume,
                 uploader.spill.make_room,
@@ -240,19 +247,6 @@ class Pipeline:
                 until = min(time.monotonic() + _RECORD_SECONDS, deadline)
                 self._uploader.upload_record(stream.record(self.settings), until)
 
-    def _renew(self) -> None:
-        """Prove that the shared directory is still ours, or end. Raises DiskError."""
-        if not self._lease:
-            return
-        try:
-            self._lease.renew()
-        except DiskError as exc:
-            if exc.errno == errno.ENOENT and not self.broken:
-                self.broken = "taken over by another server"
-                log.critical("directory_taken_over", extra={"directory": self.settings.dlq_dir})
-                self.on_taken_over()
-            raise
-
     def _pending(self) -> int:
         return self.counts.row.cells[metrics.PENDING]
 
@@ -263,9 +257,15 @@ class Pipeline:
 
     def _stage_died(self, greenlet: Stage) -> None:
         """Stop accepting and say so: a stage must never end by an error."""
-        self.broken = str(greenlet)
-        log.critical("stage_died", extra={"stage": self.broken, "error": repr(greenlet.exception)})
-        self.on_broken()
+        facts = {"stage": str(greenlet), "error": repr(greenlet.exception)}
+        log.critical("stage_died", extra=facts)
+        self._break(str(greenlet))
+
+    def _break(self, reason: str) -> None:
+        """Accept nothing more, and have the worker replaced."""
+        if not self.broken:
+            self.broken = reason
+            self.on_broken()
 
 
 def _left(deadline: float) -> float:

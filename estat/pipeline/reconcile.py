@@ -12,19 +12,22 @@ from collections.abc import Callable
 
 from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
-from estat.accounting.shared_memory import SharedPage
-from estat.disk.dlq import Inventory, Totals
+from estat.accounting.shared_memory import OUTDATED, SharedPage
+from estat.disk.dlq import Totals
+from estat.disk.incoming import Incoming
 from estat.pipeline.admission import Disk
 
 log = logging.getLogger(__name__)
 
 _SETTLED_SECONDS = 10.0  # a writer counts its file well within this
 _LOOK_SECONDS = 5.0  # how often a DLQ that counts as empty is looked at all the same
-_NOTHING = Totals(0, 0, 0)
 
 
 class Reconciliation:
-    """Compares accounting and directory where that is cheap: when either seems empty."""
+    """Compares accounting and directory: when a worker begins to lead, and when either seems empty.
+
+    Nothing is compared while a slot comes from a dead server's directory.
+    """
 
     def __init__(
         self,
@@ -34,10 +37,11 @@ class Reconciliation:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._disk = disk
+        self._incoming = Incoming(disk.dlq)
         self._ledger = ledger
         self._page = page
         self._clock = clock
-        self._led = False
+        self._agreed = False  # since this worker leads
         self._look_at = float("-inf")
         self._mismatch: tuple[Totals, Totals] | None = None
         self._mismatch_since = 0.0
@@ -53,8 +57,8 @@ class Reconciliation:
     def unknown(self) -> Totals | None:
         """Return what lies in the DLQ and is not counted; None while that changes."""
         booked = self.booked()
-        found = self._disk.run(self._disk.dlq.walk)
-        return _difference(found, booked) if self.booked() == booked else None
+        found = self._found()
+        return _difference(found, booked) if found and self.booked() == booked else None
 
     def enter(self, unknown: Totals) -> None:
         """Count what ``unknown`` has found: first as events that dead processes left."""
@@ -63,35 +67,11 @@ class Reconciliation:
         orphans = max(0, min(unknown.events, self.orphaned()))
         self._ledger.correct(unknown.events, unknown.files, unknown.size_bytes, orphans=orphans)
 
-    def first_led(self) -> None:
-        """Subtract files that a previous run's worker replayed after startup had counted them.
-
-        Workers outlive a killed arbiter for a moment, and one of them may still replay; now
-        that we lead, none does. Before a worker of ours first leads, only ``drop_oldest``
-        removes files, the oldest first, so nothing else has taken what was there at the start
-        and is not now.
-        """
-        if self._led:
-            return
-        rows = [row.read() for row in self._page.used_rows()]
-        if not any(row[metrics.LED] for row in rows):
-            gone = self._gone(rows)
-            self._ledger.disown(gone.events, gone.files, gone.size_bytes)
-            if gone.files:
-                log.info("dlq_disowned", extra={"files": gone.files, "events": gone.events})
-        self._led = True
-
-    def _gone(self, rows: list[list[int]]) -> Totals:
-        """Return what was counted at the start, is not there now and was not dropped."""
-        counted, names = self._page.adopted
-        adopted = Totals(*counted)
-        if not adopted.files:
-            return _NOTHING
-        left = self._disk.run(self._disk.dlq.left_of, Inventory(adopted, names))
-        cells = ([metrics.DROPPED_FILES], metrics.DROPPED.values(), [metrics.DROPPED_BYTES])
-        dropped = Totals(*(sum(row[cell] for row in rows for cell in term) for term in cells))
-        gone = _difference(_difference(adopted, left), dropped)
-        return gone if gone.files > 0 else _NOTHING
+    def first_led(self, booked: Totals) -> None:
+        """Compare until both agree: the leader before this one may have been killed."""
+        if not self._agreed and self._clock() >= self._look_at:
+            self._look_at = self._clock() + _LOOK_SECONDS
+            self._agreed = self._compare(booked)
 
     def booked_empty(self, booked: Totals) -> None:
         """Look, now and then, for files that are not counted."""
@@ -103,11 +83,11 @@ class Reconciliation:
         """Look for files that are counted and that a scan did not find."""
         self._compare(booked)
 
-    def _compare(self, booked: Totals) -> None:
-        """Correct a difference that all looks have found for long enough."""
-        found = self._disk.run(self._disk.dlq.walk)
+    def _compare(self, booked: Totals) -> bool:
+        """Correct a difference that all looks have found for long enough; tell if none is left."""
+        found = self._found()
         now = self._clock()
-        if found == booked or self.booked() != booked:
+        if found is None or found == booked or self.booked() != booked:
             self._mismatch = None
         elif self._mismatch != (booked, found):
             self._mismatch = (booked, found)
@@ -118,6 +98,18 @@ class Reconciliation:
             events = found.events - booked.events
             facts = {"unknown": max(0, events), "vanished": max(0, -events)}
             log.warning("dlq_recounted", extra={"files": found.files, **facts})
+            return True
+        return found == booked
+
+    def _found(self) -> Totals | None:
+        """Return what lies in the DLQ; None while that can't be compared.
+
+        A slot that comes may be counted or not, and a worker that still has a directory that is
+        lost counts what lies there.
+        """
+        found = self._disk.run(self._disk.dlq.walk)
+        unsure = self._page.directory[OUTDATED] or self._disk.run(self._incoming.waiting)
+        return None if unsure else found
 
 
 def _difference(found: Totals, booked: Totals) -> Totals:

@@ -4,7 +4,8 @@ From there it is replayed under its own key as any other, so an event that was
 stored before the crash is found in its object and not stored twice. A process
 is dead when its stream's lock is free, for the kernel holds it as long as the
 process lives. One worker does this, the one that leads; whoever works on a
-stream holds its lock, so that not even two servers can work on the same.
+stream holds its lock. The streams of other runs of the server come here by a
+takeover, and are recovered in the same way; their events count as adopted.
 
 The order of the steps makes every one of them safe to repeat: first the DLQ
 file, durable, then the accounting, then the journal goes. Where the disk takes
@@ -13,17 +14,15 @@ no file, the batch is stored at once, in place of the first step.
 
 import logging
 import os
-from collections.abc import Set as AbstractSet
 from functools import partial
 
 from estat.accounting import metrics
-from estat.accounting.shared_memory import SharedPage
 from estat.config.settings import Settings
 from estat.disk import directory_lock, files, journal
 from estat.disk.directory_lock import DirectoryLock
-from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Totals
-from estat.disk.dlq_file import name_for, pack
-from estat.disk.journal_recovery import Damage, DeadStream, RecoveredJournal, events_in
+from estat.disk.dlq import Totals
+from estat.disk.dlq_file import pack
+from estat.disk.journal_recovery import DeadStream, RecoveredJournal, events_in
 from estat.disk.leader import Leader
 from estat.errors import DiskError, NotOurs, StoreError
 from estat.events import ids
@@ -40,15 +39,15 @@ log = logging.getLogger(__name__)
 _QUIET_LOOKS = 3
 
 
-def pending_events(dlq_dir: str, earlier: AbstractSet[str]) -> int:
-    """Count the events in the journals of all streams but the ``earlier`` ones.
+def pending_events(dlq_dir: str) -> int:
+    """Count the events in the journals of all streams of this run of the server.
 
     A journal that can't be read is logged and counts for nothing. Blocks. Raises DiskError.
     """
     root = os.path.join(dlq_dir, journal.DIRECTORY)
     events = 0
     for stream in directory_lock.streams(root):
-        if stream not in earlier and ids.started_at(stream) is not None:
+        if ids.started_at(stream) is not None:
             for path in directory_lock.journals(os.path.join(root, stream)):
                 try:
                     events += events_in(files.read_whole(path))
@@ -68,7 +67,6 @@ class Recovery(LeaderLoop):
         leader: Leader,
         reconciliation: Reconciliation,
         delivery: Delivery,
-        page: SharedPage,
         accounts: Accounts,
         settings: Settings,
     ) -> None:
@@ -76,7 +74,6 @@ class Recovery(LeaderLoop):
         self._disk = disk
         self._reconciliation = reconciliation
         self._delivery = delivery
-        self._page = page
         self._counts, self._ledger, _ = accounts
         self._settings = settings
         #: Journals that could not be deleted: what they hold is in the DLQ, or was.
@@ -87,42 +84,36 @@ class Recovery(LeaderLoop):
         self._quiet: tuple[tuple[int, Totals | None], int] = ((0, None), 0)
 
     def turn(self) -> float:
-        """Recover all dead streams of this server's own directory."""
-        self._settle(self.recover_from(self._settings.dlq_dir, own=True))
+        """Recover all dead streams. Raises DiskError."""
+        self._settle(self._recover_all())
         return self._pause_seconds
 
-    def recover_from(self, dlq_dir: str, *, own: bool) -> bool:
-        """Recover the dead streams in a DLQ directory; tell whether there were any.
-
-        In this server's ``own`` directory, some may be of its present run. What the files of
-        another one hold already is left to whoever moves them. Raises DiskError.
-        """
-        root = os.path.join(dlq_dir, journal.DIRECTORY)
-        theirs = None if own else DeadLetterQueue(dlq_dir)
+    def _recover_all(self) -> bool:
+        """Recover what can be recovered; tell whether there was any of this run of the server."""
+        root = os.path.join(self._settings.dlq_dir, journal.DIRECTORY)
         found = False
-        for stream in self._disk.run(directory_lock.streams, root):
+        for name in self._disk.run(directory_lock.streams, root):
+            stream = directory_lock.stream_of(name)
             if ids.started_at(stream) is None or self._ending:
                 continue
+            orphans = not directory_lock.is_taken_over(name)
             try:
-                lock = self._disk.run(DirectoryLock.adopt, root, stream)
+                lock = self._disk.run(DirectoryLock.adopt, root, name)
             except DiskError as exc:
                 # one bad directory is no failing disk, and must not hide the others
                 self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
-                found = found or stream not in self._page.earlier
+                found = found or orphans
                 continue
             if lock:
-                orphans = own and stream not in self._page.earlier
                 try:
-                    # a previous run's, which nobody may send, keep no accounting open
-                    set_aside = self._recover(stream, lock, theirs, orphans) and not orphans
+                    # another run's, which nobody may send, keep no accounting open
+                    set_aside = self._recover(stream, lock, orphans) and not orphans
                     found = found or not set_aside
                 finally:
                     self._disk.run(lock.release)
         return found
 
-    def _recover(
-        self, stream: str, lock: DirectoryLock, theirs: DeadLetterQueue | None, orphans: bool
-    ) -> bool:
+    def _recover(self, stream: str, lock: DirectoryLock, orphans: bool) -> bool:
         """Bring a stream's journals to the DLQ; tell whether it has only such as are set aside."""
         events = batches = 0
         paths = self._disk.run(lock.journals)
@@ -136,7 +127,7 @@ class Recovery(LeaderLoop):
                 found = self._read(dead, path, orphans)
                 if found is None:
                     continue
-                events += self._keep(found, theirs, orphans)
+                events += self._keep(found, orphans)
                 batches += 1
             self._delete(path)
         if batches:
@@ -171,12 +162,10 @@ class Recovery(LeaderLoop):
             log.exception("journal_not_understood", extra={"file": path})
         return None
 
-    def _keep(self, found: RecoveredJournal, theirs: DeadLetterQueue | None, orphans: bool) -> int:
+    def _keep(self, found: RecoveredJournal, orphans: bool) -> int:
         """Bring what a journal holds to the DLQ; return the number of events."""
         batch = found.batch
         for damage in found.damages:
-            if theirs and self._disk.run(_has_aside, theirs, damage):
-                continue
             size = self._disk.run(self._disk.dlq.put_aside, *damage)
             if size is None:
                 continue
@@ -191,8 +180,6 @@ class Recovery(LeaderLoop):
         parts = pack(batch, "recovered", "")
         if self._disk.run(self._disk.dlq.holds, batch):
             return 0  # its writer may or may not have counted it: _settle will tell
-        if theirs and self._disk.run(theirs.holds, batch):
-            return 0  # the file comes to us by itself, and is counted then
         try:
             size = self._disk.run(partial(self._disk.dlq.write, batch, parts, beside=True))
         except DiskError as exc:
@@ -232,8 +219,3 @@ class Recovery(LeaderLoop):
             # a journal that held more than was counted is no loss
             level = logging.ERROR if orphaned > 0 else logging.INFO
             log.log(level, "orphans_settled", extra={"events_lost": max(0, orphaned)})
-
-
-def _has_aside(dlq: DeadLetterQueue, damage: Damage) -> bool:
-    """Tell whether a range that can't be trusted is in a quarantine already."""
-    return os.path.exists(os.path.join(dlq.root, QUARANTINE, name_for(damage.name, damage.events)))

@@ -86,8 +86,8 @@ class Replayer(LeaderLoop):
 
     def turn(self) -> float:
         """Go through the files that are due."""
-        self._reconciliation.first_led()
         booked = self._reconciliation.booked()
+        self._reconciliation.first_led(booked)
         if booked.files <= len(self._disk.dlq.aside):
             self._counts.set(metrics.DLQ_OLDEST, 0)
             self._tries.clear()

@@ -1,140 +1,202 @@
-"""Takes over what dead servers left on a shared volume (DLQ_SHARED=true).
+"""Takes over what dead servers left in DLQ_DIR: a previous run here, or a server elsewhere.
 
-A server is dead when its lock is free and, unless it ran under this very
-kernel, its heartbeat has stood still for ``SILENCE_SECONDS`` by our clock: no
-two hosts' clocks are compared. Its files move into this server's own directory
-and into its accounting, as adopted.
+Who is dead is ``server_directory``'s to say. Their slots and streams move into this server's
+own directory, each by one rename, and from there on are this server's as all others: the
+slots' files are counted as adopted, the journals when they are recovered. Slots go first, so
+that a journal whose batch is in the DLQ already finds it there.
+
+Earlier versions kept one server's files in DLQ_DIR itself. They are taken over when neither
+leader.lock nor any stream is locked.
 """
 
+import errno
 import logging
 import os
-import time
+from typing import NamedTuple
 
-from estat.disk import files, journal
-from estat.disk.directory_lock import DirectoryLock, journals, streams
-from estat.disk.dlq import DeadLetterQueue, Entry
+from estat.accounting import metrics
+from estat.accounting.shared_memory import SharedPage
+from estat.disk import directory_lock, files, incoming, journal, locks, server_directory
+from estat.disk.incoming import Incoming
 from estat.disk.leader import Leader
-from estat.disk.server_directory import HEARTBEAT, LEASE_SECONDS, boot_id
+from estat.disk.server_directory import ServerDirectory
 from estat.errors import DiskError
-from estat.pipeline.admission import Accounts
+from estat.events import ids
+from estat.pipeline.admission import Accounts, Disk
 from estat.pipeline.leader_loop import LeaderLoop
-from estat.pipeline.recovery import Recovery
-from estat.threads import Offload
 
 log = logging.getLogger(__name__)
 
-SILENCE_SECONDS = 3 * LEASE_SECONDS
+_SHOWN_FILES = 20
+
+#: What is said of a lock that is not there, or is no file: no server has it.
+_NO_LOCK = (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EISDIR)
+
+
+class _Taken(NamedTuple):
+    """What has moved."""
+
+    files: int = 0
+    streams: int = 0
 
 
 class Takeover(LeaderLoop):
-    """The loop that looks for dead servers beside ``root``, this server's own directory."""
+    """The loop that looks for dead servers beside this server's own directory."""
 
-    _pause_seconds = _pause_after_error_seconds = 5.0
     _error_event = "takeover_failed_unexpectedly"
 
-    def __init__(
-        self, root: str, threads: Offload, leader: Leader, recovery: Recovery, accounts: Accounts
-    ) -> None:
+    def __init__(self, disk: Disk, leader: Leader, page: SharedPage, accounts: Accounts) -> None:
         super().__init__(leader, accounts.admission)
-        self._root = root
-        self._servers, self._name = os.path.split(root)
-        self._threads = threads
-        self._recovery = recovery
-        self._ledger = accounts.ledger
-        self._heard: dict[str, tuple[int, float]] = {}  # last sign of life, and when
+        self._run = disk.run
+        self._own = disk.dlq.root
+        self._servers = os.path.dirname(self._own)
+        self._dlq_dir = os.path.dirname(self._servers)
+        self._incoming = Incoming(disk.dlq)
+        self._page = page
+        self._access = disk.dlq.access
+        self._counts, self._ledger, _ = accounts
+        #: Directories in which only such is left as no rule knows: it is neither sent nor deleted.
+        self._left: set[str] = set()
 
     def turn(self) -> float:
-        """Take over every server that is dead by now."""
-        self.look(time.monotonic())
+        """Take over every server that is dead by now. Raises DiskError of the own directory."""
+        self._count_slots()
+        others_bytes = 0
+        for path in self._run(_others, self._servers, self._own):
+            if self._ending:
+                break
+            if path not in self._left:
+                others_bytes += self._look_at(path)
+        self._counts.set(metrics.OTHERS_BYTES, others_bytes)
+        if not self._ending and self._run(server_directory.has_areas, self._dlq_dir):
+            self._look_at_flat()
         return self._pause_seconds
 
-    def look(self, now: float) -> None:
-        """Take over every server that is dead at ``now`` (``time.monotonic``). Raises DiskError."""
-        for name in self._threads.run(streams, self._servers):
-            if name == self._name or self._ending or not self._silent(name, now):
-                continue
+    def _look_at(self, path: str) -> int:
+        """Take a server over if it is dead; return the bytes that it has if it lives."""
+        try:
+            if self._run(_is_left_over, path):
+                self._leave(path, self._run(server_directory.strays, path))
+                return 0
+            directory = self._run(ServerDirectory.take, path)
+            if directory is None:
+                return self._run(server_directory.sign_of, path).size_bytes
             try:
-                self._adopt(name)
-            except DiskError as exc:
-                if self._is_own(exc.path):
-                    raise
-                # one bad directory is no failing disk, and must not hide the others
-                self._seldom.warning("server_not_taken_over", name, error=str(exc))
-
-    def _is_own(self, path: str) -> bool:
-        return os.path.join(path, "").startswith(os.path.join(self._root, ""))
-
-    def _adopt(self, name: str) -> None:
-        lock = self._threads.run(DirectoryLock.adopt, self._servers, name)
-        if lock:
-            try:
-                self._take(lock)
+                taken = self._take_all(directory.path)
+                if not self._ending:
+                    self._leave(directory.path, self._run(directory.discard))
+                self._log(path, taken)
             finally:
-                lock.close()
+                directory.close()
+        except DiskError as exc:
+            self._not_taken_over(path, exc)
+        return 0
 
-    def _silent(self, name: str, now: float) -> bool:
-        boot, beat = self._threads.run(_sign_of_life, os.path.join(self._servers, name))
-        if boot and boot == boot_id():
-            return True  # the lock alone tells
-        last, _ = self._heard.get(name, (None, now))
-        if beat != last:
-            self._heard[name] = (beat, now)
-        return now - self._heard[name][1] >= SILENCE_SECONDS
-
-    def _take(self, lock: DirectoryLock) -> None:
-        path = lock.path
-        # whoever wakes up there after all sees by this that it is not its own any more
-        self._threads.run(files.remove, os.path.join(path, HEARTBEAT))
-        self._recovery.recover_from(path, own=False)
-        theirs = DeadLetterQueue(path)
-        files_taken = 0
-        whole = True
-        for entry in self._threads.run(_entries, theirs):
-            if self._ending:
+    def _look_at_flat(self) -> None:
+        """Take over what a server of an earlier version left, if none lives there."""
+        try:
+            held = self._run(_lock_flat, self._dlq_dir)
+            if held is None:
                 return
             try:
-                claim = self._threads.run(theirs.claim, entry)
-            except DiskError as exc:
-                # one bad file must not hide the others either
-                self._seldom.warning(
-                    "server_not_taken_over", os.path.basename(path), error=str(exc)
-                )
-                claim = None
-            if claim is None:
-                whole = False
-                continue
-            with claim:
-                target = os.path.join(self._root, entry.area, entry.slot)
-                if os.path.lexists(os.path.join(target, entry.name)):
-                    whole = False  # what is ours already goes first
-                    continue
-                self._threads.run(claim.move, target)
-            self._ledger.adopt(entry.events, 1, claim.size_bytes)
-            files_taken += 1
-        if not whole or self._threads.run(_has_more, path):
-            return  # what can't be read stays: another look may
-        self._threads.run(lock.destroy)
-        log.warning("server_taken_over", extra={"directory": path, "files": files_taken})
+                taken = self._take_all(self._dlq_dir)
+                if not self._ending:
+                    self._run(server_directory.clear, self._dlq_dir)
+                self._log(self._dlq_dir, taken)
+            finally:
+                for descriptor in held:
+                    os.close(descriptor)
+        except DiskError as exc:
+            self._not_taken_over(self._dlq_dir, exc)
+
+    def _take_all(self, root: str) -> _Taken:
+        """Move all slots and streams of a dead server here."""
+        file_count = streams = 0
+        for area, path in self._run(incoming.slots_in, root):
+            if self._ending:
+                break
+            number = 1 + max(self._last_counted(), self._run(self._incoming.last))
+            self._run(self._incoming.move, area, path, number)
+            file_count += self._count_slots()
+        theirs = os.path.join(root, journal.DIRECTORY)
+        ours = os.path.join(self._own, journal.DIRECTORY)
+        for name in self._run(_streams, root):
+            if self._ending:
+                break
+            self._run(directory_lock.hand_on, theirs, name, ours, self._access)
+            streams += 1
+        return _Taken(file_count, streams)
+
+    def _count_slots(self) -> int:
+        """Count each slot that came here and is not counted yet, show it, and return its files."""
+        file_count = 0
+        for slot in self._run(self._incoming.waiting):
+            if slot.number > self._last_counted():
+                found = self._run(self._incoming.count, slot)
+                self._ledger.adopt_slot(found.events, found.files, found.size_bytes, slot.number)
+                file_count += found.files
+            self._run(self._incoming.show, slot)
+        return file_count
+
+    def _last_counted(self) -> int:
+        return max((row.cells[metrics.LAST_SLOT] for row in self._page.used_rows()), default=0)
+
+    def _leave(self, path: str, left: list[str]) -> None:
+        if left:
+            self._left.add(path)
+            facts = {"directory": path, "files": left[:_SHOWN_FILES]}
+            log.warning("files_left_alone", extra=facts)
+
+    def _log(self, path: str, taken: _Taken) -> None:
+        if any(taken):
+            log.warning("server_taken_over", extra={"directory": path, **taken._asdict()})
+
+    def _not_taken_over(self, path: str, error: DiskError) -> None:
+        if os.path.join(error.path, "").startswith(os.path.join(self._own, "")):
+            raise error
+        # one bad directory is no failing disk, and must not hide the others
+        self._seldom.warning("server_not_taken_over", path, error=str(error))
 
 
-def _entries(dlq: DeadLetterQueue) -> list[Entry]:
-    return list(dlq.every())
+def _others(servers: str, own: str) -> list[str]:
+    paths = [os.path.join(servers, name) for name in directory_lock.streams(servers)]
+    return [path for path in paths if path != own]
 
 
-def _sign_of_life(path: str) -> tuple[str, int]:
-    """Return the boot that a server ran under, and when it last touched its heartbeat."""
-    heartbeat = os.path.join(path, HEARTBEAT)
-    try:
-        boot = files.read_whole(heartbeat).decode("ascii", "replace")
-        return boot, os.lstat(heartbeat).st_mtime_ns
-    except (DiskError, OSError):
-        return "", 0
+def _streams(root: str) -> list[str]:
+    """Return the names of a server's streams; other directories are not touched."""
+    with files.disk_errors("scan", root):
+        if journal.DIRECTORY not in files.directory_names(root):
+            return []  # a link, say
+    names = directory_lock.streams(os.path.join(root, journal.DIRECTORY))
+    return [n for n in names if ids.started_at(directory_lock.stream_of(n)) is not None]
 
 
-def _has_more(path: str) -> bool:
-    """Tell whether anything is left that is not this server's to delete."""
-    root = os.path.join(path, journal.DIRECTORY)
+def _is_left_over(path: str) -> bool:
+    """Tell whether only such is left of a server as no rule knows."""
     return (
-        any(journals(os.path.join(root, stream)) for stream in streams(root))
-        or next(files.not_followed(path), None) is not None
+        "." in os.path.basename(path)  # it was taken over before
+        and not incoming.slots_in(path)
+        and not _streams(path)
+        and bool(server_directory.strays(path))
     )
+
+
+def _lock_flat(dlq_dir: str) -> list[int] | None:
+    """Lock all that a server of an earlier version locks; None if one lives."""
+    streams = os.path.join(dlq_dir, journal.DIRECTORY)
+    paths = [os.path.join(streams, name, directory_lock.LOCK) for name in _streams(dlq_dir)]
+    held: list[int] = []
+    with files.disk_errors("lock", dlq_dir):
+        for path in (os.path.join(dlq_dir, "leader.lock"), *paths):
+            try:
+                held.append(locks.lock(path))
+            except OSError as exc:
+                if exc.errno in _NO_LOCK:
+                    continue
+                for descriptor in held:
+                    os.close(descriptor)
+                if isinstance(exc, BlockingIOError):
+                    return None
+                raise
+    return held

@@ -13,6 +13,7 @@ lives; admission is closed by then, so that memory stays bounded.
 import errno
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import gevent
@@ -117,6 +118,8 @@ class Uploader:
         settings: Settings,
     ) -> None:
         self.spill = Spill(disk, journals, accounts)
+        #: Tells whether another server may have found a batch's journal, and stored the batch.
+        self.may_be_stored: Callable[[], bool] = lambda: False
         self._delivery = delivery
         self._breaker = delivery.breaker
         self._journals = journals
@@ -230,7 +233,7 @@ class Uploader:
 
     def _deliver(self, upload: Upload) -> None:
         batch, journal = upload
-        self._delivery.attempt(batch)
+        self._delivery.attempt(batch, recovered=self.may_be_stored())
         self._ledger.store(batch.events)
         if journal:
             self._journals.finish(journal)

@@ -1,7 +1,7 @@
 """gunicorn's hooks: what the arbiter and its workers do besides serving.
 
-- The arbiter reads the settings, maps the shared page, counts the DLQ once, gives each
-  worker a slot, and at the end logs the accounting.
+- The arbiter reads the settings, maps the shared page, makes the server's directory (see
+  ``own_directory``), gives each worker a slot, and at the end logs the accounting.
 - A worker starts its pipeline. ``EstatWorker`` drains by itself as soon as a signal comes;
   for gunicorn's stock worker the worker_exit hook does it.
 
@@ -9,6 +9,7 @@ How a stop goes, step by step, is in ``drain``.
 """
 
 import contextlib
+import errno
 import gc
 import json
 import logging
@@ -18,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -29,14 +31,11 @@ from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import ARBITER, STOPPING
 from estat.config import loading
-from estat.disk import directory_lock, dlq_dir, files, journal
-from estat.disk.dlq import DeadLetterQueue, Totals
-from estat.disk.leader import Leader
-from estat.disk.server_directory import SERVERS
+from estat.disk import dlq_dir, files, server_directory
 from estat.errors import DiskError
 from estat.log import Seldom
 from estat.pipeline import recovery
-from estat.server import drain, inherited, limits, log_stream
+from estat.server import drain, inherited, limits, log_stream, own_directory
 from estat.server.arbiter import make_patient
 from estat.server.inherited import page, settings
 from estat.server.launch import refuse, wrong_settings
@@ -59,6 +58,16 @@ _BROKEN_SECONDS = 1.0
 
 #: A worker that found no free slot ends after this time, and the arbiter forks another one.
 _NO_SLOT_SECONDS = 1.0
+
+#: Errors of DLQ_DIR that do not pass by themselves: it is a file, say, or another user's.
+_FOR_EVER = (
+    errno.EACCES,
+    errno.EINVAL,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+)
 
 _slots_taken: dict[int, int] = {}  # in the arbiter: a worker's age -> its slot
 
@@ -109,38 +118,33 @@ def on_starting(server: Arbiter) -> None:
     current = settings()
     if limits.connections(current) < 1:
         refuse(*limits.too_low(current))
-    with _usable(current.dlq_dir):
-        dlq_dir.owner_warnings(current.dlq_dir)  # raises DiskError if anybody may have made it
-        if current.dlq_shared:
-            servers = os.path.join(current.dlq_dir, SERVERS)
-            with files.disk_errors("create", servers):
-                files.make_directories(os.path.dirname(current.dlq_dir), files.PASSABLE)
-                files.make_private(servers)
-            DeadLetterQueue(servers).probe()
-        else:
-            DeadLetterQueue(current.dlq_dir).create()
+    with _usable():
+        dlq_dir.owner_warnings(inherited.dlq_dir())  # raises DiskError if anybody may have made it
+        server_directory.make_place(inherited.dlq_dir())
 
 
 @contextlib.contextmanager
-def _usable(dlq_dir: str) -> Iterator[None]:
-    """Exit with the reason if the directory can't be used."""
+def _usable() -> Iterator[None]:
+    """Exit with the reason if DLQ_DIR can't be used, and never will; else tell it."""
     try:
         yield
     except DiskError as exc:
-        refuse(f"DLQ_DIR={dlq_dir!r} can't be used: {exc}", status=2)
+        if exc.errno in _FOR_EVER:
+            refuse(f"DLQ_DIR={inherited.dlq_dir()!r} can't be used: {exc}", status=2)
+        logger.error("dlq_dir_not_usable_yet", extra={"error": str(exc)})
 
 
 def when_ready(server: Arbiter) -> None:
-    """Count what previous runs left in the DLQ, and take the signals that stop the server."""
-    given = settings().dlq_dir
-    with _usable(given):
-        if settings().dlq_shared:
-            inherited.make_directory()
-            DeadLetterQueue(settings().dlq_dir).create()
-        found = _count_leftovers(settings().dlq_dir)
+    """Make the server's directory, and take the signals that stop the server."""
+    given = inherited.dlq_dir()
+    unsafe: list[str] = []
+    with _usable():
+        own_directory.make()
+    with _usable():
         # others may have made it since on_starting looked
         unsafe = dlq_dir.owner_warnings(given) + dlq_dir.not_followed(given)
-    _log_start(found, unsafe + dlq_dir.mount_warnings(given, shared=settings().dlq_shared))
+    synced = settings().durability.synced
+    _log_start(unsafe + dlq_dir.mount_warnings(given, synced=synced))
     make_patient(server)
     stop = drain.Stop(server)
     server.handle_term = server.handle_int = server.handle_quit = stop.begin
@@ -150,44 +154,17 @@ def when_ready(server: Arbiter) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def _count_leftovers(dlq_dir: str) -> Totals:
-    """Adopt what lies in the DLQ and return how much; note which streams left journals.
-
-    Raises DiskError.
-    """
-    leader = Leader(dlq_dir)
-    if not leader.lead():
-        logger.warning("dlq_dir_in_use", extra={"directory": dlq_dir})
-    leader.release()
-    journals = os.path.join(dlq_dir, journal.DIRECTORY)
-    if os.path.lexists(journals):
-        with files.disk_errors("open", journals):
-            files.make_private(journals)
-    directory_lock.remove_stale(journals)
-    page().earlier = frozenset(directory_lock.streams(journals))
-    page().adopted = inventory = DeadLetterQueue(dlq_dir).inventory()
-    totals = inventory.totals
-    row = page().rows[ARBITER]
-    metrics.forget_process(row)
-    Ledger(Metrics(row)).adopt(totals.events, totals.files, totals.size_bytes)
-    return totals
-
-
-def _log_start(found: Totals, unsafe: list[str]) -> None:
+def _log_start(unsafe: list[str]) -> None:
     for warning in unsafe:
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
     for problem in limits.too_low(settings()):
         logger.warning("host_limit_low", extra={"problem": problem})
     for name in loading.unknown_names():
         logger.warning("setting_unknown", extra=name._asdict())
-    logger.info(
-        "server_started",
-        extra={
-            "settings": loading.effective(settings()),
-            "dlq_files": found.files,
-            "dlq_events": found.events,
-        },
-    )
+    for problem in loading.not_needed():
+        logger.warning("setting_not_needed", extra={"problem": problem})
+    told = replace(settings(), dlq_dir=inherited.dlq_dir())
+    logger.info("server_started", extra={"settings": loading.effective(told)})
 
 
 def pre_fork(_server: Arbiter, worker: Worker) -> None:
@@ -195,6 +172,7 @@ def pre_fork(_server: Arbiter, worker: Worker) -> None:
 
     A fork can't be refused here: an exception would end the server.
     """
+    own_directory.replace_lost(_slots_taken.values())
     taken = set(_slots_taken.values())
     number = next((i for i in range(ARBITER + 1, len(page().rows)) if i not in taken), None)
     worker.estat_slot = number
@@ -217,6 +195,7 @@ def child_exit(_server: Arbiter, worker: Worker) -> None:
     pending = left.orphan()
     if page().state < STOPPING:
         left.give_back()
+    own_directory.worker_ended(number, pending)
     if pending:
         logger.error("worker_died", extra={"worker_pid": worker.pid, "events_pending": pending})
     metrics.forget_process(row)
@@ -228,11 +207,12 @@ def on_exit(server: Arbiter) -> None:
     for row in page().used_rows():
         Ledger(Metrics(row)).orphan()
         metrics.forget_process(row)
-    _settle()
+    if not own_directory.set_aside_if_lost():
+        _settle()
     terms = ledger.terms(page())
-    _tell_end({**terms._asdict(), "lost": terms.lost}, settings().dlq_dir)
-    directory = inherited.directory()
-    if terms.lost or (directory and not directory.release()):
+    _tell_end({**terms._asdict(), "lost": terms.lost}, inherited.dlq_dir())
+    own_directory.release()
+    if terms.lost:
         sys.exit(1)
 
 
@@ -243,14 +223,15 @@ def _tell_end(terms: dict[str, int], directory: str) -> None:
     if not log_stream.drain():
         text = json.dumps({"event": "server_stopped", "time": time.time(), **terms}) + "\n"
         with contextlib.suppress(DiskError):  # then it can be told nowhere
-            files.write_whole(os.path.join(directory, _LAST_STOP), [text.encode()], files.PRIVATE)
+            access = files.PRIVATE._replace(top=directory)
+            files.write_whole(os.path.join(directory, _LAST_STOP), [text.encode()], access)
 
 
 def _settle() -> None:
     """Count the pending events that lie in journals; no process is left to hold the others."""
     in_journals = 0
     try:
-        in_journals = recovery.pending_events(settings().dlq_dir, page().earlier)
+        in_journals = recovery.pending_events(settings().dlq_dir)
     except DiskError as exc:
         logger.error("journals_not_read", extra={"error": str(exc)})
     gone = ledger.terms(page()).pending - in_journals
@@ -285,16 +266,16 @@ def post_fork(_server: Arbiter, worker: Worker) -> None:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Start the pipeline. If a stage of it dies, the worker drains and the arbiter forks another.
+    """Start the pipeline.
 
-    If another server has taken this one's directory over, the whole server stops.
+    If a stage of it dies, or the server's directory is lost, the worker drains and the arbiter
+    forks another.
     """
     report_failures()
     pipeline = worker.wsgi.pipeline
     pipeline.on_broken = lambda: gevent.spawn_later(
         _BROKEN_SECONDS, os.kill, os.getpid(), signal.SIGTERM
     )
-    pipeline.on_taken_over = lambda: os.kill(worker.ppid, signal.SIGTERM)
     pipeline.start()
     gevent.spawn(drain.follow_stop, worker)
     # The garbage collector took a fifth of the CPU. It need not look at what lives as long as the

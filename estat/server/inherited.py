@@ -6,6 +6,7 @@ and each worker finds them in its copy of the memory.
 """
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -14,7 +15,7 @@ from estat.accounting import metrics
 from estat.accounting.shared_memory import SharedPage
 from estat.config import loading
 from estat.config.settings import Settings
-from estat.disk.server_directory import ServerDirectory
+from estat.disk.server_directory import NONE, SERVERS, ServerDirectory
 from estat.errors import SettingsError
 from estat.server.launch import refuse, refuse_early_load, refuse_without_configuration
 
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 #: Settings that only a restart can change. gunicorn would open all listeners anew, fail on one
 #: that its workers still hold, and end; and workers keep the directory that they have begun with.
-_FIXED = (("HTTP_ADDR", "METRICS_ADDR"), ("DLQ_DIR", "DLQ_SHARED"))
+_FIXED = (("HTTP_ADDR", "METRICS_ADDR"), ("DLQ_DIR",))
 
 
 @dataclass
@@ -30,7 +31,7 @@ class _Inherited:
     """What this process knows so far."""
 
     given: Settings | None = None  # as the operator wrote them
-    directory: ServerDirectory | None = None  # with DLQ_SHARED
+    directory: ServerDirectory | None = None  # this server's, if it could be made
     slot: int | None = None  # in a worker
 
 
@@ -44,15 +45,20 @@ def page() -> SharedPage:
 
 
 def settings() -> Settings:
-    """Return the settings in force: with DLQ_SHARED, DLQ_DIR is this server's own directory.
+    """Return the settings in force: ``dlq_dir`` is this server's own directory in DLQ_DIR.
 
     Ends a process that gunicorn started without the configuration file.
     """
     if _here.given is None:
         refuse_without_configuration()
-    if _here.directory is None:
-        return _here.given
-    return replace(_here.given, dlq_dir=_here.directory.path)
+    directory = _here.directory
+    path = directory.path if directory else os.path.join(_here.given.dlq_dir, SERVERS, NONE)
+    return replace(_here.given, dlq_dir=path)
+
+
+def dlq_dir() -> str:
+    """Return DLQ_DIR as the operator gave it."""
+    return os.path.dirname(os.path.dirname(settings().dlq_dir))
 
 
 def slot() -> int:
@@ -68,13 +74,15 @@ def set_slot(number: int) -> None:
 
 
 def directory() -> ServerDirectory | None:
-    """Return this server's own directory in the shared DLQ_DIR, if it has one."""
+    """Return this server's own directory in DLQ_DIR, if it has one."""
     return _here.directory
 
 
-def make_directory() -> None:
-    """Give this server its own directory in the shared DLQ_DIR. Raises DiskError."""
-    _here.directory = ServerDirectory(settings().dlq_dir)
+def make_directory() -> ServerDirectory:
+    """Give this server a directory of its own. Raises DiskError; it has none then."""
+    _here.directory = None
+    _here.directory = ServerDirectory.make(dlq_dir())
+    return _here.directory
 
 
 def load_settings() -> Settings:

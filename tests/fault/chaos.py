@@ -70,8 +70,6 @@ class Round:
         self._s3 = self._open.enter_context(FaultyS3(endpoint.port))
         self._troubles = self._made(directory, endpoint, wrong)
         settings = {"BATCH_SIZE": "50", "S3_APP_RETRIES": "1", "S3_TIMEOUT": "1s"}
-        if TWO_SERVERS in wrong:
-            settings["DLQ_SHARED"] = "true"
         self._lives = self._open.enter_context(
             Lives(directory, endpoint, bucket, self._s3, workers=2, **settings)
         )

@@ -5,6 +5,7 @@ reason, which /ready and the metrics name; nothing accepted is lost or doubled, 
 refused is stored; once the disk works the server goes on without a restart.
 """
 
+import contextlib
 import os
 import resource
 import shutil
@@ -24,6 +25,9 @@ from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
 from tests.support.server import Server
 from tests.support.strace import injected, strace_path
+
+#: Of a file system that is to run out of them; a server of one worker needs some twenty.
+_INODES = 200
 
 every_durability = pytest.mark.parametrize("durability", ["journal", "fsync"])
 
@@ -59,7 +63,7 @@ def accepts(client: Client, server: Server) -> bool:
 
 def journal_paths(server: Server) -> tuple[str, ...]:
     """Return the paths of the journals of the newest stream: the one there is, and the next."""
-    *_, stream = sorted(path for path in (server.dlq_dir / "journal").iterdir())
+    *_, stream = sorted(path for path in (server.own_dir / "journal").iterdir())
     return tuple(str(stream / f"{number:06d}.journal") for number in range(1, 30))
 
 
@@ -93,7 +97,9 @@ def goes_on(
     assert server.stop() == 0
     accounting.check_stopped(server.logs())
     accounting.check(client.accepted, bucket.stored(), unanswered=in_doubt)
-    assert not list(Path(server.environ["DLQ_DIR"]).glob("journal/*/*")), "all are deleted"
+    assert not list(Path(server.environ["DLQ_DIR"]).glob("servers/*/journal/*/*")), (
+        "all are deleted"
+    )
 
 
 # --- full
@@ -328,7 +334,7 @@ def test_what_could_not_be_cut_off_is_cut_off_once_the_disk_lets_it(
     s3.fail("hang")  # so that the journal is still needed
     client, doubtful = Client(), Client("doubtful", size_bytes=1000)
     client.must_send(server, count=5)
-    (journal,) = (server.dlq_dir / "journal").glob("*/*.journal")
+    (journal,) = (server.own_dir / "journal").glob("*/*.journal")
     kept_bytes = journal.stat().st_size
     (worker,) = server.worker_pids()
     # no file may grow further: the first part of the group is written
@@ -374,6 +380,71 @@ def test_a_directory_that_turns_read_only_is_left_again_without_a_restart(
     goes_on(client, server, bucket)
 
 
+def use_up(directory: Path, inodes: bool) -> list[Path]:
+    """Leave no room; return the files that take it."""
+    if not inodes:
+        return [fill(directory)]
+    taken = [directory / f"inode{number}" for number in range(_INODES)]
+    with contextlib.suppress(OSError):
+        for path in taken:
+            path.touch()
+    return [path for path in taken if path.exists()]
+
+
+@pytest.mark.parametrize("inodes", [False, True])
+def test_a_server_starts_on_a_full_disk_refuses_events_and_empties_it(
+    tmp_path: Path, serve: Serve, s3: FaultyS3, bucket: Bucket, inodes: bool
+) -> None:
+    disk = tmp_path / "disk"
+    with tmpfs(disk, 4 * 1024 * 1024, _INODES if inodes else 0):
+        settings = {"DLQ_DIR": str(disk / "dlq"), "BATCH_SIZE": "10", "FLUSH_INTERVAL": "10m"}
+        first = serve(via=s3, **settings)
+        s3.fail("503")
+        client = Client()
+        client.must_send(first, count=10, requests=5)
+        eventually(first.all_on_disk, 20, "the batches are in the DLQ")
+        client.must_send(first, count=3)
+        first.kill()
+        ballast = use_up(disk, inodes)
+
+        second = serve(via=s3, workers=2, **settings)
+        eventually(lambda: named(client, second, "dlq_full"), 20, "it refuses events by name")
+        s3.heal()
+        eventually(
+            lambda: len(bucket.stored()) == 53, 60, "all is stored", last_words=second.log_text
+        )
+        for path in ballast:
+            path.unlink()
+        eventually(lambda: accepts(client, second), 30, "there is room", last_words=second.log_text)
+        accounting.check_equation(second.metrics())
+        assert second.metrics()["events_adopted_total"] == 53
+        assert second.stop() == 0
+        accounting.check_stopped(second.logs())
+        accounting.check(client.accepted, bucket.stored())
+
+
+def test_a_server_starts_on_a_read_only_disk_and_serves_as_soon_as_it_is_writable(
+    small_disk: Path, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    settings = {"DLQ_DIR": str(small_disk / "dlq"), "BATCH_SIZE": "10"}
+    first = serve(via=s3, **settings)
+    s3.fail("503")
+    client = Client()
+    client.must_send(first, count=10, requests=5)
+    eventually(first.all_on_disk, 20, "the batches are in the DLQ")
+    first.kill()
+    s3.heal()
+    with read_only(small_disk):
+        second = serve(via=s3, workers=2, **settings)
+        eventually(lambda: named(client, second, "disk_error"), 20, "it refuses events by name")
+    eventually(lambda: accepts(client, second), 30, "it serves", last_words=second.log_text)
+    eventually(second.settled, 30, "all is stored", last_words=second.log_text)
+    accounting.check_equation(second.metrics())
+    assert second.stop() == 0
+    accounting.check_stopped(second.logs())
+    accounting.check(client.accepted, bucket.stored())
+
+
 def test_with_fsync_a_file_system_that_breaks_down_has_kept_what_was_accepted(
     tmp_path: Path, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -408,7 +479,7 @@ def test_a_living_stream_that_somebody_deletes_loses_nothing_and_the_server_goes
     server = serve(DURABILITY=durability, BATCH_SIZE="10000", FLUSH_INTERVAL="60s")
     client = Client()
     assert accepts(client, server)
-    (stream,) = (server.dlq_dir / "journal").iterdir()
+    (stream,) = (server.own_dir / "journal").iterdir()
     if deleted == "all":
         shutil.rmtree(stream)
     else:

@@ -19,7 +19,7 @@ from tests.support.server import Server
 
 def leader(server: Server) -> int | None:
     """Return the worker that replays the DLQ: it alone keeps the lock's file open."""
-    lock = str(server.dlq_dir / "leader.lock")
+    lock = str(server.own_dir / "leader.lock")
     for pid in server.worker_pids():
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             try:

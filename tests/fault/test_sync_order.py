@@ -115,7 +115,11 @@ def test_with_fsync_each_answer_follows_the_sync_of_the_write_of_its_events(
         )
         assert named.strings[0].startswith(hidden)
         assert any(c.entered > named.left for c in syncs(before, os.path.dirname(stream)))
-        for directory in (dlq_dir / "journal", dlq_dir, dlq_dir.parent, dlq_dir.parent.parent):
+        journals = Path(stream).parent
+        own = journals.parent
+        assert any(c.name == "rename" and c.strings[-1] == str(own) for c in before)
+        assert any(c.entered < created.entered for c in syncs(before, str(own.parent)))
+        for directory in (journals, own.parent, dlq_dir, dlq_dir.parent, dlq_dir.parent.parent):
             made = first(
                 (c for c in before if c.name == "mkdir" and c.strings[0] == str(directory)),
                 f"mkdir {directory}",

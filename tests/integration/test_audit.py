@@ -536,13 +536,15 @@ def test_deep_reads_the_lines_in_a_journal(directory, dlq):
     assert report["unreadable"][0]["place"] == path
 
 
-def test_of_a_shared_directory_those_of_all_servers_are_read(directory, tmp_path):
+def test_of_a_directory_those_of_all_servers_are_read(directory, tmp_path):
     put(directory, batch(range(1, 6)))
     end(directory, 10)
     servers = tmp_path / "shared" / "servers"
     (servers / "new").mkdir(parents=True)
     kept(directory, [6, 7], seq=2).write(str(servers / STREAM))
-    spill(DeadLetterQueue(str(servers / OTHER)), batch(range(8, 11), seq=3), directory)
+    other = DeadLetterQueue(str(servers / OTHER))
+    other.create()
+    spill(other, batch(range(8, 11), seq=3), directory)
     code, report = audit(directory, "--dlq", str(tmp_path / "shared"))
     assert (code, report["states"], report["waiting_events"]) == (3, {"waiting": 1}, 5)
 

@@ -9,8 +9,7 @@ import subprocess
 import pytest
 
 from estat.cli.dlq_files import select
-from estat.disk import dlq_file
-from estat.disk.directory_lock import DirectoryLock
+from estat.disk import dlq_file, locks
 from estat.disk.dlq import DeadLetterQueue
 from estat.events import ids
 from estat.events.gzip import gunzip
@@ -132,14 +131,25 @@ def test_a_directory_that_is_not_there_is_exit_2(tmp_path, command):
     assert "is not a directory" in result.stderr
 
 
-def test_of_a_shared_directory_one_of_the_servers_must_be_named(tmp_path):
-    servers = [tmp_path / "servers" / name for name in ("0199a", "0199b")]
-    for server in servers:
-        server.mkdir(parents=True)
+def test_the_files_of_all_servers_in_a_directory_are_meant(tmp_path):
+    paths = []
+    for number, server in enumerate(("", "servers/0199a", "servers/0199b.1"), 1):
+        queue = DeadLetterQueue(str(tmp_path / server))
+        queue.create()
+        made = batch(seq=number)
+        queue.write(made, dlq_file.pack(made, "put_failed", ""))
+        paths += [entry.path for entry in queue.every()]
+    (tmp_path / "servers" / "0199a" / "notes").touch()
     result = estat("ls", "--dlq", str(tmp_path), cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert "is shared: each server has a directory of its own" in result.stderr
-    assert result.stderr.splitlines()[1:] == [f"estat dlq: {server}" for server in servers]
+    assert result.returncode == 0, result
+    assert all(os.path.basename(path) in result.stdout for path in paths)
+    assert "left alone servers/0199a/notes: no rule knows it" in result.stdout
+    listed = json.loads(estat("ls", "--json", "--dlq", str(tmp_path), cwd=tmp_path).stdout)
+    assert [told["path"] for told in listed["files"]] == [
+        os.path.relpath(path, tmp_path) for path in paths
+    ]
+    removed = estat("rm", "--yes", paths[2], "--dlq", str(tmp_path), cwd=tmp_path)
+    assert (removed.returncode, os.path.exists(paths[2])) == (0, False)
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "rm", "replay"])
@@ -482,11 +492,11 @@ def test_a_replay_says_which_journals_wait_for_a_server(dlq, directory, options)
     assert stored(directory) == ([] if options else events(range(21, 31)))
 
 
-def test_a_replay_has_nothing_to_say_of_a_living_processes_journals(dlq, directory):
-    lock = DirectoryLock.create(f"{dlq.root}/journal", STREAM)
+def test_a_replay_has_nothing_to_say_of_a_living_servers_journals(dlq, directory):
+    held = locks.lock(os.path.join(dlq.root, "lock"), create=True)
     journal(bucket=directory).write(dlq.root)
     result = replay(dlq, directory)
-    lock.release()
+    os.close(held)
     assert (result.returncode, result.stdout) == (0, "stored: 0 files, 0 events\n")
 
 

@@ -22,7 +22,7 @@ from tests.support.strace import strace_path
 UNIT = (ROOT / "conf" / "systemd" / "estat.service").read_text()
 INSTALLED = "/opt/estat/bin/estat"
 
-#: In tenths; what it has left is the network, and what DLQ_SHARED reads in /proc.
+#: In tenths; what it has left is the network, and the boot id, which is read in /proc.
 _EXPOSURE = 15
 
 

@@ -26,6 +26,7 @@ from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
 from estat.pipeline.replayer import Replayer
 from estat.pipeline.sealer import Sealer
+from estat.pipeline.takeover import Takeover
 from estat.pipeline.uploader import Uploader
 from estat.stores import Stores
 from estat.threads import Offload
@@ -92,14 +93,12 @@ class Parts:
     @cached_property
     def recovery(self) -> Recovery:
         return Recovery(
-            self.disk,
-            self.leader,
-            self.reconciliation,
-            self.delivery,
-            self.page,
-            self.accounts,
-            self.settings,
+            self.disk, self.leader, self.reconciliation, self.delivery, self.accounts, self.settings
         )
+
+    @cached_property
+    def takeover(self) -> Takeover:
+        return Takeover(self.disk, self.leader, self.page, self.accounts)
 
     @cached_property
     def replayer(self) -> Replayer:

@@ -111,6 +111,11 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = directory / f"server-{self.port}.log"
 
+    @property
+    def own_dir(self) -> Path:
+        """This server's directory in DLQ_DIR, the one that it made last."""
+        return Path(self.events("directory_made")[-1]["directory"])
+
     def launch(self) -> Self:
         """Start it."""
         with self._open_log() as log:
@@ -203,9 +208,26 @@ class Server:
         return found
 
     def settled(self) -> bool:
-        """Tell whether every accepted event is stored: none is pending, none in the DLQ."""
+        """Tell whether every event is stored: none is pending, none in the DLQ.
+
+        What another run of the server left counts as soon as it was taken over.
+        """
+        if self.foreign():
+            return False
         found = self.metrics()
         return found["events_pending"] == found["dlq_files_current"] == 0
+
+    def foreign(self) -> list[Path]:
+        """Return the files of other runs in DLQ_DIR that are not counted yet."""
+        root, own = Path(self.environ["DLQ_DIR"]), self.own_dir
+        return [
+            path
+            for path in root.rglob("*")
+            if path.suffix in (".gz", ".journal")
+            and path.is_file()
+            and not path.is_symlink()
+            and (own not in path.parents or "." in path.parent.name)
+        ]
 
     def all_on_disk(self) -> bool:
         """Tell whether what is not stored lies in the DLQ, all of it."""

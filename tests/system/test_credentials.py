@@ -192,7 +192,7 @@ def test_a_stop_without_them_leaves_everything_on_disk_and_the_next_start_stores
     later = serve(**source.environ)
     check_recovers(later, client, bucket)
     assert later.stop() == 0
-    assert os.listdir(server.dlq_dir / "journal") == []
+    assert os.listdir(server.dlq_dir / "servers") == []
 
 
 def test_a_helper_that_hangs_stops_no_start_no_reload_and_no_stop(

@@ -203,7 +203,7 @@ def left_in_a_journal(server: Server, client: Client) -> tuple[str, bytes]:
     """Kill a server that has events in an open batch; return that batch's key and lines."""
     client.must_send(server, count=20)
     server.kill()
-    (journal,) = (server.dlq_dir / "journal").rglob("*.journal")
+    (journal,) = (server.own_dir / "journal").rglob("*.journal")
     header, *lines = journal.read_bytes().splitlines(keepends=True)
     key: str = json.loads(header)["key"]
     return key, b"".join(line for line in lines if line.startswith(b"{"))

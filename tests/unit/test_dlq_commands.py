@@ -14,8 +14,7 @@ from estat.cli import dlq_files, main
 from estat.cli.dlq_files import CommandError, select
 from estat.cli.dlq_replay import paced
 from estat.cli.dlq_verify import RECOVERED, examine
-from estat.disk import dlq_file
-from estat.disk.directory_lock import DirectoryLock
+from estat.disk import dlq_file, locks
 from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue, later_slot
 from estat.errors import Unreadable
 from estat.events import ids
@@ -359,14 +358,14 @@ def test_ls_tells_of_a_journal_what_its_lines_tell(dlq, capsys):
 
 
 def test_ls_tells_whether_the_owner_of_a_journal_lives(dlq, capsys):
-    lock = DirectoryLock.create(f"{dlq.root}/journal", STREAM)
+    held = locks.lock(os.path.join(dlq.root, "lock"), create=True)
     journal().write(dlq.root)
     assert listed(dlq, capsys)["files"][0]["owner_alive"] is True
     run(dlq, "ls")
-    assert capsys.readouterr().out.splitlines()[1].endswith("not stored yet, its process lives")
-    lock.release()
+    assert capsys.readouterr().out.splitlines()[1].endswith("not stored yet, its server lives")
+    os.close(held)
     run(dlq, "ls")
-    assert capsys.readouterr().out.splitlines()[1].endswith("not stored yet, its process is dead")
+    assert capsys.readouterr().out.splitlines()[1].endswith("not stored yet, its server is dead")
 
 
 def test_ls_tells_what_is_damaged_in_a_journal(dlq, capsys):

@@ -181,6 +181,26 @@ def test_a_journal_that_held_more_than_was_pending_is_adopted_and_no_loss(page):
     assert (terms.pending, terms.adopted, terms.in_dlq, terms.lost) == (0, 4, 9, 0)
 
 
+def test_what_was_counted_in_a_lost_directory_is_set_aside_and_stays_so(page):
+    books(page, 1).accept(10)
+    books(page, 1).spill(6, 100)
+    books(page, 1).orphan()
+    books(page, 0).lose(6, 1, 100, orphans=4)
+    for slot in (0, 1):
+        books(page, slot).give_back()
+    terms = ledger.terms(page)
+    assert (terms.pending, terms.in_dlq, terms.set_aside, terms.lost) == (0, 0, 10, 0)
+
+
+def test_the_number_of_the_last_slot_is_noted_with_what_was_in_it(page):
+    for number in (3, 7):
+        books(page, 1).adopt_slot(5, 2, 100, number)
+    row = page.rows[1].read()
+    assert (row[metrics.LAST_SLOT], row[metrics.DLQ_FILES], row[metrics.DLQ_BYTES]) == (7, 4, 200)
+    terms = ledger.terms(page)
+    assert (terms.adopted, terms.in_dlq, terms.lost) == (10, 10, 0)
+
+
 def test_a_worker_that_left_nothing_pending_leaves_no_orphans(page):
     books(page, 1).accept(5)
     books(page, 1).store(5)

@@ -1,10 +1,6 @@
 """How the commands see journals: what is damage and what is not, and whether somebody owns them."""
 
-import fcntl
 import os
-import subprocess
-import sys
-import threading
 
 import pytest
 from hypothesis import given
@@ -12,10 +8,9 @@ from hypothesis import strategies as st
 
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import Gone, Journal
-from estat.disk import lock_table
+from estat.disk import locks
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal import DIRECTORY
-from tests.support.eventually import eventually
 from tests.unit.batches import STREAM, lines
 from tests.unit.journals import JournalFile, journal
 
@@ -91,83 +86,27 @@ def test_a_directory_without_journals_has_none(tmp_path):
 # --- whether somebody owns it
 
 
-def test_a_stream_is_owned_while_its_lock_is_held_and_not_after(tmp_path):
-    lock = DirectoryLock.create(str(tmp_path / DIRECTORY), STREAM)
+@pytest.mark.parametrize("name", ["lock", "leader.lock"])
+def test_a_journal_is_owned_while_its_servers_lock_is_held_and_not_after(tmp_path, name):
     journal().write(str(tmp_path))
     (entry,) = dlq_reader.journals(str(tmp_path))
+    assert Journal(entry).is_owned is False
+    held = locks.lock(str(tmp_path / name), create=True)
     assert Journal(entry).is_owned is True
-    lock.release()
+    os.close(held)
     assert Journal(entry).is_owned is False
 
 
-def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
-    path = tmp_path / "lock"
-    program = (
-        "import fcntl, sys, time; file = open(sys.argv[1], 'w'); "
-        "fcntl.flock(file, fcntl.LOCK_EX); time.sleep(60)"
-    )
-    holder = subprocess.Popen([sys.executable, "-c", program, path])
-    eventually(lambda: path.exists() and lock_table.is_held(str(path)), 20, "it is held")
-    holder.kill()
-    holder.wait()
-    assert lock_table.is_held(str(path)) is False
-
-
-def test_a_lock_on_another_file_or_a_shared_one_is_not_this_ones(tmp_path):
-    path, other = tmp_path / "lock", tmp_path / "other"
-    path.touch()
-    with other.open("w") as another, path.open() as shared:
-        fcntl.flock(another, fcntl.LOCK_EX)
-        fcntl.flock(shared, fcntl.LOCK_SH)
-        assert lock_table.is_held(str(path)) is False
-
-
-def test_a_stream_without_a_lock_file_has_no_owner(tmp_path):
-    assert lock_table.is_held(str(tmp_path / "lock")) is False
-
-
-@pytest.mark.parametrize("table", ["_LOCKS", "_DESCRIPTOR"])
-def test_where_there_is_no_such_table_nothing_is_known(tmp_path, monkeypatch, table):
-    (tmp_path / "lock").touch()
-    monkeypatch.setattr(lock_table, table, str(tmp_path / "nothing"))
-    assert lock_table.is_held(str(tmp_path / "lock")) is None
-
-
-def test_a_device_that_stat_tells_otherwise_is_found_by_its_mount(tmp_path, monkeypatch):
-    path = tmp_path / "lock"
-    with path.open("w") as file:
-        inode = os.fstat(file.fileno()).st_ino
-    for name, text in (
-        ("_LOCKS", f"1: FLOCK  ADVISORY  WRITE 1234 00:2a:{inode} 0 EOF\n"),
-        ("_MOUNTS", "27 1 0:42 / / rw - btrfs /dev/vda rw\n28 27 0:5 / /dev rw - devtmpfs d rw\n"),
-        ("_DESCRIPTOR", "pos:\t0\nmnt_id:\t27\n"),
-    ):
-        (tmp_path / name).write_text(text)
-        monkeypatch.setattr(lock_table, name, str(tmp_path / name))
-    assert lock_table.is_held(str(path)) is True
-    (tmp_path / "_LOCKS").write_text(f"1: -> FLOCK  ADVISORY  WRITE 1234 00:2a:{inode} 0 EOF\n")
-    assert lock_table.is_held(str(path)) is False
-
-
-def test_asking_who_owns_a_stream_never_keeps_anybody_from_adopting_it(tmp_path):
+def test_a_lock_that_can_not_be_opened_says_nothing(tmp_path):
     journal().write(str(tmp_path))
     (entry,) = dlq_reader.journals(str(tmp_path))
-    end = threading.Event()
-    asked = []
+    (tmp_path / "lock").mkdir()
+    assert Journal(entry).is_owned is None
 
-    def ask():
-        while not end.is_set():
-            asked.append(Journal(entry).is_owned)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        eventually(lambda: len(asked) > 2, 20, "it is asked")
-        for _ in range(500):
-            lock = DirectoryLock.adopt(str(tmp_path / DIRECTORY), STREAM)
-            assert lock
-            lock.release()
-    finally:
-        end.set()
-        asking.join()
-    assert None not in asked
+def test_asking_who_owns_a_journal_never_keeps_anybody_from_adopting_its_stream(tmp_path):
+    journal().write(str(tmp_path))
+    (entry,) = dlq_reader.journals(str(tmp_path))
+    lock = DirectoryLock.adopt(str(tmp_path / DIRECTORY), STREAM)
+    assert Journal(entry).is_owned is False, "the stream's own lock is not looked at"
+    lock.close()

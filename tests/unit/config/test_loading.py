@@ -31,7 +31,7 @@ def fed_back(settings: Settings) -> Settings:
         {"READ_TIMEOUT": "8s", "KEEPALIVE": "1h", "DLQ_MAX_AGE": "3650d", "DRAIN_DELAY": "0s"},
         {"READ_TIMEOUT": "333ms", "S3_TIMEOUT": "0.1s", "KEEPALIVE": "1.0000001m"},
         {"DLQ_MAX_AGE": "12345678.125s", "SHUTDOWN_TIMEOUT": "59m", "FLUSH_INTERVAL": "10ms"},
-        {"S3_CONDITIONAL_PUT": "0", "DLQ_SHARED": "TRUE", "DURABILITY": "FSYNC"},
+        {"S3_CONDITIONAL_PUT": "0", "DURABILITY": "FSYNC"},
         {"DLQ_MAX_SIZE_BYTES": "1000TiB", "QUEUE_BYTES": "1KiB", "RAW_PREFIX": "/a/b=c/"},
         {"RAW_BUCKET": "file:data, and more", "DLQ_DIR": "../dlq", "PARTITION_TZ": "Asia/Seoul"},
         {"S3_OBJECT_TAGS": "team = web, path=a/b=c,empty=", "S3_STORAGE_CLASS": "glacier_ir"},
@@ -43,6 +43,15 @@ def fed_back(settings: Settings) -> Settings:
 def test_the_settings_as_they_are_logged_can_be_given_again(given):
     settings = load(**given)
     assert fed_back(settings) == settings
+
+
+@pytest.mark.parametrize("value", ["true", "false", ""])
+def test_a_setting_of_an_earlier_version_is_told_once_as_not_needed(value):
+    told = loading.not_needed({"DLQ_SHARED": value}, env_file="")
+    assert told == [
+        "DLQ_SHARED is not needed any more: every server has a directory of its own in DLQ_DIR"
+    ]
+    assert loading.unknown_names({"DLQ_SHARED": value}, env_file="") == []
 
 
 def test_every_duration_as_it_is_logged_can_be_given_again():

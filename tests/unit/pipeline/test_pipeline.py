@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gevent
 import pytest
 
 from estat.accounting import metrics
-from estat.disk.dlq import DeadLetterQueue
 from estat.disk.journal import Journals
+from estat.disk.server_directory import ServerDirectory
 from estat.pipeline.pipeline import Pipeline
 from tests.support.parts import load
 
@@ -19,8 +20,8 @@ EVENT = b'{"n":1}'
 @pytest.fixture(params=["journal", "fsync"])
 def pipeline(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
     settings = load(tmp_path, DURABILITY=request.param)
-    DeadLetterQueue(settings.dlq_dir).create()
-    made = Pipeline(settings, metrics.page(), 1)
+    directory = ServerDirectory.make(settings.dlq_dir)
+    made = Pipeline(replace(settings, dlq_dir=directory.path), metrics.page(), 1, directory)
     made.start()
     yield made
     made.drain(time.monotonic() + 10, time.monotonic() + 20, last=False)

@@ -1,21 +1,15 @@
 """The books are corrected by what surely lies in the DLQ."""
 
-import contextlib
-import itertools
 import os
 import time
 
 import pytest
 
-from estat.accounting.ledger import Ledger
-from estat.accounting.metrics import Metrics
-from estat.accounting.shared_memory import Row
 from estat.disk import dlq_file
 from estat.disk.dlq import PENDING
 from estat.pipeline.reconcile import Reconciliation
 from tests.support.parts import Parts, load
 from tests.unit.batches import batch
-from tests.unit.mortal_row import Cells, Killed
 
 
 class Books(Parts):
@@ -82,88 +76,35 @@ def test_files_that_come_and_go_are_not_adopted(books):
     assert books.reconciliation.booked() == books.dlq.walk()
 
 
-def counted_at_the_start(books, count, ahead_seconds=0.0):
-    for number in range(count):
-        books.write(seq=number + 1, ahead_seconds=ahead_seconds)
-    books.page.adopted = totals, _ = books.dlq.inventory()
-    books.ledger.adopt(totals.events, totals.files, totals.size_bytes)
-    return books.dlq.scan(PENDING, 10**11).due
+def test_a_leader_that_follows_another_finds_what_that_one_did_not_enter(books):
+    size = books.write()
+    books.ledger.accept(5)
+    books.ledger.spill(5, 100)  # and replayed, and the file is gone: not entered
+    for books.now in range(20):
+        books.reconciliation.first_led(books.reconciliation.booked())
+    assert books.reconciliation.booked() == books.dlq.walk() == (1, batch().events, size)
 
 
-@pytest.mark.parametrize("ahead_seconds", [0, 3 * 3600])
-def test_what_an_earlier_life_stored_after_it_was_counted_is_not_adopted(books, ahead_seconds):
-    first, second = counted_at_the_start(books, 2, ahead_seconds)
-    os.unlink(first.path)  # by a worker that outlived its arbiter
-    books.reconciliation.first_led()
-    assert books.terms.lost == 0
-    assert books.terms.adopted == books.terms.in_dlq == second.events
-    assert books.reconciliation.booked() == books.dlq.walk()
+def test_a_leader_that_follows_another_compares_no_more_once_both_agree(books):
+    for books.now in range(20):
+        books.reconciliation.first_led(books.reconciliation.booked())
+    books.write()
+    walks = []
+    books.dlq.walk = lambda: walks.append(1)
+    for books.now in range(20, 60):
+        books.reconciliation.first_led((1, 5, 100))
+    assert walks == []
 
 
-def test_a_leader_that_is_killed_while_it_disowns_leaves_it_to_the_next_or_has_done_it(tmp_path):
-    left = set()
-    for writes in itertools.count():
-        books = Books(tmp_path / str(writes))
-        first, second = counted_at_the_start(books, 2)
-        os.unlink(first.path)
-        books.page.rows[2] = row = Row(cells := Cells(books.page.rows[2].cells.tolist()))
-        leader = Reconciliation(books.disk, Ledger(Metrics(row)), books.page)
-        cells.writes_left = writes
-        with contextlib.suppress(Killed):
-            leader.first_led()
-        done = cells.writes_left > 0
-        cells.writes_left = 100
-        Ledger(Metrics(row)).orphan()  # as the arbiter does when a worker has died
-        left.add(books.terms.in_dlq)
-        books.reconciliation.first_led()
-        assert books.terms.lost == 0
-        assert books.terms.adopted == books.terms.in_dlq == second.events
-        if done:
-            break
-    assert left == {first.events + second.events, second.events}, "killed before and after"
-
-
-def test_a_file_that_vanishes_once_we_lead_stays_visible_as_lost(books):
-    (file,) = counted_at_the_start(books, 1)
-    books.reconciliation.first_led()
-    os.unlink(file.path)
-    books.reconciliation.first_led()
-    for books.now in (0, 60):
+def test_nothing_is_corrected_while_a_slot_comes_from_a_dead_server(books, tmp_path):
+    books.write()
+    (slot,) = os.listdir(os.path.join(books.dlq.root, PENDING))
+    path = os.path.join(books.dlq.root, PENDING, slot)
+    hidden = os.path.join(books.dlq.root, PENDING, f".{slot}.1")
+    os.rename(path, hidden)
+    books.ledger.adopt_slot(batch().events, 1, 100, 1)
+    for books.now in range(60):
+        books.reconciliation.first_led(books.reconciliation.booked())
         books.reconciliation.found_empty(books.reconciliation.booked())
-    assert books.terms.lost == file.events
-
-
-@pytest.mark.parametrize("ahead_seconds", [0, 3 * 3600, -3 * 3600])
-def test_a_file_that_was_written_after_the_start_is_none_of_the_adopted(books, ahead_seconds):
-    gone, _ = counted_at_the_start(books, 2)
-    # the clock may have stepped meanwhile
-    size = books.write(seq=3, ahead_seconds=ahead_seconds)
-    books.ledger.accept(gone.events)
-    books.ledger.spill(gone.events, size)
-    before = books.terms
-    os.unlink(gone.path)  # by a worker that outlived its arbiter
-    books.reconciliation.first_led()
-    assert before.adopted - books.terms.adopted == gone.events
+    assert books.reconciliation.booked() == (1, batch().events, 100)
     assert books.terms.lost == 0
-    assert books.reconciliation.booked() == books.dlq.walk()
-
-
-def test_a_file_that_was_moved_meanwhile_is_still_one_of_the_adopted(books):
-    (file,) = counted_at_the_start(books, 1)
-    before = books.terms
-    with books.dlq.claim(file) as claim:
-        books.dlq.expire(claim, 1.0)
-    books.reconciliation.first_led()
-    assert books.terms == before
-
-
-def test_what_was_dropped_before_anybody_led_is_not_disowned(books):
-    dropped, stored, left = counted_at_the_start(books, 3)
-    size = os.stat(dropped.path).st_size
-    os.unlink(dropped.path)
-    books.ledger.drop(dropped.events, size, "overflow")
-    os.unlink(stored.path)  # by a worker that outlived its arbiter
-    books.reconciliation.first_led()
-    assert books.terms.lost == 0
-    assert books.terms.adopted == dropped.events + left.events
-    assert books.reconciliation.booked() == books.dlq.walk()

@@ -24,7 +24,7 @@ from tests.support.parts import Parts, load
 from tests.unit.batches import batch, lines
 
 OPENED = 1763017800.0
-EARLIER = "0199c1b2f3a4" + "ab" * 8  # from before this life of the server
+EARLIER = "0199c1b2f3a4" + "ab" * 8  # of another run of the server: it was taken over
 LATER_STILL = "0199c1b2f3a5" + "ab" * 8
 QUIET_LOOKS = 5  # more than are needed before the books are closed
 
@@ -58,7 +58,6 @@ class Server:
         )
         self.root = path
         self.page = metrics.page()
-        self.page.earlier = frozenset([EARLIER])
         self.stream = f"{int(time.time() * 1000) + 50:012x}" + "cd" * 8  # of this life
         self.lead()
         self.dlq.create()
@@ -108,7 +107,8 @@ class Server:
         """Leave the journal of a batch behind, as a process does that dies."""
         events = [number for group in groups for number in group]
         header = header_of(stream, events, seq)
-        path = Path(self.root, DIRECTORY, stream, f"{seq:06d}.journal")
+        name = f"{stream}.1" if stream == EARLIER else stream
+        path = Path(self.root, DIRECTORY, name, f"{seq:06d}.journal")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(
             journal_file.pack_header(header)
@@ -469,7 +469,7 @@ def test_a_stream_that_began_when_the_clock_was_set_back_is_of_this_life(server)
     stream = f"{int((time.time() - 3600) * 1000):012x}" + "cd" * 8
     server.orphans(5)
     server.leave(stream, range(1, 6))
-    assert pending_events(str(server.root), server.page.earlier) == 5
+    assert pending_events(str(server.root)) == 5
     server.look(QUIET_LOOKS)
     assert (server.terms.adopted, server.terms.in_dlq, server.terms.lost) == (0, 5, 0)
 
@@ -603,7 +603,7 @@ def test_a_quarantine_that_can_not_be_written_leaves_the_journal_for_later(serve
     before = path.read_bytes()
     (server.root / QUARANTINE).rmdir()
     away = in_the_way(server.root / QUARANTINE)
-    with pytest.raises(DiskError, match="write"):
+    with pytest.raises(DiskError, match="scan"):
         server.look()
     assert path.read_bytes() == before
     away()
@@ -648,11 +648,10 @@ def test_events_in_the_journals_of_this_life_are_counted_without_touching_them(s
     server.leave(EARLIER, range(1, 10))
     server.leave(server.stream, range(1, 4), range(4, 6))
     server.leave(server.stream, range(6, 7), seq=2)
-    assert pending_events(str(server.root), {EARLIER}) == 6
-    assert pending_events(str(server.root), set()) == 15
+    assert pending_events(str(server.root)) == 6
     assert len(server.journals()) == 3
-    assert directory_lock.streams(str(server.root / DIRECTORY)) == [EARLIER, server.stream]
+    assert directory_lock.streams(str(server.root / DIRECTORY)) == [f"{EARLIER}.1", server.stream]
 
 
 def test_nothing_is_pending_where_no_journal_was_ever_made(tmp_path):
-    assert pending_events(str(tmp_path), set()) == 0
+    assert pending_events(str(tmp_path)) == 0

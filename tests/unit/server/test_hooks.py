@@ -9,7 +9,7 @@ from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import ARBITER, SLOTS
 from estat.config import loading
-from estat.server import hooks, inherited
+from estat.server import hooks, inherited, own_directory
 
 MOST_WORKERS = 64  # WEB_CONCURRENCY
 
@@ -18,6 +18,7 @@ MOST_WORKERS = 64  # WEB_CONCURRENCY
 def fork(monkeypatch):
     """Return what the arbiter does for a new worker, up to its fork."""
     monkeypatch.setattr(hooks, "_slots_taken", {})
+    monkeypatch.setattr(inherited, "_here", inherited._Inherited(directory=SimpleNamespace()))
 
     def fork(age):
         worker = SimpleNamespace(age=age, pid=1000 + age)
@@ -43,7 +44,6 @@ def test_a_worker_without_a_slot_ends_at_once_and_a_later_one_gets_what_was_free
     fork, monkeypatch
 ):
     monkeypatch.setattr(hooks, "_NO_SLOT_SECONDS", 0)
-    monkeypatch.setattr(inherited, "_here", inherited._Inherited())
     workers = [fork(age) for age in range(SLOTS - 1)]
     refused = fork(SLOTS)
     with pytest.raises(SystemExit) as ended:
@@ -62,7 +62,8 @@ def accept(fork, monkeypatch, tmp_path):
     page = metrics.page()
     settings = loading.load({"RAW_BUCKET": "events", "DLQ_DIR": str(tmp_path)}, env_file="")
     monkeypatch.setattr(inherited, "_here", inherited._Inherited(given=settings))
-    monkeypatch.setattr(hooks, "page", lambda: page)
+    for module in (hooks, own_directory):
+        monkeypatch.setattr(module, "page", lambda: page)
 
     def accept(events):
         worker = fork(1)

@@ -48,12 +48,11 @@ def test_a_reload_can_not_move_the_server(load, capsys):
     assert capsys.readouterr().err.count("reload_refused") == 2
 
 
-def test_a_server_on_a_shared_volume_keeps_its_directory_through_reloads(load, tmp_path):
-    load(DLQ_SHARED="true")
-    (tmp_path / "dlq" / "servers").mkdir(parents=True)
-    inherited.make_directory()
-    own = inherited.directory().path
+def test_a_server_keeps_its_directory_through_reloads(load, tmp_path):
+    load()
+    own = inherited.make_directory().path
     assert inherited.settings().dlq_dir == own
+    assert inherited.dlq_dir() == str(tmp_path / "dlq")
     reloaded = load(BATCH_SIZE="7")
     assert (reloaded.dlq_dir, reloaded.batch_size) == (own, 7)
 

@@ -45,7 +45,7 @@ def ask(tmp_path):
             {"RAW_BUCKET": f"file:{tmp_path}", "DLQ_DIR": str(tmp_path / "dlq")} | given,
             env_file="",
         )
-        pipeline = Pipeline(settings, metrics.page(), 1)
+        pipeline = Pipeline(settings, metrics.page(), 1, None)
         if fault:
             pipeline.check_room = fault
         environ = {

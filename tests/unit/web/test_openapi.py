@@ -49,7 +49,7 @@ def test_the_document_is_valid_openapi(given, tmp_path):
 @pytest.mark.parametrize("given", VARIANTS)
 def test_every_route_is_described_and_nothing_else(given, tmp_path):
     settings = load(tmp_path, **given)
-    pipeline = Pipeline(settings, metrics.page(), 1)
+    pipeline = Pipeline(settings, metrics.page(), 1, None)
     found = routes(create_app(pipeline))
     if settings.metrics_addr:
         found |= routes(create_app(pipeline, private=True))
@@ -57,7 +57,7 @@ def test_every_route_is_described_and_nothing_else(given, tmp_path):
 
 
 def test_with_a_listener_for_metrics_the_public_one_has_only_intake_root_and_probes(tmp_path):
-    pipeline = Pipeline(load(tmp_path, METRICS_ADDR=":9090"), metrics.page(), 1)
+    pipeline = Pipeline(load(tmp_path, METRICS_ADDR=":9090"), metrics.page(), 1, None)
     public = {path for path, _ in routes(create_app(pipeline))}
     private = {path for path, _ in routes(create_app(pipeline, private=True))}
     assert not public & {"/metrics", "/openapi.json"}

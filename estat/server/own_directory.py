@@ -1,0 +1,131 @@
+"""What the arbiter does for the server's own directory: it makes it, replaces it, leaves it.
+
+A directory is lost when DLQ_DIR was moved away or mounted over for too long, or when another
+server has taken it over. What was counted there is then set aside, for nobody can look at it: in
+one change for what is counted by then, and for each worker that still has the directory once
+more when it has ended. If the directory comes back, it is found as any dead server's is.
+
+The disk is touched here only if there is no directory, or a worker says that it is lost: an
+arbiter that waits for a disk can do nothing else.
+"""
+
+import logging
+from collections.abc import Collection
+
+from estat.accounting import metrics
+from estat.accounting.ledger import Ledger
+from estat.accounting.metrics import Metrics
+from estat.accounting.shared_memory import ARBITER, GIVEN_UP, LOST, OUTDATED, PROVEN, Row
+from estat.disk.dlq import DeadLetterQueue, Totals
+from estat.disk.server_directory import ServerDirectory, now
+from estat.errors import DiskError
+from estat.log import Seldom
+from estat.server import inherited
+from estat.server.inherited import page, settings
+
+logger = logging.getLogger(__name__)
+_seldom = Seldom(logger)
+
+#: Of each slot whose worker still has a directory that is lost: what its row had in the DLQ when
+#: that was found.
+_outdated: dict[int, Totals] = {}
+
+
+def make() -> None:
+    """Make the directory; what lies in it, if it was a dead server's, is adopted.
+
+    Raises DiskError.
+    """
+    started = now()
+    directory = inherited.make_directory()
+    directory.number = int(page().directory[GIVEN_UP])
+    page().directory[PROVEN] = started
+    logger.info("directory_made", extra={"directory": directory.path})
+    found = DeadLetterQueue(directory.path).walk()
+    if found.files:
+        _ledger().adopt(found.events, found.files, found.size_bytes)
+
+
+def replace_lost(slots: Collection[int]) -> None:
+    """Make a directory if there is none, or if the one there was is lost.
+
+    ``slots`` are those of workers that live.
+    """
+    directory = inherited.directory()
+    if directory:
+        if not page().directory[LOST]:
+            return
+        page().directory[LOST] = 0
+        if _is_ours(directory):
+            return
+        # before anything is counted: whoever still has it goes on no more, though it came back
+        page().directory[GIVEN_UP] += 1
+        _set_aside(directory, slots)
+        page().directory[OUTDATED] = len(_outdated)
+    try:
+        make()
+    except DiskError as exc:
+        _seldom.warning("dlq_dir_not_usable_yet", "not made", error=str(exc))
+
+
+def worker_ended(slot: int, pending: int) -> None:
+    """Set aside what a worker had in a directory that is lost; ``pending`` are orphans by now."""
+    before = _outdated.pop(slot, None)
+    if before:
+        change = [now - then for now, then in zip(_in_dlq(page().rows[slot]), before, strict=True)]
+        _lose(Totals(*change), pending)
+        page().directory[OUTDATED] = len(_outdated)
+
+
+def set_aside_if_lost() -> bool:
+    """Tell, at the end, whether the directory is lost; then set aside what is in it."""
+    directory = inherited.directory()
+    if directory is None or _is_ours(directory):
+        return False
+    _set_aside(directory, ())
+    return settings().durability.journaled
+
+
+def release() -> None:
+    """Leave the directory to others, if there is one."""
+    directory = inherited.directory()
+    try:
+        if directory:
+            directory.release()
+    except DiskError as exc:
+        logger.warning("directory_not_released", extra={"error": str(exc)})
+
+
+def _is_ours(directory: ServerDirectory) -> bool:
+    """Tell whether a directory is this server's, also where the disk does not say."""
+    try:
+        return directory.touch(0)
+    except DiskError:
+        return True
+
+
+def _set_aside(directory: ServerDirectory, slots: Collection[int]) -> None:
+    """Set aside all that is counted, in one change; note what is, for workers that live."""
+    directory.close()  # workers that still live have its lock
+    counted = {slot: _in_dlq(row) for slot, row in enumerate(page().rows) if row.cells[0]}
+    _outdated.update({slot: counted[slot] for slot in slots})
+    found = Totals(*map(sum, zip(Totals(0, 0, 0), *counted.values(), strict=True)))
+    orphans = sum(row.read()[metrics.ORPHANED] for row in page().used_rows())
+    facts = {"directory": directory.path, "events": found.events + orphans, "files": found.files}
+    logger.critical("directory_lost", extra=facts)
+    _lose(found, orphans)
+
+
+def _lose(found: Totals, orphans: int) -> None:
+    # without journals, they died with their process
+    on_disk = orphans if settings().durability.journaled else 0
+    _ledger().lose(found.events, found.files, found.size_bytes, on_disk)
+
+
+def _in_dlq(row: Row) -> Totals:
+    cells = row.read()
+    return Totals(*(cells[at] for at in (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)))
+
+
+def _ledger() -> Ledger:
+    return Ledger(Metrics(page().rows[ARBITER]))

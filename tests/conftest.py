@@ -9,6 +9,7 @@
 """
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -170,14 +171,23 @@ def serve(tmp_path: Path, endpoint: Endpoint, bucket: Bucket) -> Iterator[Serve]
             workers: int = 1,
             gunicorn: str = "",
             config: Path = CONFIG,
+            kind: type[Server] = Server,
             **settings: str,
         ) -> Server:
             defaults = endpoint.environ | {"RAW_BUCKET": bucket.name}
             if via:
                 defaults["AWS_ENDPOINT_URL_S3"] = via.url
-            server = Server(
+            server = kind(
                 tmp_path, defaults | settings, workers=workers, gunicorn=gunicorn, config=config
             )
             return running.enter_context(server)
 
         yield start
+
+
+@pytest.fixture
+def namespaces() -> None:
+    """Be where servers can have namespaces of their own (``Isolated``)."""
+    need(os.geteuid() == 0, "root, for namespaces,")
+    for program in ("unshare", "nsenter"):
+        need(shutil.which(program), f"{program} (util-linux)")

@@ -5,15 +5,14 @@ user, environment and directory, and no privileges; its server is process 1 of a
 network is the host's. There is no cgroup, no seccomp profile and no layered file system.
 """
 
-import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from tests.support.server import DEFAULTS, Server
+from tests.support.server import DEFAULTS, Server, children
 
 # $1: the root, $2: the volumes' directory on the host, $3: user:group, $4: the directory to be
 # in; the volumes' paths, "--", and the command
@@ -61,23 +60,13 @@ class Container(Server):
             target.parent.mkdir(parents=True, exist_ok=True)
             subprocess.run(["cp", "-a", f"{root}{path}", target], timeout=60, check=True)
 
-    def launch(self) -> Self:
-        """Start it as its image says."""
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command(self._image["Entrypoint"]),
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        return self
+    def _command(self) -> list[str]:
+        return self._contained(self._image["Entrypoint"])
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a container of its own, to its end."""
         return subprocess.run(
-            self._command(command),
+            self._contained(command),
             env=self.environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -92,7 +81,7 @@ class Container(Server):
         return subprocess.run(
             [
                 shutil.which("nsenter") or "",
-                f"--target={self.first_pid()}",
+                f"--target={self.arbiter_pid}",
                 "--mount",
                 "--pid",
                 "--root",
@@ -108,23 +97,17 @@ class Container(Server):
             check=False,
         )
 
-    def first_pid(self) -> int:
-        """Return the host's name for process 1 of the container."""
-        return super().worker_pids()[0]
-
-    def worker_pids(self) -> list[int]:
-        pid = self.first_pid()
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self.first_pid(), number)
+    @property
+    def arbiter_pid(self) -> int:
+        """The host's name for process 1 of the container."""
+        return children(self.process.pid)[0]
 
     def holds_back(self, number: int) -> bool:
         """Tell whether the server, as process 1, has blocked a signal.
 
         unshare's own child blocks SIGTERM too, until it becomes the command.
         """
-        for pid in super().worker_pids():
+        for pid in children(self.process.pid):
             status = dict(
                 line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
             )
@@ -132,7 +115,7 @@ class Container(Server):
             return bool(blocked) and status["Name"].strip().startswith("python")
         return False
 
-    def _command(self, command: Any) -> list[str]:
+    def _contained(self, command: Any) -> list[str]:
         unshare = shutil.which("unshare") or ""
         return [
             unshare,

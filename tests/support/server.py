@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
@@ -120,7 +121,7 @@ class Server:
         """Start it."""
         with self._open_log() as log:
             self._process = subprocess.Popen(
-                [str(BIN / "gunicorn"), "-c", str(self._config), "estat.wsgi:app"],
+                self._command(),
                 cwd=self._directory,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
@@ -132,6 +133,9 @@ class Server:
 
     def _open_log(self) -> IO[bytes]:
         return self._log.open("wb")
+
+    def _command(self) -> list[str]:
+        return [str(BIN / "gunicorn"), "-c", str(self._config), "estat.wsgi:app"]
 
     def start(self) -> Self:
         """Start it and wait until every worker is ready."""
@@ -236,9 +240,12 @@ class Server:
 
     # --- processes
 
+    @property
+    def arbiter_pid(self) -> int:
+        return self.process.pid
+
     def worker_pids(self) -> list[int]:
-        pid = self.process.pid
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children(self.arbiter_pid)
 
     def worker_of(self, connection: http.client.HTTPConnection) -> int:
         """Return the pid of the worker that has accepted a connection."""
@@ -285,7 +292,7 @@ class Server:
         return victim
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.process.pid, number)
+        os.kill(self.arbiter_pid, number)
 
     def wait(self, deadline_seconds: float = 40) -> int:
         """Wait for the end and return the exit code."""
@@ -309,6 +316,15 @@ class Server:
             return
         finally:
             self.process.wait(timeout=20)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let no process of the server run, for as long as the block."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
 
     # --- log
 
@@ -346,6 +362,11 @@ def ask(
     connection.request(method, path, body, dict(headers or {}))
     answer = connection.getresponse()
     return Answer(answer.status, answer.headers, answer.read())
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children."""
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _server_inode(server_port: int, client_port: int) -> str | None:

@@ -58,11 +58,20 @@ class Client:
 class Load(Clients):
     """Clients in threads that send all the time, each on keep-alive connections."""
 
-    def __init__(self, server: Server, clients: int = 3, per_request: int = 5) -> None:
+    def __init__(
+        self,
+        server: Server,
+        clients: int = 3,
+        per_request: int = 5,
+        *,
+        name: str = "load",
+        pause_seconds: float = 0.0,
+    ) -> None:
         super().__init__(clients)
-        self.clients = [Client(f"load{i}") for i in range(clients)]
+        self.clients = [Client(f"{name}{i}") for i in range(clients)]
         self._server = server
         self._per_request = per_request
+        self._pause_seconds = pause_seconds
 
     @property
     def accepted(self) -> list[str]:
@@ -86,6 +95,5 @@ class Load(Clients):
                 connection.close()  # the next request connects again
                 self.end.wait(0.02)
             else:
-                if answer.status != 202:
-                    self.end.wait(0.02)
+                self.end.wait(self._pause_seconds if answer.status == 202 else 0.02)
         connection.close()

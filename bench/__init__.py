@@ -15,7 +15,8 @@ What is measured:
     start         from the start of gunicorn to the first event accepted
     scan          a partial scan of the DLQ, by the number of files in it
     outage        the rate of acceptance while S3 is down, and the way back
-    recovery      the journals of a killed server, until they are stored
+    recovery      recovery     the journals of a killed server, until they are stored
+                  takeover     the DLQ files of a killed server, until the first is stored
     memory        a worker's memory while S3 hangs
 
 What it is measured with:

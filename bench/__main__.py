@@ -35,6 +35,7 @@ MEASUREMENTS = {
     "scan": Measurement(scan.run, needs_wrk=False),
     "outage": Measurement(outage.run, drawn=True),
     "recovery": Measurement(recovery.run, needs_wrk=False),
+    "takeover": Measurement(recovery.takeover, needs_wrk=False),
     "memory": Measurement(memory.run, drawn=True),
 }
 
@@ -98,6 +99,7 @@ def _options() -> argparse.Namespace:
         ("outage-seconds", 15, "length of an outage"),
         ("events-per-request", 1, "size of the requests in an outage"),
         ("mebibytes", 1024, "size of the journals to recover"),
+        ("files", 100_000, "DLQ files to take over"),
         ("minutes", 10, "how long memory is watched"),
         ("dlq-mebibytes", 4096, "DLQ_MAX_SIZE_BYTES while memory is watched"),
     ):

@@ -1,23 +1,33 @@
-"""How long it takes to recover the journals of a killed server, and what it costs.
+"""How long the next server takes for what a killed one left, and what it costs.
 
-The journals are what a server leaves that was killed with all of them full: a
-stream for each of its workers, real events in groups, none sealed.
+``recovery`` is about journals: a stream for each worker, full of real events in groups, none
+sealed. ``takeover`` is about DLQ files: very many, each with one event.
 """
 
+import contextlib
 import os
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from bench import BenchError, machine, report, servers, traffic
 from bench.contenders import RECOVERY
-from estat.disk import journal_file
+from bench.servers import Running, Sample
+from estat.disk import journal, journal_file
+from estat.disk.dlq import PENDING, slot_of
+from estat.disk.dlq_file import file_name, pack
 from estat.disk.journal_file import Header
+from estat.disk.server_directory import ServerDirectory
 from estat.events import ids, stored_line
+from estat.events.batch import Batch, crc32_of
+from estat.events.gzip import gzip
 
 _BATCH_BYTES = 8 * 1024 * 1024
 _STREAMS = 2
 _GROUP_EVENTS = 30
+
+_SLOTS = 48
+_SLOT_SECONDS = 3600
 
 _POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 300
@@ -26,34 +36,77 @@ _PATIENCE_SECONDS = 300
 def run(directory: str, options: Namespace) -> None:
     """Recover the journals of a killed server, until they are stored."""
     mebibytes = options.mebibytes
-    root = os.path.join(directory, "dlq", "journal")
     report.progress(f"making {mebibytes:,} MiB of journals")
-    bucket = f"file:{directory}/bucket"
-    files, events = _fill(root, bucket, mebibytes * 1024 * 1024)
+    with _killed(directory) as (root, bucket):
+        files, events = _fill(root, bucket, mebibytes * 1024 * 1024)
     report.progress("starting the server")
     began = time.monotonic()
     with servers.running(RECOVERY, directory) as running:
-        serves = time.monotonic() - began
-        recovered = _await(lambda: not any(os.scandir(root)), began)
-        cpu_recovered = machine.cpu_seconds(running.pid)
-        stored = _await(lambda: servers.sample(running.port).dlq_files == 0, began)
-        cpu_stored = machine.cpu_seconds(running.pid)
+        rows = [
+            ("serves requests", f"{time.monotonic() - began:.1f}", ""),
+            _until("every journal is a durable DLQ file", began, running, _adopted(events)),
+            _until("every event is stored", began, running, lambda found: not found.dlq_files),
+        ]
     report.describe(
         directory,
         f"Recovery: {files} journals of {mebibytes:,} MiB and {events:,} events, one worker; "
         "seconds and CPU from the start of the server",
     )
-    rows = [
-        ("serves requests", f"{serves:.1f}", ""),
-        ("every journal is a durable DLQ file", f"{recovered:.1f}", f"{cpu_recovered:.1f}"),
-        ("every event is stored", f"{stored:.1f}", f"{cpu_stored:.1f}"),
-    ]
     report.table("until | s | CPU s", rows)
     print("- Target: none; it grows with the journals")
 
 
-def _fill(root: str, bucket: str, size_bytes: int) -> tuple[int, int]:
-    """Return the number of files and of events."""
+def takeover(directory: str, options: Namespace) -> None:
+    """Take over the DLQ files of a killed server, until the first is stored."""
+    files = options.files
+    report.progress(f"making {files:,} DLQ files")
+    with _killed(directory) as (root, bucket):
+        _queue(root, bucket, files)
+    report.progress("starting the server")
+    began = time.monotonic()
+    with servers.running(RECOVERY, directory) as running:
+        rows = [
+            ("serves requests", f"{time.monotonic() - began:.1f}", ""),
+            _until("every file is counted", began, running, _adopted(files)),
+            _until("the first is stored", began, running, lambda found: found.stored > 0),
+        ]
+    report.describe(
+        directory,
+        f"Takeover: {files:,} DLQ files in {_SLOTS} slots, one worker; seconds and CPU from the "
+        "start of the next server",
+    )
+    report.table("until | s | CPU s", rows)
+    print("- Target: none; files are counted and not moved")
+
+
+@contextlib.contextmanager
+def _killed(directory: str) -> Iterator[tuple[str, str]]:
+    """Have a server's directory, and the bucket that it sends to, and die without a release."""
+    own = ServerDirectory.make(os.path.join(directory, "dlq"))
+    yield own.path, f"file:{directory}/bucket"
+    own.close()
+
+
+def _queue(root: str, bucket: str, files: int) -> None:
+    """Write DLQ files, in turn into each of some slots."""
+    now, stream = time.time(), ids.new_stream()
+    opened = [now - _SLOT_SECONDS * number for number in range(_SLOTS)]
+    slots = [os.path.join(root, PENDING, slot_of(at)) for at in opened]
+    for slot in slots:
+        os.mkdir(slot)
+    for number in range(1, files + 1):
+        at = opened[number % _SLOTS]
+        key = ids.object_key("raw", "dt=2025-11-13/hr=07", at, "bench", stream, number)
+        payload = gzip(b'{"id":"%b-%d"}\n' % (stream.encode(), number))
+        what = (bucket, key, ids.stem(key), stream, number, number, 1, payload, crc32_of(payload))
+        batch = Batch(*what, at)
+        with open(os.path.join(slots[number % _SLOTS], file_name(batch)), "wb") as file:
+            file.writelines(pack(batch, "put_failed", ""))
+
+
+def _fill(server: str, bucket: str, size_bytes: int) -> tuple[int, int]:
+    """Write journals; return the number of files and of events."""
+    root = os.path.join(server, journal.DIRECTORY)
     events = made = files = 0
     hits = traffic.hits()
     origins = [
@@ -85,10 +138,17 @@ def _fill(root: str, bucket: str, size_bytes: int) -> tuple[int, int]:
     return files, events
 
 
-def _await(condition: Callable[[], bool], began: float) -> float:
-    """Return the seconds since ``began`` at which ``condition`` held. Raises BenchError."""
-    while not condition():
+def _adopted(events: int) -> Callable[[Sample], bool]:
+    return lambda found: found.adopted >= events
+
+
+def _until(
+    what: str, began: float, running: Running, condition: Callable[[Sample], bool]
+) -> tuple[str, str, str]:
+    """Return a row about when ``condition`` held. Raises BenchError."""
+    while not condition(servers.sample(running.port)):
         if time.monotonic() - began > _PATIENCE_SECONDS:
-            raise BenchError(f"not recovered within {_PATIENCE_SECONDS} s")
+            raise BenchError(f"{what}: not within {_PATIENCE_SECONDS} s")
         time.sleep(_POLL_SECONDS)
-    return time.monotonic() - began
+    seconds = time.monotonic() - began
+    return what, f"{seconds:.1f}", f"{machine.cpu_seconds(running.pid):.1f}"

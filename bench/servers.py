@@ -60,6 +60,8 @@ class Sample(NamedTuple):
     refused: int  # requests
     dlq_files: int
     dlq_bytes: int
+    adopted: int  # events
+    stored: int  # events
 
 
 @contextlib.contextmanager
@@ -112,7 +114,10 @@ def sample(port: int) -> Sample:
     totals: dict[str, float] = {}
     for name, _, value in _SAMPLE.findall(text):
         totals[name] = totals.get(name, 0) + float(value)
-    names = "events_accepted_total http_requests_rejected_total dlq_files_current dlq_size_bytes"
+    names = (
+        "events_accepted_total http_requests_rejected_total dlq_files_current dlq_size_bytes"
+        " events_adopted_total s3_events_stored_total"
+    )
     return Sample(*(int(totals[name]) for name in names.split()))
 
 

@@ -14,10 +14,11 @@ from bench import BenchError, machine, report, servers, traffic
 from bench.contenders import RECOVERY
 from bench.servers import Running, Sample
 from estat.disk import journal, journal_file
-from estat.disk.dlq import PENDING, slot_of
+from estat.disk.dlq import PENDING
 from estat.disk.dlq_file import file_name, pack
 from estat.disk.journal_file import Header
 from estat.disk.server_directory import ServerDirectory
+from estat.disk.slots import slot_of
 from estat.events import ids, stored_line
 from estat.events.batch import Batch, crc32_of
 from estat.events.gzip import gzip

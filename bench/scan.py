@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from bench import BenchError, report
 from estat.disk import dlq_file
-from estat.disk.dlq import PENDING, SCAN_LIMIT, DeadLetterQueue, slot_of
+from estat.disk.dlq import PENDING, SCAN_LIMIT, DeadLetterQueue
+from estat.disk.slots import slot_of
 from estat.events import ids
 
 #: Scans of each case, in turns.

@@ -20,7 +20,8 @@ from estat.audit.dlq_reader import BatchFile, DlqFile, Gone, Journal
 from estat.cli.dlq_files import age, counted, printable, size, tell_of_others, why_not_sent
 from estat.disk import dlq_file
 from estat.disk.directory_lock import stream_of
-from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals, is_due
+from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals
+from estat.disk.slots import is_due
 from estat.errors import DiskError, NotOurs, Unreadable
 
 #: The last column is cut at the terminal's edge, but not to fewer characters than these.

@@ -1,10 +1,8 @@
 """The dead letter queue on disk: batches that could not be stored yet.
 
-    pending/<slot>/<file>      to be retried; a slot is the hour (UTC) in which it was written
-    pending/<slot>+/<file>     was put off: not retried before that hour
+    pending/<slot>/<file>      to be retried; a slot is an hour (see ``slots``)
     expired/<slot>/<file>      older than DLQ_MAX_AGE: retried last and rarely, never deleted
     quarantine/<file>          can't be read; goes to DLQ_PREFIX for a person to look at
-    …/<slot>.<n>/<file>        came from a dead server's directory (see ``incoming``)
 
 Slots make a partial scan cheap and fair. A scan reads a limited number of names, from the
 oldest slot on, however many there are. A file that fails for a reason of its own moves to a
@@ -25,6 +23,7 @@ from itertools import chain, islice
 from typing import NamedTuple, Self
 
 from estat.disk import dlq_file, files, locks
+from estat.disk.slots import EVER, SLOT_SECONDS, is_due, later_slot, slot_of
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.events.batch import Batch
 from estat.events.gzip import gzip
@@ -33,33 +32,6 @@ PENDING, EXPIRED, QUARANTINE = "pending", "expired", "quarantine"
 
 #: Names that one scan reads at most.
 SCAN_LIMIT = 1000
-
-_SLOT_SECONDS = 3600
-_PUT_OFF = "+"
-
-#: An instant by which every file is due, also one that was put off.
-EVER = 1e11
-
-
-def slot_of(unix_seconds: float) -> str:
-    """Return the slot of an instant; slots sort by time."""
-    return time.strftime("%Y-%m-%dT%H", time.gmtime(unix_seconds))
-
-
-def later_slot(unix_seconds: float) -> str:
-    """Return the slot of what is put off at an instant: the next hour."""
-    return slot_of(unix_seconds + _SLOT_SECONDS) + _PUT_OFF
-
-
-def is_due(slot: str, unix_seconds: float) -> bool:
-    """Tell whether a slot's files are to be retried by then.
-
-    Only what was put off is ever not due, whatever a clock said that has stepped meanwhile. An
-    hour beyond the next one does not count: nothing is put off for longer, so the clock was ahead.
-    """
-    hour, put_off, _ = slot.partition(_PUT_OFF)
-    soon = slot_of(unix_seconds), slot_of(unix_seconds + _SLOT_SECONDS)
-    return not put_off or not soon[0] < hour <= soon[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +156,7 @@ class DeadLetterQueue:
         directory = self._area(PENDING, slot_of(now))
         path = os.path.join(directory, dlq_file.file_name(batch))
         if beside and os.path.lexists(path):
-            directory = self._area(PENDING, slot_of(now - _SLOT_SECONDS))
+            directory = self._area(PENDING, slot_of(now - SLOT_SECONDS))
             path = os.path.join(directory, dlq_file.file_name(batch))
         with files.disk_errors("write", path):
             files.check_directory(directory)

@@ -16,7 +16,8 @@ import time
 from typing import NamedTuple
 
 from estat.disk import files
-from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue, Totals, slot_of
+from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue, Totals
+from estat.disk.slots import slot_of
 
 _AREAS = (PENDING, EXPIRED, QUARANTINE)
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 import gevent
 
 from estat.accounting.ledger import Ledger
-from estat.disk.dlq import EVER, EXPIRED, PENDING, Claim, Entry
+from estat.disk.dlq import EXPIRED, PENDING, Claim, Entry
 from estat.disk.leader import Leader
+from estat.disk.slots import EVER
 from estat.errors import DiskError, ObjectRefused, StoreError
 from estat.events.text import excerpt
 from estat.log import Seldom

@@ -18,8 +18,9 @@ from gevent.pool import Pool
 
 from estat.accounting import metrics
 from estat.config.settings import Settings
-from estat.disk.dlq import EVER, EXPIRED, PENDING, SCAN_LIMIT, Claim, Entry, is_due
+from estat.disk.dlq import EXPIRED, PENDING, SCAN_LIMIT, Claim, Entry
 from estat.disk.leader import Leader
+from estat.disk.slots import EVER, is_due
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreDenied, StoreError, Unreadable
 from estat.events import ids
 from estat.events.batch import Batch, crc32_of

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from estat.disk import dlq_file
-from estat.disk.dlq import slot_of
+from estat.disk.slots import slot_of
 from tests.conftest import Serve
 from tests.fault.test_dlq import left_behind
 from tests.support import accounting, forged

@@ -15,7 +15,8 @@ from estat.cli.dlq_files import CommandError, select
 from estat.cli.dlq_replay import paced
 from estat.cli.dlq_verify import RECOVERED, examine
 from estat.disk import dlq_file, locks
-from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue, later_slot
+from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.disk.slots import later_slot
 from estat.errors import Unreadable
 from estat.events import ids
 from estat.events.batch import crc32_of

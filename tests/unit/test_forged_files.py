@@ -11,9 +11,10 @@ import pytest
 from estat.cli import main
 from estat.config import loading
 from estat.disk import dlq_file, files, journal_file, locks
-from estat.disk.dlq import PENDING, DeadLetterQueue, slot_of
+from estat.disk.dlq import PENDING, DeadLetterQueue
 from estat.disk.dlq_file import name_for
 from estat.disk.journal_recovery import recover_journal
+from estat.disk.slots import slot_of
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.events import ids
 from estat.stores import Stores

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from estat.disk import dlq_file, files
-from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue, slot_of
+from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue
 from estat.disk.incoming import Incoming
+from estat.disk.slots import slot_of
 from estat.errors import DiskError, Unreadable
 from tests.unit.batches import batch, lines
 

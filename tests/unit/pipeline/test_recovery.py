@@ -13,9 +13,10 @@ from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.config import loading
 from estat.disk import directory_lock, dlq_file, journal_file
-from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, slot_of
+from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE
 from estat.disk.journal import DIRECTORY, Journals
 from estat.disk.journal_file import Header
+from estat.disk.slots import slot_of
 from estat.errors import DiskError, StoreUnavailable
 from estat.events import ids
 from estat.pipeline.recovery import pending_events

@@ -19,7 +19,7 @@ from estat.accounting.shared_memory import Row
 from estat.config import loading
 from estat.disk import dlq_file, journal, journal_file
 from estat.disk.directory_lock import LOCK
-from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue, slot_of
+from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue
 from estat.disk.journal_file import Header
 from estat.disk.journal_recovery import recover_journal
 from estat.disk.server_directory import (
@@ -30,6 +30,7 @@ from estat.disk.server_directory import (
     boot_id,
     sign_of,
 )
+from estat.disk.slots import slot_of
 from estat.errors import DiskError
 from estat.events.batch import Batch
 from tests.support.parts import Parts

@@ -38,6 +38,8 @@ _POLL_SECONDS = 0.005
 #: Between attempts where somebody else has made the descriptor non-blocking.
 _RETRY_SECONDS = 0.05
 
+_STDERR = 2
+
 # gevent's own would call the event loop
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _new_lock = monkey.get_original("_thread", "RLock")
@@ -148,11 +150,28 @@ class LogStream(io.TextIOBase):
 
 
 def install() -> None:
-    """Put such streams in the place of this process's own; a second call does nothing."""
-    if not isinstance(sys.stderr, LogStream):
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        sys.stdout, sys.stderr = LogStream(1), LogStream(2)
+    """Put such streams in the place of this process's own; a second call does nothing.
+
+    One that the process was started without leads nowhere.
+    """
+    if isinstance(sys.stderr, LogStream):
+        return
+    nowhere = _fill_gaps()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    # without a stream, its number may by now be that of some other file
+    sys.stdout = LogStream(1 if sys.stdout else nowhere)
+    sys.stderr = LogStream(2 if sys.stderr else nowhere)
+
+
+def _fill_gaps() -> int:
+    """Open /dev/null wherever one of the first three descriptors is closed, and once more.
+
+    Else the next file to be opened, a journal say, has the number that libraries write to.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    return descriptor
 
 
 def count_in(row: Row) -> None:

@@ -2,7 +2,10 @@
 
 import fcntl
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +101,21 @@ def test_a_forked_process_writes_its_own_lines_and_its_parent_what_had_waited(pi
     assert pipe.read(6) == b"child\n"
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert stream.drain()
+
+
+@pytest.mark.parametrize("opened_before", [0, 3])
+def test_what_has_no_standard_error_writes_into_no_other_file(
+    tmp_path: Path, opened_before: int
+) -> None:
+    program = (
+        "import sys; from estat.server import log_stream;"
+        f"files = [open(f'{tmp_path}/{{n}}', 'w') for n in range({opened_before})];"
+        "log_stream.install();"
+        f"files.append(open('{tmp_path}/later', 'w'));"
+        "print('out'); print('err', file=sys.stderr);"
+        "sys.exit(not log_stream.drain())"
+    )
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", program]
+    assert subprocess.run(closed, check=False).returncode == 0
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert written == dict.fromkeys([*map(str, range(opened_before)), "later"], "")

@@ -78,8 +78,13 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def count_in(self, row: Row) -> None:
-        """Count dropped lines in a row of the shared page, with those that were dropped before."""
+        """Count dropped lines in a row of the shared page, with those that were dropped before.
+
+        A second call, of a reload, does nothing: a process has one row.
+        """
         with self._lock:
+            if self._counts:
+                return
             self._counts = Metrics(row)
             self._counts.count(metrics.LOG_DROPPED, self._dropped)
 

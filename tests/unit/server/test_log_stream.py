@@ -76,6 +76,16 @@ def test_what_can_not_be_written_is_counted() -> None:
     assert row.cells[metrics.LOG_DROPPED] == 2
 
 
+def test_a_reload_counts_no_dropped_line_again() -> None:
+    stream, row = LogStream(os.open("/dev/full", os.O_WRONLY)), metrics.page().rows[1]
+    stream.write("a\n")
+    assert stream.drain()
+    before = row.cells[metrics.LOG_DROPPED]
+    for _ in range(3):
+        stream.count_in(row)
+    assert row.cells[metrics.LOG_DROPPED] - before == 1
+
+
 def test_a_descriptor_that_somebody_made_non_blocking_gets_all_lines(pipe: Pipe) -> None:
     os.set_blocking(pipe.end, False)
     stream = LogStream(pipe.end)

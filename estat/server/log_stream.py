@@ -20,7 +20,6 @@ import atexit
 import io
 import os
 import sys
-import time
 from typing import Any
 
 from gevent import monkey
@@ -34,17 +33,15 @@ _QUEUED_BYTES = 1024 * 1024
 
 #: How long a process waits at its end until its lines are written.
 _END_SECONDS = 1.0
-_POLL_SECONDS = 0.005
-#: Between attempts where somebody else has made the descriptor non-blocking.
-_RETRY_SECONDS = 0.05
 
 _STDERR = 2
 
 # gevent's own would call the event loop
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _new_lock = monkey.get_original("_thread", "RLock")
+_new_signal = monkey.get_original("_thread", "allocate_lock")
 _new_queue = monkey.get_original("queue", "SimpleQueue")
-_sleep = monkey.get_original("time", "sleep")
+_select = monkey.get_original("select", "select")
 
 
 class LogStream(io.TextIOBase):
@@ -95,10 +92,13 @@ class LogStream(io.TextIOBase):
         """
         if self._unfinished:
             self.write("\n")
-        until = time.monotonic() + (0 if self._stuck else _END_SECONDS)
-        while self._done_bytes < self._queued_bytes and time.monotonic() < until:
-            _sleep(_POLL_SECONDS)
+        wait_seconds = 0.0 if self._stuck else _END_SECONDS
+        written = _new_signal()
+        written.acquire()
         self._stuck = self._done_bytes < self._queued_bytes
+        if self._stuck:
+            self._lines.put(written)
+            self._stuck = not written.acquire(timeout=wait_seconds)
         return not self._stuck
 
     def fileno(self) -> int:
@@ -130,7 +130,11 @@ class LogStream(io.TextIOBase):
     def _run(self, queue: Any) -> None:
         try:
             while True:
-                self._write(queue.get())
+                lines = queue.get()
+                if isinstance(lines, bytes):
+                    self._write(lines)
+                else:  # a lock of one who waits for all before it
+                    lines.release()
         finally:
             self._has_thread = False  # out of memory, say: the next line starts another one
 
@@ -140,7 +144,7 @@ class LogStream(io.TextIOBase):
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:
-                _sleep(_RETRY_SECONDS)
+                _select([], [self._descriptor], [])  # somebody else has made it non-blocking
             except OSError:  # its reader has gone, say
                 with self._lock:
                     self._drop(rest)

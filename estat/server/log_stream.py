@@ -9,8 +9,9 @@ server hands its lines over to a thread.
 - Lines that do not fit the queue are dropped and counted (``log_lines_dropped_total``), and so are
   those that the descriptor refuses.
 - The descriptor stays blocking: other processes share it.
-- A thread does not live on in a forked process. That one begins with an empty queue and a thread of
-  its own; its parent writes what had waited.
+- A thread does not live on in a forked process, but the locks of libraries that it holds do. So it
+  ends before a fork, unless nobody reads. The child begins with an empty queue and a thread of its
+  own; its parent writes what had waited.
 - At its end a process waits for its queue, but not for long.
 
 Everything that Python code prints goes this way: logs, gunicorn's own words, tracebacks.
@@ -33,6 +34,7 @@ _QUEUED_BYTES = 1024 * 1024
 
 #: How long a process waits at its end until its lines are written.
 _END_SECONDS = 1.0
+_ENDING_SECONDS = 0.001  # of a thread that has nothing to do any more
 
 _STDERR = 2
 
@@ -53,7 +55,7 @@ class LogStream(io.TextIOBase):
         super().__init__()
         self._descriptor = descriptor
         self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        os.register_at_fork(before=self._end_thread, after_in_child=self._begin)
         atexit.register(self.drain)
 
     def _begin(self) -> None:
@@ -92,14 +94,7 @@ class LogStream(io.TextIOBase):
         """
         if self._unfinished:
             self.write("\n")
-        wait_seconds = 0.0 if self._stuck else _END_SECONDS
-        written = _new_signal()
-        written.acquire()
-        self._stuck = self._done_bytes < self._queued_bytes
-        if self._stuck:
-            self._lines.put(written)
-            self._stuck = not written.acquire(timeout=wait_seconds)
-        return not self._stuck
+        return self._wait()
 
     def fileno(self) -> int:
         """Return the descriptor that is written to."""
@@ -112,6 +107,26 @@ class LogStream(io.TextIOBase):
     def writable(self) -> bool:
         """Tell that this can be written to."""
         return True
+
+    def _wait(self) -> bool:
+        wait_seconds = 0.0 if self._stuck else _END_SECONDS
+        self._stuck = self._done_bytes < self._queued_bytes
+        if self._stuck:
+            written = _new_signal()
+            written.acquire()
+            self._lines.put(written)
+            self._stuck = not written.acquire(timeout=wait_seconds)
+        return not self._stuck
+
+    def _end_thread(self) -> None:
+        """End the thread, if it is not held up: a lock that it holds is never freed in a child.
+
+        The next line starts another one.
+        """
+        if self._has_thread and self._wait():
+            self._lines.put(None)
+            while self._has_thread:
+                _select([], [], [], _ENDING_SECONDS)
 
     def _put(self, lines: bytes) -> None:
         if self._queued_bytes - self._done_bytes + len(lines) > _QUEUED_BYTES:
@@ -129,12 +144,11 @@ class LogStream(io.TextIOBase):
 
     def _run(self, queue: Any) -> None:
         try:
-            while True:
-                lines = queue.get()
-                if isinstance(lines, bytes):
-                    self._write(lines)
-                else:  # a lock of one who waits for all before it
-                    lines.release()
+            while (item := queue.get()) is not None:
+                if isinstance(item, bytes):
+                    self._write(item)
+                else:  # the lock of one who waits for all before it
+                    item.release()
         finally:
             self._has_thread = False  # out of memory, say: the next line starts another one
 

@@ -109,6 +109,11 @@ class Ledger:
         taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
         self._change({**taken, metrics.STORED: events})
 
+    def recover_dropped(self, events: int, reason: str, *, orphans: bool) -> None:
+        """Count events of a dead process's journal, as ``recover`` does, as dropped at once."""
+        taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
+        self._change({**taken, metrics.DROPPED[reason]: events})
+
     def set_aside(self, events: int, reason: str) -> None:
         """Count a DLQ file's events as not ours to send; ``reason`` is a key of SET_ASIDE.
 

@@ -9,7 +9,8 @@ takeover, and are recovered in the same way; their events count as adopted.
 
 The order of the steps makes every one of them safe to repeat: first the DLQ
 file, durable, then the accounting, then the journal goes. Where the disk takes
-no file, the batch is stored at once, in place of the first step.
+no file, the batch is stored at once, in place of the first step, and so is what can't
+be read. What can be neither kept nor stored hides none of the others, unless the store is away.
 """
 
 import logging
@@ -18,15 +19,16 @@ from functools import partial
 
 from estat.accounting import metrics
 from estat.config.settings import Settings
-from estat.disk import directory_lock, files, journal
+from estat.disk import directory_lock, dlq_file, files, journal
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.dlq import Totals
 from estat.disk.dlq_file import pack
-from estat.disk.journal_recovery import DeadStream, RecoveredJournal, events_in
+from estat.disk.journal_recovery import Damage, DeadStream, RecoveredJournal, events_in
 from estat.disk.leader import Leader
-from estat.errors import DiskError, NotOurs, StoreError
+from estat.errors import DiskError, NoCredentials, NotOurs, StoreError, StoreUnavailable
 from estat.events import ids
-from estat.events.batch import Batch
+from estat.events.batch import Batch, crc32_of
+from estat.events.gzip import gzip
 from estat.pipeline.admission import Accounts, Disk
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.leader_loop import LeaderLoop
@@ -80,12 +82,19 @@ class Recovery(LeaderLoop):
         self._left: set[str] = set()
         #: Journals that are not obeyed: they stay where they are.
         self._set_aside: set[str] = set()
+        #: Damaged ranges that are stored, and whose journals may still be there.
+        self._stored: set[str] = set()
+        self._failure: DiskError | None = None  # of this turn
         #: Orphans and files without an entry, and for how many looks they have been the same.
         self._quiet: tuple[tuple[int, Totals | None], int] = ((0, None), 0)
 
     def turn(self) -> float:
         """Recover all dead streams. Raises DiskError."""
-        self._settle(self._recover_all())
+        self._failure = None
+        found = self._recover_all()
+        if self._failure:
+            raise self._failure
+        self._settle(found)
         return self._pause_seconds
 
     def _recover_all(self) -> bool:
@@ -127,7 +136,13 @@ class Recovery(LeaderLoop):
                 found = self._read(dead, path, orphans)
                 if found is None:
                     continue
-                events += self._keep(found, orphans)
+                try:
+                    events += self._keep(found, orphans)
+                except DiskError as exc:
+                    if isinstance(exc.__cause__, (StoreUnavailable, NoCredentials)):
+                        raise  # nor would it take the others
+                    self._failure = self._failure or exc
+                    continue
                 batches += 1
             self._delete(path)
         if batches:
@@ -166,10 +181,8 @@ class Recovery(LeaderLoop):
         """Bring what a journal holds to the DLQ; return the number of events."""
         batch = found.batch
         for damage in found.damages:
-            size = self._disk.run(self._disk.dlq.put_aside, *damage)
-            if size is None:
+            if not self._put_aside(damage, orphans):
                 continue
-            self._ledger.recover(damage.events, size, orphans=orphans)
             self._counts.count(metrics.DLQ_QUARANTINED)
             facts = {"range": damage.name, "events": damage.events, "torn": damage.is_torn}
             log.log(
@@ -188,6 +201,32 @@ class Recovery(LeaderLoop):
         else:
             self._ledger.recover(batch.events, size, orphans=orphans)
         return batch.events
+
+    def _put_aside(self, damage: Damage, orphans: bool) -> bool:
+        """Bring a damaged range to the quarantine; tell whether it was not there."""
+        if damage.name in self._stored:
+            return False
+        try:
+            size = self._disk.run(self._disk.dlq.put_aside, *damage)
+        except DiskError as exc:
+            self._store_damage(damage, exc)
+            self._ledger.recover_dropped(damage.events, "unreadable", orphans=orphans)
+            self._stored.add(damage.name)
+            return True
+        if size is not None:
+            self._ledger.recover(damage.events, size, orphans=orphans)
+        return size is not None
+
+    def _store_damage(self, damage: Damage, error: DiskError) -> None:
+        """Store a damaged range where the quarantine's files go, as ``_store`` does a batch."""
+        self._admission.failed(error)
+        content = gzip(damage.data)
+        name = ids.plain(dlq_file.name_for(damage.name, damage.events))
+        key = f"{self._settings.dlq_prefix}/{crc32_of(content):08x}-{name}"
+        try:
+            self._delivery.put_file(self._settings.raw_bucket, key, content)
+        except StoreError as exc:
+            raise error from exc
 
     def _store(self, batch: Batch, error: DiskError) -> None:
         """Store a batch at once that the DLQ has no room for: what empties a disk needs none.

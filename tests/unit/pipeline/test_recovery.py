@@ -17,7 +17,7 @@ from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE
 from estat.disk.journal import DIRECTORY, Journals
 from estat.disk.journal_file import Header
 from estat.disk.slots import slot_of
-from estat.errors import DiskError, StoreUnavailable
+from estat.errors import DiskError, NotOurs, ObjectRefused, StoreUnavailable
 from estat.events import ids
 from estat.pipeline.recovery import pending_events
 from estat.stores import Stores
@@ -596,6 +596,74 @@ def test_what_the_dlq_has_no_room_for_is_stored_at_once(server, tmp_path):
     terms = server.terms
     assert (terms.stored, terms.adopted, terms.pending, terms.lost) == (7, 4, 0, 0)
     assert server.booked() == (0, 0, 0)
+
+
+def test_a_damaged_journal_is_stored_at_once_where_the_disk_has_no_room(server, tmp_path):
+    server.stores = Everywhere(tmp_path)
+    server.lead()
+    server.orphans(6)
+    spoil(server.leave(EARLIER, range(1, 3), range(3, 5), sealed=True), 0)
+    spoil(server.leave(server.stream, range(1, 4), range(4, 7), sealed=True), 1)
+    no_pending_files(server)
+    (server.root / QUARANTINE).rmdir()
+    in_the_way(server.root / QUARANTINE)
+    server.look(QUIET_LOOKS)
+    assert server.journals() == []
+    terms = server.terms
+    assert (terms.stored, terms.dropped, terms.adopted) == (2 + 3, 2 + 3, 4)
+    assert (terms.pending, terms.lost) == (0, 0)
+    damaged = [path for path in tmp_path.rglob("*-bad*") if "store" in path.parts]
+    assert len(damaged) == 2
+    assert all(path.parent.name == "raw_dlq" for path in damaged)
+
+
+def test_a_damaged_range_that_is_stored_counts_once_although_its_batch_has_to_wait(
+    server, tmp_path, monkeypatch
+):
+    server.stores = Everywhere(tmp_path)
+    server.lead()
+    server.orphans(4)
+    spoil(server.leave(server.stream, range(1, 3), range(3, 5), sealed=True), 0)
+    no_pending_files(server)
+    (server.root / QUARANTINE).rmdir()
+    in_the_way(server.root / QUARANTINE)
+    with monkeypatch.context() as patched:
+        patched.setattr(server.recovery._delivery, "attempt", away)
+        with pytest.raises(DiskError, match="write"):
+            server.look()
+    server.look(QUIET_LOOKS)
+    terms = server.terms
+    assert (terms.stored, terms.dropped, terms.adopted) == (2, 2, 0)
+    assert (terms.pending, terms.lost) == (0, 0)
+
+
+def away(_batch, **_):
+    raise StoreUnavailable("no store here")
+
+
+@pytest.mark.parametrize("error", [ObjectRefused("400"), NotOurs("elsewhere")])
+def test_a_journal_that_can_be_neither_kept_nor_stored_hides_none_of_the_others(
+    server, tmp_path, monkeypatch, error
+):
+    server.stores = Everywhere(tmp_path)
+    server.lead()
+    server.leave(EARLIER, range(1, 5))
+    bad = server.leave(EARLIER, range(5, 6), seq=2)
+    server.leave(EARLIER, range(6, 9), seq=3)
+    server.leave(LATER_STILL, range(1, 4))
+    no_pending_files(server)
+    attempt = server.recovery._delivery.attempt
+
+    def refuses(found, **given):
+        if found.first == 5:
+            raise error
+        attempt(found, **given)
+
+    monkeypatch.setattr(server.recovery._delivery, "attempt", refuses)
+    with pytest.raises(DiskError, match="write"):
+        server.look()
+    assert server.journals() == [bad]
+    assert (server.terms.stored, server.terms.lost) == (7 + 3, 0)
 
 
 def test_a_quarantine_that_can_not_be_written_leaves_the_journal_for_later(server):

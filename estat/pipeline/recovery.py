@@ -44,7 +44,8 @@ _QUIET_LOOKS = 3
 def pending_events(dlq_dir: str) -> int:
     """Count the events in the journals of all streams of this run of the server.
 
-    A journal that can't be read is logged and counts for nothing. Blocks. Raises DiskError.
+    A journal that can't be read or understood is logged and counts for nothing. Blocks. Raises
+    DiskError.
     """
     root = os.path.join(dlq_dir, journal.DIRECTORY)
     events = 0
@@ -55,6 +56,9 @@ def pending_events(dlq_dir: str) -> int:
                     events += events_in(files.read_whole(path))
                 except DiskError as exc:
                     log.error("journal_not_read", extra={"error": str(exc)})
+                except Exception:
+                    # the accounting of the stop must not end with it
+                    log.exception("journal_not_understood", extra={"file": path})
     return events
 
 

@@ -722,5 +722,23 @@ def test_events_in_the_journals_of_this_life_are_counted_without_touching_them(s
     assert directory_lock.streams(str(server.root / DIRECTORY)) == [f"{EARLIER}.1", server.stream]
 
 
+def test_a_journal_that_its_reader_fails_on_hides_none_that_is_counted_at_the_end(
+    server, monkeypatch, caplog
+):
+    strange = server.leave(server.stream, range(1, 4))
+    server.leave(server.stream, range(4, 6), seq=2)
+    parse = journal_file.parse
+
+    def fails(data):
+        if data == strange.read_bytes():
+            raise KeyError("last")
+        return parse(data)
+
+    monkeypatch.setattr(journal_file, "parse", fails)
+    assert pending_events(str(server.root)) == 2
+    (told,) = [record for record in caplog.records if record.message == "journal_not_understood"]
+    assert told.file == str(strange)
+
+
 def test_nothing_is_pending_where_no_journal_was_ever_made(tmp_path):
     assert pending_events(str(tmp_path)) == 0

@@ -131,8 +131,9 @@ class DeadLetterQueue:
         #: How what lies in it is made: never where it is gone itself.
         self.access = files.PRIVATE._replace(top=root)
         self._may_go_to = may_go_to
-        #: Paths of files that are set aside: they stay where they are, and no scan finds them.
-        self.aside: set[str] = set()
+        #: Paths of files that are set aside, and for what reason: they stay where they are, and
+        #: no scan finds them.
+        self.aside: dict[str, str] = {}
         self._kept: set[str] = set()  # the same, as ``oldest`` has met them
 
     def create(self) -> None:
@@ -265,6 +266,14 @@ class DeadLetterQueue:
         Raises Unreadable where that can't be read.
         """
         self._may_go_to(claim.bucket())
+
+    def no_more_aside(self) -> list[tuple[int, str]]:
+        """Forget files that were set aside and are gone; return their events and reasons."""
+        gone = {path: why for path, why in self.aside.items() if not os.path.lexists(path)}
+        self.aside = {path: why for path, why in self.aside.items() if path not in gone}
+        return [
+            (dlq_file.parse_name(os.path.basename(path)).events, why) for path, why in gone.items()
+        ]
 
     def oldest(self) -> Claim | None:
         """Claim the oldest file that nobody is working on, and that is ours to drop."""

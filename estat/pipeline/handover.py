@@ -15,7 +15,7 @@ from estat.accounting.ledger import Ledger
 from estat.disk.dlq import EXPIRED, PENDING, Claim, Entry
 from estat.disk.leader import Leader
 from estat.disk.slots import EVER
-from estat.errors import DiskError, ObjectRefused, StoreError
+from estat.errors import DiskError, NotOurs, ObjectRefused, StoreError
 from estat.events.text import excerpt
 from estat.log import Seldom
 from estat.pipeline.admission import Disk
@@ -84,7 +84,8 @@ class Handover:
         error_text = f"{type(error).__name__}: {error}"
         shown = excerpt(entry.name, _SHOWN_CHARS)
         self._seldom.warning("hand_over_skipped", "bad", file=shown, error=error_text)
-        self._disk.dlq.aside.add(entry.path)  # nobody in this process looks at it any more
+        # nobody in this process looks at it any more
+        self._disk.dlq.aside[entry.path] = NotOurs.reason
 
     def _hand_over_claimed(self, claim: Claim, bucket: str) -> None:
         batch = self._disk.run(claim.read)

@@ -95,6 +95,8 @@ class Reconciliation:
         elif now - self._mismatch_since >= _SETTLED_SECONDS:
             self._mismatch = None
             self.enter(_difference(found, booked))
+            for aside, reason in self._disk.run(self._disk.dlq.no_more_aside):
+                self._ledger.set_aside(-aside, reason)
             events = found.events - booked.events
             facts = {"unknown": max(0, events), "vanished": max(0, -events)}
             log.warning("dlq_recounted", extra={"files": found.files, **facts})

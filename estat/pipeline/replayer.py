@@ -189,7 +189,7 @@ class Replayer(LeaderLoop):
     def _set_aside(self, entry: Entry, error: NotOurs) -> None:
         """Leave a file where it is that is not ours to send, and look at it no more."""
         self._ledger.set_aside(entry.events, error.reason)
-        self._disk.dlq.aside.add(entry.path)
+        self._disk.dlq.aside[entry.path] = error.reason
         self._tries.pop(entry.name, None)
         name = excerpt(entry.name, _SHOWN_CHARS)
         self._seldom.warning("dlq_file_set_aside", error.reason, file=name, error=str(error))

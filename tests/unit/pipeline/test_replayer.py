@@ -301,6 +301,19 @@ def test_a_file_that_nobody_counted_is_found_beside_those_that_are_set_aside(wor
     assert (terms.stored, terms.adopted, terms.set_aside, terms.lost) == (10, 12, 2, 0)
 
 
+def test_a_file_that_was_set_aside_and_is_taken_away_hides_no_later_one(worker):
+    path = later_version(worker, 1)
+    worker.replayer.turn()
+    path.unlink()
+    for worker.now in range(0, 150, 30):
+        worker.replayer.turn()
+    assert aside(worker) == {}
+    worker.spill(batch(bucket=worker.bucket, opened=time.time()))
+    worker.replayer.turn()
+    terms = worker.terms
+    assert (terms.stored, terms.in_dlq, terms.set_aside, terms.lost) == (10, 0, 0, 2)
+
+
 def test_a_full_dlq_drops_none_of_what_is_set_aside(worker, tmp_path):
     paths = [later_version(worker, seq) for seq in range(1, SCAN_LIMIT + 2)]
     paths.append(adopted(worker, 2001, bucket=f"file:{tmp_path}/elsewhere"))

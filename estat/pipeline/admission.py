@@ -91,8 +91,7 @@ class Admission:
     ) -> None:
         self.failing = False
         self.out_of_space = False
-        #: What this server may use of DLQ_MAX_SIZE_BYTES, which holds for DLQ_DIR as a whole.
-        self.max_bytes = self._limit_bytes = settings.dlq_max_size_bytes
+        self._limit_bytes = settings.dlq_max_size_bytes
         self.drop_oldest = settings.dlq_overflow == "drop_oldest"
         self._disk = disk
         self._may_write = may_write
@@ -100,7 +99,7 @@ class Admission:
         self._counts = counts
         self._rows = [counts.row]
         self._told = _FAILED  # of the error that was met last
-        self._free_bytes = self.max_bytes
+        self._free_bytes = self._limit_bytes
         self._most_files = _PLENTY_FILES  # that the DLQ may have, with those of all batches
         self._exposed = self._exposed_files = 0
         self._wanted_bytes = 1  # by the last request that was refused
@@ -128,9 +127,10 @@ class Admission:
         in_dlq = exposed = 0
         for row in self._rows:
             in_dlq += row.cells[metrics.DLQ_BYTES] + row.cells[metrics.JOURNAL_BYTES]
+            in_dlq += row.cells[metrics.OTHERS_BYTES]
             exposed += row.cells[metrics.EXPOSED_BYTES]
         needed = exposed + size_bytes + OVERHEAD_BYTES
-        if needed > self.max_bytes - in_dlq:
+        if needed > self._limit_bytes - in_dlq:
             return _AT_LIMIT
         if needed > self._free_bytes:
             return _NO_ROOM
@@ -153,6 +153,12 @@ class Admission:
         self._exposed_files += files
         self._counts.set(metrics.EXPOSED_BYTES, self._exposed)
         self._counts.set(metrics.EXPOSED_FILES, self._exposed_files)
+
+    @property
+    def max_bytes(self) -> int:
+        """What this server may use of DLQ_MAX_SIZE_BYTES, which holds for DLQ_DIR as a whole."""
+        others = sum(row.cells[metrics.OTHERS_BYTES] for row in self._page.used_rows())
+        return self._limit_bytes - others
 
     def dlq_bytes(self) -> int:
         """Return the size of the DLQ."""
@@ -179,8 +185,6 @@ class Admission:
     def refresh(self) -> None:
         """Look at the disk again; a failing one is tried with a small file."""
         self._rows = self._page.used_rows()
-        others = sum(row.cells[metrics.OTHERS_BYTES] for row in self._rows)
-        self.max_bytes = self._limit_bytes - others
         try:
             self._may_write()
             if self.failing or self.out_of_space:

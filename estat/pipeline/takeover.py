@@ -57,31 +57,38 @@ class Takeover(LeaderLoop):
         self._counts, self._ledger, _ = accounts
         #: Directories in which only such is left as no rule knows: it is neither sent nor deleted.
         self._left: set[str] = set()
+        #: The bytes that each server had that lives, by its lock.
+        self._others: dict[str, int] = {}
 
     def turn(self) -> float:
         """Take over every server that is dead by now. Raises DiskError of the own directory."""
         self._count_slots()
-        others_bytes = 0
-        for path in self._run(_others, self._servers, self._own):
+        paths = self._run(_others, self._servers, self._own)
+        self._others = {path: self._others[path] for path in paths if path in self._others}
+        for path in paths:
             if self._ending:
                 break
             if path not in self._left:
-                others_bytes += self._look_at(path)
-        self._counts.set(metrics.OTHERS_BYTES, others_bytes)
+                self._look_at(path)
+        self._count_others()
         if not self._ending and self._run(server_directory.has_areas, self._dlq_dir):
             self._look_at_flat()
         return self._pause_seconds
 
-    def _look_at(self, path: str) -> int:
-        """Take a server over if it is dead; return the bytes that it has if it lives."""
+    def _look_at(self, path: str) -> None:
+        """Take a server over if it is dead; note the bytes that it has if it lives."""
         try:
             if self._run(_is_left_over, path):
                 self._leave(path, self._run(server_directory.strays, path))
-                return 0
+                return
             directory = self._run(ServerDirectory.take, path)
             if directory is None:
-                return self._run(server_directory.sign_of, path).size_bytes
+                self._others[path] = self._run(server_directory.sign_of, path).size_bytes
+                return
             try:
+                # before it is counted as this server's: a DLQ that seems full drops what it has
+                self._others.pop(path, None)
+                self._count_others()
                 taken = self._take_all(directory.path)
                 if not self._ending:
                     self._leave(directory.path, self._run(directory.discard))
@@ -90,7 +97,9 @@ class Takeover(LeaderLoop):
                 directory.close()
         except DiskError as exc:
             self._not_taken_over(path, exc)
-        return 0
+
+    def _count_others(self) -> None:
+        self._counts.set(metrics.OTHERS_BYTES, sum(self._others.values()))
 
     def _look_at_flat(self) -> None:
         """Take over what a server of an earlier version left, if none lives there."""

@@ -101,7 +101,7 @@ def test_a_refusal_says_what_the_disk_says(worker, number, reason, words):
 def test_files_count_as_room_where_the_file_system_counts_them(tmp_path):
     with tmpfs(tmp_path / "disk", 2**20, files=60):
         worker = worker_at(tmp_path / "disk")
-        worker.admission.max_bytes = 2**30
+        worker.admission._limit_bytes = 2**30
         before = os.statvfs(tmp_path / "disk").f_favail
         for _ in range(before):
             try:

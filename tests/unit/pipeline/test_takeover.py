@@ -56,6 +56,7 @@ class Living:
         worker = Parts(self.settings, self.page, slot)
         self.dlq, self.reconciliation = worker.dlq, worker.reconciliation
         self.takeover, self.recovery = worker.takeover, worker.recovery
+        self.admission = worker.admission
 
     def look(self) -> None:
         """Take over who is dead, and recover the streams that came."""
@@ -479,6 +480,32 @@ def test_two_servers_that_look_at_once_adopt_everything_once(tmp_path: Path) -> 
     first.takeover.turn()
     assert first.adopted + second.adopted == 15
     assert (first.dlq.walk().files, second.dlq.walk().files) == (5, 0)
+
+
+def test_what_is_taken_over_counts_no_more_as_another_servers_when_it_counts_as_ours(
+    living: Living, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ServerDirectory.make(str(tmp_path))
+    dlq = DeadLetterQueue(other.path)
+    batch = batches.batch(range(1, 4))
+    size = dlq.write(batch, dlq_file.pack(batch, "put_failed", ""))
+    other.touch(size)
+    admission = living.admission
+    living.look()
+    living.page.rows[1].change({metrics.ACCEPTED: 0})  # it is in use
+    assert admission.max_bytes == living.settings.dlq_max_size_bytes - size
+    other.close()
+    seen = []
+    adopt_slot = Ledger.adopt_slot
+
+    def counted(*args: int) -> None:
+        seen.append(admission.max_bytes)
+        adopt_slot(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "adopt_slot", counted)
+    living.look()
+    living.check(events=3)
+    assert seen == [living.settings.dlq_max_size_bytes]
 
 
 def test_a_taken_directory_names_the_boot_of_its_taker(living: Living, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from estat.events.batch import Batch
 JOURNALS = journal.DIRECTORY
 
 #: What a living server holds in its directory; the second one also in that of an earlier version.
-_SERVER_LOCKS = (directory_lock.LOCK, "leader.lock")
+SERVER_LOCKS = (directory_lock.LOCK, "leader.lock")
 
 #: Why a journal is there, in the place of a DLQ file's reason.
 NOT_STORED_YET = "not stored yet"
@@ -197,7 +197,7 @@ class Journal(_File):
         for _ in (JOURNALS, self.entry.slot, self.entry.name):
             root = os.path.dirname(root)
         try:
-            return any(locks.is_held(os.path.join(root, name)) for name in _SERVER_LOCKS)
+            return any(locks.is_held(os.path.join(root, name)) for name in SERVER_LOCKS)
         except OSError:
             return None
 

@@ -137,21 +137,20 @@ def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
     The server counts the files that it wrote and found. One that somebody else takes away
     counts as vanished, and the accounting ends with a loss.
     """
-    if while_running or not any(map(_is_led, server_directory.queues(dlq.root))):
+    if while_running or not any(map(_is_owned, server_directory.queues(dlq.root))):
         return
     raise CommandError(
-        f"a server is working on {dlq.root} (it holds leader.lock): it replays the files by "
+        f"a server is working on {dlq.root} (it holds a lock there): it replays the files by "
         "itself, and would count those that others take away as lost. Stop it first, or say "
         "--while-running",
         code=1,
     )
 
 
-def _is_led(root: str) -> bool:
-    """Tell whether a worker holds the leader lock."""
-    path = os.path.join(root, "leader.lock")
-    with files.disk_errors("open", path):
-        return locks.is_held(path)
+def _is_owned(root: str) -> bool:
+    """Tell whether a server lives that has a directory, also while none of its workers leads."""
+    with files.disk_errors("open", root):
+        return any(locks.is_held(os.path.join(root, name)) for name in dlq_reader.SERVER_LOCKS)
 
 
 def tell_of_others(dlq: DeadLetterQueue) -> int:

@@ -16,6 +16,7 @@ from estat.cli.dlq_replay import paced
 from estat.cli.dlq_verify import RECOVERED, examine
 from estat.disk import dlq_file, locks
 from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
+from estat.disk.server_directory import ServerDirectory
 from estat.disk.slots import later_slot
 from estat.errors import Unreadable
 from estat.events import ids
@@ -602,3 +603,16 @@ def test_a_move_between_areas_keeps_the_area_of_an_entry_right(dlq):
         dlq.expire(claim, NOW)
     (entry,) = dlq.every()
     assert entry.area == EXPIRED
+
+
+def test_nothing_is_taken_away_from_a_server_that_lives_though_no_worker_leads(tmp_path, capsys):
+    server = ServerDirectory.make(str(tmp_path))
+    queue = DeadLetterQueue(server.path)
+    name = write(queue)
+    rm = ["dlq", "rm", "--dlq", str(tmp_path), name, "--yes"]
+    assert main.main(rm) == 1
+    assert "a server is working on" in capsys.readouterr().err
+    assert queue.walk().files == 1
+    server.close()
+    assert main.main(rm) == 0
+    assert queue.walk().files == 0

@@ -30,7 +30,7 @@ from estat.errors import (
 )
 from estat.stores import s3_client
 from estat.stores.s3_credentials import Credentials
-from estat.stores.s3_errors import OF_KEYS, NotFound, NotImplementedByStore, store_errors
+from estat.stores.s3_errors import OF_KEYS, UNNAMED, NotFound, NotImplementedByStore, store_errors
 from estat.stores.store import BYTES, Head, is_md5
 from estat.threads import Offload
 
@@ -195,7 +195,8 @@ class S3Store:
             with store_errors():
                 return getattr(self._client, operation)(**parameters, **self._options.every)
         except StoreError as exc:
-            if exc.code in OF_KEYS:
+            # an answer to a HEAD has no body that could name the reason
+            if exc.code in OF_KEYS or (operation == "head_object" and exc.code in UNNAMED):
                 self._credentials.renew()
             raise
 

@@ -42,6 +42,7 @@ _TRANSIENT = {
     "SlowDown",
     "Throttling",
     "ThrottlingException",
+    "TokenRefreshRequired",
     "TooManyRequestsException",
     "XAmzContentChecksumMismatch",  # MinIO's BadDigest
     "XAmzContentSHA256Mismatch",
@@ -60,11 +61,11 @@ _DENIED = {
     "PermanentRedirect",
 }
 
-# What botocore calls a 400 whose body is not S3's: that of a proxy, or of a HEAD, which has none.
-_UNNAMED = {"", "400"}
+#: What botocore calls a 400 whose body is not S3's: that of a proxy, or of a HEAD, which has none.
+UNNAMED = {"", "400"}
 
 #: Error codes that say that the keys are not valid, or not any more.
-OF_KEYS = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken")
+OF_KEYS = ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "TokenRefreshRequired")
 
 # What is asked for credentials: no answer to it is about an object.
 _FOR_CREDENTIALS = {"AssumeRole", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"}
@@ -132,7 +133,7 @@ def _of_answer(exc: ClientError) -> StoreError:
         kind = StoreUnavailable
     elif status == 404:
         kind = NotFound
-    elif status == 400 and code in _UNNAMED:
+    elif status == 400 and code in UNNAMED:
         kind = StoreUnavailable  # S3 itself names a reason for what is an object's fault
     elif status == 413:
         kind = ObjectRefused  # a proxy's limit for bodies

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from estat.config import loading
-from estat.errors import ASSUME_ROLE, NoCredentials
+from estat.errors import ASSUME_ROLE, NoCredentials, StoreError
 from estat.stores import Stores, s3_credentials
 from estat.stores.s3_credentials import Credentials
 from tests.support import credentials
@@ -307,8 +307,18 @@ def test_a_process_that_can_not_be_run_is_an_outage_like_any_other(fetched, monk
     assert "/nowhere/python" in str(failed(keeper))
 
 
+@pytest.mark.parametrize(
+    ("refusal", "method"),
+    [
+        ((403, "InvalidAccessKeyId"), "put"),
+        ((400, "ExpiredToken"), "put"),
+        ((400, "TokenRefreshRequired"), "put"),
+        # what is replayed is looked up first, and nothing else may be sent for hours
+        ((400, "ExpiredToken"), "head"),
+    ],
+)
 def test_keys_that_the_store_does_not_take_any_more_are_fetched_anew(
-    endpoint, s3, bucket, tmp_path, monkeypatch
+    refusal, method, endpoint, s3, bucket, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(s3_credentials, "_RETRY_CAP_SECONDS", 0.0)
     source = credentials.config_file(tmp_path)
@@ -317,27 +327,29 @@ def test_keys_that_the_store_does_not_take_any_more_are_fetched_anew(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.url)
     s3.refuse(
-        lambda headers: (
-            (403, "InvalidAccessKeyId", "gone") if "AKIATEST" in headers["authorization"] else None
-        )
+        lambda headers: (*refusal, "gone") if "AKIATEST" in headers["authorization"] else None
     )
     environ = {"RAW_BUCKET": bucket.name, "AWS_REGION": "us-east-1"}
     stores = Stores(loading.load(environ, env_file=""))
     store = stores.get(bucket.name)
 
-    def put():
-        store.put(BATCH.key, BATCH.payload, BATCH.crc32, BATCH.content_type, BATCH.metadata)
+    def ask():
+        if method == "head":
+            store.head(BATCH.key)
+        else:
+            store.put(BATCH.key, BATCH.payload, BATCH.crc32, BATCH.content_type, BATCH.metadata)
         return True
 
-    with pytest.raises(Exception, match="InvalidAccessKeyId"):
-        put()
+    with pytest.raises(StoreError) as caught:
+        ask()
+    assert caught.value.code == ("400" if method == "head" else refusal[1])
     config = tmp_path / "aws-config"
     config.write_text(config.read_text().replace("AKIATEST", "AKIAOTHER"))
 
-    def stored():
+    def taken():
         try:
-            return put()
+            return ask()
         except Exception as exc:
             raise AssertionError from exc
 
-    eventually(stored, 20, "the new keys are used")
+    eventually(taken, 20, "the new keys are used")

@@ -59,7 +59,8 @@ class Reader:
         head = self._store.head(key)
         if head is None:
             return stored.damaged(key, "gone while the audit ran")
-        if not deep and (head.whole or BYTES not in head.metadata):
+        # what earlier versions wrote names no length; it is believed, unless nothing is there
+        if not deep and (head.whole or (BYTES not in head.metadata and head.size_bytes)):
             content = stored.from_metadata(key, head.metadata)
             if content:
                 return content

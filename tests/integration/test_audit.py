@@ -275,6 +275,14 @@ def test_an_object_that_is_shorter_than_its_metadata_says_is_read_and_told(s3):
     assert (code, report["missing_events"], report["unreadable_objects"]) == (1, 5, 1)
 
 
+def test_an_empty_object_is_told_whatever_its_metadata_says(s3):
+    one = batch(range(1, 6))
+    s3.write(one.key, b"", one.metadata)  # without its length, as earlier versions wrote them
+    end(s3, 5)
+    code, report = audit(s3)
+    assert (code, report["missing_events"], report["unreadable_objects"]) == (1, 5, 1)
+
+
 @pytest.mark.parametrize("deep", [[], ["--deep"]])
 def test_an_object_that_is_readable_and_of_another_length_is_told(s3, deep):
     one = batch(range(1, 6))

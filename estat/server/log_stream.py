@@ -159,7 +159,7 @@ class LogStream(io.TextIOBase):
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:
                 _select([], [self._descriptor], [])  # somebody else has made it non-blocking
-            except OSError:  # its reader has gone, say
+            except (OSError, MemoryError):  # its reader has gone, say
                 with self._lock:
                     self._drop(rest)
                 break

@@ -76,6 +76,26 @@ def test_what_can_not_be_written_is_counted() -> None:
     assert row.cells[metrics.LOG_DROPPED] == 2
 
 
+def test_what_there_is_no_memory_for_is_counted_and_nobody_waits_for_it(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, row = LogStream(pipe.end), metrics.page().rows[1]
+    stream.count_in(row)
+    before = row.cells[metrics.LOG_DROPPED]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", _without_memory)
+        stream.write("a\nb\n")
+        assert stream.drain()
+    stream.write("c\n")
+    assert stream.drain()
+    assert pipe.read(2) == b"c\n"
+    assert row.cells[metrics.LOG_DROPPED] - before == 2
+
+
+def _without_memory(_descriptor: int, _data: bytes) -> int:
+    raise MemoryError
+
+
 def test_a_reload_counts_no_dropped_line_again() -> None:
     stream, row = LogStream(os.open("/dev/full", os.O_WRONLY)), metrics.page().rows[1]
     stream.write("a\n")

@@ -62,8 +62,11 @@ class DirectoryLock:
     def held(self) -> bool:
         """Whether the directory is still there with this lock; True where that can't be known.
 
-        False if somebody cleaned up: the stream then looks dead to others. Blocks.
+        False if somebody cleaned up: the stream then looks dead to others, and False once it is
+        closed. Blocks.
         """
+        if self._descriptor < 0:
+            return False
         try:
             return locks.is_at(os.path.join(self.path, LOCK), self._descriptor)
         except OSError:

@@ -508,6 +508,21 @@ def test_what_is_taken_over_counts_no_more_as_another_servers_when_it_counts_as_
     assert seen == [living.settings.dlq_max_size_bytes]
 
 
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_who_has_given_a_directory_up_releases_nothing_there(
+    tmp_path: Path, is_empty: bool
+) -> None:
+    own = ServerDirectory.make(str(tmp_path))
+    if not is_empty:
+        batch = batches.batch(range(1, 4))
+        DeadLetterQueue(own.path).write(batch, dlq_file.pack(batch, "put_failed", ""))
+    own.close()
+    sign = sign_of(own.path)
+    own.release()
+    assert sign_of(own.path) == sign
+    assert not sign.released
+
+
 def test_a_taken_directory_names_the_boot_of_its_taker(living: Living, tmp_path: Path) -> None:
     dead = Dead(tmp_path, ELSEWHERE, released=True)
     taken = ServerDirectory.take(str(dead.path))

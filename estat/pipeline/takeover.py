@@ -125,7 +125,11 @@ class Takeover(LeaderLoop):
             if self._ending:
                 break
             number = 1 + max(self._last_counted(), self._run(self._incoming.last))
-            self._run(self._incoming.move, area, path, number)
+            try:
+                self._run(self._incoming.move, area, path, number)
+            except DiskError as exc:
+                self._not_taken_over(path, exc)  # and it hides nothing behind it
+                continue
             file_count += self._count_slots()
         theirs = os.path.join(root, journal.DIRECTORY)
         ours = os.path.join(self._own, journal.DIRECTORY)

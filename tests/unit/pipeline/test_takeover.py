@@ -359,6 +359,26 @@ def test_a_slot_that_can_not_be_moved_stays_and_hides_no_other_server(
     living.check(events=6, files=2)
 
 
+def test_a_slot_that_can_not_be_moved_hides_nothing_else_of_its_server(
+    living: Living, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = Dead(tmp_path)
+    (slot,) = (dead.path / PENDING).iterdir()
+    slot.rename(slot.with_name("2025-01-01T00"))
+    later = batches.batch(range(4, 9), seq=2)
+    dead.dlq.write(later, dlq_file.pack(later, "put_failed", ""))
+    dead.batch = batches.batch(range(9, 11), seq=3)
+    dead.leave_journal(journal_of(dead.batch))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", refusing("2025-01-01T00"))
+        living.look()
+        living.check(events=5 + 2, files=2)
+        living.look()
+    living.look()
+    assert dead.is_gone
+    living.check(events=3 + 5 + 2, files=3)
+
+
 def refusing(name: str) -> Callable[[str, str], None]:
     """Return an ``os.rename`` that does not move what has this name."""
     original = os.rename

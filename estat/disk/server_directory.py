@@ -50,6 +50,11 @@ _HEARTBEAT = "heartbeat"
 _EMPTY_FILES = (_HEARTBEAT, LOCK, "leader.lock", ".probe")
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+#: What a server meets that makes its directory while another one, which starts too, takes that
+#: for stale: its lock is not held yet. It makes another one, so many times.
+_DISTURBED = (errno.ENOENT, errno.EAGAIN)
+_ATTEMPTS = 10
 _LINE_BYTES = 256  # a lock's line is shorter
 _MOST_BYTES = 2**50  # whatever a lock tells
 
@@ -76,7 +81,7 @@ class ServerDirectory(DirectoryLock):
         servers = make_place(dlq_dir)
         directory_lock.remove_stale(servers)
         try:
-            made = cls.create(servers, ids.new_stream())
+            made = cls._create_undisturbed(servers)
             try:
                 DeadLetterQueue(made.path).create()
                 made.touch(0)
@@ -128,6 +133,16 @@ class ServerDirectory(DirectoryLock):
             taken.close()  # it is taken anew with the next look
             raise
         return taken
+
+    @classmethod
+    def _create_undisturbed(cls, servers: str) -> Self:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return cls.create(servers, ids.new_stream())
+            except DiskError as exc:
+                if exc.errno not in _DISTURBED:
+                    raise
+        return cls.create(servers, ids.new_stream())
 
     @classmethod
     def _reuse(cls, servers: str) -> Self | None:

@@ -17,7 +17,7 @@ from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import Row
 from estat.config import loading
-from estat.disk import dlq_file, journal, journal_file
+from estat.disk import directory_lock, dlq_file, journal, journal_file
 from estat.disk.directory_lock import LOCK
 from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue
 from estat.disk.journal_file import Header
@@ -526,6 +526,25 @@ def test_what_is_taken_over_counts_no_more_as_another_servers_when_it_counts_as_
     living.look()
     living.check(events=3)
     assert seen == [living.settings.dlq_max_size_bytes]
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.ENOENT])
+def test_a_server_whose_new_directory_another_takes_for_stale_makes_one_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    lock = directory_lock._lock
+    disturbed: list[str] = []
+
+    def locked(path: str) -> int:
+        if not disturbed:
+            disturbed.append(path)
+            raise OSError(error, os.strerror(error), path)
+        return lock(path)
+
+    monkeypatch.setattr(directory_lock, "_lock", locked)
+    own = ServerDirectory.make(str(tmp_path))
+    assert own.held
+    assert os.listdir(tmp_path / SERVERS) == [os.path.basename(own.path)]
 
 
 @pytest.mark.parametrize("is_empty", [True, False])

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
+from gunicorn.sock import close_sockets
 from gunicorn.workers.base import Worker
 
 from estat.accounting import metrics
@@ -30,6 +31,8 @@ from estat.server.launch import wrong_settings
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+
+_POLL_SECONDS = 0.05
 
 #: gunicorn's statuses of a worker that could not boot, at which its arbiter ends.
 _BOOT_ERROR, _LOAD_ERROR = 3, 4
@@ -77,9 +80,24 @@ class PatientArbiter(Arbiter):
         return _UNMET if self._stopping or _any_has_served() else 0
 
     def stop(self, graceful: bool = True) -> None:
-        """Stop all workers."""
+        """Stop all workers, and kill those that are late.
+
+        gunicorn's own asks the wall clock, which may step amid the drain. And a second signal that
+        came before ``drain`` took it leaves its workers two seconds.
+        """
         self._stopping = True
-        super().stop(graceful)
+        unlink = self.reexec_pid == self.master_pid == 0 and not self.systemd
+        close_sockets(self.LISTENERS, unlink)
+        self.LISTENERS: list[Any] = []
+        if self.dirty_arbiter_pid:
+            self.kill_dirty_arbiter(signal.SIGTERM)
+        self.kill_workers(signal.SIGTERM if graceful else signal.SIGQUIT)
+        until = time.monotonic() + self.cfg.graceful_timeout
+        while self.WORKERS and time.monotonic() < until:
+            self.reap_workers()
+            time.sleep(_POLL_SECONDS)
+        self.kill_workers(signal.SIGKILL)
+        self.reap_workers()
 
     def manage_workers(self) -> None:
         """Fork the workers that are missing, and stop those that others serve for."""

@@ -3,6 +3,8 @@
 The servers' clock is libfaketime's (see tests/support/faketime.py); nobody else's steps.
 """
 
+import itertools
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -138,3 +140,26 @@ def test_a_clock_that_an_s3_refuses_is_an_outage_until_it_is_set_right(
     accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
     clock.set()
     check_all_stored(server, client, bucket, adopted=0)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_step_during_a_stop_leaves_the_workers_their_time(
+    hours: int, clock: Clock, serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    times = {"SHUTDOWN_TIMEOUT": "6s", "S3_TIMEOUT": "120s"}
+    server = serve(via=s3, DURABILITY="memory", BATCH_SIZE="10", **times, **clock.environ)
+    s3.fail("hang")
+    client = Client()
+    client.must_send(server, count=10, requests=3)
+    eventually(lambda: len(s3.attempts()) == 3, 20, "the uploads hang")
+    server.send_signal(signal.SIGTERM)
+    steps = itertools.cycle((hours, 0))
+
+    def has_ended_while_its_clock_steps() -> bool:
+        clock.set(hours=next(steps))
+        return not server.running
+
+    eventually(has_ended_while_its_clock_steps, 40, "it stops", last_words=server.log_text)
+    assert server.wait() == 0
+    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
+    assert accounting.check_stopped(server.logs())["in_dlq"] == 30

@@ -160,11 +160,16 @@ def _bucket(settings: Settings) -> Iterator[Finding]:
         with suppress(StoreError):  # it may be there all the same, or a part of it
             store.delete(batch.key)
         return
-    if settings.s3_role_arn:
-        yield "ok", "role", f"assumed {settings.s3_role_arn}"
-    yield "ok", "bucket", f"wrote {batch.key} to {settings.raw_bucket}"
-    yield from store_probe.findings(settings, store, batch, by_answer=by_answer)
-    yield from _as_asked(settings, store, batch.key)
+    try:
+        if settings.s3_role_arn:
+            yield "ok", "role", f"assumed {settings.s3_role_arn}"
+        yield "ok", "bucket", f"wrote {batch.key} to {settings.raw_bucket}"
+        yield from store_probe.findings(settings, store, batch, by_answer=by_answer)
+        yield from _as_asked(settings, store, batch.key)
+    except BaseException:  # Ctrl-C, say, or nobody reads on
+        with suppress(StoreError):
+            store.delete(batch.key)
+        raise
     yield from store_probe.remove(store, batch.key)
 
 

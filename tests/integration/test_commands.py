@@ -38,6 +38,21 @@ def test_a_good_setup_passes_the_check_and_keeps_no_probe(tmp_path):
     assert [name for _, _, names in os.walk(tmp_path / "data") for name in names] == []
 
 
+def test_a_check_whose_words_nobody_reads_keeps_no_probe(tmp_path):
+    settings = {"RAW_BUCKET": "file:data", "DLQ_DIR": str(tmp_path / "dlq")}
+    with subprocess.Popen(
+        [BIN / "estat", "check"],
+        cwd=tmp_path,
+        env=os.environ | DEFAULTS | settings | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while b"bucket: wrote" not in process.stdout.readline():
+            assert process.poll() is None
+        process.stdout.close()
+    assert [name for _, _, names in os.walk(tmp_path / "data") for name in names] == []
+
+
 def test_a_good_s3_bucket_passes_the_check_and_keeps_no_probe(tmp_path, moto):
     bucket = moto.new_bucket()
     result = estat(

@@ -1,10 +1,10 @@
 """Several servers on one DLQ_DIR: each keeps to its own, and the living take over the dead.
 
 The servers here run under one kernel, so a lock tells at once who is dead; when another host's
-server counts as dead is tests/unit/pipeline/test_takeover.py's.
+server counts as dead is tests/unit/pipeline/test_takeover.py's. Directories that are lost are
+test_lost_directory.py's, earlier layouts test_takeover.py's.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,99 +85,6 @@ def test_a_living_server_is_left_alone_by_the_others(
     accounting.check(client.accepted, bucket.stored())
 
 
-def keeps_nothing(server: Server) -> bool:
-    """Tell whether a server refuses an event by the name of the disk, and says so in /ready."""
-    return server.post('{"n":"refused"}').status == 503 and "disk_error" in server.problems()
-
-
-def test_a_dlq_dir_that_is_moved_away_and_back_keeps_all_and_the_server_goes_on(
-    start: Start, tmp_path: Path, s3: FaultyS3, bucket: Bucket
-) -> None:
-    server = start(via=s3, workers=2, FLUSH_INTERVAL="1s", BATCH_SIZE="10")
-    s3.fail("503")
-    client = Client()
-    client.must_send(server, count=10, requests=5)
-    client.must_send(server, count=3)
-    workers = server.worker_pids()
-    shared, away = tmp_path / "shared", tmp_path / "away"
-    shared.rename(away)
-    eventually(lambda: len(server.events("directory_gone")) == 2, 10, "each worker says so")
-    eventually(lambda: keeps_nothing(server), 10, "nothing is accepted")
-    assert not shared.exists(), "nothing is written in another place"
-    away.rename(shared)
-    eventually(lambda: len(server.events("directory_back")) == 2, 10, "each worker goes on")
-    eventually(lambda: client.send(server).status == 202, 10, "events are accepted again")
-    assert server.worker_pids() == workers
-    s3.heal()
-    eventually(server.settled, 30, "all is stored", last_words=server.log_text)
-    accounting.check(client.accepted, bucket.stored())
-    accounting.check_equation(server.metrics())
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
-
-
-def test_a_server_whose_dlq_dir_is_gone_makes_a_new_one_and_the_old_one_comes_back_as_adopted(
-    start: Start, tmp_path: Path, s3: FaultyS3, bucket: Bucket
-) -> None:
-    server = start(via=s3, workers=2, FLUSH_INTERVAL="10m", BATCH_SIZE="10")
-    s3.fail("503")
-    client = Client()
-    client.must_send(server, count=10, requests=5)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
-    client.must_send(server, count=3)  # in a journal
-    shared, away = tmp_path / "shared", tmp_path / "away"
-    shared.rename(away)
-    eventually(
-        lambda: server.events("directory_lost"), 40, "it is given up", last_words=server.log_text
-    )
-    eventually(lambda: client.send(server).status == 202, 30, "a new one is used")
-
-    def set_aside() -> bool:
-        found = server.metrics()
-        assert accounting.missing(found) == 0
-        return found['dlq_events_set_aside{reason="directory_lost"}'] == 53
-
-    eventually(set_aside, 30, "what is lost is set aside", last_words=server.log_text)
-    assert server.running
-    (old,) = (away / "servers").iterdir()
-    old.rename(shared / "servers" / old.name)
-    s3.heal()
-    eventually(lambda: len(bucket.stored()) == 53, 40, "all is stored", last_words=server.log_text)
-    found = server.metrics()
-    assert found["events_adopted_total"] == 53
-    accounting.check_equation(found)
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
-    accounting.check(client.accepted, bucket.stored())
-
-
-def test_a_server_whose_lock_is_deleted_says_so_and_goes_on_in_a_new_directory(
-    start: Start, tmp_path: Path, bucket: Bucket
-) -> None:
-    server = start(FLUSH_INTERVAL="10m")
-    client = Client()
-    client.must_send(server, count=7)
-    old = server.own_dir
-    (old / "lock").unlink()
-    eventually(lambda: server.events("directory_gone"), 10, "it says so")
-    eventually(lambda: keeps_nothing(server), 10, "nothing is accepted")
-    eventually(
-        lambda: client.send(server).status == 202,
-        60,
-        "a new one is used",
-        last_words=server.log_text,
-    )
-    assert server.own_dir != old
-    for place, _, _ in os.walk(old):
-        os.utime(place, (1, 1))  # nobody has been there for long
-    eventually(
-        lambda: not old.exists(), 20, "what is left of it is taken over", last_words=server.log_text
-    )
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
-    accounting.check(client.accepted, bucket.stored())
-
-
 def test_a_stop_while_the_dlq_dir_is_away_tells_what_is_there_as_set_aside(
     start: Start, tmp_path: Path, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -196,32 +103,6 @@ def test_a_stop_while_the_dlq_dir_is_away_tells_what_is_there_as_set_aside(
     last = start()
     eventually(last.settled, 30, "all is stored", last_words=last.log_text)
     accounting.check(client.accepted, bucket.stored())
-
-
-def test_a_next_start_takes_over_within_two_seconds_what_an_earlier_version_left(
-    start: Start, tmp_path: Path, s3: FaultyS3, bucket: Bucket
-) -> None:
-    first = start(via=s3, BATCH_SIZE="10", FLUSH_INTERVAL="10m")
-    s3.fail("503")
-    client = Client()
-    client.must_send(first, count=10, requests=3)
-    eventually(first.all_on_disk, 20, "the batches are in the DLQ")
-    client.must_send(first, count=3)
-    first.kill()
-    shared = tmp_path / "shared"
-    for path in first.own_dir.iterdir():
-        path.rename(shared / path.name)  # where an earlier version has its files
-    first.own_dir.rmdir()
-    (shared / "lock").unlink()
-    s3.heal()
-    last = start()
-    eventually(last.settled, 30, "all is stored", last_words=last.log_text)
-    accounting.check(client.accepted, bucket.stored())
-    found = last.metrics()
-    assert found["events_adopted_total"] == 33
-    accounting.check_equation(found)
-    assert last.stop() == 0
-    assert [path.name for path in shared.rglob("*")] == ["servers"]
 
 
 def test_dlq_shared_is_told_as_not_needed(start: Start) -> None:

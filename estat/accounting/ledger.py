@@ -96,23 +96,24 @@ class Ledger:
         """Count pending events as a DLQ file."""
         self._change({metrics.PENDING: -events, **_enqueued(events, size_bytes)})
 
-    def recover(self, events: int, size_bytes: int, *, orphans: bool) -> None:
+    def recover(self, events: int, size_bytes: int, *, of_this_run: bool) -> None:
         """Count events of a dead process's journal as a DLQ file.
 
-        They are ``orphans`` of this run of the server, or adopted from a previous one.
+        Those of this run of the server are pending until then, those of another one are adopted.
         """
-        taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
-        self._change({**taken, **_enqueued(events, size_bytes)})
+        self._change(
+            {**_of_journal(events, of_this_run=of_this_run), **_enqueued(events, size_bytes)}
+        )
 
-    def recover_stored(self, events: int, *, orphans: bool) -> None:
+    def recover_stored(self, events: int, *, of_this_run: bool) -> None:
         """Count events of a dead process's journal, as ``recover`` does, as stored at once."""
-        taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
-        self._change({**taken, metrics.STORED: events})
+        self._change({**_of_journal(events, of_this_run=of_this_run), metrics.STORED: events})
 
-    def recover_dropped(self, events: int, reason: str, *, orphans: bool) -> None:
+    def recover_dropped(self, events: int, reason: str, *, of_this_run: bool) -> None:
         """Count events of a dead process's journal, as ``recover`` does, as dropped at once."""
-        taken = {metrics.ORPHANED: -events} if orphans else {metrics.ADOPTED: events}
-        self._change({**taken, metrics.DROPPED[reason]: events})
+        self._change(
+            {**_of_journal(events, of_this_run=of_this_run), metrics.DROPPED[reason]: events}
+        )
 
     def set_aside(self, events: int, reason: str) -> None:
         """Count a DLQ file's events as not ours to send; ``reason`` is a key of SET_ASIDE.
@@ -216,6 +217,10 @@ class Ledger:
                 **_in_dlq(events, files, size_bytes),
             }
         )
+
+
+def _of_journal(events: int, *, of_this_run: bool) -> dict[int, int]:
+    return {metrics.ORPHANED: -events} if of_this_run else {metrics.ADOPTED: events}
 
 
 def _in_dlq(events: int, files: int, size_bytes: int) -> dict[int, int]:

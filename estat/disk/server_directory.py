@@ -151,11 +151,11 @@ class ServerDirectory(DirectoryLock):
             with contextlib.suppress(DiskError):  # the next one may do
                 taken = cls.take(os.path.join(servers, name), ids.new_stream())
                 if taken:
-                    taken.disown_streams()
+                    taken.mark_streams()
                     return taken
         return None
 
-    def disown_streams(self) -> None:
+    def mark_streams(self) -> None:
         """Give streams names that say that they are of another run; close it if that fails."""
         journals = os.path.join(self.path, journal.DIRECTORY)
         try:

@@ -109,24 +109,24 @@ class Recovery(LeaderLoop):
             stream = directory_lock.stream_of(name)
             if ids.started_at(stream) is None or self._ending:
                 continue
-            orphans = not directory_lock.is_taken_over(name)
+            of_this_run = not directory_lock.is_taken_over(name)
             try:
                 lock = self._disk.run(DirectoryLock.adopt, root, name)
             except DiskError as exc:
                 # one bad directory is no failing disk, and must not hide the others
                 self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
-                found = found or orphans
+                found = found or of_this_run
                 continue
             if lock:
                 try:
                     # another run's, which nobody may send, keep no accounting open
-                    set_aside = self._recover(stream, lock, orphans) and not orphans
+                    set_aside = self._recover(stream, lock, of_this_run) and not of_this_run
                     found = found or not set_aside
                 finally:
                     self._disk.run(lock.release)
         return found
 
-    def _recover(self, stream: str, lock: DirectoryLock, orphans: bool) -> bool:
+    def _recover(self, stream: str, lock: DirectoryLock, of_this_run: bool) -> bool:
         """Bring a stream's journals to the DLQ; tell whether it has only such as are set aside."""
         events = batches = 0
         paths = self._disk.run(lock.journals)
@@ -137,11 +137,11 @@ class Recovery(LeaderLoop):
             if path in self._set_aside:
                 continue
             if path not in self._left:
-                found = self._read(dead, path, orphans)
+                found = self._read(dead, path, of_this_run)
                 if found is None:
                     continue
                 try:
-                    events += self._keep(found, orphans)
+                    events += self._keep(found, of_this_run)
                 except DiskError as exc:
                     if isinstance(exc.__cause__, (StoreUnavailable, NoCredentials)):
                         raise  # nor would it take the others
@@ -163,7 +163,7 @@ class Recovery(LeaderLoop):
             self._left.add(path)
             self._seldom.warning("journal_not_deleted", "kept", error=str(exc))
 
-    def _read(self, dead: DeadStream, path: str, orphans: bool) -> RecoveredJournal | None:
+    def _read(self, dead: DeadStream, path: str, of_this_run: bool) -> RecoveredJournal | None:
         """Return what a journal holds; None where it has to stay. None of them hides another."""
         try:
             return self._disk.run(dead.read, path)
@@ -172,7 +172,7 @@ class Recovery(LeaderLoop):
             self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
         except NotOurs as exc:
             self._set_aside.add(path)
-            if not orphans:
+            if not of_this_run:
                 self._ledger.set_journal_aside(exc.events, exc.reason)
             self._seldom.warning("journal_set_aside", exc.reason, file=path, error=str(exc))
         except Exception:
@@ -181,11 +181,11 @@ class Recovery(LeaderLoop):
             log.exception("journal_not_understood", extra={"file": path})
         return None
 
-    def _keep(self, found: RecoveredJournal, orphans: bool) -> int:
+    def _keep(self, found: RecoveredJournal, of_this_run: bool) -> int:
         """Bring what a journal holds to the DLQ; return the number of events."""
         batch = found.batch
         for damage in found.damages:
-            if not self._put_aside(damage, orphans):
+            if not self._put_aside(damage, of_this_run):
                 continue
             self._counts.count(metrics.DLQ_QUARANTINED)
             facts = {"range": damage.name, "events": damage.events, "torn": damage.is_torn}
@@ -201,12 +201,12 @@ class Recovery(LeaderLoop):
             size = self._disk.run(partial(self._disk.dlq.write, batch, parts, beside=True))
         except DiskError as exc:
             self._store(batch, exc)
-            self._ledger.recover_stored(batch.events, orphans=orphans)
+            self._ledger.recover_stored(batch.events, of_this_run=of_this_run)
         else:
-            self._ledger.recover(batch.events, size, orphans=orphans)
+            self._ledger.recover(batch.events, size, of_this_run=of_this_run)
         return batch.events
 
-    def _put_aside(self, damage: Damage, orphans: bool) -> bool:
+    def _put_aside(self, damage: Damage, of_this_run: bool) -> bool:
         """Bring a damaged range to the quarantine; tell whether it was not there."""
         if damage.name in self._stored:
             return False
@@ -214,11 +214,11 @@ class Recovery(LeaderLoop):
             size = self._disk.run(self._disk.dlq.put_aside, *damage)
         except DiskError as exc:
             self._store_damage(damage, exc)
-            self._ledger.recover_dropped(damage.events, "unreadable", orphans=orphans)
+            self._ledger.recover_dropped(damage.events, "unreadable", of_this_run=of_this_run)
             self._stored.add(damage.name)
             return True
         if size is not None:
-            self._ledger.recover(damage.events, size, orphans=orphans)
+            self._ledger.recover(damage.events, size, of_this_run=of_this_run)
         return size is not None
 
     def _store_damage(self, damage: Damage, error: DiskError) -> None:

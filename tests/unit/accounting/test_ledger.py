@@ -113,9 +113,9 @@ def test_what_a_dead_worker_left_in_its_journals_keeps_the_accounting_closed_at_
         lambda: dead.accept(100),
         lambda: dead.store(30),
         dead.orphan,
-        lambda: leader.recover(45, 4000, orphans=True),
-        lambda: leader.recover(5, 200, orphans=True),
-        lambda: leader.recover(8, 300, orphans=False),
+        lambda: leader.recover(45, 4000, of_this_run=True),
+        lambda: leader.recover(5, 200, of_this_run=True),
+        lambda: leader.recover(8, 300, of_this_run=False),
         lambda: leader.replay(45, 4000),
     ]
     for step in steps:
@@ -157,8 +157,8 @@ def test_orphans_are_still_told_as_pending_when_their_worker_is_forgotten(page):
 
 
 def test_a_recovered_file_is_counted_as_any_other_in_the_dlq(page):
-    books(page, 1).recover(5, 400, orphans=True)
-    books(page, 1).recover(2, 100, orphans=False)
+    books(page, 1).recover(5, 400, of_this_run=True)
+    books(page, 1).recover(2, 100, of_this_run=False)
     text = metrics.render(page).decode()
     for name, value in (("events_enqueued_total", 7), ("files_current", 2), ("size_bytes", 500)):
         assert f"dlq_{name} {value}.0" in text
@@ -175,7 +175,7 @@ def test_orphans_of_which_nothing_is_left_stay_visible_as_lost(page):
 def test_a_journal_that_held_more_than_was_pending_is_adopted_and_no_loss(page):
     books(page, 1).accept(5)
     books(page, 1).orphan()
-    books(page, 2).recover(9, 400, orphans=True)
+    books(page, 2).recover(9, 400, of_this_run=True)
     books(page, 2).settle(-4)
     terms = ledger.terms(page)
     assert (terms.pending, terms.adopted, terms.in_dlq, terms.lost) == (0, 4, 9, 0)

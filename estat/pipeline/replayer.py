@@ -142,9 +142,10 @@ class Replayer(LeaderLoop):
                 due.append(entry)
         if due or not expired.due:
             return due
-        # rarely, for they have failed long enough; but where nothing else is left to
-        # show that the store is back, they are what probes it
-        if time.monotonic() >= self._expired_at or (self._breaker.open and self._breaker.allows()):
+        # rarely, for they have failed long enough; but where nothing else is left to show that the
+        # store is back, they are what probes it
+        is_away = self._failures or self._breaker.open
+        if is_away or time.monotonic() >= self._expired_at:
             self._expired_at = time.monotonic() + _EXPIRED_SECONDS
             return expired.due
         return due

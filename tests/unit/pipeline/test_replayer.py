@@ -167,6 +167,20 @@ def test_a_file_that_is_refused_while_others_are_stored_is_put_off_until_an_outa
     assert ledger.terms(worker.page).lost == 0
 
 
+def test_files_that_are_all_too_old_are_stored_as_soon_as_the_store_is_back(refusing):
+    worker, _ = refusing
+    worker.stores.refuses = lambda _: True
+    for seq in range(1, 6):
+        worker.spill(batch(bucket=worker.bucket, seq=seq))
+    for _ in range(3):
+        worker.replayer.turn()
+    assert due(worker) == [], "they are with the expired ones"
+    worker.stores.refuses = lambda _: False
+    worker.replayer.turn()
+    assert len(worker.stores.keys) == 5
+    assert worker.dlq.walk() == (0, 0, 0)
+
+
 def test_an_unreadable_file_that_is_refused_hides_no_other_one(refusing):
     worker, _ = refusing
     for name in ("bad1", "bad2", "good"):

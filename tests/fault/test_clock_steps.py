@@ -83,7 +83,7 @@ def test_whatever_the_clock_says_files_on_disk_are_counted_and_replayed_once(
     accounting.check(client.accepted, bucket.stored(), events_on_disk(first.dlq_dir))
 
     second = serve(via=s3, workers=2, **settings)
-    assert second.metrics()["dlq_events_current"] == 100
+    eventually(lambda: second.metrics()["dlq_events_current"] == 100, 20, "all are taken over")
     client.must_send(second, count=10, requests=5)
     eventually(second.all_on_disk, 20, "they are on disk", last_words=second.log_text)
     clock.set(**end)

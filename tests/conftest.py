@@ -99,7 +99,7 @@ def need(available: object, what: str) -> None:
         pytest.skip(f"{what} is missing")
 
 
-#: Marks tests of what the server's own worker does and gunicorn's does not.
+#: Marks tests that are not run with gunicorn's own worker: it does not do this, or does the same.
 own_worker = pytest.mark.own_worker
 
 

@@ -157,9 +157,12 @@ def ids_in(data: bytes) -> Iterator[EventId]:
         yield EventId(match["stream"].decode(), int(match["number"]))
 
 
-def plain(name: str) -> str:
-    """Return a file's name, which may be anybody's, fit for a key."""
-    return _NOT_PLAIN.sub("_", name)
+def unreadable_key(prefix: str, crc32: int, name: str) -> str:
+    """Return the key of a file that can't be read, for a person to look at.
+
+    The checksum of its bytes keeps a second file of the same name apart from the first.
+    """
+    return f"{prefix}/{crc32:08x}-{_NOT_PLAIN.sub('_', name)}"
 
 
 def is_within(key: str) -> bool:

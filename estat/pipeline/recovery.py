@@ -225,8 +225,8 @@ class Recovery(LeaderLoop):
         """Store a damaged range where the quarantine's files go, as ``_store`` does a batch."""
         self._admission.failed(error)
         content = gzip(damage.data)
-        name = ids.plain(dlq_file.name_for(damage.name, damage.events))
-        key = f"{self._settings.dlq_prefix}/{crc32_of(content):08x}-{name}"
+        name = dlq_file.name_for(damage.name, damage.events)
+        key = ids.unreadable_key(self._settings.dlq_prefix, crc32_of(content), name)
         try:
             self._delivery.put_file(self._settings.raw_bucket, key, content)
         except StoreError as exc:

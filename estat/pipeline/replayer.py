@@ -336,9 +336,7 @@ class Replayer(LeaderLoop):
         except DiskError as exc:
             self._not_read(entry, exc)
             return
-        # the checksum keeps a second file of the same name apart from the first
-        name = f"{crc32_of(content):08x}-{ids.plain(entry.name)}"
-        key = f"{self._settings.dlq_prefix}/{name}"
+        key = ids.unreadable_key(self._settings.dlq_prefix, crc32_of(content), entry.name)
         self._delivery.put_file(self._settings.raw_bucket, key, content)
         self._tries.pop(entry.name, None)
         self._ledger.drop(entry.events, claim.size_bytes, "unreadable")

@@ -26,6 +26,9 @@ from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SharedPage
 from estat.errors import DiskError
 
+#: What is set aside in this server's directory; what a lost one holds is met by nobody.
+_ASIDE_HERE = [cell for reason, cell in metrics.SET_ASIDE.items() if reason != "directory_lost"]
+
 
 class Terms(NamedTuple):
     """The terms of the accounting, in events."""
@@ -86,7 +89,7 @@ class Ledger:
 
     def retract(self, events: int, size_bytes: int) -> None:
         """Take a file out that ``removal`` had entered again: it is about to go after all."""
-        self._change(_unadopted(events, 1, size_bytes))
+        self._change({metrics.ADOPTED: -events, **_in_dlq(-events, -1, -size_bytes)})
 
     def store(self, events: int) -> None:
         """Count pending events as stored."""
@@ -135,9 +138,7 @@ class Ledger:
     def give_back(self) -> None:
         """Forget what this row, whose process has ended, set aside: the next process meets it."""
         cells = self._row.cells
-        reasons = metrics.SET_ASIDE.items()
-        # what lies in a lost directory is met by nobody
-        aside = {cell: -cells[cell] for reason, cell in reasons if reason != "directory_lost"}
+        aside = {cell: -cells[cell] for cell in _ASIDE_HERE}
         in_journals = cells[metrics.SET_ASIDE_JOURNALS]
         self._change(
             {
@@ -195,14 +196,7 @@ class Ledger:
 
     def drop(self, events: int, size_bytes: int, reason: str) -> None:
         """Count a DLQ file's events as dropped; ``reason`` is a key of DROPPED."""
-        self._change(
-            {
-                metrics.DROPPED[reason]: events,
-                metrics.DROPPED_FILES: 1,
-                metrics.DROPPED_BYTES: size_bytes,
-                **_in_dlq(-events, -1, -size_bytes),
-            }
-        )
+        self._change({metrics.DROPPED[reason]: events, **_in_dlq(-events, -1, -size_bytes)})
 
     def correct(self, events: int, files: int, size_bytes: int, orphans: int = 0) -> None:
         """Make the DLQ's terms agree with what lies on disk, given the differences.
@@ -231,16 +225,13 @@ def _enqueued(events: int, size_bytes: int) -> dict[int, int]:
     return {metrics.DLQ_ENQUEUED: events, **_in_dlq(events, 1, size_bytes)}
 
 
-def _unadopted(events: int, files: int, size_bytes: int) -> dict[int, int]:
-    return {metrics.ADOPTED: -events, **_in_dlq(-events, -files, -size_bytes)}
-
-
 def files(page: SharedPage) -> tuple[int, int, int]:
     """Return the DLQ's files, their events and bytes; what is set aside in them is among them."""
     rows = [row.read() for row in page.used_rows()]
-    aside = [cell for reason, cell in metrics.SET_ASIDE.items() if reason != "directory_lost"]
     events = sum(
-        row[metrics.DLQ_EVENTS] + sum(row[cell] for cell in aside) - row[metrics.SET_ASIDE_JOURNALS]
+        row[metrics.DLQ_EVENTS]
+        + sum(row[cell] for cell in _ASIDE_HERE)
+        - row[metrics.SET_ASIDE_JOURNALS]
         for row in rows
     )
     count, size_bytes = (

@@ -171,9 +171,6 @@ LOG_DROPPED = _counter(
 ORPHANED = _cell("hidden", "events_orphaned")
 #: Events in journals, as opposed to DLQ files, that this row counts as set aside.
 SET_ASIDE_JOURNALS = _cell("hidden", "journal_events_set_aside")
-#: Files that ``DROPPED`` counts the events of, and their bytes.
-DROPPED_FILES = _cell("hidden", "dlq_files_dropped")
-DROPPED_BYTES = _cell("hidden", "dlq_bytes_dropped")
 #: The number of the last slot of a dead server that this row has counted; the largest of all
 #: rows holds.
 LAST_SLOT = _cell("hidden", "dlq_last_slot")

@@ -41,25 +41,25 @@ class Incoming:
 
     def waiting(self) -> list[Waiting]:
         """Return the slots that are not shown yet, the first that came first."""
-        with files.disk_errors("scan", self._dlq.root):
-            found = [
-                Waiting(int(match["number"]), area, match.string)
-                for area in _AREAS
-                for name in files.directory_names(os.path.join(self._dlq.root, area))
-                if (match := _HIDDEN.fullmatch(name))
-            ]
-        return sorted(found)
+        return sorted(
+            Waiting(int(match["number"]), area, name)
+            for area, name in self._names()
+            if (match := _HIDDEN.fullmatch(name))
+        )
 
     def last(self) -> int:
         """Return the largest number that is in use; 0 if none is."""
+        matches = [_HIDDEN.fullmatch(name) or _SHOWN.fullmatch(name) for _, name in self._names()]
+        return max((int(match["number"]) for match in matches if match), default=0)
+
+    def _names(self) -> list[tuple[str, str]]:
+        """Return area and name of each slot, shown or not."""
         with files.disk_errors("scan", self._dlq.root):
-            names = [
-                name
+            return [
+                (area, name)
                 for area in _AREAS
                 for name in files.directory_names(os.path.join(self._dlq.root, area))
             ]
-        matches = [_HIDDEN.fullmatch(name) or _SHOWN.fullmatch(name) for name in names]
-        return max((int(match["number"]) for match in matches if match), default=0)
 
     def move(self, area: str, path: str, number: int) -> None:
         """Move a slot of a dead server's here, under a number that was never used."""

@@ -11,7 +11,7 @@ import os
 from typing import NamedTuple
 
 from estat.config.settings import Settings
-from estat.disk import files, journal_file
+from estat.disk import directory_lock, files, journal_file
 from estat.disk.journal_file import Content, Header
 from estat.errors import NotOurs
 from estat.events import ids
@@ -68,7 +68,7 @@ class DeadStream:
         if not data and not content.bad:
             # its process died before the first line was written, or its power failed
             log.error("journal_empty", extra={"file": path})
-        stream = os.path.basename(directory).partition(".")[0]
+        stream = directory_lock.stream_of(os.path.basename(directory))
         return _recovered(data, content, stream, seq, self._settings)
 
 

@@ -69,19 +69,22 @@ class Reconciliation:
 
     def first_led(self, booked: Totals) -> None:
         """Compare until both agree: the leader before this one may have been killed."""
-        if not self._agreed and self._clock() >= self._look_at:
-            self._look_at = self._clock() + _LOOK_SECONDS
-            self._agreed = self._compare(booked)
+        self._agreed = self._agreed or self._look(booked)
 
     def booked_empty(self, booked: Totals) -> None:
         """Look, now and then, for files that are not counted."""
-        if self._clock() >= self._look_at:
-            self._look_at = self._clock() + _LOOK_SECONDS
-            self._compare(booked)
+        self._look(booked)
 
     def found_empty(self, booked: Totals) -> None:
         """Look for files that are counted and that a scan did not find."""
         self._compare(booked)
+
+    def _look(self, booked: Totals) -> bool:
+        """Compare, unless a moment ago; tell if that was done, and no difference is left."""
+        if self._clock() < self._look_at:
+            return False
+        self._look_at = self._clock() + _LOOK_SECONDS
+        return self._compare(booked)
 
     def _compare(self, booked: Totals) -> bool:
         """Correct a difference that all looks have found for long enough; tell if none is left."""

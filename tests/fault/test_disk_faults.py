@@ -76,10 +76,12 @@ def goes_on(
     in_doubt: Iterable[str] = (),
 ) -> None:
     """Assert that all is well again; after a kill, once the journals are recovered."""
-    eventually(
-        lambda: accepts(client, server), 20, "events are accepted again", last_words=server.log_text
-    )
-    assert not {"dlq_full", "disk_error"} & set(server.problems())
+
+    def well() -> bool:
+        """Tell whether events are accepted; another worker's look at the disk may be older."""
+        return accepts(client, server) and not {"dlq_full", "disk_error"} & set(server.problems())
+
+    eventually(well, 20, "events are accepted again", last_words=server.log_text)
     if recovers:
         eventually(
             lambda: server.events("journals_recovered"),
@@ -172,11 +174,6 @@ def test_a_siblings_journals_are_stored_although_the_disk_has_no_room_to_copy_th
     )
     accounting.check(client.accepted, bucket.stored())
     ballast.unlink()
-    eventually(
-        lambda: len(server.events("disk_recovered")) >= len(server.events("disk_full")),
-        20,
-        "both workers have noticed that there is room",
-    )
     goes_on(client, server, bucket, recovers=True)
 
 

@@ -12,9 +12,9 @@ When a worker is killed, its pending events become orphans. They are still pendi
 for they may lie in its journals. Whoever recovers those journals moves them on. When
 no journal is left, the orphans that remain died with the worker, and are settled.
 
-What is set aside stays on disk where it is, so only the process that met it knows. When that
-process ends while the server goes on, its row gives those events back, and the next one that
-meets them sets them aside again.
+What is set aside stays on disk where it is, so only the process that met it knows. It is a gauge
+of that process: when the process ends while the server goes on, those events count as before,
+until the next one meets them.
 """
 
 import contextlib
@@ -25,9 +25,6 @@ from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SharedPage
 from estat.errors import DiskError
-
-#: What is set aside in this server's directory; what a lost one holds is met by nobody.
-_ASIDE_HERE = [cell for reason, cell in metrics.SET_ASIDE.items() if reason != "directory_lost"]
 
 
 class Terms(NamedTuple):
@@ -82,7 +79,7 @@ class Ledger:
         self._change(
             {
                 metrics.ORPHANED: -orphans,
-                metrics.SET_ASIDE["directory_lost"]: events + orphans,
+                metrics.DIRECTORY_LOST: events + orphans,
                 **_in_dlq(-events, -files, -size_bytes),
             }
         )
@@ -123,31 +120,11 @@ class Ledger:
 
         The file stays where it is, so it counts as a file and in bytes as before.
         """
-        self._change({metrics.DLQ_EVENTS: -events, metrics.SET_ASIDE[reason]: events})
+        self._change({metrics.SET_ASIDE[reason]: events})
 
     def set_journal_aside(self, events: int, reason: str) -> None:
         """Count events of another run's journal as adopted, and not ours to send."""
-        self._change(
-            {
-                metrics.ADOPTED: events,
-                metrics.SET_ASIDE[reason]: events,
-                metrics.SET_ASIDE_JOURNALS: events,
-            }
-        )
-
-    def give_back(self) -> None:
-        """Forget what this row, whose process has ended, set aside: the next process meets it."""
-        cells = self._row.cells
-        aside = {cell: -cells[cell] for cell in _ASIDE_HERE}
-        in_journals = cells[metrics.SET_ASIDE_JOURNALS]
-        self._change(
-            {
-                **aside,
-                metrics.SET_ASIDE_JOURNALS: -in_journals,
-                metrics.ADOPTED: -in_journals,
-                metrics.DLQ_EVENTS: -sum(aside.values()) - in_journals,
-            }
-        )
+        self._change({metrics.SET_ASIDE[reason]: events, metrics.SET_ASIDE_JOURNALS: events})
 
     def orphan(self) -> int:
         """Turn the pending events of this row, whose process is dead, into orphans; return them.
@@ -225,35 +202,25 @@ def _enqueued(events: int, size_bytes: int) -> dict[int, int]:
     return {metrics.DLQ_ENQUEUED: events, **_in_dlq(events, 1, size_bytes)}
 
 
-def files(page: SharedPage) -> tuple[int, int, int]:
+def in_dlq(page: SharedPage) -> tuple[int, int, int]:
     """Return the DLQ's files, their events and bytes; what is set aside in them is among them."""
     rows = [row.read() for row in page.used_rows()]
-    events = sum(
-        row[metrics.DLQ_EVENTS]
-        + sum(row[cell] for cell in _ASIDE_HERE)
-        - row[metrics.SET_ASIDE_JOURNALS]
-        for row in rows
-    )
-    count, size_bytes = (
-        sum(row[cell] for row in rows) for cell in (metrics.DLQ_FILES, metrics.DLQ_BYTES)
-    )
+    cells = (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)
+    count, events, size_bytes = (sum(row[cell] for row in rows) for cell in cells)
     return count, events, size_bytes
 
 
 def terms(page: SharedPage) -> Terms:
     """Add up the terms of all rows, each row taken whole."""
-    rows = [row.read() for row in page.used_rows()]
-
-    def total(*indexes: int) -> int:
-        return sum(row[index] for row in rows for index in indexes)
-
+    totals = metrics.totals(page)
     return Terms(
-        accepted=total(metrics.ACCEPTED),
-        adopted=total(metrics.ADOPTED),
-        stored=total(metrics.STORED),
-        pending=total(metrics.PENDING, metrics.ORPHANED),
-        in_dlq=total(metrics.DLQ_EVENTS),
-        set_aside=total(*metrics.SET_ASIDE.values()),
-        handed_over=total(metrics.HANDED_OVER),
-        dropped=total(*metrics.DROPPED.values()),
+        accepted=totals[metrics.ACCEPTED],
+        adopted=totals[metrics.ADOPTED],
+        stored=totals[metrics.STORED],
+        pending=totals[metrics.PENDING],
+        in_dlq=totals[metrics.DLQ_EVENTS],
+        set_aside=totals[metrics.DIRECTORY_LOST]
+        + sum(totals[cell] for cell in metrics.SET_ASIDE.values()),
+        handed_over=totals[metrics.HANDED_OVER],
+        dropped=sum(totals[cell] for cell in metrics.DROPPED.values()),
     )

@@ -130,15 +130,14 @@ STORED = _counter("s3_events_stored_total", "Events stored in S3, replayed ones 
 HANDED_OVER = _counter("events_handed_over_total", "Events handed over to FALLBACK_BUCKET.")
 PENDING = _gauge("events_pending", "Events accepted, and neither stored nor in the DLQ yet.")
 DLQ_EVENTS = _cell("running", "dlq_events_current", "Events in the DLQ.")
+_SET_ASIDE = "dlq_events_set_aside"
+_WHY_SET_ASIDE = "Events on this disk that are known and not ours to send, by reason."
+#: What is set aside stays where it is, so each process that leads meets it anew.
 SET_ASIDE = {
-    reason: _cell(
-        "running",
-        "dlq_events_set_aside",
-        "Events on this disk that are known and not ours to send, by reason.",
-        ("reason", reason),
-    )
-    for reason in ("not_ours", "later_version", "directory_lost")
+    reason: _gauge(_SET_ASIDE, _WHY_SET_ASIDE, ("reason", reason))
+    for reason in ("not_ours", "later_version")
 }
+DIRECTORY_LOST = _cell("running", _SET_ASIDE, _WHY_SET_ASIDE, ("reason", "directory_lost"))
 DROPPED = _counters(
     "dlq_events_dropped_total",
     "Events that left the DLQ unstored, by the operator's policy.",
@@ -169,8 +168,8 @@ LOG_DROPPED = _counter(
 
 #: Pending events of dead processes, in signed changes; told as part of PENDING.
 ORPHANED = _cell("hidden", "events_orphaned")
-#: Events in journals, as opposed to DLQ files, that this row counts as set aside.
-SET_ASIDE_JOURNALS = _cell("hidden", "journal_events_set_aside")
+#: Of the events that are set aside, those in journals, which are no DLQ files.
+SET_ASIDE_JOURNALS = _cell("internal", "journal_events_set_aside")
 #: The number of the last slot of a dead server that this row has counted; the largest of all
 #: rows holds.
 LAST_SLOT = _cell("hidden", "dlq_last_slot")
@@ -269,6 +268,20 @@ def page() -> SharedPage:
     return SharedPage(COLUMNS)
 
 
+def totals(shared: SharedPage) -> list[int]:
+    """Return the sums of the cells as they are told: each event is in one of them.
+
+    Each row is taken whole. The events of dead processes are pending; those that are set aside
+    are not in the DLQ, and in journals of other runs they are adopted.
+    """
+    rows = [row.read() for row in shared.used_rows()]
+    found = [sum(column) for column in zip(*rows, strict=True)] or [0] * COLUMNS
+    found[PENDING] += found[ORPHANED]
+    found[ADOPTED] += found[SET_ASIDE_JOURNALS]
+    found[DLQ_EVENTS] += found[SET_ASIDE_JOURNALS] - sum(found[at] for at in SET_ASIDE.values())
+    return found
+
+
 def render(shared: SharedPage) -> bytes:
     """Return the Prometheus text exposition of all rows together."""
     registry = CollectorRegistry()
@@ -281,9 +294,7 @@ class _PageCollector(Collector):
         self._page = shared
 
     def collect(self) -> Iterator[Metric]:
-        rows = [row.read() for row in self._page.used_rows()]
-        totals = [sum(column) for column in zip(*rows, strict=True)] or [0] * COLUMNS
-        totals[PENDING] += totals[ORPHANED]
+        found = totals(self._page)
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for cell in _CELLS:
             if cell.kind in ("internal", "hidden", "spare"):
@@ -293,26 +304,26 @@ class _PageCollector(Collector):
                 kind = CounterMetricFamily if cell.kind == "counter" else GaugeMetricFamily
                 labels = [cell.label[0]] if cell.label else []
                 family = families[cell.name] = kind(cell.name, cell.help, labels=labels)
-            family.add_metric([cell.label[1]] if cell.label else [], totals[cell.at])
+            family.add_metric([cell.label[1]] if cell.label else [], found[cell.at])
         yield from families.values()
-        yield _oldest(rows, totals)
+        yield _oldest(self._page, found[DLQ_FILES])
         for histogram in _HISTOGRAMS:
-            yield _family(histogram, totals)
+            yield _family(histogram, found)
 
 
-def _oldest(rows: list[list[int]], totals: list[int]) -> Metric:
-    known = [row[DLQ_OLDEST] for row in rows if row[DLQ_OLDEST]]
-    age = max(0.0, time.time() - min(known)) if known and totals[DLQ_FILES] > 0 else 0.0
+def _oldest(shared: SharedPage, files: int) -> Metric:
+    known = [row.cells[DLQ_OLDEST] for row in shared.used_rows() if row.cells[DLQ_OLDEST]]
+    age = max(0.0, time.time() - min(known)) if known and files > 0 else 0.0
     return GaugeMetricFamily("dlq_oldest_seconds", "Age of the oldest batch in the DLQ.", age)
 
 
-def _family(histogram: Histogram, totals: list[int]) -> Metric:
+def _family(histogram: Histogram, found: list[int]) -> Metric:
     end = histogram.at + len(histogram.bounds) + 1
-    cumulated = accumulate(totals[histogram.at : end])
+    cumulated = accumulate(found[histogram.at : end])
     bounds = (*map(str, map(float, histogram.bounds)), "+Inf")
     return HistogramMetricFamily(
         histogram.name,
         histogram.help,
         buckets=list(zip(bounds, cumulated, strict=True)),
-        sum_value=totals[end] / histogram.scale,
+        sum_value=found[end] / histogram.scale,
     )

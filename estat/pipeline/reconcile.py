@@ -48,7 +48,7 @@ class Reconciliation:
 
     def booked(self) -> Totals:
         """Return what lies in the DLQ by the accounting."""
-        return Totals(*ledger.files(self._page))
+        return Totals(*ledger.in_dlq(self._page))
 
     def orphaned(self) -> int:
         """Return how many pending events dead processes left."""

@@ -191,14 +191,12 @@ def child_exit(_server: Arbiter, worker: Worker) -> None:
     if number is None:
         return
     row = page().rows[number]
-    left = Ledger(Metrics(row))
-    pending = left.orphan()
-    if page().state < STOPPING:
-        left.give_back()
+    pending = Ledger(Metrics(row)).orphan()
     own_directory.worker_ended(number, pending)
     if pending:
         logger.error("worker_died", extra={"worker_pid": worker.pid, "events_pending": pending})
-    metrics.forget_process(row)
+    if page().state < STOPPING:  # else no other process will meet what this one has set aside
+        metrics.forget_process(row)
 
 
 def on_exit(server: Arbiter) -> None:
@@ -206,7 +204,6 @@ def on_exit(server: Arbiter) -> None:
     _reap_killed(server)
     for row in page().used_rows():
         Ledger(Metrics(row)).orphan()
-        metrics.forget_process(row)
     if not own_directory.set_aside_if_lost():
         _settle()
     terms = ledger.terms(page())

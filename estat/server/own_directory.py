@@ -82,6 +82,8 @@ def set_aside_if_lost() -> bool:
     directory = inherited.directory()
     if directory is None or _is_ours(directory):
         return False
+    for row in page().used_rows():
+        metrics.forget_process(row)  # what was set aside there is among the rest
     _set_aside(directory, ())
     return settings().durability.journaled
 

@@ -134,14 +134,13 @@ def test_what_a_dead_worker_left_in_its_journals_keeps_the_accounting_closed_at_
 
 
 def test_events_that_are_set_aside_are_in_a_term_of_their_own_until_their_process_ends(page):
-    one, two = books(page, 1), books(page, 2)
-    one.adopt(10, 2, 500)
-    for leader in (one, two):
-        leader.set_aside(4, "later_version")
-        leader.set_journal_aside(3, "not_ours")
+    books(page, 1).adopt(10, 2, 500)
+    for leader in page.rows[1:3]:
+        Ledger(Metrics(leader)).set_aside(4, "later_version")
+        Ledger(Metrics(leader)).set_journal_aside(3, "not_ours")
         found = ledger.terms(page)
         assert (found.adopted, found.in_dlq, found.set_aside, found.lost) == (13, 6, 7, 0)
-        leader.give_back()
+        metrics.forget_process(leader)
         found = ledger.terms(page)
         assert (found.adopted, found.in_dlq, found.set_aside, found.lost) == (10, 10, 0, 0)
 
@@ -187,7 +186,7 @@ def test_what_was_counted_in_a_lost_directory_is_set_aside_and_stays_so(page):
     books(page, 1).orphan()
     books(page, 0).lose(6, 1, 100, orphans=4)
     for slot in (0, 1):
-        books(page, slot).give_back()
+        metrics.forget_process(page.rows[slot])
     terms = ledger.terms(page)
     assert (terms.pending, terms.in_dlq, terms.set_aside, terms.lost) == (0, 0, 10, 0)
 

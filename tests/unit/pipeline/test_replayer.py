@@ -299,7 +299,7 @@ def test_what_is_set_aside_is_told_and_counted_again_by_the_next_leader(worker, 
             leader.replayer.turn()
         assert aside(leader) == {"later_version": 2}
         assert (leader.terms.set_aside, leader.terms.in_dlq, leader.terms.lost) == (2, 0, 0)
-        leader.ledger.give_back()
+        metrics.forget_process(leader.counts.row)
     assert path.read_bytes() == content
     told = [record.reason for record in caplog.records if record.message == "dlq_file_set_aside"]
     assert told == ["later_version"] * 2

@@ -136,14 +136,6 @@ class Ledger:
         self._change({metrics.PENDING: -pending, metrics.ORPHANED: pending})
         return pending
 
-    def settle(self, orphans: int) -> None:
-        """Take ``orphans`` out of the accounting, for no journal is left to recover.
-
-        More than there were journals for: they died with their process, and stay visible
-        as lost. Less (a negative number): a journal held more than was counted.
-        """
-        self._change({metrics.ORPHANED: -orphans, metrics.ADOPTED: max(0, -orphans)})
-
     def replay(self, events: int, size_bytes: int) -> None:
         """Count a DLQ file's events as stored; the file goes next (see ``removal``)."""
         self._change(
@@ -176,15 +168,17 @@ class Ledger:
         self._change({metrics.DROPPED[reason]: events, **_in_dlq(-events, -1, -size_bytes)})
 
     def correct(self, events: int, files: int, size_bytes: int, orphans: int = 0) -> None:
-        """Make the DLQ's terms agree with what lies on disk, given the differences.
+        """Make the terms agree with what lies on disk, given the DLQ's differences.
 
-        Events that nobody had entered are the ``orphans`` among them, else adopted. Events
-        that vanished are in no other term: they stay visible as lost.
+        ``orphans`` are no more pending. They are in the DLQ's files that nobody had counted;
+        those that are not died with their process, and stay visible as lost, as events of files
+        that vanished do. What there is beyond ``orphans`` is adopted. They are negative where
+        journals held more than was counted.
         """
         self._change(
             {
                 metrics.ORPHANED: -orphans,
-                metrics.ADOPTED: max(0, events) - orphans,
+                metrics.ADOPTED: max(0, max(0, events) - orphans),
                 **_in_dlq(events, files, size_bytes),
             }
         )

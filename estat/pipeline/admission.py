@@ -17,12 +17,12 @@ from typing import NamedTuple, TypeVar
 
 import gevent
 
-from estat.accounting import metrics
+from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SharedPage
 from estat.config.settings import Settings
-from estat.disk.dlq import Claim, DeadLetterQueue
+from estat.disk.dlq import Claim, DeadLetterQueue, Totals
 from estat.disk.dlq_file import OVERHEAD_BYTES
 from estat.disk.files import disk_errors
 from estat.errors import DiskError, Refused
@@ -72,9 +72,9 @@ class Disk(NamedTuple):
         """Run ``work(*args)`` in a thread and return its result. Raises what it raises."""
         return self.threads.run(work, *args)
 
-    def remove(self, claim: Claim, ledger: Ledger) -> None:
+    def remove(self, claim: Claim, accounting: Ledger) -> None:
         """Remove a file that is out of the accounting. Raises DiskError; it is in again then."""
-        with ledger.removal(claim.entry.events, claim.size_bytes):
+        with accounting.removal(claim.entry.events, claim.size_bytes):
             self.run(claim.remove)
 
 
@@ -160,9 +160,9 @@ class Admission:
         others = sum(row.cells[metrics.OTHERS_BYTES] for row in self._page.used_rows())
         return self._limit_bytes - others
 
-    def dlq_bytes(self) -> int:
-        """Return the size of the DLQ."""
-        return sum(row.cells[metrics.DLQ_BYTES] for row in self._page.used_rows())
+    def in_dlq(self) -> Totals:
+        """Return what lies in the DLQ by the accounting; what is set aside there is among it."""
+        return Totals(*ledger.in_dlq(self._page))
 
     @staticmethod
     def refusal(error: DiskError | None = None) -> Refused:

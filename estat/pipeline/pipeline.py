@@ -108,10 +108,10 @@ class Pipeline:
         """Put together what one worker does for all: it brings what lies on disk to the store."""
         settings, page, delivery = self.settings, self.page, self._delivery
         self._leader = leader = Leader(settings.dlq_dir, self._lease.check)
-        found = Reconciliation(disk, accounts.ledger, page)
-        replayer = Replayer(disk, leader, found, delivery, accounts, settings)
+        replayer = Replayer(disk, leader, delivery, accounts, settings)
         delivery.breaker.on_close = replayer.nudge
         own_thread = Disk(disk.dlq, Offload(1))
+        found = Reconciliation(own_thread, accounts.ledger, page)
         recovery = Recovery(own_thread, leader, found, delivery, accounts, settings)
         takeover = Takeover(own_thread, leader, page, accounts)
         self._leader_loops: list[LeaderLoop] = [replayer, recovery, takeover]

@@ -21,7 +21,6 @@ from estat.accounting import metrics
 from estat.config.settings import Settings
 from estat.disk import directory_lock, dlq_file, files, journal
 from estat.disk.directory_lock import DirectoryLock
-from estat.disk.dlq import Totals
 from estat.disk.dlq_file import pack
 from estat.disk.journal_recovery import Damage, DeadStream, RecoveredJournal, events_in
 from estat.disk.leader import Leader
@@ -35,10 +34,6 @@ from estat.pipeline.leader_loop import LeaderLoop
 from estat.pipeline.reconcile import Reconciliation
 
 log = logging.getLogger(__name__)
-
-#: Looks in a row that find nothing to recover before what is still missing counts as lost.
-#: The arbiter notices a dead worker well within.
-_QUIET_LOOKS = 3
 
 
 def pending_events(dlq_dir: str) -> int:
@@ -89,8 +84,6 @@ class Recovery(LeaderLoop):
         #: Damaged ranges that are stored, and whose journals may still be there.
         self._stored: set[str] = set()
         self._failure: DiskError | None = None  # of this turn
-        #: Orphans and files without an entry, and for how many looks they have been the same.
-        self._quiet: tuple[tuple[int, Totals | None], int] = ((0, None), 0)
 
     def turn(self) -> float:
         """Recover all dead streams. Raises DiskError."""
@@ -98,7 +91,8 @@ class Recovery(LeaderLoop):
         found = self._recover_all()
         if self._failure:
             raise self._failure
-        self._settle(found)
+        if not self._ending:
+            self._reconciliation.look(recovered=not found)
         return self._pause_seconds
 
     def _recover_all(self) -> bool:
@@ -196,7 +190,7 @@ class Recovery(LeaderLoop):
             return 0
         parts = pack(batch, "recovered", "")
         if self._disk.run(self._disk.dlq.holds, batch):
-            return 0  # its writer may or may not have counted it: _settle will tell
+            return 0  # its writer may or may not have counted it: the next looks will tell
         try:
             size = self._disk.run(partial(self._disk.dlq.write, batch, parts, beside=True))
         except DiskError as exc:
@@ -242,23 +236,3 @@ class Recovery(LeaderLoop):
             self._delivery.attempt(batch, recovered=True)
         except (StoreError, NotOurs) as exc:
             raise error from exc
-
-    def _settle(self, found: bool) -> None:
-        """Close the accounting of dead processes once there is nothing left to recover."""
-        orphaned = self._reconciliation.orphaned()
-        unknown = self._reconciliation.unknown() if orphaned > 0 else None
-        same, looks = self._quiet
-        now = (orphaned, unknown)
-        # while the accounting changes nobody can tell what of the orphans lies in the DLQ
-        seen = orphaned <= 0 or unknown is not None
-        self._quiet = (now, looks + 1 if now == same and seen and not found else 0)
-        if self._quiet[1] < _QUIET_LOOKS:
-            return
-        if unknown and unknown.events > 0:
-            self._reconciliation.enter(unknown)
-            orphaned = self._reconciliation.orphaned()
-        if orphaned:
-            self._ledger.settle(orphaned)
-            # a journal that held more than was counted is no loss
-            level = logging.ERROR if orphaned > 0 else logging.INFO
-            log.log(level, "orphans_settled", extra={"events_lost": max(0, orphaned)})

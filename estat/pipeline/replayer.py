@@ -28,7 +28,6 @@ from estat.events.text import excerpt
 from estat.pipeline.admission import Accounts, Disk
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.leader_loop import LeaderLoop
-from estat.pipeline.reconcile import Reconciliation
 from estat.stores.store import full_jitter
 
 log = logging.getLogger(__name__)
@@ -56,17 +55,10 @@ class Replayer(LeaderLoop):
     _error_event = "replay_failed_unexpectedly"
 
     def __init__(
-        self,
-        disk: Disk,
-        leader: Leader,
-        reconciliation: Reconciliation,
-        delivery: Delivery,
-        accounts: Accounts,
-        settings: Settings,
+        self, disk: Disk, leader: Leader, delivery: Delivery, accounts: Accounts, settings: Settings
     ) -> None:
         super().__init__(leader, accounts.admission)
         self._disk = disk
-        self._reconciliation = reconciliation
         self._delivery = delivery
         self._breaker = delivery.breaker
         self._counts, self._ledger, _ = accounts
@@ -87,17 +79,12 @@ class Replayer(LeaderLoop):
 
     def turn(self) -> float:
         """Go through the files that are due."""
-        booked = self._reconciliation.booked()
-        self._reconciliation.first_led(booked)
-        if booked.files <= len(self._disk.dlq.aside):
+        if self._admission.in_dlq().files <= len(self._disk.dlq.aside):
             self._counts.set(metrics.DLQ_OLDEST, 0)
             self._tries.clear()
-            self._reconciliation.booked_empty(booked)
             return self._pause_seconds
         self.store_quarantined()
         due = self._due(time.time())
-        if not self._oldest:
-            self._reconciliation.found_empty(booked)
         succeeded, failed = self._replay_all(self._ordered(due))
         if succeeded:
             self._after_outage |= self._failures >= _STRIKES

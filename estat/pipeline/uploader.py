@@ -82,7 +82,7 @@ class Spill:
         if self._admission.drop_oldest:
             limit = self._admission.max_bytes - sum(map(len, parts))
             for _ in range(_MAX_DROPS):
-                if self._admission.dlq_bytes() <= limit or not self._drop_oldest():
+                if self._admission.in_dlq().size_bytes <= limit or not self._drop_oldest():
                     break
         for _ in range(_MAX_DROPS):
             try:

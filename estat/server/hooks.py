@@ -233,7 +233,7 @@ def _settle() -> None:
         logger.error("journals_not_read", extra={"error": str(exc)})
     gone = ledger.terms(page()).pending - in_journals
     if gone > 0:
-        Ledger(Metrics(page().rows[ARBITER])).settle(gone)
+        Ledger(Metrics(page().rows[ARBITER])).correct(0, 0, 0, orphans=gone)
 
 
 def _reap_killed(server: Arbiter) -> None:

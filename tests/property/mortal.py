@@ -22,7 +22,6 @@ from estat.errors import DiskError, StoreUnavailable
 from estat.pipeline.breaker import Breaker
 from estat.pipeline.open_batch import OpenBatch
 from estat.pipeline.queue import Submission
-from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.sealer import Sealer
 from estat.stores.directory import DirectoryStore
 from estat.stores.store import Store
@@ -196,9 +195,7 @@ class Life:
         parts.stores = SimpleNamespace(get=lambda bucket: store)
         parts.delivery.breaker = Breaker(parts.counts, lambda: 0.0)  # once open, a replay closes it
         parts.journals._thread = parts.journals._housekeeping = DISK_THREADS
-        self.now = 0.0
-        parts.reconciliation = Reconciliation(parts.disk, parts.ledger, page, lambda: self.now)
-        self.counts, self.dlq, self.reconciliation = parts.counts, parts.dlq, parts.reconciliation
+        self.counts, self.dlq, self.compare = parts.counts, parts.dlq, parts.compare
         self._sealer = Sealer(parts.uploader, parts.journals, parts.accounts, THREADS)
         self._sealing = parts.sealer = _Sealing()
         self._collector, self._uploader = parts.collector, parts.uploader

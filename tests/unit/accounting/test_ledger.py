@@ -166,7 +166,7 @@ def test_a_recovered_file_is_counted_as_any_other_in_the_dlq(page):
 def test_orphans_of_which_nothing_is_left_stay_visible_as_lost(page):
     books(page, 1).accept(5)
     books(page, 1).orphan()
-    books(page, 2).settle(3)
+    books(page, 2).correct(0, 0, 0, orphans=3)
     terms = ledger.terms(page)
     assert (terms.pending, terms.adopted, terms.lost) == (2, 0, 3)
 
@@ -175,7 +175,7 @@ def test_a_journal_that_held_more_than_was_pending_is_adopted_and_no_loss(page):
     books(page, 1).accept(5)
     books(page, 1).orphan()
     books(page, 2).recover(9, 400, of_this_run=True)
-    books(page, 2).settle(-4)
+    books(page, 2).correct(0, 0, 0, orphans=-4)
     terms = ledger.terms(page)
     assert (terms.pending, terms.adopted, terms.in_dlq, terms.lost) == (0, 4, 9, 0)
 

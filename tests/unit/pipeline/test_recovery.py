@@ -27,7 +27,7 @@ from tests.unit.batches import batch, lines
 OPENED = 1763017800.0
 EARLIER = "0199c1b2f3a4" + "ab" * 8  # of another run of the server: it was taken over
 LATER_STILL = "0199c1b2f3a5" + "ab" * 8
-QUIET_LOOKS = 5  # more than are needed before the books are closed
+QUIET_LOOKS = 8  # more than are needed before the accounting is closed
 
 DEAD, LEADER = 1, 2  # slots
 
@@ -65,13 +65,14 @@ class Server:
 
     def lead(self):
         """Let a worker lead that knows nothing of what another one did."""
-        worker = Parts(self.settings, self.page, LEADER)
+        self.worker = worker = Parts(self.settings, self.page, LEADER)
         worker.stores = self.stores
         self.dlq, self.counts = worker.dlq, worker.counts
         self.admission, self.recovery = worker.admission, worker.recovery
 
     def look(self, times=1):
         for _ in range(times):
+            self.worker.now += 3
             self.recovery.turn()
 
     def journals(self):
@@ -606,9 +607,12 @@ def test_a_damaged_journal_is_stored_at_once_where_the_disk_has_no_room(server, 
     spoil(server.leave(server.stream, range(1, 4), range(4, 7), sealed=True), 1)
     no_pending_files(server)
     (server.root / QUARANTINE).rmdir()
-    in_the_way(server.root / QUARANTINE)
-    server.look(QUIET_LOOKS)
+    away = in_the_way(server.root / QUARANTINE)
+    with pytest.raises(DiskError, match="walk"):
+        server.look()
     assert server.journals() == []
+    away()
+    server.look(QUIET_LOOKS)
     terms = server.terms
     assert (terms.stored, terms.dropped, terms.adopted) == (2 + 3, 2 + 3, 4)
     assert (terms.pending, terms.lost) == (0, 0)
@@ -626,11 +630,12 @@ def test_a_damaged_range_that_is_stored_counts_once_although_its_batch_has_to_wa
     spoil(server.leave(server.stream, range(1, 3), range(3, 5), sealed=True), 0)
     no_pending_files(server)
     (server.root / QUARANTINE).rmdir()
-    in_the_way(server.root / QUARANTINE)
+    mend = in_the_way(server.root / QUARANTINE)
     with monkeypatch.context() as patched:
         patched.setattr(server.recovery._delivery, "attempt", away)
         with pytest.raises(DiskError, match="write"):
             server.look()
+    mend()
     server.look(QUIET_LOOKS)
     terms = server.terms
     assert (terms.stored, terms.dropped, terms.adopted) == (2, 2, 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from estat.accounting import metrics
+from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import Row
@@ -54,7 +54,7 @@ class Living:
     def lead(self, slot: int = 1) -> None:
         """Let a worker lead that knows nothing of what another one did."""
         worker = Parts(self.settings, self.page, slot)
-        self.dlq, self.reconciliation = worker.dlq, worker.reconciliation
+        self.dlq, self.compare = worker.dlq, worker.compare
         self.takeover, self.recovery = worker.takeover, worker.recovery
         self.admission = worker.admission
 
@@ -72,7 +72,7 @@ class Living:
         walked = self.dlq.walk()
         assert (walked.files, walked.events) == (files, events)
         assert self.adopted == events
-        assert self.reconciliation.booked() == walked
+        assert ledger.in_dlq(self.page) == walked
 
 
 class Dead:
@@ -305,7 +305,7 @@ def test_a_bad_range_that_a_dead_server_has_put_aside_is_adopted_once(
     dead.dlq.put_aside(*damage)
     living.look()
     assert dead.is_gone
-    assert living.reconciliation.booked() == living.dlq.walk()
+    assert ledger.in_dlq(living.page) == living.dlq.walk()
     assert len(living.dlq.quarantined()) == 1
     assert not os.path.exists(Path(living.dlq.root, QUARANTINE, damage.name))
 

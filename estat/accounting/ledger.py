@@ -10,21 +10,19 @@ are signed changes: one worker puts a file there, another replays it.
 
 When a worker is killed, its pending events become orphans. They are still pending,
 for they may lie in its journals. Whoever recovers those journals moves them on. When
-no journal is left, the orphans that remain died with the worker, and are settled.
+no journal is left, the orphans that remain died with the worker, and are lost.
 
 What is set aside stays on disk where it is, so only the process that met it knows. It is a gauge
 of that process: when the process ends while the server goes on, those events count as before,
 until the next one meets them.
 """
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
-from estat.accounting.shared_memory import SharedPage
-from estat.errors import DiskError
+from estat.accounting.shared_memory import Row, SharedPage
 
 
 class Terms(NamedTuple):
@@ -61,16 +59,6 @@ class Ledger:
         """Count DLQ files that a previous run of the server left."""
         self.correct(events, files, size_bytes)
 
-    def adopt_slot(self, events: int, files: int, size_bytes: int, number: int) -> None:
-        """Count the files of a slot that came from a dead server, and note the slot's number."""
-        self._change(
-            {
-                metrics.LAST_SLOT: number - self._row.cells[metrics.LAST_SLOT],
-                metrics.ADOPTED: events,
-                **_in_dlq(events, files, size_bytes),
-            }
-        )
-
     def lose(self, events: int, files: int, size_bytes: int, orphans: int) -> None:
         """Set aside what was counted in a directory that is lost: it lies where nobody can look.
 
@@ -85,7 +73,7 @@ class Ledger:
         )
 
     def retract(self, events: int, size_bytes: int) -> None:
-        """Take a file out that ``removal`` had entered again: it is about to go after all."""
+        """Take a file out that was counted again when it could not be removed."""
         self._change({metrics.ADOPTED: -events, **_in_dlq(-events, -1, -size_bytes)})
 
     def store(self, events: int) -> None:
@@ -96,35 +84,32 @@ class Ledger:
         """Count pending events as a DLQ file."""
         self._change({metrics.PENDING: -events, **_enqueued(events, size_bytes)})
 
-    def recover(self, events: int, size_bytes: int, *, of_this_run: bool) -> None:
+    def recover(
+        self,
+        events: int,
+        size_bytes: int = 0,
+        *,
+        of_this_run: bool,
+        term: int = metrics.DLQ_ENQUEUED,
+    ) -> None:
         """Count events of a dead process's journal as a DLQ file.
 
         Those of this run of the server are pending until then, those of another one are adopted.
+        ``term`` is another cell if they became no file: STORED, or one of DROPPED.
         """
-        self._change(
-            {**_of_journal(events, of_this_run=of_this_run), **_enqueued(events, size_bytes)}
-        )
+        came_from = {metrics.ORPHANED: -events} if of_this_run else {metrics.ADOPTED: events}
+        is_file = term == metrics.DLQ_ENQUEUED
+        became = _enqueued(events, size_bytes) if is_file else {term: events}
+        self._change(came_from | became)
 
-    def recover_stored(self, events: int, *, of_this_run: bool) -> None:
-        """Count events of a dead process's journal, as ``recover`` does, as stored at once."""
-        self._change({**_of_journal(events, of_this_run=of_this_run), metrics.STORED: events})
+    def set_aside(self, events: int, reason: str, *, in_journal: bool = False) -> None:
+        """Count a file's events as not ours to send; ``reason`` is a key of SET_ASIDE.
 
-    def recover_dropped(self, events: int, reason: str, *, of_this_run: bool) -> None:
-        """Count events of a dead process's journal, as ``recover`` does, as dropped at once."""
-        self._change(
-            {**_of_journal(events, of_this_run=of_this_run), metrics.DROPPED[reason]: events}
-        )
-
-    def set_aside(self, events: int, reason: str) -> None:
-        """Count a DLQ file's events as not ours to send; ``reason`` is a key of SET_ASIDE.
-
-        The file stays where it is, so it counts as a file and in bytes as before.
+        The file stays where it is, so it counts as a file and in bytes as before. The events of a
+        journal of another run are adopted.
         """
-        self._change({metrics.SET_ASIDE[reason]: events})
-
-    def set_journal_aside(self, events: int, reason: str) -> None:
-        """Count events of another run's journal as adopted, and not ours to send."""
-        self._change({metrics.SET_ASIDE[reason]: events, metrics.SET_ASIDE_JOURNALS: events})
+        in_journals = events if in_journal else 0
+        self._change({metrics.SET_ASIDE[reason]: events, metrics.SET_ASIDE_JOURNALS: in_journals})
 
     def orphan(self) -> int:
         """Turn the pending events of this row, whose process is dead, into orphans; return them.
@@ -137,7 +122,7 @@ class Ledger:
         return pending
 
     def replay(self, events: int, size_bytes: int) -> None:
-        """Count a DLQ file's events as stored; the file goes next (see ``removal``)."""
+        """Count a DLQ file's events as stored; the file goes next (see ``Disk.remove``)."""
         self._change(
             {
                 metrics.STORED: events,
@@ -145,19 +130,6 @@ class Ledger:
                 **_in_dlq(-events, -1, -size_bytes),
             }
         )
-
-    @contextlib.contextmanager
-    def removal(self, events: int, size_bytes: int) -> Iterator[None]:
-        """Enter a DLQ file again if its removal, inside, fails: it will be met once more.
-
-        A file leaves the accounting before it leaves the disk. Killed in between, it is found
-        and counted as adopted; the other way round it would be missing as lost.
-        """
-        try:
-            yield
-        except DiskError:
-            self.adopt(events, 1, size_bytes)
-            raise
 
     def hand_over(self, events: int, size_bytes: int) -> None:
         """Count a DLQ file's events as handed over to FALLBACK_BUCKET."""
@@ -184,10 +156,6 @@ class Ledger:
         )
 
 
-def _of_journal(events: int, *, of_this_run: bool) -> dict[int, int]:
-    return {metrics.ORPHANED: -events} if of_this_run else {metrics.ADOPTED: events}
-
-
 def _in_dlq(events: int, files: int, size_bytes: int) -> dict[int, int]:
     return {metrics.DLQ_EVENTS: events, metrics.DLQ_FILES: files, metrics.DLQ_BYTES: size_bytes}
 
@@ -196,11 +164,11 @@ def _enqueued(events: int, size_bytes: int) -> dict[int, int]:
     return {metrics.DLQ_ENQUEUED: events, **_in_dlq(events, 1, size_bytes)}
 
 
-def in_dlq(page: SharedPage) -> tuple[int, int, int]:
+def in_dlq(rows: Iterable[Row]) -> tuple[int, int, int]:
     """Return the DLQ's files, their events and bytes; what is set aside in them is among them."""
-    rows = [row.read() for row in page.used_rows()]
+    copies = [row.read() for row in rows]
     cells = (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)
-    count, events, size_bytes = (sum(row[cell] for row in rows) for cell in cells)
+    count, events, size_bytes = (sum(copy[cell] for copy in copies) for cell in cells)
     return count, events, size_bytes
 
 

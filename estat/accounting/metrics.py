@@ -170,9 +170,6 @@ LOG_DROPPED = _counter(
 ORPHANED = _cell("hidden", "events_orphaned")
 #: Of the events that are set aside, those in journals, which are no DLQ files.
 SET_ASIDE_JOURNALS = _cell("internal", "journal_events_set_aside")
-#: The number of the last slot of a dead server that this row has counted; the largest of all
-#: rows holds.
-LAST_SLOT = _cell("hidden", "dlq_last_slot")
 #: How many workers have booted in this slot.
 BOOTS = _cell("hidden", "workers_booted")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.

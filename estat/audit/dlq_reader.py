@@ -17,6 +17,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from estat.audit.spans import Span, union
@@ -33,7 +34,7 @@ from estat.events.batch import Batch
 JOURNALS = journal.DIRECTORY
 
 #: What a living server holds in its directory; the second one also in that of an earlier version.
-SERVER_LOCKS = (directory_lock.LOCK, "leader.lock")
+_SERVER_LOCKS = (directory_lock.LOCK, "leader.lock")
 
 #: Why a journal is there, in the place of a DLQ file's reason.
 NOT_STORED_YET = "not stored yet"
@@ -193,11 +194,8 @@ class Journal(_File):
         The stream's own lock is not touched: a worker that tries it at that moment would take
         the stream for a living process's.
         """
-        root = self.entry.path
-        for _ in (JOURNALS, self.entry.slot, self.entry.name):
-            root = os.path.dirname(root)
         try:
-            return any(locks.is_held(os.path.join(root, name)) for name in SERVER_LOCKS)
+            return is_owned(str(Path(self.entry.path).parents[2]))
         except OSError:
             return None
 
@@ -244,6 +242,14 @@ def found(entry: Entry) -> DlqFile:
 def is_journal(entry: Entry) -> bool:
     """Tell whether a file is a journal."""
     return entry.area == JOURNALS
+
+
+def is_owned(root: str) -> bool:
+    """Tell whether a server lives that has a directory, also while no worker leads.
+
+    Raises OSError.
+    """
+    return any(locks.is_held(os.path.join(root, name)) for name in _SERVER_LOCKS)
 
 
 def every(dlq_dir: str) -> Iterator[Entry]:

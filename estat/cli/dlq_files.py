@@ -16,7 +16,7 @@ from estat.audit.dlq_reader import DlqFile, Gone
 from estat.cli.problems import CommandError
 from estat.cli.progress import ProgressBar
 from estat.config import loading
-from estat.disk import files, locks, server_directory
+from estat.disk import files, server_directory
 from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.errors import DiskError, NotOurs, SettingsError, Unreadable
 from estat.stores import Stores
@@ -137,8 +137,9 @@ def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
     The server counts the files that it wrote and found. One that somebody else takes away
     counts as vanished, and the accounting ends with a loss.
     """
-    if while_running or not any(map(_is_owned, server_directory.queues(dlq.root))):
-        return
+    with files.disk_errors("open", dlq.root):
+        if while_running or not any(map(dlq_reader.is_owned, server_directory.queues(dlq.root))):
+            return
     raise CommandError(
         f"a server is working on {dlq.root} (it holds a lock there): it replays the files by "
         "itself, and would count those that others take away as lost. Stop it first, or say "
@@ -147,18 +148,12 @@ def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
     )
 
 
-def _is_owned(root: str) -> bool:
-    """Tell whether a server lives that has a directory, also while none of its workers leads."""
-    with files.disk_errors("open", root):
-        return any(locks.is_held(os.path.join(root, name)) for name in dlq_reader.SERVER_LOCKS)
-
-
 def tell_of_others(dlq: DeadLetterQueue) -> int:
     """Print what in the directory is not followed, and why; return how much that is."""
     told = {path: ("not followed", why) for path, why in files.not_followed(dlq.root)}
     servers = os.path.join(dlq.root, server_directory.SERVERS)
     for queue in server_directory.queues(dlq.root):
-        for path in server_directory.strays(queue) if queue.startswith(servers) else ():
+        for path in server_directory.contents(queue).strays if queue.startswith(servers) else ():
             told.setdefault(path, ("left alone", "no rule knows it"))
     for path, (what, why) in told.items():
         print(f"{what} {printable(os.path.relpath(path, dlq.root))}: {why}")

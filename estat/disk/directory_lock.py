@@ -14,7 +14,6 @@ import contextlib
 import itertools
 import os
 import re
-import shutil
 from typing import Self
 
 from estat.disk import files, journal_file, locks
@@ -103,18 +102,6 @@ class DirectoryLock:
             self.close()
         files.remove_empty(self.path)
 
-    def destroy(self) -> None:
-        """Release the lock, and remove the directory with all that is in it."""
-        try:
-            with files.disk_errors("remove", self.path):
-                for name in os.listdir(self.path):
-                    if name != LOCK:
-                        _remove_whole(os.path.join(self.path, name))
-            self._unlink()
-        finally:
-            self.close()
-        files.remove_empty(self.path)
-
     def _unlink(self) -> None:
         # Before it is closed, or another could get it and have it taken away. But NFS keeps a
         # removed file in its directory until it is closed, so the directory goes after that.
@@ -129,26 +116,30 @@ def streams(root: str) -> list[str]:
 
 
 def stream_of(name: str) -> str:
-    """Return the stream whose directory has a name."""
-    return name.partition(".")[0]
+    """Return the stream whose directory has a name, or had one before it was locked."""
+    return name.lstrip(_HIDDEN).partition(".")[0]
 
 
 def is_taken_over(name: str) -> bool:
-    """Tell whether the stream whose directory has a name is of another run of the server."""
-    return "." in name
+    """Tell whether what has a name, a stream or a server, was taken over from another run."""
+    return "." in name.lstrip(_HIDDEN)
 
 
-def hand_on(root: str, name: str, target: str, access: files.Access) -> None:
-    """Move a stream of another run into the directory ``target``, under a name that says so."""
-    stream = stream_of(name)
-    with files.disk_errors("rename", os.path.join(root, name)):
+def hand_on(path: str, target: str, access: files.Access) -> None:
+    """Move a stream, or a slot, of another run into a directory, under a name that says so.
+
+    An empty one is removed.
+    """
+    files.remove_empty(path)
+    if not os.path.isdir(path):
+        return
+    stem = stream_of(os.path.basename(path)) or "0"
+    with files.disk_errors("rename", path):
         files.make_directories(target, access)
-        names = (os.path.join(target, f"{stream}.{number}") for number in itertools.count(1))
-        os.rename(
-            os.path.join(root, name), next(path for path in names if not os.path.lexists(path))
-        )
+        names = (os.path.join(target, f"{stem}.{number}") for number in itertools.count(1))
+        os.rename(path, next(name for name in names if not os.path.lexists(name)))
         files.sync_directory(target)
-        files.sync_directory(root)
+        files.sync_directory(os.path.dirname(path))
 
 
 def journals(path: str) -> list[str]:
@@ -158,27 +149,9 @@ def journals(path: str) -> list[str]:
     return [os.path.join(path, name) for name in names if _JOURNAL.fullmatch(name)]
 
 
-def remove_stale(root: str) -> None:
-    """Remove what processes left that died while they made a directory: its lock is free."""
-    with files.disk_errors("scan", root):
-        names = [name for name in files.directory_names(root) if name.startswith(_HIDDEN)]
-    for path in (os.path.join(root, name) for name in names):
-        with contextlib.suppress(OSError):  # one that is being made, and has no lock yet, too
-            descriptor = locks.lock(os.path.join(path, LOCK))
-            _remove(path)
-            os.close(descriptor)
-
-
 def _lock(path: str) -> int:
     files.check_directory(path)
     return locks.lock(os.path.join(path, LOCK), create=True)
-
-
-def _remove_whole(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
 
 
 def _remove(path: str) -> None:

@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple, Self
 
 from estat.disk import dlq_file, files, locks
@@ -236,8 +236,7 @@ class DeadLetterQueue:
         which files move, so one that moves meanwhile may be met twice: the first path is
         gone by then.
         """
-        found = chain(self._arriving(), self._walked())
-        return (entry for entry in found if not entry.name.startswith("."))
+        return (entry for entry in self._walked() if not entry.name.startswith("."))
 
     def claim(self, entry: Entry) -> Claim | None:
         """Lock a file exclusively; None if another process has it, or it is gone."""
@@ -312,7 +311,7 @@ class DeadLetterQueue:
         return self._total(self._walked())
 
     def count(self, area: str, slot: str) -> Totals:
-        """Count a slot's files as ``walk`` does."""
+        """Count a slot's files as ``walk`` does; without a slot, those beside the slots."""
         return self._total(self._inside(area, slot))
 
     def _total(self, entries: Iterable[Entry]) -> Totals:
@@ -334,15 +333,6 @@ class DeadLetterQueue:
         for area in (PENDING, EXPIRED, QUARANTINE):
             for slot in self._growing(area):
                 yield from self._inside(area, slot)
-
-    def _arriving(self) -> Iterator[Entry]:
-        """Read the files of slots that are not counted yet (see ``incoming``)."""
-        for area in (PENDING, EXPIRED, QUARANTINE):
-            with files.disk_errors("scan", self._area(area)):
-                names = files.directory_names(self._area(area))
-            for slot in names:
-                if slot.startswith("."):
-                    yield from self._inside(area, slot)
 
     def _inside(self, area: str, slot: str) -> Iterator[Entry]:
         with files.disk_errors("walk", self.root):

@@ -23,7 +23,6 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 from estat.disk import directory_lock, files, journal, locks
@@ -45,16 +44,15 @@ NONE = ".none"
 
 AREAS = (PENDING, EXPIRED, QUARANTINE, journal.DIRECTORY)
 
-#: Files that hold nothing of anybody's. The first is of earlier versions, which touched it.
-_HEARTBEAT = "heartbeat"
-_EMPTY_FILES = (_HEARTBEAT, LOCK, "leader.lock", ".probe")
+#: Files that hold nothing of anybody's. The first is of earlier versions.
+_LEADER, _PROBE = "leader.lock", ".probe"
+_EMPTY_FILES = ("heartbeat", LOCK, _LEADER, _PROBE)
+
+#: What is said of a lock that is not there, or is no file: no server has it.
+_NO_LOCK = (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EISDIR)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
-#: What a server meets that makes its directory while another one, which starts too, takes that
-#: for stale: its lock is not held yet. It makes another one, so many times.
-_DISTURBED = (errno.ENOENT, errno.EAGAIN)
-_ATTEMPTS = 10
 _LINE_BYTES = 256  # a lock's line is shorter
 _MOST_BYTES = 2**50  # whatever a lock tells
 
@@ -79,16 +77,14 @@ class ServerDirectory(DirectoryLock):
     def make(cls, dlq_dir: str) -> Self:
         """Make a new one. Where there is no room for it, a dead server's is taken for it."""
         servers = make_place(dlq_dir)
-        directory_lock.remove_stale(servers)
         try:
-            made = cls._create_undisturbed(servers)
+            made = cls.create(servers, ids.new_stream())
             try:
                 DeadLetterQueue(made.path).create()
                 made.touch(0)
-                made.sync()
             except DiskError:
                 with contextlib.suppress(DiskError):
-                    made.destroy()
+                    made.release()
                 raise
         except DiskError as exc:
             reused = cls._reuse(servers) if exc.errno in _NO_ROOM else None
@@ -135,35 +131,24 @@ class ServerDirectory(DirectoryLock):
         return taken
 
     @classmethod
-    def _create_undisturbed(cls, servers: str) -> Self:
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                return cls.create(servers, ids.new_stream())
-            except DiskError as exc:
-                if exc.errno not in _DISTURBED:
-                    raise
-        return cls.create(servers, ids.new_stream())
-
-    @classmethod
     def _reuse(cls, servers: str) -> Self | None:
-        """Take a dead server's directory for a new one, which costs no inode."""
+        """Take a dead server's directory for a new one, which costs no inode.
+
+        The names of its streams say from then on that they are of another run.
+        """
         for name in directory_lock.streams(servers):
-            with contextlib.suppress(DiskError):  # the next one may do
+            # if one can't be taken, the next one may do
+            with contextlib.suppress(DiskError), contextlib.ExitStack() as unless_taken:
                 taken = cls.take(os.path.join(servers, name), ids.new_stream())
                 if taken:
-                    taken.mark_streams()
+                    unless_taken.callback(taken.close)
+                    journals = os.path.join(taken.path, journal.DIRECTORY)
+                    for stream in directory_lock.streams(journals):
+                        path = os.path.join(journals, stream)
+                        directory_lock.hand_on(path, journals, files.PRIVATE)
+                    unless_taken.pop_all()
                     return taken
         return None
-
-    def mark_streams(self) -> None:
-        """Give streams names that say that they are of another run; close it if that fails."""
-        journals = os.path.join(self.path, journal.DIRECTORY)
-        try:
-            for name in directory_lock.streams(journals):
-                directory_lock.hand_on(journals, name, journals, files.PRIVATE)
-        except DiskError:
-            self.close()
-            raise
 
     def touch(self, size_bytes: int) -> bool:
         """Prove that this server still has the directory, and tell so in the lock.
@@ -182,31 +167,19 @@ class ServerDirectory(DirectoryLock):
                 return False
             return self.held
 
-    def sync(self) -> None:
-        """Make what the lock tells durable, if that can be: else others have to wait longer."""
-        with contextlib.suppress(OSError):
-            os.fsync(self._descriptor)
-
-    def discard(self) -> list[str]:
-        """Remove a directory that was taken over and emptied; return the paths of what stays."""
-        clear(self.path)
-        left = strays(self.path)
-        with files.disk_errors("scan", self.path):
-            if os.listdir(self.path) == [LOCK]:
-                self.destroy()
-                return []
-        self._tell(Sign(boot_id(), released=True))
-        self.close()
-        return left
-
     def release(self) -> None:
         """Leave the directory to others, or remove it where nothing is left in it."""
         try:
-            if self.held:
-                if is_empty(self.path):
-                    self.destroy()
-                else:
-                    self._tell(Sign(boot_id(), released=True))
+            if not self.held:
+                return
+            _clear(self.path)
+            with files.disk_errors("scan", self.path):
+                names = os.listdir(self.path)
+            if names == [LOCK]:
+                super().release()
+                return
+            with files.disk_errors("write", os.path.join(self.path, LOCK)):
+                self._say(Sign(boot_id(), released=True))
         finally:
             self.close()
 
@@ -216,10 +189,6 @@ class ServerDirectory(DirectoryLock):
         except DiskError:
             return False
         return True
-
-    def _tell(self, sign: Sign) -> None:
-        with files.disk_errors("write", os.path.join(self.path, LOCK)):
-            self._say(sign)
 
     def _say(self, sign: Sign) -> None:
         """Write a line to the lock, always of the same length. Raises OSError."""
@@ -259,70 +228,90 @@ def boot_id() -> str:
 def sign_of(path: str) -> Sign:
     """Return what the lock in a server's directory tells; nothing where it can't be read."""
     try:
-        told = json.loads(_beginning(os.path.join(path, LOCK)))
+        with files.reading(os.path.join(path, LOCK)) as lock:
+            told = json.loads(lock.read(_LINE_BYTES))
         size_bytes = max(0, min(int(told["bytes"]), _MOST_BYTES))
         return Sign(str(told["boot"]).strip(), bool(told["released"]), size_bytes)
     except (OSError, ValueError, TypeError, LookupError, OverflowError):
-        pass
-    try:  # an earlier version named its boot there
-        return Sign(_beginning(os.path.join(path, _HEARTBEAT)).decode("ascii", "replace").strip())
-    except OSError:
         return Sign()
 
 
-def is_empty(path: str) -> bool:
-    """Tell whether neither a batch nor a journal is left in a server's directory."""
-    with files.disk_errors("scan", path):
-        for place, directories, names in os.walk(path, onerror=_fail):
-            links = [name for name in directories if os.path.islink(os.path.join(place, name))]
-            if links or any(n not in _EMPTY_FILES and not _is_temporary(n) for n in names):
-                return False
-    return True
-
-
-def _fail(error: OSError) -> None:
-    """Let nothing count as empty that could not be read."""
-    raise error
-
-
-def clear(path: str) -> None:
-    """Remove what holds nothing of anybody's, but the lock, from a directory that was emptied."""
+def _clear(path: str) -> None:
+    """Remove what holds nothing of anybody's, but the lock."""
     with files.disk_errors("remove", path):
-        names = list(files.file_names(path))
-        # without a lock, it is DLQ_DIR itself, which had no heartbeat
-        known = _EMPTY_FILES if LOCK in names else _EMPTY_FILES[2:]
-        for name in names:
-            if name != LOCK and (name in known or _is_temporary(name)):
-                os.unlink(os.path.join(path, name))
-        for area in AREAS:
-            files.remove_empty(os.path.join(path, area))
+        for name in list(files.file_names(path)):
+            if name != LOCK and _is_nothing(name):
+                files.remove(os.path.join(path, name))
+        for area in (os.path.join(path, name) for name in AREAS):
+            for name in files.directory_names(area):
+                files.remove_empty(os.path.join(area, name))
+            files.remove_empty(area)
 
 
-def strays(path: str) -> list[str]:
-    """Return the paths of what lies in a server's directory and no rule knows.
+class Contents(NamedTuple):
+    """What lies in a server's directory."""
 
-    Such things are neither sent nor deleted.
-    """
-    found: list[str] = []
+    #: Area and name of each slot and stream, in the order in which they are to be taken over: slots
+    #: first, so that a journal whose batch is in the DLQ already finds it there. A quarantine that
+    #: has no slots is moved as one, and has no name.
+    moving: list[tuple[str, str]]
+    #: Paths of what no rule knows: it is neither sent nor deleted.
+    strays: list[str]
+
+
+def contents(path: str) -> Contents:
+    """Return what lies in a server's directory."""
+    moving: list[tuple[str, str]] = []
     with files.disk_errors("scan", path):
-        directories = files.directory_names(path)
-        for name in sorted(os.listdir(path)):
-            if name in AREAS and name in directories:
-                found += _strays_in(os.path.join(path, name), name)
-            elif name not in _EMPTY_FILES and not _is_temporary(name):
-                found.append(os.path.join(path, name))
-    return found
+        areas = [area for area in AREAS if area in files.directory_names(path)]
+        names = [name for name in os.listdir(path) if name not in areas and not _is_nothing(name)]
+        strays = [os.path.join(path, name) for name in sorted(names)]
+        for area, place in ((area, os.path.join(path, area)) for area in areas):
+            directories = files.directory_names(place)
+            for name in directories:
+                is_stream = ids.started_at(directory_lock.stream_of(name)) is not None
+                if area != journal.DIRECTORY or is_stream:
+                    moving.append((area, name))
+                else:
+                    strays.append(os.path.join(place, name))
+            if area != QUARANTINE:
+                names = [entry.name for entry in files.entries(place)]
+                strays += [os.path.join(place, n) for n in sorted({*names} - {*directories})]
+            elif not directories:
+                moving.append((area, ""))
+    return Contents(moving, strays)
 
 
-def _strays_in(directory: str, area: str) -> Iterator[str]:
-    if area == QUARANTINE:
-        return  # anything may lie there
-    for entry in files.entries(directory):
-        is_ours = entry.is_dir(follow_symlinks=False)
-        if is_ours and area == journal.DIRECTORY:
-            is_ours = ids.started_at(directory_lock.stream_of(entry.name)) is not None
-        if not is_ours:
-            yield os.path.join(directory, entry.name)
+def convert_flat(dlq_dir: str) -> None:
+    """Give what an earlier version has left in DLQ_DIR itself a server's directory.
+
+    One server had all of it then. If it lives, it holds leader.lock or the lock of a stream, and
+    nothing is done.
+    """
+    if not has_areas(dlq_dir):
+        return
+    journals = os.path.join(dlq_dir, journal.DIRECTORY)
+    with contextlib.ExitStack() as held, files.disk_errors("take over", dlq_dir):
+        paths = [os.path.join(dlq_dir, _LEADER)]
+        if journal.DIRECTORY in files.directory_names(dlq_dir):
+            paths += [os.path.join(journals, n, LOCK) for n in directory_lock.streams(journals)]
+        for path in paths:
+            try:
+                held.callback(os.close, locks.lock(path))
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno not in _NO_LOCK:
+                    raise
+        made = ServerDirectory.create(make_place(dlq_dir), ids.new_stream())
+        held.callback(made.close)
+        made.touch(0)  # others take it over as soon as it is free
+        there = [*files.directory_names(dlq_dir), *files.file_names(dlq_dir)]
+        # slots first, see ``Contents``
+        for name in (name for name in (*AREAS, _PROBE, _LEADER) if name in there):
+            os.rename(os.path.join(dlq_dir, name), os.path.join(made.path, name))
+        files.sync_directory(made.path)
+        files.sync_directory(dlq_dir)
 
 
 def queues(dlq_dir: str) -> list[str]:
@@ -340,21 +329,14 @@ def has_areas(path: str) -> bool:
     return not set(AREAS).isdisjoint(files.directory_names(path))
 
 
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(files.TEMPORARY)
-
-
-def _beginning(path: str) -> bytes:
-    descriptor = files.open_file(path, os.O_RDONLY)
-    try:
-        return os.pread(descriptor, _LINE_BYTES, 0)
-    finally:
-        os.close(descriptor)
+def _is_nothing(name: str) -> bool:
+    """Tell whether a file holds nothing of anybody's."""
+    return name in _EMPTY_FILES or (name.startswith(".") and name.endswith(files.TEMPORARY))
 
 
 def _next_name(name: str) -> str:
     """Return the name of a directory once it is taken, and taken again."""
-    server, _, number = name.partition(".")
+    server, _, number = name.lstrip(".").partition(".")
     return f"{server}.{int(number) + 1 if number.isdecimal() else 1}"
 
 
@@ -366,18 +348,14 @@ def _may_be_dead(path: str) -> bool:
     servers = os.path.dirname(path)
     os.utime(servers)
     # a time in the future counts as one in the past: the clock was ahead
-    return abs(os.stat(servers).st_mtime - max(_times(path), default=0.0)) >= SILENCE_SECONDS
+    return abs(os.stat(servers).st_mtime - _written(path)) >= SILENCE_SECONDS
 
 
-def _times(path: str) -> Iterator[float]:
-    """Yield when a server wrote its lock; without one, when anything in it was made or removed."""
+def _written(path: str) -> float:
+    """Return when a server wrote its lock; without one, when anything in it was made or removed."""
     with contextlib.suppress(FileNotFoundError):
-        yield os.lstat(os.path.join(path, LOCK)).st_mtime
-        with contextlib.suppress(FileNotFoundError):
-            yield os.lstat(os.path.join(path, _HEARTBEAT)).st_mtime
-        return
-    for place, _, _ in os.walk(path):
-        yield os.lstat(place).st_mtime
+        return os.lstat(os.path.join(path, LOCK)).st_mtime
+    return max((os.lstat(place).st_mtime for place, _, _ in os.walk(path)), default=0.0)
 
 
 def _close(descriptor: int) -> None:

@@ -2,7 +2,7 @@
 
     2026-11-23T01     the hour (UTC) in which its files came there
     2026-11-23T02+    put off: not retried before that hour
-    ….<n>             came from a dead server's directory (see ``incoming``)
+    ….<n>             came from a dead server's directory
 
 Rules without I/O. A clock may have stepped since a slot was named.
 """

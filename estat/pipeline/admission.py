@@ -73,9 +73,16 @@ class Disk(NamedTuple):
         return self.threads.run(work, *args)
 
     def remove(self, claim: Claim, accounting: Ledger) -> None:
-        """Remove a file that is out of the accounting. Raises DiskError; it is in again then."""
-        with accounting.removal(claim.entry.events, claim.size_bytes):
+        """Remove a file that is out of the accounting. Raises DiskError; it is in again then.
+
+        It leaves the accounting before it leaves the disk. Killed in between, it is found and
+        counted as adopted; the other way round it would be missing as lost.
+        """
+        try:
             self.run(claim.remove)
+        except DiskError:
+            accounting.adopt(claim.entry.events, 1, claim.size_bytes)
+            raise
 
 
 class Admission:
@@ -87,14 +94,15 @@ class Admission:
         page: SharedPage,
         counts: Metrics,
         settings: Settings,
-        may_write: Callable[[], object] = lambda: None,
+        prove: Callable[[], object] = lambda: None,
     ) -> None:
         self.failing = False
         self.out_of_space = False
         self._limit_bytes = settings.dlq_max_size_bytes
         self.drop_oldest = settings.dlq_overflow == "drop_oldest"
         self._disk = disk
-        self._may_write = may_write
+        #: Proves that the directory is this server's; raises DiskError.
+        self._prove = prove
         self._page = page
         self._counts = counts
         self._rows = [counts.row]
@@ -162,7 +170,7 @@ class Admission:
 
     def in_dlq(self) -> Totals:
         """Return what lies in the DLQ by the accounting; what is set aside there is among it."""
-        return Totals(*ledger.in_dlq(self._page))
+        return Totals(*ledger.in_dlq(self._page.used_rows()))
 
     @staticmethod
     def refusal(error: DiskError | None = None) -> Refused:
@@ -186,7 +194,7 @@ class Admission:
         """Look at the disk again; a failing one is tried with a small file."""
         self._rows = self._page.used_rows()
         try:
-            self._may_write()
+            self._prove()
             if self.failing or self.out_of_space:
                 self._disk.run(self._disk.dlq.probe)
                 log.warning("disk_recovered")

@@ -26,7 +26,7 @@ from estat.disk.dlq import DeadLetterQueue
 from estat.disk.journal import Journals
 from estat.disk.leader import Leader
 from estat.disk.server_directory import ServerDirectory
-from estat.errors import DiskError, Refused, StoreError
+from estat.errors import Refused, StoreError
 from estat.pipeline.admission import Accounts, Admission, Disk
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
@@ -79,7 +79,7 @@ class Pipeline:
         lease.on_over = self._break
         dlq = DeadLetterQueue(settings.dlq_dir, self._stores.check)
         disk = Disk(dlq, Offload(_DISK_THREADS))
-        self._admission = Admission(disk, page, self.counts, settings, lease.check)
+        self._admission = Admission(disk, page, self.counts, settings, lease.renew)
         self._ledger = Ledger(self.counts)
         accounts = Accounts(self.counts, self._ledger, self._admission)
         self._build_way_in(disk, accounts)
@@ -113,7 +113,7 @@ class Pipeline:
         own_thread = Disk(disk.dlq, Offload(1))
         found = Reconciliation(own_thread, accounts.ledger, page)
         recovery = Recovery(own_thread, leader, found, delivery, accounts, settings)
-        takeover = Takeover(own_thread, leader, page, accounts)
+        takeover = Takeover(own_thread, leader, accounts)
         self._leader_loops: list[LeaderLoop] = [replayer, recovery, takeover]
         self._handover = Handover(disk, leader, self._stores, delivery, accounts.ledger)
 
@@ -125,10 +125,6 @@ class Pipeline:
         except StoreError as exc:
             # batches go to the DLQ until it can be opened
             log.error("store_not_opened", extra={"error": str(exc)})
-        try:
-            self._lease.renew()
-        except DiskError as exc:
-            self._admission.failed(exc)
         self._admission.refresh()
         uploader, uploads = self._uploader, self.settings.upload_concurrency
         self._collecting = [self._spawn(self._collector.run)]
@@ -136,7 +132,6 @@ class Pipeline:
         self._endless = [
             self._spawn(
                 self._admission.watch,
-                self._lease.renew,
                 self._journals.mend,
                 uploader.resume,
                 uploader.spill.make_room,

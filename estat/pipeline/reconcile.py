@@ -1,7 +1,7 @@
 """Makes the accounting agree with what lies on disk again.
 
-They differ after a worker was killed between a rename or an unlink and its entry in the
-accounting, and after it died with events that are in no journal. Seen once, a file may belong to
+They differ after a worker was killed between a rename or an unlink and the count of it, and after
+it died with events that are in no journal. Seen once, a file may belong to
 a worker that is about to count it; so only a difference that stands is corrected. No time of a
 file tells how long it does: clocks step, and files may come from a time when the clock was ahead.
 """
@@ -63,16 +63,19 @@ class Reconciliation:
 
         None while that changes, or a worker counts what is in a directory that is lost.
         """
-        counted = ledger.in_dlq(self._page)
+        counted = self._counted()
         found = self._disk.run(self._disk.dlq.walk)
-        if self._page.directory[OUTDATED] or ledger.in_dlq(self._page) != counted:
+        if self._page.directory[OUTDATED] or self._counted() != counted:
             return None
         orphans = sum(row.read()[metrics.ORPHANED] for row in self._page.used_rows())
         return Totals(*(a - b for a, b in zip(found, counted, strict=True))), orphans, recovered
 
+    def _counted(self) -> Totals:
+        return Totals(*ledger.in_dlq(self._page.used_rows()))
+
     def _correct(self, beyond: Totals, orphans: int, recovered: bool) -> None:
-        # a writer that was killed between its file's rename and the entry left events on
-        # disk that still count as pending
+        # a writer that was killed between its file's rename and the count left events on
+        # disk that are still pending
         in_files = max(0, min(beyond.events, orphans))
         gone = orphans - in_files if recovered else 0
         self._ledger.correct(beyond.events, beyond.files, beyond.size_bytes, in_files + gone)
@@ -80,7 +83,7 @@ class Reconciliation:
             for aside, reason in self._disk.run(self._disk.dlq.no_more_aside):
                 self._ledger.set_aside(-aside, reason)
             facts = {"unknown": max(0, beyond.events), "vanished": max(0, -beyond.events)}
-            log.warning("dlq_recounted", extra={"files": ledger.in_dlq(self._page)[0], **facts})
+            log.warning("dlq_recounted", extra={"files": self._counted().files, **facts})
         if gone:
             # a journal that held more than was counted is no loss
             level = logging.ERROR if gone > 0 else logging.INFO

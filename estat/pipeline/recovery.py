@@ -15,6 +15,7 @@ be read. What can be neither kept nor stored hides none of the others, unless th
 
 import logging
 import os
+from collections.abc import Callable
 from functools import partial
 
 from estat.accounting import metrics
@@ -26,7 +27,7 @@ from estat.disk.journal_recovery import Damage, DeadStream, RecoveredJournal, ev
 from estat.disk.leader import Leader
 from estat.errors import DiskError, NoCredentials, NotOurs, StoreError, StoreUnavailable
 from estat.events import ids
-from estat.events.batch import Batch, crc32_of
+from estat.events.batch import crc32_of
 from estat.events.gzip import gzip
 from estat.pipeline.admission import Accounts, Disk
 from estat.pipeline.delivery import Delivery
@@ -77,26 +78,22 @@ class Recovery(LeaderLoop):
         self._delivery = delivery
         self._counts, self._ledger, _ = accounts
         self._settings = settings
-        #: Journals that could not be deleted: what they hold is in the DLQ, or was.
-        self._left: set[str] = set()
         #: Journals that are not obeyed: they stay where they are.
         self._set_aside: set[str] = set()
-        #: Damaged ranges that are stored, and whose journals may still be there.
-        self._stored: set[str] = set()
-        self._failure: DiskError | None = None  # of this turn
+        #: What is in the DLQ or the store while its journal is still there: paths of journals, and
+        #: names of damaged ranges. It may be gone from the DLQ again, and yet must not be counted
+        #: a second time.
+        self._done: set[str] = set()
 
     def turn(self) -> float:
         """Recover all dead streams. Raises DiskError."""
-        self._failure = None
-        found = self._recover_all()
-        if self._failure:
-            raise self._failure
+        recovered = self._recover_all()
         if not self._ending:
-            self._reconciliation.look(recovered=not found)
+            self._reconciliation.look(recovered=recovered)
         return self._pause_seconds
 
     def _recover_all(self) -> bool:
-        """Recover what can be recovered; tell whether there was any of this run of the server."""
+        """Recover what can be recovered; tell whether there was nothing of this run's."""
         root = os.path.join(self._settings.dlq_dir, journal.DIRECTORY)
         found = False
         for name in self._disk.run(directory_lock.streams, root):
@@ -112,25 +109,23 @@ class Recovery(LeaderLoop):
                 found = found or of_this_run
                 continue
             if lock:
+                found = found or of_this_run
                 try:
-                    # another run's, which nobody may send, keep no accounting open
-                    set_aside = self._recover(stream, lock, of_this_run) and not of_this_run
-                    found = found or not set_aside
+                    self._recover(stream, lock, of_this_run)
                 finally:
                     self._disk.run(lock.release)
-        return found
+        return not found
 
-    def _recover(self, stream: str, lock: DirectoryLock, of_this_run: bool) -> bool:
-        """Bring a stream's journals to the DLQ; tell whether it has only such as are set aside."""
+    def _recover(self, stream: str, lock: DirectoryLock, of_this_run: bool) -> None:
+        """Bring a stream's journals to the DLQ; none of them hides another."""
         events = batches = 0
-        paths = self._disk.run(lock.journals)
         dead = DeadStream(self._settings)
-        for path in paths:
+        for path in self._disk.run(lock.journals):
             if self._ending:
-                return False
+                return
             if path in self._set_aside:
                 continue
-            if path not in self._left:
+            if path not in self._done:
                 found = self._read(dead, path, of_this_run)
                 if found is None:
                     continue
@@ -139,22 +134,21 @@ class Recovery(LeaderLoop):
                 except DiskError as exc:
                     if isinstance(exc.__cause__, (StoreUnavailable, NoCredentials)):
                         raise  # nor would it take the others
-                    self._failure = self._failure or exc
+                    self._admission.failed(exc)
                     continue
                 batches += 1
             self._delete(path)
         if batches:
             facts = {"stream": stream, "batches": batches, "events": events}
             log.warning("journals_recovered", extra=facts)
-        return bool(paths) and self._set_aside.issuperset(paths)
 
     def _delete(self, path: str) -> None:
         """Delete a journal whose batch is in the DLQ; what can't be deleted hides no other."""
         try:
             self._disk.run(files.remove, path)
-            self._left.discard(path)
+            self._done.discard(path)
         except DiskError as exc:
-            self._left.add(path)
+            self._done.add(path)
             self._seldom.warning("journal_not_deleted", "kept", error=str(exc))
 
     def _read(self, dead: DeadStream, path: str, of_this_run: bool) -> RecoveredJournal | None:
@@ -167,7 +161,7 @@ class Recovery(LeaderLoop):
         except NotOurs as exc:
             self._set_aside.add(path)
             if not of_this_run:
-                self._ledger.set_journal_aside(exc.events, exc.reason)
+                self._ledger.set_aside(exc.events, exc.reason, in_journal=True)
             self._seldom.warning("journal_set_aside", exc.reason, file=path, error=str(exc))
         except Exception:
             self._set_aside.add(path)
@@ -177,62 +171,64 @@ class Recovery(LeaderLoop):
 
     def _keep(self, found: RecoveredJournal, of_this_run: bool) -> int:
         """Bring what a journal holds to the DLQ; return the number of events."""
-        batch = found.batch
+        dlq = self._disk.dlq
         for damage in found.damages:
-            if not self._put_aside(damage, of_this_run):
+            if damage.name in self._done or not self._bring(
+                damage.events,
+                partial(dlq.put_aside, *damage),
+                partial(self._store_damage, damage),
+                metrics.DROPPED["unreadable"],
+                of_this_run,
+            ):
                 continue
+            self._done.add(damage.name)
             self._counts.count(metrics.DLQ_QUARANTINED)
             facts = {"range": damage.name, "events": damage.events, "torn": damage.is_torn}
             log.log(
                 logging.WARNING if damage.is_torn else logging.ERROR, "journal_damaged", extra=facts
             )
-        if batch is None:
-            return 0
-        parts = pack(batch, "recovered", "")
-        if self._disk.run(self._disk.dlq.holds, batch):
+        batch = found.batch
+        if batch is None or self._disk.run(dlq.holds, batch):
             return 0  # its writer may or may not have counted it: the next looks will tell
-        try:
-            size = self._disk.run(partial(self._disk.dlq.write, batch, parts, beside=True))
-        except DiskError as exc:
-            self._store(batch, exc)
-            self._ledger.recover_stored(batch.events, of_this_run=of_this_run)
-        else:
-            self._ledger.recover(batch.events, size, of_this_run=of_this_run)
+        self._bring(
+            batch.events,
+            partial(dlq.write, batch, pack(batch, "recovered", ""), beside=True),
+            partial(self._delivery.attempt, batch, recovered=True),
+            metrics.STORED,
+            of_this_run,
+        )
         return batch.events
 
-    def _put_aside(self, damage: Damage, of_this_run: bool) -> bool:
-        """Bring a damaged range to the quarantine; tell whether it was not there."""
-        if damage.name in self._stored:
-            return False
+    def _bring(
+        self,
+        events: int,
+        write: Callable[[], int | None],
+        store: Callable[[], object],
+        stored_as: int,
+        of_this_run: bool,
+    ) -> bool:
+        """Write a file to the DLQ and count it; tell whether it was not there.
+
+        Where the disk takes no file it is stored at once: what empties a disk needs no room.
+        Raises the disk's error if the store does not take it either.
+        """
         try:
-            size = self._disk.run(self._disk.dlq.put_aside, *damage)
+            size = self._disk.run(write)
         except DiskError as exc:
-            self._store_damage(damage, exc)
-            self._ledger.recover_dropped(damage.events, "unreadable", of_this_run=of_this_run)
-            self._stored.add(damage.name)
+            self._admission.failed(exc)
+            try:
+                store()
+            except (StoreError, NotOurs) as failure:
+                raise exc from failure
+            self._ledger.recover(events, of_this_run=of_this_run, term=stored_as)
             return True
         if size is not None:
-            self._ledger.recover(damage.events, size, of_this_run=of_this_run)
+            self._ledger.recover(events, size, of_this_run=of_this_run)
         return size is not None
 
-    def _store_damage(self, damage: Damage, error: DiskError) -> None:
-        """Store a damaged range where the quarantine's files go, as ``_store`` does a batch."""
-        self._admission.failed(error)
+    def _store_damage(self, damage: Damage) -> None:
+        """Store a damaged range where the quarantine's files go. Raises StoreError."""
         content = gzip(damage.data)
         name = dlq_file.name_for(damage.name, damage.events)
         key = ids.unreadable_key(self._settings.dlq_prefix, crc32_of(content), name)
-        try:
-            self._delivery.put_file(self._settings.raw_bucket, key, content)
-        except StoreError as exc:
-            raise error from exc
-
-    def _store(self, batch: Batch, error: DiskError) -> None:
-        """Store a batch at once that the DLQ has no room for: what empties a disk needs none.
-
-        Raises the disk's error if the store does not take it either.
-        """
-        self._admission.failed(error)
-        try:
-            self._delivery.attempt(batch, recovered=True)
-        except (StoreError, NotOurs) as exc:
-            raise error from exc
+        self._delivery.put_file(self._settings.raw_bucket, key, content)

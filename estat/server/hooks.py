@@ -205,7 +205,7 @@ def on_exit(server: Arbiter) -> None:
     for row in page().used_rows():
         Ledger(Metrics(row)).orphan()
     if not own_directory.set_aside_if_lost():
-        _settle()
+        _count_journals()
     terms = ledger.terms(page())
     _tell_end({**terms._asdict(), "lost": terms.lost}, inherited.dlq_dir())
     own_directory.release()
@@ -224,7 +224,7 @@ def _tell_end(terms: dict[str, int], directory: str) -> None:
             files.write_whole(os.path.join(directory, _LAST_STOP), [text.encode()], access)
 
 
-def _settle() -> None:
+def _count_journals() -> None:
     """Count the pending events that lie in journals; no process is left to hold the others."""
     in_journals = 0
     try:

@@ -12,10 +12,10 @@ arbiter that waits for a disk can do nothing else.
 import logging
 from collections.abc import Collection
 
-from estat.accounting import metrics
+from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
-from estat.accounting.shared_memory import ARBITER, GIVEN_UP, LOST, OUTDATED, PROVEN, Row
+from estat.accounting.shared_memory import ARBITER, GIVEN_UP, LOST, OUTDATED, PROVEN
 from estat.disk.dlq import DeadLetterQueue, Totals
 from estat.disk.server_directory import ServerDirectory, now
 from estat.errors import DiskError
@@ -72,7 +72,8 @@ def worker_ended(slot: int, pending: int) -> None:
     """Set aside what a worker had in a directory that is lost; ``pending`` are orphans by now."""
     before = _outdated.pop(slot, None)
     if before:
-        change = [now - then for now, then in zip(_in_dlq(page().rows[slot]), before, strict=True)]
+        counted = ledger.in_dlq([page().rows[slot]])
+        change = [now - then for now, then in zip(counted, before, strict=True)]
         _lose(Totals(*change), pending)
         page().directory[OUTDATED] = len(_outdated)
 
@@ -109,9 +110,8 @@ def _is_ours(directory: ServerDirectory) -> bool:
 def _set_aside(directory: ServerDirectory, slots: Collection[int]) -> None:
     """Set aside all that is counted, in one change; note what is, for workers that live."""
     directory.close()  # workers that still live have its lock
-    counted = {slot: _in_dlq(row) for slot, row in enumerate(page().rows) if row.cells[0]}
-    _outdated.update({slot: counted[slot] for slot in slots})
-    found = Totals(*map(sum, zip(Totals(0, 0, 0), *counted.values(), strict=True)))
+    _outdated.update({slot: Totals(*ledger.in_dlq([page().rows[slot]])) for slot in slots})
+    found = Totals(*ledger.in_dlq(page().used_rows()))
     orphans = sum(row.read()[metrics.ORPHANED] for row in page().used_rows())
     facts = {"directory": directory.path, "events": found.events + orphans, "files": found.files}
     logger.critical("directory_lost", extra=facts)
@@ -122,11 +122,6 @@ def _lose(found: Totals, orphans: int) -> None:
     # without journals, they died with their process
     on_disk = orphans if settings().durability.journaled else 0
     _ledger().lose(found.events, found.files, found.size_bytes, on_disk)
-
-
-def _in_dlq(row: Row) -> Totals:
-    cells = row.read()
-    return Totals(*(cells[at] for at in (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)))
 
 
 def _ledger() -> Ledger:

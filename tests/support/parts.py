@@ -102,7 +102,7 @@ class Parts:
     @property
     def counted(self) -> tuple[int, int, int]:
         """The DLQ's files, events and bytes by the accounting."""
-        return ledger.in_dlq(self.page)
+        return ledger.in_dlq(self.page.used_rows())
 
     @cached_property
     def recovery(self) -> Recovery:
@@ -112,7 +112,7 @@ class Parts:
 
     @cached_property
     def takeover(self) -> Takeover:
-        return Takeover(self.disk, self.leader, self.page, self.accounts)
+        return Takeover(self.disk, self.leader, self.accounts)
 
     @cached_property
     def replayer(self) -> Replayer:

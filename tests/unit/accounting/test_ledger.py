@@ -137,7 +137,7 @@ def test_events_that_are_set_aside_are_in_a_term_of_their_own_until_their_proces
     books(page, 1).adopt(10, 2, 500)
     for leader in page.rows[1:3]:
         Ledger(Metrics(leader)).set_aside(4, "later_version")
-        Ledger(Metrics(leader)).set_journal_aside(3, "not_ours")
+        Ledger(Metrics(leader)).set_aside(3, "not_ours", in_journal=True)
         found = ledger.terms(page)
         assert (found.adopted, found.in_dlq, found.set_aside, found.lost) == (13, 6, 7, 0)
         metrics.forget_process(leader)
@@ -189,15 +189,6 @@ def test_what_was_counted_in_a_lost_directory_is_set_aside_and_stays_so(page):
         metrics.forget_process(page.rows[slot])
     terms = ledger.terms(page)
     assert (terms.pending, terms.in_dlq, terms.set_aside, terms.lost) == (0, 0, 10, 0)
-
-
-def test_the_number_of_the_last_slot_is_noted_with_what_was_in_it(page):
-    for number in (3, 7):
-        books(page, 1).adopt_slot(5, 2, 100, number)
-    row = page.rows[1].read()
-    assert (row[metrics.LAST_SLOT], row[metrics.DLQ_FILES], row[metrics.DLQ_BYTES]) == (7, 4, 200)
-    terms = ledger.terms(page)
-    assert (terms.adopted, terms.in_dlq, terms.lost) == (10, 10, 0)
 
 
 def test_a_worker_that_left_nothing_pending_leaves_no_orphans(page):

@@ -12,7 +12,7 @@ from threading import Timer
 import pytest
 
 import estat
-from estat.disk import directory_lock, files, locks
+from estat.disk import directory_lock, files
 from estat.disk.directory_lock import DirectoryLock
 from estat.errors import DiskError
 from tests.unit.batches import STREAM
@@ -188,14 +188,6 @@ def test_a_directory_goes_where_an_open_file_stays_in_it_until_it_is_closed(root
     assert os.listdir(root) == []
 
 
-def test_a_directory_is_destroyed_with_all_that_is_in_it(root, silly_renames):
-    lock = DirectoryLock.create(root, STREAM)
-    add_journal(lock)
-    Path(lock.path, "pending", "slot").mkdir(parents=True)
-    lock.destroy()
-    assert os.listdir(root) == []
-
-
 def test_what_comes_while_a_directory_goes_keeps_its_lock(root, monkeypatch):
     came = []
     lock = DirectoryLock.create(root, STREAM)
@@ -214,7 +206,7 @@ def test_what_comes_while_a_directory_goes_keeps_its_lock(root, monkeypatch):
 
 def test_a_lock_closes_its_descriptor_once(root):
     lock = DirectoryLock.create(root, STREAM)
-    lock.destroy()
+    lock.release()
     with open(os.devnull, "rb") as other:  # gets the number that was the lock's
         lock.close()
         assert other.read() == b""
@@ -326,23 +318,3 @@ def test_a_lock_is_held_until_its_file_is_gone_or_another_one(root):
     Path(path).write_bytes(b"")
     assert not lock.held
     lock.release()
-
-
-def test_what_died_before_it_had_a_name_is_removed_whatever_its_time_is(root):
-    named = DirectoryLock.create(root, STREAM)
-    for name in (".dead", ".alive", ".young"):
-        os.mkdir(os.path.join(root, name))
-    for name in (".dead", ".alive"):
-        Path(root, name, directory_lock.LOCK).write_bytes(b"")
-    for name in (".alive", STREAM):
-        os.utime(os.path.join(root, name), (0, 0))
-    alive = locks.lock(os.path.join(root, ".alive", directory_lock.LOCK))
-    directory_lock.remove_stale(root)
-    assert sorted(os.listdir(root)) == [".alive", ".young", STREAM]
-    os.close(alive)
-    named.release()
-
-
-def test_there_is_nothing_stale_where_no_journal_was_ever_made(root):
-    directory_lock.remove_stale(root)
-    assert not os.path.exists(root)

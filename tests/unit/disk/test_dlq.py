@@ -5,13 +5,11 @@ import fcntl
 import gzip
 import json
 import os
-from pathlib import Path
 
 import pytest
 
 from estat.disk import dlq_file, files
-from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue
-from estat.disk.incoming import Incoming
+from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
 from estat.disk.slots import slot_of
 from estat.errors import DiskError, Unreadable
 from tests.unit.batches import batch, lines
@@ -205,31 +203,6 @@ def test_a_walk_counts_a_file_whatever_its_time(dlq, modified):
     size = write(dlq)
     os.utime(only(due(dlq)).path, (modified, modified))
     assert dlq.walk() == (1, 10, size)
-
-
-@pytest.mark.parametrize("area", [PENDING, EXPIRED, QUARANTINE])
-def test_a_slot_that_comes_is_seen_by_commands_alone_until_it_is_counted_and_shown(
-    dlq, tmp_path, monkeypatch, area
-):
-    dead = DeadLetterQueue(str(tmp_path / "dead"))
-    dead.create()
-    size = write(dead, NOW - HOUR, monkeypatch) + write(dead, NOW - HOUR, monkeypatch, seq=2)
-    (slot,) = Path(dead.root, PENDING).iterdir()
-    moved = slot.rename(Path(dead.root, area, slot.name))
-    incoming = Incoming(dlq)
-    incoming.move(area, str(moved), 7)
-    assert (dlq.walk(), due(dlq), dlq.quarantined()) == ((0, 0, 0), [], [])
-    assert len(list(dlq.every())) == 2
-    (waiting,) = incoming.waiting()
-    assert incoming.count(waiting) == dlq.count(area, waiting.name) == (2, 20, size)
-    incoming.show(waiting)
-    assert incoming.waiting() == []
-    assert incoming.last() == 7
-    assert dlq.walk() == (2, 20, size)
-    assert len(list(dlq.every())) == 2
-    found = dlq.quarantined() if area == QUARANTINE else dlq.scan(area, NOW).due
-    assert {entry.area for entry in found} == {area}
-    assert len(found) == 2
 
 
 def test_files_of_a_clock_that_was_ahead_are_not_hidden_behind_those_that_are_put_off(

@@ -303,9 +303,9 @@ def test_a_file_that_nobody_counted_is_found_beside_those_that_are_set_aside(wor
     worker.replayer.turn()
     made = batch(bucket=worker.bucket)
     worker.dlq.write(made, dlq_file.pack(made, "put_failed", ""))
+    worker.compare()
     for _ in range(2):
         worker.replayer.turn()  # it is old, and so expires first
-    worker.compare()
     terms = worker.terms
     assert (terms.stored, terms.adopted, terms.set_aside, terms.lost) == (10, 12, 2, 0)
 

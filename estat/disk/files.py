@@ -275,17 +275,25 @@ def _written(path: str, parts: Iterable[bytes], access: Access) -> Iterator[str]
 def _open_new(path: str, mode: int) -> int:
     """Open a new file, and lock it where the file system can.
 
-    What has its name is left from a process of the same number.
+    What has its name is left from a process of the same number. A walk may take the file for that
+    of a dead process as long as it is not locked: then another one is opened.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, mode)
-    except FileExistsError:
-        os.unlink(path)
-        descriptor = os.open(path, flags, mode)
-    with contextlib.suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
+    while True:
+        try:
+            descriptor = os.open(path, flags, mode)
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            continue
+        removed = False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            removed = isinstance(exc, BlockingIOError)
+        if not removed and os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

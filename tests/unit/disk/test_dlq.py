@@ -178,6 +178,17 @@ def test_a_walk_counts_all_areas_from_names_alone_and_removes_what_dead_writers_
     assert slot_files() == []
 
 
+def test_a_file_that_a_walk_takes_for_a_dead_writers_is_written_all_the_same(dlq, monkeypatch):
+    def walk_first(descriptor, operation):
+        monkeypatch.undo()
+        dlq.walk()
+        fcntl.flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", walk_first)
+    size = write(dlq)
+    assert dlq.walk() == (1, 10, size)
+
+
 def test_a_write_that_fails_leaves_nothing_and_tells_where(dlq):
     slot = os.path.join(dlq.root, PENDING)
     os.rmdir(slot)

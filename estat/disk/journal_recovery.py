@@ -69,16 +69,7 @@ class DeadStream:
             # its process died before the first line was written, or its power failed
             log.error("journal_empty", extra={"file": path})
         stream = directory_lock.stream_of(os.path.basename(directory))
-        return _recovered(data, content, stream, seq, self._settings)
-
-
-def recover_journal(data: bytes, stream: str, seq: int, settings: Settings) -> RecoveredJournal:
-    """Return everything that a journal's bytes still hold.
-
-    ``stream`` and ``seq`` are those in its path, should its first line be lost. Raises NotOurs
-    if its header is not lost, but none that this server writes.
-    """
-    return _recovered(data, journal_file.parse(data), stream, seq, settings)
+        return recover_journal(data, stream, seq, self._settings, content)
 
 
 def _first_event(path: str) -> int:
@@ -90,9 +81,15 @@ def _first_event(path: str) -> int:
         return 0
 
 
-def _recovered(
-    data: bytes, content: Content, stream: str, seq: int, settings: Settings
+def recover_journal(
+    data: bytes, stream: str, seq: int, settings: Settings, content: Content | None = None
 ) -> RecoveredJournal:
+    """Return everything that a journal's bytes, or their parsed ``content``, still hold.
+
+    ``stream`` and ``seq`` are those in its path, should its first line be lost. Raises NotOurs
+    if its header is not lost, but none that this server writes.
+    """
+    content = content or journal_file.parse(data)
     if content.not_ours:
         content.not_ours.events = sum(group.events for group in content.groups)
         raise content.not_ours

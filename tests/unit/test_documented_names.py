@@ -1,10 +1,15 @@
-"""docs/ops.md tells what each log line that is a warning or worse means."""
+"""The operators' pages name what there is, and every log line that is a warning or worse."""
 
 import ast
 import re
 
+import pytest
+
 from tests.support.page import read
 from tests.support.server import ROOT
+
+PAGES = ["ops", "durability", "dlq", "shutdown", "pipeline", "bucket", "architecture"]
+SOURCES = [path.read_text() for path in sorted((ROOT / "estat").rglob("*.py"))]
 
 _LEVELS = {"warning", "error", "critical", "exception", "log"}
 _EVENT = re.compile(r"[a-z]+(_[a-z]+)+")
@@ -23,8 +28,15 @@ def events_in(source):
 
 
 def test_every_log_event_of_a_warning_or_worse_is_told():
-    sources = [path.read_text() for path in (ROOT / "estat").rglob("*.py")]
-    logged = {event for source in sources for event in events_in(source) if _EVENT.fullmatch(event)}
+    logged = {event for source in SOURCES for event in events_in(source) if _EVENT.fullmatch(event)}
     assert {"store_down", "replay_failed_unexpectedly", "server_stopped"} <= logged
     told = set(re.findall(r"`(\w+)`", read("docs/ops.md") + read("docs/shutdown.md")))
     assert logged - told == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_event_metric_and_reason_that_a_page_names_is_in_the_sources(page):
+    named = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)[`{]", read(f"docs/{page}.md")))
+    words = set(re.findall(r"\w+", "\n".join(SOURCES)))
+    assert named
+    assert named - words == set()

@@ -7,6 +7,7 @@ own conditions and functions, as far as they are used here.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,18 @@ def _function(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
 _Loader.add_multi_constructor("!", _function)
 
 
+@cache
+def _parsed(text: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.load(text, _Loader)  # derived from the safe one
+    return document
+
+
 class Template:
     """A template with parameters, its defaults filled in."""
 
     def __init__(self, path: Path, parameters: Mapping[str, str]) -> None:
         self.text = path.read_text()
-        self.document = yaml.load(self.text, _Loader)  # derived from the safe one
+        self.document = _parsed(self.text)
         self.given = dict(parameters)
         defaults = {
             name: str(declared["Default"])
@@ -127,6 +134,12 @@ class _Resolver:
 
     def _not(self, argument: list[Any]) -> bool:
         return not self.value(argument[0])
+
+    def _and(self, argument: list[Any]) -> bool:
+        return all(map(self.value, argument))
+
+    def _or(self, argument: list[Any]) -> bool:
+        return any(map(self.value, argument))
 
     def _condition(self, name: Any) -> Any:
         # in a policy the same word is a member, and never alone

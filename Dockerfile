@@ -9,12 +9,20 @@ FROM ${BUILD_IMAGE} AS build
 ARG EXTRAS=schema
 WORKDIR /src
 COPY setup.cfg pyproject.toml README.md LICENSE ./
-COPY conf/image/constraints.txt ./
+COPY conf/image/requirements.txt conf/image/build.txt ./
 COPY estat ./estat
-# the secret is optional: a pip.conf for who has a package index of his own
+# Nothing is taken from an index but files with the hashes that "make pins" wrote. /tools has what
+# builds the package and lists what is in the image: a CycloneDX SBOM of the environment /list, which
+# has nothing but /app. The secret is optional: a pip.conf for who has a package index of his own.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    python3 -m pip install --no-cache-dir --no-compile --target /app \
-    --constraint constraints.txt ".[${EXTRAS}]"
+    if [ -z "${EXTRAS}" ]; then sed -i '/^jsonschema_rs==/d' requirements.txt; fi \
+    && python3 -m venv --without-pip /tools && python3 -m venv --without-pip /list \
+    && pip="python3 -m pip --python /tools --disable-pip-version-check install --no-cache-dir" \
+    && $pip --require-hashes --requirement build.txt \
+    && $pip --no-compile --target /app --require-hashes --requirement requirements.txt \
+    && $pip --no-compile --target /app --no-deps --no-build-isolation . \
+    && echo /app > /list/lib/python3.11/site-packages/app.pth \
+    && /tools/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /list
 # What no import reaches: scripts for this stage's Python, libraries' own tests, and botocore's
 # descriptions of all services but S3 and those that credentials come from. Bytecode is made
 # here, for the image is read-only; it is never held against its source, whose time may change.

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
+from estat import __version__
 from tests.conftest import need
-from tests.support.base_images import CONSTRAINTS, Buildah, download_wheels, make_base_images, run
+from tests.support.base_images import REQUIREMENTS, Buildah, download_wheels, make_base_images, run
 from tests.support.container import Container
 from tests.support.eventually import eventually
 from tests.support.server import ROOT
@@ -130,15 +131,19 @@ def test_it_has_no_program_but_python(image):
     assert names == {"python3", "python3.11"}
 
 
-def test_it_is_made_of_the_versions_that_the_constraints_name(image):
-    pins = re.findall(r"(?m)^([\w.-]+)==(\S+)$", CONSTRAINTS.read_text())
-    expected = {(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in pins}
+def test_it_is_made_of_the_pinned_versions_and_lists_them(image):
+    pinned = set(re.findall(r"(?m)^([\w.-]+)==(\S+)", REQUIREMENTS.read_text()))
+    pinned = {(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in pinned}
     found = set()
     for metadata in (image.root / "app").glob("*.dist-info/METADATA"):
         fields = dict(re.findall(r"(?m)^(Name|Version): (\S+)", metadata.read_text()))
         found.add((re.sub(r"[-_.]+", "-", fields["Name"]).lower(), fields["Version"]))
-    assert {name for name, _ in found - expected} == {"estat-ingest"}
-    assert not expected - found
+    listed = json.loads((image.root / "app/sbom.cdx.json").read_text())
+    assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.6")
+    parts = {(part["name"].lower(), part["version"]) for part in listed["components"]}
+    parts = {(re.sub(r"[-_.]+", "-", name), version) for name, version in parts}
+    ours = {("estat-ingest", __version__)}
+    assert found == parts == pinned | ours
 
 
 def test_every_module_that_it_runs_is_compiled(container):

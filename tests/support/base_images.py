@@ -19,7 +19,7 @@ from tests.support.server import ROOT
 SUITE = "bookworm"
 PYTHON = "3.11"
 
-CONSTRAINTS = ROOT / "conf" / "image" / "constraints.txt"
+REQUIREMENTS = ROOT / "conf" / "image" / "requirements.txt"
 
 # The packages of gcr.io/distroless/python3-debian12; those of them that are in the tree.
 # https://github.com/GoogleContainerTools/distroless, static, base, cc and python3
@@ -135,20 +135,11 @@ def make_base_images(buildah: Buildah, wheels: Path) -> None:
 
 def download_wheels(wheels: Path) -> None:
     """Fetch what goes into the image, as pip of this host is set up to; and what builds it."""
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-        f"--python-version={PYTHON}",
-        f"--dest={wheels}",
-        f"--requirement={CONSTRAINTS}",
-        "setuptools>=77",
-        "pip",
-    )
+    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"--dest={wheels}")
+    pip += ("--only-binary=:all:", f"--python-version={PYTHON}")
+    run(*pip, "pip")
+    for pins in (REQUIREMENTS, REQUIREMENTS.with_name("build.txt")):
+        run(*pip, f"--requirement={pins}")
 
 
 def _copy_packages(tree: Path, root: Path) -> None:

@@ -22,6 +22,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     && $pip --no-compile --target /app --require-hashes --requirement requirements.txt \
     && $pip --no-compile --target /app --no-deps --no-build-isolation . \
     && echo /app > /list/lib/python3.11/site-packages/app.pth \
+    && python3 -m pip --python /list check \
     && /tools/bin/cyclonedx-py environment --output-reproducible --output-file /app/sbom.cdx.json /list
 # What no import reaches: scripts for this stage's Python, libraries' own tests, and botocore's
 # descriptions of all services but S3 and those that credentials come from. Bytecode is made

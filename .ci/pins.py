@@ -9,7 +9,6 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections import defaultdict
 from pathlib import Path
 
 PROCESSORS = ("x86_64", "aarch64")
@@ -37,15 +36,14 @@ def resolve(processor: str, requirements: list[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the files."""
+    """Write the files; end with a sentence where the processors get different versions."""
     for name, (title, requirements) in FILES.items():
-        hashes = defaultdict(set)
-        for processor in PROCESSORS:
-            for pin, digest in resolve(processor, requirements).items():
-                hashes[pin].add(digest)
+        x86, arm = (resolve(processor, requirements) for processor in PROCESSORS)
+        if differing := sorted(x86.keys() ^ arm.keys()):
+            sys.exit(f"{name}: not the same for both processors: {', '.join(differing)}")
         lines = [
-            " ".join([pin, *(f"--hash=sha256:{digest}" for digest in sorted(digests))])
-            for pin, digests in sorted(hashes.items(), key=lambda item: item[0].lower())
+            " ".join([pin, *sorted({f"--hash=sha256:{each[pin]}" for each in (x86, arm)})])
+            for pin in sorted(x86, key=str.lower)
         ]
         head = f"# {title} Written by make pins."
         Path("conf/image", name).write_text("\n".join([head, *lines, ""]))

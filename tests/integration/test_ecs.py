@@ -10,7 +10,6 @@ import json
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from functools import cached_property
@@ -27,6 +26,7 @@ from tests.conftest import need
 from tests.support.cloudformation import ACCOUNT, REGION, Template
 from tests.support.dlq_dir import dlq_files, dlq_paths
 from tests.support.eventually import eventually
+from tests.support.iam import enforced
 from tests.support.page import blocks
 from tests.support.s3 import Bucket, Moto, moto_server_path
 from tests.support.server import ROOT, Server, free_port
@@ -69,16 +69,6 @@ class Cloud:
     def client(self, service: str, **credentials: str) -> Any:
         given = credentials or {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
         return boto3.client(service, endpoint_url=self.moto.url, region_name=REGION, **given)
-
-    def ask_for_rights(self, *, on: bool) -> None:
-        """Have moto check signatures and the roles' policies from now on, or no more."""
-        request = urllib.request.Request(
-            f"{self.moto.url}/moto-api/reset-auth",
-            data=b"0" if on else b"inf",
-            headers={"Content-Type": "text/plain"},
-        )
-        with urllib.request.urlopen(request, timeout=10):
-            pass
 
 
 class Stack:
@@ -536,8 +526,7 @@ def test_the_tasks_role_may_do_what_the_server_does_and_nothing_else(cloud, tmp_
     before = len(cloud.log.read_text())
 
     role = stack.role_credentials()
-    cloud.ask_for_rights(on=True)
-    try:
+    with enforced(cloud.moto):
         with server_in(stack, tmp_path, **soon, **role) as server:
             eventually(server_settled(server), 30, "all is stored", last_words=server.log_text)
             assert server.post('{"n":3}').status == 202
@@ -555,8 +544,6 @@ def test_the_tasks_role_may_do_what_the_server_does_and_nothing_else(cloud, tmp_
         )
         used = used_rights(cloud.log.read_text()[before:], bucket.name)
         forbidden = denied_to(cloud, role, bucket.name, key)
-    finally:
-        cloud.ask_for_rights(on=False)
 
     assert forbidden == {"list", "delete an event", "write elsewhere"}
     assert refused == []

@@ -324,11 +324,13 @@ def test_secrets_come_from_where_secrets_are_kept_and_never_stand_in_the_task_de
         ("IpHashKeySecretArn", f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/*"),
         ("RepositoryArn", f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/*"),
         ("RepositoryArn", REQUIRED["Image"]),
+        ("KmsKeyArn", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"),
+        ("KmsKeyArn", f"arn:aws:kms:*:{ACCOUNT}:key/0199"),
         ("SettingsFileArn", "arn:aws:s3:::*/prod.env"),
         ("FallbackBucket", "*"),
         ("FallbackAccount", "*"),
     ],
 )
 def test_a_parameter_that_would_open_more_is_refused(parameter, bad):
-    declared = Made().declared(parameter)
-    assert not re.search(declared["AllowedPattern"], bad)
+    assert re.search(Made().declared(parameter)["AllowedPattern"], EVERYTHING.get(parameter, ""))
+    assert not re.search(Made().declared(parameter)["AllowedPattern"], bad)

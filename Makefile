@@ -14,8 +14,6 @@ PORT ?= 8080
 # most tests wait for a server most of the time; whoever is done takes tests over from another
 PARALLEL ?= --numprocesses=2 --dist=worksteal
 PYTEST := $(BIN)/python -m pytest $(PARALLEL)
-# of what make test runs: where HTTP is the subject, gunicorn's own gevent worker must do as well
-HTTP_TESTS := $(addprefix tests/system/test_,main_job.py bodies.py refusals.py cors.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help run-local test test-all test-rest needs lint size check release-check soak fuzz bench docs build push pins \
@@ -56,15 +54,15 @@ run-local: $(VENV)/.installed ## start the server on 127.0.0.1:8080, objects in 
 
 test: $(VENV)/.installed-test ## run the tests that need Python only, in a few minutes
 	$(PYTEST) --tier=quick
-	TEST_WORKER=stock $(PYTEST) --tier=quick $(HTTP_TESTS)
+	TEST_WORKER=stock $(PYTEST) --tier=quick
 
-test-all: needs $(VENV)/.installed-dev ## run all tests, the server's with the stock worker too
+test-all: needs $(VENV)/.installed-dev ## run all tests, and with the stock worker what is for both
 	$(PYTEST)
-	TEST_WORKER=stock $(PYTEST) tests/system tests/fault
+	TEST_WORKER=stock $(PYTEST)
 
 test-rest: needs $(VENV)/.installed-dev ## run what make test leaves of make test-all
 	$(PYTEST) --tier=rest
-	TEST_WORKER=stock $(PYTEST) tests/system tests/fault
+	TEST_WORKER=stock $(PYTEST) --tier=rest
 
 needs: # say what this machine lacks for all tests
 	@missing=$$(tests/needs); test -z "$$missing" || echo "Some tests will be skipped; for them: apt-get install" $$missing

@@ -57,12 +57,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave files without a quick test alone: they may import what is not installed."""
-    if config.option.tier != "quick" or not collection_path.match("test_*.py"):
+    """Leave files without a chosen test alone: they may import what is not installed."""
+    if not collection_path.match("test_*.py"):
         return None
-    if _in_quick_directory(collection_path) or "mark.quick" in collection_path.read_text():
-        return None
-    return True
+    text = collection_path.read_text()
+    if STOCK and "both_workers" not in text:
+        return True
+    quick = _in_quick_directory(collection_path) or "mark.quick" in text
+    return True if config.option.tier == "quick" and not quick else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
@@ -72,7 +74,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 
 
 def _is_chosen(item: pytest.Function, tier: str) -> bool:
-    if STOCK and (item.get_closest_marker("own_worker") or "pair" in item.fixturenames):
+    if STOCK and (_needs_another_s3(item) or not item.get_closest_marker("both_workers")):
         return False
     if tier == "rest":
         return not _is_quick(item) or hypothesis.is_hypothesis_test(item.obj)
@@ -80,11 +82,15 @@ def _is_chosen(item: pytest.Function, tier: str) -> bool:
 
 
 def _is_quick(item: pytest.Function) -> bool:
-    """Tell whether a test is quick; with another S3 than moto it is not."""
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    if any(name in (*item.fixturenames, *parameters) for name in ("swift", "ceph")):
+    if _needs_another_s3(item):
         return False
     return _in_quick_directory(item.path) or item.get_closest_marker("quick") is not None
+
+
+def _needs_another_s3(item: pytest.Function) -> bool:
+    """Tell whether a test is for another S3 than moto."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return any(name in ("swift", "ceph") for name in (*item.fixturenames, *parameters))
 
 
 def _in_quick_directory(path: Path) -> bool:
@@ -99,8 +105,9 @@ def need(available: object, what: str) -> None:
         pytest.skip(f"{what} is missing")
 
 
-#: Marks tests that are not run with gunicorn's own worker: it does not do this, or does the same.
-own_worker = pytest.mark.own_worker
+#: Marks tests that TEST_WORKER=stock runs. What they show passes through what a worker class does:
+#: it reads requests and writes answers, and it begins, ends and dies. All else is the same code.
+both_workers = pytest.mark.both_workers
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Serve, need, own_worker
+from tests.conftest import Serve, need
 from tests.support import accounting, faketime
 from tests.support.client import Client
 from tests.support.dlq_dir import events_on_disk
@@ -22,8 +22,6 @@ from tests.support.s3 import Bucket
 from tests.support.server import Server
 
 # a probe of the breaker's, or of the replayer's, comes up to 30 s later
-pytestmark = own_worker  # clocks are the same for both
-
 RECOVERY_SECONDS = 40
 
 #: How wrong the clock is midway through the first life, from its end on, and as S3 comes back.

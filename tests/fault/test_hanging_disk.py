@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import Serve, need
+from tests.conftest import Serve, both_workers, need
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.eventually import eventually
 from tests.support.s3 import Bucket
+
+pytestmark = both_workers
 
 _HANG = "fdatasync:delay_enter=4000000"  # microseconds
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve, every_s3
+from tests.conftest import Serve, both_workers, every_s3
 from tests.support import accounting
 from tests.support.client import Client, Load
 from tests.support.dlq_dir import dlq_paths, events_on_disk
@@ -48,6 +48,7 @@ def counters(metrics: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in metrics.items() if k.partition("{")[0].endswith(ends)}
 
 
+@both_workers
 @pytest.mark.quick
 def test_after_a_worker_was_killed_in_memory_mode_the_metrics_miss_exactly_what_was_pending_in_it(
     serve: Serve, bucket: Bucket
@@ -151,6 +152,7 @@ def test_everything_killed_in_the_middle_of_a_replay_stores_nothing_twice(
     assert len(bucket.keys("raw/")) == 20
 
 
+@both_workers
 def test_workers_without_their_arbiter_store_what_they_have_and_end(
     serve: Serve, bucket: Bucket
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, both_workers
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.eventually import eventually
@@ -248,6 +248,7 @@ def test_who_stood_still_while_another_took_its_directory_over_accepts_nothing_t
     account(client, bucket, serve)
 
 
+@both_workers
 def test_no_worker_goes_on_in_a_directory_that_its_server_has_given_up(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import random
 from pathlib import Path
 
+from tests.conftest import both_workers
 from tests.fault.chaos import Round, drawn
 from tests.support.ceph import Ceph
 from tests.support.s3 import Bucket, Moto
@@ -15,6 +16,7 @@ def seed() -> str:
     return found
 
 
+@both_workers
 def test_after_a_hundred_kills_at_random_instants_every_accepted_event_is_stored_once(
     tmp_path: Path, moto: Moto, bucket: Bucket
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Serve, own_worker
+from tests.conftest import Serve
 from tests.support import accounting, layouts
 from tests.support.client import Client
 from tests.support.dlq_dir import dlq_paths, server_dirs
@@ -19,8 +19,6 @@ from tests.support.faulty_s3 import FaultyS3
 from tests.support.lease import CONFIG
 from tests.support.s3 import Bucket
 from tests.support.server import Server
-
-pytestmark = own_worker  # directories are the same for both
 
 Layout = Callable[[Path, str], None]
 

@@ -10,11 +10,12 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.conftest import both_workers
 from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
 from tests.support.server import Answer, Server
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, both_workers]
 
 MAX_EVENT, MAX_BODY = 2048, 50_000
 FORM = "application/x-www-form-urlencoded"

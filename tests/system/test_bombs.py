@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.conftest import both_workers
 from tests.support import raw_http
 from tests.support.eventually import eventually
 from tests.support.server import Answer, Server, ask
@@ -267,6 +268,7 @@ def test_a_body_made_to_cost_much_keeps_to_the_budget(bomb: Bomb, target: Target
     assert (target.accepted() > before) == (bomb.status == 202)
 
 
+@both_workers
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_made_to_cost_much_keeps_to_the_budget(name: str, target: Target) -> None:
     status, data = HEADS[name]
@@ -278,6 +280,7 @@ def test_a_head_made_to_cost_much_keeps_to_the_budget(name: str, target: Target)
     target.check(name, request)
 
 
+@both_workers
 def test_others_are_served_while_bombs_come_in(target: Target) -> None:
     bombs = [bomb for bomb in BOMBS if bomb.status != 202]
     others = target.server.connection()

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.conftest import both_workers
 from tests.support.eventually import eventually
 from tests.support.s3 import Bucket, Moto
 from tests.support.server import Answer, Server
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, both_workers]
 
 LISTED, SECOND, OTHER = "https://shop.example", "http://localhost:3000", "https://evil.example"
 CORS = ("Access-Control-Allow-", "Access-Control-Expose-", "Access-Control-Max-")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve, need, own_worker
+from tests.conftest import Serve, need
 from tests.support import accounting
 from tests.support.client import Client, Load
 from tests.support.dlq_dir import events_on_disk
@@ -97,8 +97,7 @@ def test_a_reload_whose_workers_can_not_boot_stops_nobody_and_goes_on_when_they_
     [
         ("what is this", "can't be used"),
         ("preload_app = True", "before the workers were forked"),
-        # the tests of the stock worker give it on the command line, which counts more than the file
-        pytest.param("worker_class = 'sync'", "worker class sync ", marks=own_worker),
+        ("worker_class = 'sync'", "worker class sync "),
         ("workers = 0", "without workers"),
     ],
 )

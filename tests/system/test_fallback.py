@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, both_workers
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.dlq_dir import dlq_paths
@@ -14,6 +14,8 @@ from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.lines import gunzip_lines
 from tests.support.s3 import Bucket
+
+pytestmark = both_workers
 
 
 def objects(directory: Path) -> dict[str, bytes]:

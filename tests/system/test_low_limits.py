@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, both_workers
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.eventually import eventually
@@ -25,6 +25,7 @@ def told(server: Server) -> list[str]:
     return [line["problem"] for line in server.events("host_limit_low")]
 
 
+@both_workers
 @pytest.mark.quick
 def test_with_few_open_files_as_many_connections_are_held_as_fit_and_all_are_served(
     serve: Serve, s3: FaultyS3, bucket: Bucket
@@ -60,6 +61,7 @@ def test_with_few_open_files_as_many_connections_are_held_as_fit_and_all_are_ser
     assert "Too many open files" not in server.log_text()
 
 
+@both_workers
 def test_a_limit_that_is_met_all_the_same_is_told_once_and_no_connection_is_lost(
     serve: Serve, bucket: Bucket
 ) -> None:

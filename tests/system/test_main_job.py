@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve, every_s3
+from tests.conftest import Serve, both_workers, every_s3
 from tests.support import accounting
 from tests.support.hits import access_log
 from tests.support.s3 import Bucket
 from tests.support.server import BIN, Server, ask
 
-pytestmark = [every_s3, pytest.mark.quick]
+pytestmark = [every_s3, pytest.mark.quick, both_workers]
 
 KEY = re.compile(
     r"raw/dt=(?P<dt>\d{4}-\d\d-\d\d)/hr=(?P<hr>\d\d)/"

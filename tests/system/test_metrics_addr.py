@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import both_workers
 from tests.support import raw_http
 from tests.support.eventually import eventually
 from tests.support.server import Answer, Server, ask, free_port
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, both_workers]
 
 WORKERS = 2
 

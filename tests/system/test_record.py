@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, both_workers
 from tests.support.eventually import eventually
 from tests.support.s3 import Bucket
 from tests.support.server import Answer, Server
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, both_workers]
 
 CLIENT = "203.0.113.77"
 KEY = "a key of the tests, long enough"

@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Serve, both_workers
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.eventually import eventually
 from tests.support.s3 import Bucket, Moto
 from tests.support.server import Answer, Server, ask
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, both_workers]
 
 MAX_EVENT, MAX_BODY, MAX_EVENTS, QUEUE = 4096, 20_000, 50, 30
 MARK = "must-not-be-stored"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import need
+from tests.conftest import both_workers, need
 from tests.support import accounting
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
@@ -39,6 +39,7 @@ def fleet_of(tmp_path: Path, endpoint: Endpoint, bucket: Bucket) -> Iterator[Mak
         yield start
 
 
+@both_workers
 @pytest.mark.parametrize("durability", ["journal", "memory"])
 def test_a_deploy_in_place_fails_no_request_and_stores_every_event_once(
     durability: str, fleet_of: MakeFleet, bucket: Bucket
@@ -95,6 +96,7 @@ def test_a_deploy_while_s3_is_down_fails_no_request_and_keeps_every_event_on_dis
     accounting.check(fleet.load.accepted, bucket.stored())
 
 
+@both_workers
 def test_a_reload_of_one_server_fails_no_request(fleet_of: MakeFleet, bucket: Bucket) -> None:
     fleet = fleet_of({})
     server = fleet.servers["estat2"]
@@ -156,6 +158,7 @@ class Kill:
         self.second_life = fleet.stopped[NAMES.index(VICTIM)]
 
 
+@both_workers
 def test_a_killed_server_fails_only_requests_that_were_at_it_and_loses_nothing(
     fleet_of: MakeFleet, bucket: Bucket
 ) -> None:

@@ -20,15 +20,13 @@ from typing import NamedTuple, Self
 
 import pytest
 
-from tests.conftest import Serve, need, own_worker
+from tests.conftest import Serve, need
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.eventually import eventually
 from tests.support.raw_http import Answer, Pulse, RawConnection
 from tests.support.s3 import Bucket
 from tests.support.server import Server
-
-pytestmark = own_worker
 
 #: The server's times; a head's is longer than an idle connection's where that must not matter.
 READ_SECONDS, KEEPALIVE_SECONDS, HEAD_SECONDS = 1, 1, 3

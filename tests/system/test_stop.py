@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve, own_worker
+from tests.conftest import Serve, both_workers
 from tests.support import accounting
 from tests.support.client import Client, Load
 from tests.support.dlq_dir import dlq_files, events_on_disk
@@ -41,6 +41,7 @@ def head_of(body: bytes) -> bytes:
     )
 
 
+@both_workers
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.quick), signal.SIGINT, signal.SIGQUIT]
 )
@@ -60,6 +61,7 @@ def test_a_stop_under_load_stores_what_was_accepted_and_exits_with_0(
     assert set(bucket.keys("raw_streams/")) == {f"raw_streams/{name}.json" for name in streams}
 
 
+@both_workers
 @pytest.mark.quick
 def test_a_reload_under_load_replaces_the_workers_and_loses_nothing(
     serve: Serve, bucket: Bucket
@@ -91,6 +93,7 @@ def test_a_reload_under_load_replaces_the_workers_and_loses_nothing(
     assert len(streams) >= 2, "and both have worked"
 
 
+@both_workers
 def test_max_requests_recycles_workers_and_loses_nothing(serve: Serve, bucket: Bucket) -> None:
     server = serve(workers=2, gunicorn="--max-requests 50", FLUSH_INTERVAL="30s")
     with Load(server) as load:
@@ -135,6 +138,7 @@ def test_a_stop_while_s3_is_down_leaves_files_that_the_next_start_stores(
     assert accounting.check_stopped(second.logs())["adopted"] == 100
 
 
+@both_workers
 @pytest.mark.quick
 def test_a_stop_while_s3_hangs_ends_within_the_shutdown_timeout_with_all_on_disk(
     serve: Serve, s3: FaultyS3, bucket: Bucket
@@ -148,6 +152,7 @@ def test_a_stop_while_s3_hangs_ends_within_the_shutdown_timeout_with_all_on_disk
     assert accounting.check_stopped(server.logs())["in_dlq"] == 100
 
 
+@both_workers
 @pytest.mark.quick
 def test_a_second_signal_skips_to_disk_at_once(serve: Serve, s3: FaultyS3, bucket: Bucket) -> None:
     server = serve(via=s3, SHUTDOWN_TIMEOUT="120s", S3_TIMEOUT="120s", BATCH_SIZE="10")
@@ -165,6 +170,7 @@ def test_a_second_signal_skips_to_disk_at_once(serve: Serve, s3: FaultyS3, bucke
     assert accounting.check_stopped(server.logs())["in_dlq"] == 30
 
 
+@both_workers
 def test_during_the_drain_delay_ready_is_red_and_events_are_accepted(
     serve: Serve, bucket: Bucket
 ) -> None:
@@ -180,6 +186,7 @@ def test_during_the_drain_delay_ready_is_red_and_events_are_accepted(
     accounting.check_stopped(server.logs())
 
 
+@both_workers
 def test_a_second_signal_ends_the_drain_delay(serve: Serve, bucket: Bucket) -> None:
     server = serve(DRAIN_DELAY="60s", SHUTDOWN_TIMEOUT="120s", FLUSH_INTERVAL="60s")
     client = Client()
@@ -191,7 +198,6 @@ def test_a_second_signal_ends_the_drain_delay(serve: Serve, bucket: Bucket) -> N
 
 
 @pytest.mark.quick
-@own_worker
 def test_a_request_in_flight_at_the_stop_is_served_and_its_connection_closed(
     serve: Serve, bucket: Bucket
 ) -> None:
@@ -216,7 +222,6 @@ def test_a_request_in_flight_at_the_stop_is_served_and_its_connection_closed(
     accounting.check(["in-flight"], bucket.stored())
 
 
-@own_worker
 def test_a_body_that_is_late_at_the_stop_is_waited_for(serve: Serve, bucket: Bucket) -> None:
     # so late that the short loop gives the request to gunicorn's, with the listener closed by then
     server = serve(SHUTDOWN_TIMEOUT="60s")
@@ -243,7 +248,6 @@ def use_up(server: Server) -> None:
         server.get("/health")
 
 
-@own_worker
 @pytest.mark.parametrize("replace_worker", [reload, use_up])
 def test_an_idle_connection_has_one_more_request_when_its_worker_is_replaced(
     replace_worker: Callable[[Server], None], serve: Serve, bucket: Bucket
@@ -263,7 +267,6 @@ def test_an_idle_connection_has_one_more_request_when_its_worker_is_replaced(
     accounting.check(client.accepted, bucket.stored())
 
 
-@own_worker
 def test_a_worker_that_is_replaced_during_the_drain_delay_takes_leave_too(
     serve: Serve, bucket: Bucket
 ) -> None:
@@ -287,7 +290,6 @@ def test_a_worker_that_is_replaced_during_the_drain_delay_takes_leave_too(
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
-@own_worker
 def test_a_request_that_is_in_flight_at_the_end_of_a_short_leave_is_answered(
     serve: Serve, bucket: Bucket
 ) -> None:
@@ -307,7 +309,6 @@ def test_a_request_that_is_in_flight_at_the_end_of_a_short_leave_is_answered(
     accounting.check(["late"], bucket.stored())
 
 
-@own_worker
 def test_an_idle_connection_is_closed_at_the_stop(serve: Serve) -> None:
     server = serve(SHUTDOWN_TIMEOUT="120s", KEEPALIVE="120s")
     idle = server.connection()
@@ -317,7 +318,6 @@ def test_an_idle_connection_is_closed_at_the_stop(serve: Serve) -> None:
     idle.close()
 
 
-@own_worker
 @pytest.mark.parametrize("sent", [b"", b"POST /collect HTTP/1.1\r\nHost: x\r\n"])
 def test_a_connection_without_a_whole_request_does_not_hold_the_stop(
     sent: bytes, serve: Serve, bucket: Bucket
@@ -344,6 +344,7 @@ def stop_a_worker_that_hangs(serve: Serve, durability: str) -> tuple[Client, Ser
     return client, server, server.stop(deadline_seconds=SOON_SECONDS)
 
 
+@both_workers
 def test_a_worker_that_had_to_be_killed_is_told_as_a_loss(serve: Serve, bucket: Bucket) -> None:
     _, server, code = stop_a_worker_that_hangs(serve, "memory")
     assert code == 1
@@ -381,6 +382,7 @@ def test_batches_that_failed_before_the_stop_are_on_disk_with_the_stream_records
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
+@both_workers
 def test_a_stop_right_after_the_start_is_clean(serve: Serve, bucket: Bucket) -> None:
     server = serve(workers=2)
     began = time.monotonic()
@@ -390,6 +392,7 @@ def test_a_stop_right_after_the_start_is_clean(serve: Serve, bucket: Bucket) -> 
     assert accounting.check_stopped(server.logs())["accepted"] == 0
 
 
+@both_workers
 def test_a_stop_in_the_middle_of_a_pause_between_attempts_saves_the_batches(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import both_workers
 from tests.support import raw_http
 from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
 from tests.support.server import Answer, Server, ask
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, both_workers]
 
 WEB, APP, UNNAMED = "web-s3cret-1~A", "app-s3cret-2/B+C=", "unnamed-s3cret-3"
 WRONG = "wrong-s3cret"

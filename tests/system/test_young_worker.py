@@ -4,12 +4,14 @@ import os
 import signal
 from pathlib import Path
 
-from tests.conftest import Serve
+from tests.conftest import Serve, both_workers
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.dlq_dir import events_on_disk
 from tests.support.eventually import eventually
 from tests.support.s3 import Bucket
+
+pytestmark = both_workers
 
 CONFIG = Path(__file__).parents[1] / "support" / "slow_birth.py"
 

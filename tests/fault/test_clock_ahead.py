@@ -62,7 +62,7 @@ def modify_ahead(paths: list[Path], seconds: int) -> None:
         os.utime(path, (then, then))
 
 
-@pytest.mark.parametrize("hours", [3, 72, 24 * 365])
+@pytest.mark.parametrize("hours", [3, 24 * 365])
 def test_files_of_a_clock_that_was_ahead_are_counted_and_replayed_once(
     hours: int, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -137,10 +137,11 @@ def test_files_that_come_from_elsewhere_while_the_server_runs_are_found_whatever
     (first.own_dir / "pending").rename(aside)
     s3.heal()
     second = serve(via=s3)
-    for path in dlq_paths(tmp_path, "aside"):
+    # as when a worker is killed after it has written a file and before it has counted it
+    for number, path in enumerate(dlq_paths(tmp_path, "aside")):
         target = second.own_dir / "pending" / path.parent.name
         target.mkdir(exist_ok=True, parents=True)
-        modify_ahead([path], 3 * HOUR)
+        modify_ahead([path], number * HOUR)
         path.rename(target / path.name)
     eventually(
         lambda: second.metrics()["events_adopted_total"] == 50,

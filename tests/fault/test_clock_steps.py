@@ -27,9 +27,7 @@ RECOVERY_SECONDS = 40
 #: How wrong the clock is midway through the first life, from its end on, and as S3 comes back.
 STEPS = {
     "minutes": ({"minutes": 7}, {"minutes": -7}, {}),
-    "hours back": ({"hours": -1}, {"hours": -2}, {"hours": -3}),
     "hours": ({"hours": 5}, {"hours": -5}, {"hours": 30}),
-    "days": ({"days": 3}, {}, {"days": -3}),
     "years": ({"days": -400}, {"days": 400}, {"days": -1}),
 }
 
@@ -91,7 +89,7 @@ def test_whatever_the_clock_says_files_on_disk_are_counted_and_replayed_once(
     check_all_stored(second, client, bucket, adopted=100)
 
 
-@pytest.mark.parametrize("hours", [-1, 5, -72])
+@pytest.mark.parametrize("hours", [5, -72])
 def test_what_a_killed_server_left_is_stored_by_one_whose_clock_is_another(
     hours: int, clock: Clock, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -142,9 +140,8 @@ def test_a_clock_that_an_s3_refuses_is_an_outage_until_it_is_set_right(
     check_all_stored(server, client, bucket, adopted=0)
 
 
-@pytest.mark.parametrize("hours", [1, -1])
 def test_a_step_during_a_stop_leaves_the_workers_their_time(
-    hours: int, clock: Clock, serve: Serve, s3: FaultyS3, bucket: Bucket
+    clock: Clock, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     times = {"SHUTDOWN_TIMEOUT": "6s", "S3_TIMEOUT": "120s"}
     server = serve(via=s3, DURABILITY="memory", BATCH_SIZE="10", **times, **clock.environ)
@@ -153,7 +150,7 @@ def test_a_step_during_a_stop_leaves_the_workers_their_time(
     client.must_send(server, count=10, requests=3)
     eventually(lambda: len(s3.attempts()) == 3, 20, "the uploads hang")
     server.send_signal(signal.SIGTERM)
-    steps = itertools.cycle((hours, 0))
+    steps = itertools.cycle((1, 0, -1))
 
     def has_ended_while_its_clock_steps() -> bool:
         clock.set(hours=next(steps))

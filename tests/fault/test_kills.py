@@ -173,7 +173,6 @@ def test_workers_without_their_arbiter_store_what_they_have_and_end(
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
-@every_s3
 def test_workers_killed_in_memory_mode_and_a_failing_s3_leave_no_event_twice(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:

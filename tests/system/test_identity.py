@@ -12,8 +12,6 @@ from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
 
-pytestmark = every_s3
-
 
 def test_a_batch_that_fails_first_and_lands_second_has_all_its_events_both_times(
     serve: Serve, s3: FaultyS3, bucket: Bucket
@@ -32,6 +30,7 @@ def test_a_batch_that_fails_first_and_lands_second_has_all_its_events_both_times
     accounting.check(client.accepted, bucket.stored())
 
 
+@every_s3
 @pytest.mark.quick
 @pytest.mark.parametrize("fault", ["lands_then_hangs", "lands_then_resets"])
 def test_a_put_that_landed_without_an_answer_comes_out_once(
@@ -72,6 +71,7 @@ def test_a_put_that_landed_is_not_sent_again_by_the_replay(
     accounting.check_equation(after)
 
 
+@every_s3
 @pytest.mark.quick
 def test_a_put_that_landed_before_the_stop_comes_out_once_after_the_next_start(
     serve: Serve, s3: FaultyS3, bucket: Bucket

@@ -14,7 +14,7 @@ from tests.support import raw_http
 from tests.support.eventually import eventually
 from tests.support.server import Answer, Server, ask, free_port
 
-pytestmark = [pytest.mark.quick, both_workers]
+pytestmark = pytest.mark.quick
 
 WORKERS = 2
 
@@ -59,12 +59,14 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
         yield found
 
 
+@both_workers
 @pytest.mark.parametrize("path", ["/metrics", "/openapi.json"])
 def test_numbers_and_description_are_there_and_only_there(path: str, private: Private) -> None:
     assert private.get(path).status == 200
     assert private.server.get(path).status == 404
 
 
+@both_workers
 @pytest.mark.parametrize("head", [b"HTTP/1.0\r\n\r\n", b"HTTP/1.1\r\nHost: a\r\nTE: x\r\n\r\n"])
 def test_it_is_so_for_requests_that_are_not_plain(head: bytes, private: Private) -> None:
     statuses = [
@@ -80,6 +82,7 @@ def test_the_listener_counts_and_not_what_the_client_says_of_it(private: Private
     assert private.get("/metrics", Host=f"127.0.0.1:{private.server.port}").status == 200
 
 
+@both_workers
 def test_events_are_taken_on_the_public_listener_only(private: Private) -> None:
     json_type = {"Content-Type": "application/json"}
     assert private.request("POST", "/collect", b"{}", headers=json_type).status == 404

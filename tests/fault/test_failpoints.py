@@ -14,7 +14,7 @@ from tests.support.faulty_s3 import FaultyS3
 from tests.support.lives import Failpoints, Lives, Traffic
 from tests.support.s3 import Bucket, Moto
 
-DEATHS = 20
+DEATHS = 9
 SEED = "1"
 
 

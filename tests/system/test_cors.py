@@ -59,9 +59,8 @@ def lower(names: str) -> set[str]:
     return {name.strip().lower() for name in names.split(",")}
 
 
-@pytest.mark.parametrize("origin", [LISTED, OTHER, "null"])
-def test_with_any_origin_allowed_a_preflight_is_answered_for_all(origin: str, both: Both) -> None:
-    answer = preflight(both.any, origin)
+def test_with_any_origin_allowed_a_preflight_is_answered(both: Both) -> None:
+    answer = preflight(both.any, OTHER)
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "post" in lower(answer.headers["Access-Control-Allow-Methods"])
@@ -73,24 +72,6 @@ def test_with_any_origin_allowed_a_preflight_is_answered_for_all(origin: str, bo
     }
     assert answer.headers["Access-Control-Max-Age"] == "86400"
     assert "Access-Control-Allow-Credentials" not in answer.headers
-
-
-@pytest.mark.parametrize("origin", [LISTED, SECOND])
-def test_a_preflight_of_a_listed_origin_allows_it_credentials(origin: str, both: Both) -> None:
-    answer = preflight(both.listed, origin)
-    assert answer.status == 204
-    assert answer.headers["Access-Control-Allow-Origin"] == origin
-    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
-    assert answer.headers["Access-Control-Max-Age"] == "86400"
-    assert lower(answer.headers["Vary"]) == {"origin"}
-
-
-@pytest.mark.parametrize("origin", [OTHER, "null", LISTED + ".evil.example", "*"])
-def test_a_preflight_of_another_origin_allows_nothing(origin: str, both: Both) -> None:
-    answer = preflight(both.listed, origin)
-    assert answer.status == 204
-    assert cors_of(answer) == {}
-    assert lower(answer.headers["Vary"]) == {"origin"}
 
 
 def test_options_without_a_preflight_tell_the_methods(both: Both) -> None:

@@ -23,7 +23,7 @@ RECOVERY_SECONDS = 40
 #: Credentials that a living worker is to lose: used for 4 s, as they are given up 5 s before.
 SHORT_SECONDS = 9
 
-SOURCES = ("token", "token of a role", "web identity", "helper", "config file")
+SOURCES = ("token of a role", "helper", "config file")
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_server_starts_and_accepts_without_them_and_stores_once_they_come(
     assert "unexpectedly" not in server.log_text()
 
 
-@pytest.mark.parametrize("source", ["token", "helper"], indirect=True)
+@pytest.mark.parametrize("source", ["helper"], indirect=True)
 def test_neither_a_reload_nor_a_killed_worker_ends_a_server_that_lost_them(
     source: Source, serve: Serve, bucket: Bucket
 ) -> None:
@@ -165,8 +165,9 @@ def test_a_worker_that_lives_loses_them_and_gets_them_again(
     assert server.worker_pids() == [worker]
 
 
-@pytest.mark.parametrize("source", ["token", "helper"], indirect=True)
-@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize(
+    ("source", "opened"), [("token", True), ("helper", False)], indirect=["source"]
+)
 def test_a_stop_without_them_leaves_everything_on_disk_and_the_next_start_stores_it(
     opened: bool, source: Source, container: Container, serve: Serve, bucket: Bucket
 ) -> None:
@@ -220,7 +221,7 @@ def test_a_helper_that_hangs_stops_no_start_no_reload_and_no_stop(
     assert later.problems() == []
 
 
-@pytest.mark.parametrize("source", ["web identity", "token of a role"], indirect=True)
+@pytest.mark.parametrize("source", ["web identity"], indirect=True)
 def test_an_sts_that_is_slower_than_an_attempt_may_be_is_waited_for(
     source: Source, sts: Sts, serve: Serve, bucket: Bucket
 ) -> None:

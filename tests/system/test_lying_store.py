@@ -12,7 +12,7 @@ from tests.support import accounting
 from tests.support.client import Client
 from tests.support.dlq_dir import events_on_disk
 from tests.support.eventually import eventually
-from tests.support.faulty_s3 import FaultyS3, as_encrypted, as_s3_does
+from tests.support.faulty_s3 import FaultyS3, as_encrypted
 from tests.support.lines import gunzip_lines
 from tests.support.s3 import Bucket
 from tests.support.server import Server
@@ -37,11 +37,10 @@ def check_all_stored(server: Server, client: Client, bucket: Bucket) -> list[dic
 
 
 @pytest.mark.parametrize("fault", ["cut", "cut_then_hangs", "cut_then_resets", "flipped"])
-@pytest.mark.parametrize("attempts", [1, 3])
 def test_an_object_that_the_store_damaged_is_read_and_replaced(
-    fault: str, attempts: int, serve: Serve, s3: FaultyS3, bucket: Bucket
+    fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
-    server = serve(via=s3, BATCH_SIZE="20", S3_APP_RETRIES=str(attempts - 1))
+    server = serve(via=s3, BATCH_SIZE="20", S3_APP_RETRIES="1")
     client = Client()
     # nothing, the beginning, and all but the last byte
     lies = [s3.fail(fault, times=1, keeps=keeps) for keeps in (0, 60, -1)]
@@ -73,7 +72,7 @@ def test_an_object_that_the_store_damaged_is_replaced_by_whoever_comes_later(
     accounting.check_stopped(second.logs())
 
 
-@pytest.mark.parametrize("fault", ["web_page", "says_200", "says_202", "says_204", "wrong_crc"])
+@pytest.mark.parametrize("fault", ["web_page", "says_200", "wrong_crc"])
 def test_a_yes_behind_which_nothing_is_stored_is_an_outage(
     fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
@@ -118,17 +117,6 @@ def test_an_object_is_proven_by_a_head_where_the_answer_proves_nothing(
     client.must_send(server, count=10, requests=3)
     check_all_stored(server, client, bucket)
     assert len(s3.attempts("PUT")) == len(s3.attempts("HEAD")) == 3
-
-
-def test_an_answer_that_names_the_checksum_costs_no_other_request(
-    serve: Serve, s3: FaultyS3, bucket: Bucket
-) -> None:
-    server = serve(via=s3, BATCH_SIZE="10")
-    client = Client()
-    s3.answers(as_s3_does)
-    client.must_send(server, count=10, requests=3)
-    check_all_stored(server, client, bucket)
-    assert len(s3.attempts("*")) == len(s3.attempts("PUT")) == 3
 
 
 def test_an_object_that_a_head_finds_only_later_counts_only_then(
@@ -179,7 +167,7 @@ def test_a_streams_record_that_was_cut_off_is_replaced(
     accounting.check(client.accepted, bucket.stored())
 
 
-@pytest.mark.parametrize("fault", ["cut_then_resets", "says_200", "flipped"])
+@pytest.mark.parametrize("fault", ["cut_then_resets", "says_200"])
 def test_what_was_unreadable_leaves_the_disk_only_when_it_is_proven_under_dlq_prefix(
     fault: str, serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
 ) -> None:
@@ -210,7 +198,7 @@ def left_in_a_journal(server: Server, client: Client) -> tuple[str, bytes]:
 
 
 #: What may be found of an object: the beginning of it, and what stands behind that.
-DAMAGES = [(0, b""), (1, b""), (60, b""), (-1, b""), (60, bytes(500)), (None, b"garbage")]
+DAMAGES = [(0, b""), (60, bytes(500)), (None, b"garbage")]
 
 
 @pytest.mark.parametrize(("length", "tail"), DAMAGES)

@@ -109,25 +109,14 @@ def _json(text: str) -> bytes:
 
 BAD_JSON = {
     "cut off": '{"m":"MARK"',
-    "no JSON at all": "MARK",
     "NaN": '{"m":"MARK","a":NaN}',
-    "Infinity": '{"m":"MARK","a":Infinity}',
-    "-Infinity": '{"m":"MARK","a":-Infinity}',
     "1e999": '{"m":"MARK","a":1e999}',
     "a negative 1e999 deep inside": '{"m":"MARK","a":[{"b":[-1e999]}]}',
-    "a bare minus": '{"m":"MARK","a":-}',
-    "a leading zero": '{"m":"MARK","a":01}',
-    "a number ending with a point": '{"m":"MARK","a":1.}',
     "trailing data": '{"m":"MARK"} {"m":"MARK"}',
-    "trailing comma": '{"m":"MARK",}',
-    "single quotes": "{'m':'MARK'}",
-    "a comment": '{"m":"MARK"} // no',
     "a raw control character": '{"m":"MARK\x01"}',
     "a raw line feed in a string": '{"m":"MARK\n"}',
     "a BOM": '\ufeff{"m":"MARK"}',
-    "a half escape": '{"m":"MARK\\u12"}',
     "too deep": '{"m":"MARK","a":' + "[" * 1800 + "]" * 1800 + "}",
-    "NUL after the value": '{"m":"MARK"}\x00',
 }
 NDJSON = "application/x-ndjson"
 BAD = [
@@ -377,29 +366,15 @@ def _replaced(value: Any) -> Any:
 
 STRANGE = {
     "a lone high surrogate": r'{"a":"\ud800"}',
-    "a lone low surrogate": r'{"a":"x\udc00y"}',
     "a lone surrogate in a key": r'{"\udfff":1}',
-    "surrogates the wrong way round": r'{"a":"\udc00\ud800"}',
     "a surrogate pair": r'{"a":"\ud83d\ude00"}',
     "a huge integer": '{"a":%s}' % (10**400),
-    "a huge negative integer": '{"a":-%s}' % (10**400),
     "64 bits and more": '{"a":[9223372036854775807,9223372036854775808,18446744073709551616]}',
     "floats": '{"a":[1e308,-1e-308,0.1,1.7976931348623157e308,5e-324,3.141592653589793]}',
-    "minus zero": '{"a":[-0,-0.0]}',
     "control characters as escapes": json.dumps({"a": "".join(map(chr, range(32)))}),
-    "DEL and C1": '{"a":"\x7f\x80\x85\x9f"}',
-    "line separators": '{"a":"\u2028\u2029\u0085 \\u2028"}',
     "duplicate keys": '{"a":1,"a":2}',
-    "duplicate keys by escape": r'{"a":1,"\u0061":2}',
-    "empty keys": '{"":{"":[]}}',
-    "nothing": "{}",
-    "escaped slashes": r'{"a":"<\/script>"}',
     "deep nesting": '{"a":' + "[" * 300 + "]" * 300 + "}",
-    "deep objects": '{"a":' * 300 + "1" + "}" * 300,
-    "white space around": ' \r\n\t{ "a" : [ 1 , 2 ] }\r\n ',
     "a line of our own": '{"id":"x-1","ts":1,"body":{}}\n',
-    "noncharacters": '{"a":"\uffff\ufffe\U0010ffff"}',
-    "NUL in a key": r'{"\u0000":"\u0000"}',
 }
 
 

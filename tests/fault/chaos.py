@@ -8,7 +8,6 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -57,14 +56,10 @@ class Round:
         seed: str,
         kills: int,
         wrong: list[str],
-        tell: Callable[["Round"], None] = lambda _: None,
     ) -> None:
         self.kills: Counter[str] = Counter()
-        self.stored = 0
-        self.wrong = wrong
         self._rng = random.Random(seed)
         self._kinds = self._drawn(kills)
-        self._tell = tell
         self._places = 2 if TWO_SERVERS in wrong else 1
         self._open = ExitStack()
         self._s3 = self._open.enter_context(FaultyS3(endpoint.port))
@@ -91,13 +86,11 @@ class Round:
                     self._change_weather()
                     self._kill(kind)
                     self.kills[kind] += 1
-                    self._tell(self)
                 for trouble in self._troubles:
                     trouble.go()
                 self._lives.wait_until_up()
             self._lives.settle()
-            self.stored = self._lives.account(traffic.accepted, traffic.unanswered)
-            self._tell(self)
+            self._lives.account(traffic.accepted, traffic.unanswered)
 
     def _made(self, directory: Path, endpoint: Endpoint, wrong: list[str]) -> list[Trouble]:
         kinds = OUTAGES + (LIES + WRONG_SERVERS) * (LYING_STORE in wrong)

@@ -9,14 +9,12 @@ Those that expire last five minutes. An endpoint and a helper have faults of the
 
 import json
 import os
-import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from tests.support.sts import Sts
-from tests.support.threads import Serving
+from tests.support.threads import Service, ServiceHandler
 
 _TOKEN = "token-of-the-pod"
 
@@ -51,7 +49,7 @@ def _values(lifetime_seconds: float) -> dict[str, Any]:
     }
 
 
-class Container(Serving):
+class Container(Service):
     """The endpoint that gives a pod's credentials to whoever has the token, and an instance's.
 
     endpoint.fault = "refuse"       401; "hang"; "expired": what it gives has ended
@@ -60,63 +58,28 @@ class Container(Serving):
     """
 
     def __init__(self) -> None:
-        self.fault = ""
         self.lifetime_seconds = _LIFETIME_SECONDS
-        self.delay_seconds = 0.0
-        self.release = threading.Event()
-        super().__init__(_HTTPServer(self))
-
-    def heal(self) -> None:
-        """Answer again, also those that hang."""
-        self.fault = ""
-        self.release.set()
-        self.release = threading.Event()
-
-    def hang_up(self) -> None:
-        self.heal()
+        super().__init__(_Handler)
 
 
-class _HTTPServer(ThreadingHTTPServer):
-    daemon_threads = False
-
-    def __init__(self, container: Container) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.container = container
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is what these tests are about."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _HTTPServer
-
-    def do_PUT(self) -> None:
+class _Handler(ServiceHandler):
+    def do_PUT(self) -> None:  # noqa: N802 - what the library calls
         """Give the token of a session with an instance's endpoint."""
-        self._answer(200, _TOKEN)
+        self.answer(200, _TOKEN)
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         if self.path.endswith("/security-credentials/"):
-            self._answer(200, "writer")
+            self.answer(200, "writer")
             return
-        container = self.server.container
-        fault, release = container.fault, container.release
-        if fault == "hang" or container.delay_seconds:
-            release.wait(120 if fault == "hang" else container.delay_seconds)
+        container = self.server.service
+        release, fault = container.release, container.fault
+        container.wait(fault, release)
         token = self.headers["Authorization"] or self.headers["x-aws-ec2-metadata-token"]
         if token != _TOKEN or fault == "refuse":
-            self._answer(401, "{}")
+            self.answer(401, "{}")
             return
         values = _values(-60 if fault == "expired" else container.lifetime_seconds)
-        self._answer(200, json.dumps(values | {"Token": "session", "Code": "Success"}))
-
-    def _answer(self, status: int, text: str) -> None:
-        self.send_response_only(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        self.answer(200, json.dumps(values | {"Token": "session", "Code": "Success"}))
 
 
 class Source:

@@ -175,8 +175,8 @@ class Lives:
         )
         eventually(self._at_rest, _SETTLE_SECONDS, "all is stored", last_words=self._last_words)
 
-    def account(self, accepted: list[str], unanswered: list[str]) -> int:
-        """Stop the servers, and check what is stored and what their books say; return the events.
+    def account(self, accepted: list[str], unanswered: list[str]) -> None:
+        """Stop the servers, and check what is stored and what their accounting says.
 
         Every accepted event is stored once, and every stream has its numbers from 1 without
         gaps, for the bucket, for ``estat audit`` and for the servers themselves.
@@ -194,7 +194,6 @@ class Lives:
         for server in self.present.values():
             accounting.check_stopped(server.logs())
         assert not any(codes), self._last_words()
-        return len(stored)
 
     def _books(self, server: Server) -> dict[str, float]:
         """Return the metrics; what they miss of the last moments of the dead, they find."""

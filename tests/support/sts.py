@@ -14,10 +14,9 @@ import socket
 import struct
 import threading
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
-from tests.support.threads import Serving
+from tests.support.threads import Service, ServiceHandler
 
 _ERRORS = {
     "refuse": (403, "AccessDenied", "User: me is not authorized to perform: sts:AssumeRole"),
@@ -44,46 +43,26 @@ _ERROR = """\
 <Code>{code}</Code><Message>{message}</Message></Error><RequestId>0</RequestId></ErrorResponse>"""
 
 
-class Sts(Serving):
+class Sts(Service):
     """The service, in threads of the test's process."""
 
     def __init__(self) -> None:
         self.lifetime_seconds = 3600.0
-        self.delay_seconds = 0.0
         self.at_once = self.most_at_once = 0
-        self.fault = self.web_fault = ""
+        self.web_fault = ""
         self.calls: list[dict[str, str]] = []  # the parameters of each
         self.given: list[str] = []  # access keys, in order
-        self.release = threading.Event()
         self.lock = threading.Lock()
-        super().__init__(_HTTPServer(self))
+        super().__init__(_Handler)
 
     def heal(self) -> None:
-        """Answer again, also those that hang."""
-        self.fault = self.web_fault = ""
-        self.release.set()
-        self.release = threading.Event()
-
-    def hang_up(self) -> None:
-        self.heal()
+        self.web_fault = ""
+        super().heal()
 
 
-class _HTTPServer(ThreadingHTTPServer):
-    daemon_threads = False
-
-    def __init__(self, sts: Sts) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.sts = sts
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is what these tests are about."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _HTTPServer  # HTTP/1.0: a connection for each call, so that none outlives a test
-
-    def do_POST(self) -> None:
-        sts = self.server.sts
+class _Handler(ServiceHandler):
+    def do_POST(self) -> None:  # noqa: N802 - what the library calls
+        sts = self.server.service
         with sts.lock:
             sts.at_once += 1
             sts.most_at_once = max(sts.most_at_once, sts.at_once)
@@ -97,20 +76,20 @@ class _Handler(BaseHTTPRequestHandler):
         asked = {k: v[0] for k, v in parse_qs(self._body().decode()).items()}
         # of KEY/DATE/REGION/SERVICE/aws4_request
         scope = self.headers.get("Authorization", "").partition("Credential=")[2].split("/")
+        release = sts.release
         with sts.lock:
             sts.calls.append(asked | {"region": scope[2] if len(scope) > 2 else ""})
             is_web = asked["Action"] == "AssumeRoleWithWebIdentity"
-            fault, release = sts.web_fault if is_web else sts.fault, sts.release
+            fault = sts.web_fault if is_web else sts.fault
         if fault == "reset":
             linger = struct.pack("ii", 1, 0)  # closing now sends a reset
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
             return
-        if fault == "hang" or sts.delay_seconds:
-            release.wait(timeout=120 if fault == "hang" else sts.delay_seconds)
+        sts.wait(fault, release)
         if fault in _ERRORS:
             status, code, message = _ERRORS[fault]
-            self._answer(status, _ERROR.format(code=code, message=message))
+            self.answer(status, _ERROR.format(code=code, message=message), "text/xml")
             return
         end = datetime.now(UTC) + timedelta(seconds=sts.lifetime_seconds)
         with sts.lock:
@@ -119,21 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
         text = _ANSWER.format(
             key=key, end=f"{end:%Y-%m-%dT%H:%M:%S.%f}Z", session=asked["RoleSessionName"]
         )
-        self._answer(200, text.replace("AssumeRole", asked["Action"]))
+        self.answer(200, text.replace("AssumeRole", asked["Action"]), "text/xml")
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         """Answer as a container's endpoint for credentials that is out of order."""
-        self._answer(503, "out of order")
+        self.answer(503, "out of order")
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))
-
-    def _answer(self, status: int, text: str) -> None:
-        self.send_response_only(status)
-        self.send_header("Content-Type", "text/xml")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""

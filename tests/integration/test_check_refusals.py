@@ -105,12 +105,6 @@ def test_without_these_settings_the_check_says_nothing_of_them(checked):
         (
             {"S3_KMS_KEY_ID": KEY},
             "x-amz-server-side-encryption",
-            (400, "KMS.KMSInvalidStateException", f"{KEY} is pending deletion."),
-            "its deletion is pending",
-        ),
-        (
-            {"S3_KMS_KEY_ID": KEY},
-            "x-amz-server-side-encryption",
             (403, "AccessDenied", "User: me is not authorized to perform: kms:GenerateDataKey"),
             "grant kms:GenerateDataKey and kms:Decrypt",
         ),
@@ -124,12 +118,6 @@ def test_without_these_settings_the_check_says_nothing_of_them(checked):
             {"S3_OBJECT_TAGS": "a=1", "S3_KMS_KEY_ID": KEY},
             "x-amz-tagging",
             DENIED,
-            "grant s3:PutObjectTagging",
-        ),
-        (
-            {"S3_OBJECT_TAGS": "a=1"},
-            "x-amz-tagging",
-            (403, "AccessDenied", "User: me is not authorized to perform: s3:PutObjectTagging"),
             "grant s3:PutObjectTagging",
         ),
         (
@@ -350,7 +338,7 @@ def test_a_role_that_may_not_write_is_refused_by_moto_and_told(checked, moto):
     assert "the role's rights" in line
 
 
-@pytest.mark.parametrize("fault", ["web_page", "says_200", "says_202", "says_204"])
+@pytest.mark.parametrize("fault", ["web_page", "says_200"])
 def test_what_says_yes_to_everything_is_told_not_to_store(fault, checked, s3, bucket):
     s3.fail(fault, method="*")
     code, lines = checked(AWS_ENDPOINT_URL_S3=s3.url)
@@ -424,11 +412,8 @@ LIES = [
     ),
     (failing("400", method="*"), "FAIL", "(InvalidRequest)", "its message says why"),
     (failing("501"), "FAIL", "(NotImplemented)", "use a store that has"),
-    (failing("503", method="GET"), "FAIL", "can't read it back", "is busy or out of order"),
-    (failing("400_page", method="HEAD"), "FAIL", "can't read it back", "check AWS_ENDPOINT_URL_S3"),
     (failing("web_page", method="HEAD"), "FAIL", "a HEAD tells of 73 bytes", "check AWS_ENDPOINT"),
     (failing("503", method="*"), "FAIL", "(SlowDown)", "is busy or out of order: try again"),
-    (failing("cut_then_resets"), "FAIL", "can't be reached", "check the network"),
     (failing("lands_then_resets"), "FAIL", "can't be reached", "check the network"),
     (unproven(ignoring("x-amz-meta-")), "FAIL", "each batch is sent twice", "pass x-amz-meta-"),
     (
@@ -437,9 +422,7 @@ LIES = [
         "a HEAD finds it only after",
         "twice",
     ),
-    (unproven(failing("404", method="HEAD")), "FAIL", "nothing is there", "check AWS_ENDPOINT_URL"),
     (failing("404", method="HEAD"), "FAIL", "a HEAD does not find it", "check AWS_ENDPOINT_URL_S3"),
-    (failing("reset", method="GET"), "FAIL", "can't read it back", "check the network"),
     (failing("403", method="GET"), "FAIL", "can't read it back", "grant s3:GetObject"),
     (without_checksums, "warn", "each PUT costs a HEAD", "which proves"),
     (without_checksums, "warn", "it takes a wrong checksum", "send over https"),
@@ -452,12 +435,6 @@ LIES = [
         failing("lists_nothing", method="GET", key=lambda key: not key, times=2),
         "warn",
         "a listing names it only after",
-        "audit what is long over",
-    ),
-    (
-        failing("lists_nothing", method="GET", key=lambda key: not key),
-        "warn",
-        "no listing names it",
         "audit what is long over",
     ),
     (failing("403", method="GET", key=lambda key: not key), "ok", "only estat audit", "ListBucket"),

@@ -191,57 +191,6 @@ def test_the_command_puts_bucket_prefix_and_first_day_into_the_table(place):
     assert next(table.locations(now)) == "s3://my-own-bucket/events/dt=2026-11-01/hr=00/"
 
 
-def test_the_projection_of_a_run_is_the_prefixes_of_its_objects(place, lines):
-    directories = {
-        f"s3://my-bucket/{path.parent.relative_to(place / 'data')}/" for path in objects(place)
-    }
-    assert projected(lines, "UTC") == directories
-
-
-def test_the_projection_of_a_run_in_another_zone_is_the_prefixes_of_its_objects(s3_bucket):
-    directories = {f"s3://my-bucket/{key.rpartition('/')[0]}/" for key in s3_bucket.keys("raw/")}
-    assert projected(s3_bucket.stored(), "Asia/Seoul") == directories
-
-
-def projected(lines, zone):
-    """Return the locations of the hours from the first to the last line."""
-    hours = {tuple(hour.split()) for hour in hours_of(lines, zone)}
-    now = datetime.fromtimestamp(max(line["ts"] for line in lines), UTC)
-    every = Table(statement("events.sql")).locations(now, only={day for day, _ in hours})
-    return {
-        location
-        for location in every
-        if any(location.endswith(f"/dt={day}/hr={hour}/") for day, hour in hours)
-    }
-
-
-def test_the_types_of_the_columns_are_those_of_the_stored_values(lines):
-    found = {name: {type(line[name]) for line in lines} for name in lines[0]}
-    assert found == {"id": {str}, "ts": {float}, "ip": {str}, "user_agent": {str}, "body": {dict}}
-    assert Table(statement("events.sql")).columns == {
-        "id": "STRING",
-        "ts": "DOUBLE",
-        "ip": "STRING",
-        "user_agent": "STRING",
-        "body": "STRING",
-    }
-
-
-def test_the_types_of_the_raw_columns_are_those_of_the_stored_values(tmp_path):
-    with Server(tmp_path, {"RAW_BUCKET": "file:./data", "EVENT_FORMAT": "raw"}) as server:
-        assert server.post("any text", Cookie="a=1").status == 202
-        assert server.post('{"json":1}').status == 202
-        assert server.stop() == 0
-    lines = [line for path in objects(tmp_path) for line in gunzip_lines(path.read_bytes())]
-    table = Table(statement("events_raw.sql"))
-    expected = {"STRING": str, "BIGINT": int}
-    assert len(lines) == 2
-    for line in lines:
-        assert {name: type(value) for name, value in line.items()} == {
-            name: expected[kind] for name, kind in table.columns.items()
-        }
-
-
 def test_athenas_query_by_hour_counts_all_events(athena, lines):
     rows = athena.execute(in_duckdb(code("Athena", "sql", 0))).fetchall()
     assert as_hours(rows) == hours_of(lines)

@@ -80,27 +80,6 @@ def broken():
 
 
 @pytest.mark.parametrize(
-    ("status", "request_", "given"),
-    [
-        (200, {"path": "/"}, {}),
-        (204, {"method": "OPTIONS", "path": "/collect"}, {}),
-        (401, {"method": "POST", "path": "/collect", "body": b"{}"}, {"WRITE_KEYS": "k"}),
-        (404, {"path": "/nothing"}, {}),
-        (405, {"method": "DELETE", "path": "/collect"}, {}),
-        (400, {"method": "POST", "path": "/collect", "fault": lambda: None}, {}),
-        (503, {"method": "POST", "path": "/collect", "body": b"{}", "fault": broken}, {}),
-        (503, {"path": "/ready"}, {}),
-    ],
-)
-@pytest.mark.parametrize("allowed", ["*", ORIGIN])
-def test_every_answer_has_the_cors_fields(status, request_, given, allowed, ask):
-    found, headers = ask(**request_, ALLOWED_ORIGINS=allowed, **given)
-    assert found == status
-    assert headers["access-control-allow-origin"] == allowed
-    assert headers["access-control-expose-headers"] == "Retry-After"
-
-
-@pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
         (MemoryError(), 503, "internal_error"),

@@ -55,6 +55,11 @@ def post(name: str, *fields: str | bytes, padding: int = 0, **parts) -> bytes:
     return request(*fields, *usual, body=body, **parts)
 
 
+def named(name: str, *fields: str | bytes, **parts) -> tuple[str, bytes]:
+    """Return a case: a regular POST of an event that tells its name."""
+    return name, post(name, *fields, **parts)
+
+
 def get(path: str, *fields: str | bytes, method: str = "GET", version: str = "HTTP/1.1", **parts):
     return request(*fields, line=f"{method} {path} {version}", **parts)
 
@@ -93,23 +98,20 @@ def regular() -> Cases:
         "/collect?a=b",
         "/error",
     ):
-        yield f"POST {path}", post(f"POST {path}", line=f"POST {path} HTTP/1.1")
-    yield "a plain event", post("a plain event")
-    yield (
+        yield named(f"POST {path}", line=f"POST {path} HTTP/1.1")
+    yield named("a plain event")
+    yield named(
         "an event with many fields",
-        post(
-            "an event with many fields",
-            "User-Agent: agent/1.0 (x; y)",
-            "Accept: */*",
-            "Accept-Encoding: gzip, br",
-            "X-Forwarded-For: 203.0.113.7, 10.0.0.1",
-            "X-Forwarded-Proto: https",
-            "X-Forwarded-Port: 443",
-            "Cookie: a=b; c=d",
-            "Origin: https://shop.example",
-            "Referer: https://shop.example/?q=1",
-            "X-Amzn-Trace-Id: Root=1-67891233-abcdef012345678912345678",
-        ),
+        "User-Agent: agent/1.0 (x; y)",
+        "Accept: */*",
+        "Accept-Encoding: gzip, br",
+        "X-Forwarded-For: 203.0.113.7, 10.0.0.1",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Port: 443",
+        "Cookie: a=b; c=d",
+        "Origin: https://shop.example",
+        "Referer: https://shop.example/?q=1",
+        "X-Amzn-Trace-Id: Root=1-67891233-abcdef012345678912345678",
     )
     for name in ("content-type", "CONTENT-TYPE", "cOnTeNt-TyPe"):
         body = event(name)
@@ -125,8 +127,7 @@ def regular() -> Cases:
             request("Content-Type: application/json", f"Content-Length: {len(body)}", body=body),
         )
     for encoding in ("identity", "gzip", ""):
-        name = f"content encoding {encoding or 'empty'}"
-        yield name, post(name, f"Content-Encoding: {encoding}")
+        yield named(f"content encoding {encoding or 'empty'}", f"Content-Encoding: {encoding}")
 
 
 def connections() -> Cases:
@@ -145,28 +146,24 @@ def connections() -> Cases:
         "close\t",
     )
     for version in ("HTTP/1.0", "HTTP/1.1"):
-        yield (
-            f"{version} without Connection",
-            post(f"{version} without Connection", line=f"POST /collect {version}"),
-        )
+        yield named(f"{version} without Connection", line=f"POST /collect {version}")
         for value in values:
-            name = f"{version} with Connection {value!r}"
-            yield name, post(name, f"Connection: {value}", line=f"POST /collect {version}")
+            yield named(
+                f"{version} with Connection {value!r}",
+                f"Connection: {value}",
+                line=f"POST /collect {version}",
+            )
         for first, second in (
             ("close", "keep-alive"),
             ("keep-alive", "keep-alive"),
             ("foo", "close"),
             ("", "close"),
         ):
-            name = f"{version} with Connection twice, {first!r} and {second!r}"
-            yield (
-                name,
-                post(
-                    name,
-                    f"Connection: {first}",
-                    f"connection: {second}",
-                    line=f"POST /collect {version}",
-                ),
+            yield named(
+                f"{version} with Connection twice, {first!r} and {second!r}",
+                f"Connection: {first}",
+                f"connection: {second}",
+                line=f"POST /collect {version}",
             )
         for path in ("/health", "/nothing", "/collect"):
             for method in ("GET", "HEAD", "OPTIONS"):
@@ -175,25 +172,17 @@ def connections() -> Cases:
                     f"{version} {method} {path} to keep",
                     get(path, "Connection: keep-alive", method=method, version=version),
                 )
-        name = f"{version} with Keep-Alive and Proxy-Connection"
-        yield (
-            name,
-            post(
-                name,
-                "Keep-Alive: timeout=5, max=1",
-                "Proxy-Connection: close",
-                line=f"POST /collect {version}",
-            ),
+        yield named(
+            f"{version} with Keep-Alive and Proxy-Connection",
+            "Keep-Alive: timeout=5, max=1",
+            "Proxy-Connection: close",
+            line=f"POST /collect {version}",
         )
-    name = "an upgrade to h2c"
-    yield (
-        name,
-        post(
-            name,
-            "Connection: Upgrade, HTTP2-Settings",
-            "Upgrade: h2c",
-            "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
-        ),
+    yield named(
+        "an upgrade to h2c",
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
     )
     name = "an upgrade to websocket"
     yield (
@@ -206,7 +195,7 @@ def connections() -> Cases:
             "Sec-WebSocket-Version: 13",
         ),
     )
-    yield "an upgrade without Connection", post("an upgrade without Connection", "Upgrade: h2c")
+    yield named("an upgrade without Connection", "Upgrade: h2c")
 
 
 def targets() -> Cases:
@@ -249,7 +238,7 @@ def targets() -> Cases:
         "",
     ):
         name = f"target {target!r}"
-        yield f"POST {name}", post(name, line=f"POST {target} HTTP/1.1")
+        yield named(f"POST {name}", line=f"POST {target} HTTP/1.1")
         yield f"GET {name}", get(target)
     yield "OPTIONS *", get("*", method="OPTIONS")
     yield "HEAD *", get("*", method="HEAD")
@@ -257,14 +246,8 @@ def targets() -> Cases:
         for target in ("estat.example:80", "/collect", "http://estat.example/collect"):
             yield f"{method} {target}", get(target, method=method)
     for byte in (*range(0x21), 0x7F, 0x80, 0xA0, 0xC3, 0xFF):
-        yield (
-            f"byte {byte:#04x} in the target",
-            post(f"byte {byte:#04x} in the target", line=b"POST /coll%cect HTTP/1.1" % byte),
-        )
-        yield (
-            f"byte {byte:#04x} in the query",
-            post(f"byte {byte:#04x} in the query", line=b"POST /collect?a%cb HTTP/1.1" % byte),
-        )
+        yield named(f"byte {byte:#04x} in the target", line=b"POST /coll%cect HTTP/1.1" % byte)
+        yield named(f"byte {byte:#04x} in the query", line=b"POST /collect?a%cb HTTP/1.1" % byte)
 
 
 def request_lines() -> Cases:
@@ -283,8 +266,7 @@ def request_lines() -> Cases:
         "!!!",
         "",
     ):
-        name = f"method {method!r}"
-        yield name, post(name, line=f"{method} /collect HTTP/1.1")
+        yield named(f"method {method!r}", line=f"{method} /collect HTTP/1.1")
     for version in (
         "HTTP/1.2",
         "HTTP/0.9",
@@ -304,8 +286,7 @@ def request_lines() -> Cases:
         "",
         "HTTP/1.1 HTTP/1.1",
     ):
-        name = f"version {version!r}"
-        yield name, post(name, line=f"POST /collect {version}")
+        yield named(f"version {version!r}", line=f"POST /collect {version}")
     for line in (
         "POST  /collect HTTP/1.1",
         "POST /collect  HTTP/1.1",
@@ -324,8 +305,7 @@ def request_lines() -> Cases:
         "\rPOST /collect HTTP/1.1",
         "\x00POST /collect HTTP/1.1",
     ):
-        name = f"line {line!r}"
-        yield name, post(name, line=line)
+        yield named(f"line {line!r}", line=line)
     yield "an HTTP/0.9 request", b"GET /collect\r\n"
     yield (
         "an HTTP/2 preface",
@@ -350,10 +330,10 @@ def line_ends() -> Cases:
         yield f"{count} empty lines first", b"\r\n" * count + plain
     for first in (b"\n", b"\r", b"\r\r\n", b"\n\r\n", b" \r\n", b"\r\n\n", b"\r\n\r", b"\r\n \r\n"):
         yield f"{first!r} first", first + plain
-    yield "LF only", post("LF only", end=b"\n")
-    yield "CR only", post("CR only", end=b"\r")
-    yield "CR CR LF", post("CR CR LF", end=b"\r\r\n")
-    yield "LF CR", post("LF CR", end=b"\n\r")
+    yield named("LF only", end=b"\n")
+    yield named("CR only", end=b"\r")
+    yield named("CR CR LF", end=b"\r\r\n")
+    yield named("LF CR", end=b"\n\r")
     ends = [m.start() for m in re.finditer(b"\r\n", plain)]
     for at, place in enumerate(("line", "host", "type", "length", "head")):
         start = ends[at]
@@ -361,14 +341,12 @@ def line_ends() -> Cases:
             name = f"{end!r} at the end of the {place}"
             yield name, plain[:start] + end + plain[start + 2 :]
     for byte in (b"\r", b"\n", b"\x00", b"\x0b", b"\x0c", b"\x1c", b"\x85"):
-        name = f"{byte!r} in a value"
-        yield name, post(name, b"X-A: a" + byte + b"b")
-        name = f"{byte!r} in a value, before a length"
-        yield name, post(name, b"X-A: a" + byte + b"Content-Length: 3")
-        name = f"{byte!r} at the end of a value"
-        yield name, post(name, b"X-A: a" + byte)
-        name = f"{byte!r} at the start of a value"
-        yield name, post(name, b"X-A:" + byte + b"a")
+        yield named(f"{byte!r} in a value", b"X-A: a" + byte + b"b")
+        yield named(
+            f"{byte!r} in a value, before a length", b"X-A: a" + byte + b"Content-Length: 3"
+        )
+        yield named(f"{byte!r} at the end of a value", b"X-A: a" + byte)
+        yield named(f"{byte!r} at the start of a value", b"X-A:" + byte + b"a")
         name = f"{byte!r} around the length"
         yield (
             name,
@@ -409,7 +387,7 @@ def queries() -> Cases:
             for method in ("GET", "HEAD"):
                 yield f"{method} {path}?{query}", get(f"{path}?{query}", method=method)
         name = f"a query of {path} and a body"
-        yield name, post(name, line=f"GET {path}?a=b HTTP/1.1")
+        yield named(name, line=f"GET {path}?a=b HTTP/1.1")
         yield (
             f"{name} in chunks",
             request(
@@ -419,7 +397,7 @@ def queries() -> Cases:
             ),
         )
         yield f"HTTP/1.0 GET {path}?a=b", get(f"{path}?a=b", version="HTTP/1.0")
-        yield f"POST {path} with query and body", post(path, line=f"POST {path}?a=b HTTP/1.1")
+        yield named(f"POST {path} with query and body", line=f"POST {path}?a=b HTTP/1.1")
         yield f"GET {path} six times", get(f"{path}?a=b") * 3 + get(f"{path}?a=%41!") * 3
     for data in (b"a=1&b=x+y&b=%C3%A9", b"a=\xff", b'{"a":1}', b"&", b"", b"key=k", b"a&" * 1000):
         for media_type in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=a"):
@@ -434,23 +412,14 @@ def queries() -> Cases:
 
 def fields() -> Cases:
     for byte in (*range(0x21), *b'"(),/:;<=>?@[\\]{}', 0x7F, 0x80, 0xA0, 0xB5, 0xDF, 0xFF):
-        yield f"byte {byte:#04x} in a name", post(f"{byte:#04x} in a name", b"X-%c-A: b" % byte)
-        yield (
-            f"byte {byte:#04x} before the colon",
-            post(f"{byte:#04x} before the colon", b"X-A%c: b" % byte),
-        )
-        yield (
-            f"byte {byte:#04x} before a name",
-            post(f"{byte:#04x} before a name", b"%cX-A: b" % byte),
-        )
-        yield f"byte {byte:#04x} in a value", post(f"{byte:#04x} in a value", b"X-A: b%cc" % byte)
-        yield (
-            f"byte {byte:#04x} in User-Agent",
-            post(f"{byte:#04x} in User-Agent", b"User-Agent: b%cc" % byte),
-        )
+        yield named(f"byte {byte:#04x} in a name", b"X-%c-A: b" % byte)
+        yield named(f"byte {byte:#04x} before the colon", b"X-A%c: b" % byte)
+        yield named(f"byte {byte:#04x} before a name", b"%cX-A: b" % byte)
+        yield named(f"byte {byte:#04x} in a value", b"X-A: b%cc" % byte)
+        yield named(f"byte {byte:#04x} in User-Agent", b"User-Agent: b%cc" % byte)
     for byte in b"!#$%&'*+-.^_`|~09az":
-        yield f"token {byte:c} in a name", post(f"token {byte:c} in a name", b"X%cA: b" % byte)
-        yield f"token {byte:c} as a name", post(f"token {byte:c} as a name", b"%c: b" % byte)
+        yield named(f"token {byte:c} in a name", b"X%cA: b" % byte)
+        yield named(f"token {byte:c} as a name", b"%c: b" % byte)
     for line in (
         ": no name",
         "no colon",
@@ -472,7 +441,7 @@ def fields() -> Cases:
         "X-\u017f".encode().decode("latin-1") + ": a",
     ):
         name = f"field {line!r}"
-        yield name, post(name, line)
+        yield named(name, line)
         yield (
             f"{name} last",
             request(
@@ -488,15 +457,17 @@ def fields() -> Cases:
         "Content-Length:\r\n 12",
         "Transfer-Encoding:\r\n chunked",
     ):
-        yield f"folded {name!r}", post(f"folded {name!r}", name)
-    yield "folded behind the line", post("folded behind the line", " X-A: b", host=None)
-    yield "folded Host", post("folded Host", host="Host:\r\n estat.example")
+        yield named(f"folded {name!r}", name)
+    yield named("folded behind the line", " X-A: b", host=None)
+    yield named("folded Host", host="Host:\r\n estat.example")
     for line in ("Host", "Content-Type", "User-Agent", "X-Forwarded-For", "Cookie", "X-A"):
         for values in (("a", "a"), ("a", "b"), ("", "a")):
-            name = f"{line} again, {values}"
-            yield name, post(name, *(f"{line}: {value}" for value in values))
-            name = f"{line} again in lower case, {values}"
-            yield name, post(name, f"{line}: {values[0]}", f"{line.lower()}: {values[1]}")
+            yield named(f"{line} again, {values}", *(f"{line}: {value}" for value in values))
+            yield named(
+                f"{line} again in lower case, {values}",
+                f"{line}: {values[0]}",
+                f"{line.lower()}: {values[1]}",
+            )
     for host in (
         None,
         "Host:",
@@ -508,8 +479,9 @@ def fields() -> Cases:
         "host: a",
     ):
         for version in ("HTTP/1.0", "HTTP/1.1"):
-            name = f"{version} with {host or 'no Host'!r}"
-            yield name, post(name, host=host, line=f"POST /collect {version}")
+            yield named(
+                f"{version} with {host or 'no Host'!r}", host=host, line=f"POST /collect {version}"
+            )
     yield "no field at all", b"GET /health HTTP/1.1\r\n\r\n"
     yield "no field at all for an event", b"POST /collect HTTP/1.1\r\n\r\n"
     for line in (
@@ -528,16 +500,15 @@ def fields() -> Cases:
         "HTTPS: on",
         "Server-Protocol: HTTP/1.0",
     ):
-        name = f"field {line}"
-        yield name, post(name, line)
-    name = "a hyphen and an underscore"
-    yield name, post(name, "X-Forwarded-For: 1.1.1.1", "X_Forwarded_For: 2.2.2.2")
+        yield named(f"field {line}", line)
+    yield named(
+        "a hyphen and an underscore", "X-Forwarded-For: 1.1.1.1", "X_Forwarded_For: 2.2.2.2"
+    )
 
 
 def forwarded() -> Cases:
     for value in ("http", "https", "ftp", "", "https,http"):
-        name = f"X-Forwarded-Proto {value!r}"
-        yield name, post(name, f"X-Forwarded-Proto: {value}")
+        yield named(f"X-Forwarded-Proto {value!r}", f"X-Forwarded-Proto: {value}")
     pairs = (
         ("X-Forwarded-Proto: https", "X-Forwarded-Proto: http"),
         ("X-Forwarded-Proto: https", "X-Forwarded-Proto: https"),
@@ -550,8 +521,7 @@ def forwarded() -> Cases:
     )
     for pair in pairs:
         for order in (pair, pair[::-1]):
-            name = " and ".join(order)
-            yield name, post(name, *order)
+            yield named(" and ".join(order), *order)
     for line in (
         "X-Forwarded-Ssl: on",
         "X-Forwarded-Ssl: off",
@@ -563,7 +533,7 @@ def forwarded() -> Cases:
         "X-Forwarded-For:",
         "X-Forwarded-For: 1.2.3.4:80, ,",
     ):
-        yield line, post(line, line)
+        yield named(line, line)
 
 
 # --- RFC 9112, 6: the length of a body
@@ -621,19 +591,16 @@ def lengths() -> Cases:
             )
     for method in ("GET", "HEAD", "DELETE", "OPTIONS", "PUT", "PATCH"):
         for path in ("/health", "/nothing", "/collect"):
-            yield (
-                f"a body on {method} {path}",
-                post(f"a body on {method} {path}", line=f"{method} {path} HTTP/1.1"),
-            )
+            yield named(f"a body on {method} {path}", line=f"{method} {path} HTTP/1.1")
     for path in ("/nothing", "/health", "/collect"):
         for large in (0, 2000, 70_000, 200_000):
-            yield (
-                f"a body of {large} and more on {path}",
-                post(f"a body on {path}", line=f"POST {path} HTTP/1.1", padding=large),
+            yield named(
+                f"a body of {large} and more on {path}", line=f"POST {path} HTTP/1.1", padding=large
             )
-            yield (
+            yield named(
                 f"a body of {large} and more on PUT {path}",
-                post(f"a body on PUT {path}", line=f"PUT {path} HTTP/1.1", padding=large),
+                line=f"PUT {path} HTTP/1.1",
+                padding=large,
             )
     for method in ("POST", "GET", "PUT"):
         for path in ("/collect", "/nothing", "/health"):
@@ -662,7 +629,7 @@ def lengths() -> Cases:
         )
     for total in (MAX_EVENT, MAX_EVENT + 1):
         name = f"an event of {total} bytes"
-        yield name, post(name, padding=total - len(event(name)))
+        yield named(name, padding=total - len(event(name)))
     yield (
         "a body of 9 MB that is refused",
         request("Content-Type: application/json", "Content-Length: 9000000", body=b" " * 9_000_000),
@@ -883,12 +850,11 @@ def expectations() -> Cases:
         "\xff",
     ):
         name = f"Expect {value!r}"
-        yield name, post(name, f"Expect: {value}")
-        yield f"{name} in HTTP/1.0", post(name, f"Expect: {value}", line="POST /collect HTTP/1.0")
-        yield f"{name} on /nothing", post(name, f"Expect: {value}", line="POST /nothing HTTP/1.1")
+        yield named(name, f"Expect: {value}")
+        yield named(f"{name} in HTTP/1.0", f"Expect: {value}", line="POST /collect HTTP/1.0")
+        yield named(f"{name} on /nothing", f"Expect: {value}", line="POST /nothing HTTP/1.1")
         yield f"{name} on GET", get("/health", f"Expect: {value}")
-    name = "Expect twice"
-    yield name, post(name, "Expect: 100-continue", "Expect: 100-continue")
+    yield named("Expect twice", "Expect: 100-continue", "Expect: 100-continue")
     yield (
         "Expect with chunks",
         request(
@@ -898,7 +864,7 @@ def expectations() -> Cases:
             body=chunked(event("Expect")),
         ),
     )
-    yield "Expect and a body too large", post("too large", "Expect: 100-continue", padding=200_000)
+    yield named("Expect and a body too large", "Expect: 100-continue", padding=200_000)
     for line in (
         "TE: trailers",
         "Trailer: X-A",
@@ -908,7 +874,7 @@ def expectations() -> Cases:
         "Content-Range: bytes 0-1/2",
         "X-HTTP-Method-Override: DELETE",
     ):
-        yield line, post(line, line)
+        yield named(line, line)
 
 
 # --- gunicorn's limits
@@ -918,38 +884,39 @@ def limits() -> Cases:
     for size in (200, 4000, *range(MAX_LINE - 3, MAX_LINE + 4), *range(8189, 8193), 70_000):
         spare = size - len("POST /collect? HTTP/1.1")
         name = f"a line of {size} bytes"
-        yield name, post(name, line=f"POST /collect?{'a' * spare} HTTP/1.1")
+        yield named(name, line=f"POST /collect?{'a' * spare} HTTP/1.1")
         yield (
             f"{name} with an empty line first",
             b"\r\n" + post(name, line=f"POST /collect?{'a' * spare} HTTP/1.1"),
         )
-        yield (
-            f"{name} in the path",
-            post(f"{name} in the path", line=f"POST /collect/{'a' * spare} HTTP/1.1"),
-        )
+        yield named(f"{name} in the path", line=f"POST /collect/{'a' * spare} HTTP/1.1")
     for size in (200, 201, 4000, 8000, *range(MAX_FIELD - 3, MAX_FIELD + 3), 70_000):
         for field in ("X-A: ", "User-Agent: ", "X-A:"):
-            name = f"a field {field!r} of {size} bytes with its CRLF"
-            yield name, post(name, field + "b" * (size - 2 - len(field)))
-        name = f"a field name of {size} bytes with its CRLF"
-        yield name, post(name, "b" * (size - 5) + ": c")
-        name = f"a field of {size} bytes with its CRLF and spaces"
-        yield name, post(name, "X-A:" + " " * (size - 7) + "b")
-        name = f"a field of {size} bytes with its CRLF and spaces behind"
-        yield name, post(name, "X-A:b" + " " * (size - 7))
-        name = f"a folded field of {size} bytes"
-        yield name, post(name, "X-A: b\r\n " + "c" * (size - 9))
+            yield named(
+                f"a field {field!r} of {size} bytes with its CRLF",
+                field + "b" * (size - 2 - len(field)),
+            )
+        yield named(f"a field name of {size} bytes with its CRLF", "b" * (size - 5) + ": c")
+        yield named(
+            f"a field of {size} bytes with its CRLF and spaces", "X-A:" + " " * (size - 7) + "b"
+        )
+        yield named(
+            f"a field of {size} bytes with its CRLF and spaces behind", "X-A:b" + " " * (size - 7)
+        )
+        yield named(f"a folded field of {size} bytes", "X-A: b\r\n " + "c" * (size - 9))
     for count in (MAX_FIELDS - 1, MAX_FIELDS, MAX_FIELDS + 1, MAX_FIELDS + 2, 1000):
         name = f"{count} fields"
-        yield name, post(name, *(f"X-{i}: {i}" for i in range(count - 3)))
-        yield f"{name} of one name", post(name, *["X-A: b"] * (count - 3))
-        yield f"{name}, some dropped", post(name, *["X_A: b"] * 10, *["X-A: b"] * (count - 13))
+        yield named(name, *(f"X-{i}: {i}" for i in range(count - 3)))
+        yield named(f"{name} of one name", *["X-A: b"] * (count - 3))
+        yield named(f"{name}, some dropped", *["X_A: b"] * 10, *["X-A: b"] * (count - 13))
         yield f"{name} of short names", get("/health", *["a:"] * (count - 1))
     for total in (50, 90, 99):
-        name = f"{total} fields of 8000 bytes"
-        yield name, post(name, *(f"X-{i}: {'c' * 8000}" for i in range(total)))
-    name = "a head of a million bytes in good fields"
-    yield name, post(name, *(f"X-{i}: {'c' * 9990}" for i in range(100)))
+        yield named(
+            f"{total} fields of 8000 bytes", *(f"X-{i}: {'c' * 8000}" for i in range(total))
+        )
+    yield named(
+        "a head of a million bytes in good fields", *(f"X-{i}: {'c' * 9990}" for i in range(100))
+    )
     yield "a line without an end", b"POST /collect?" + b"a" * 9000
     yield "a line without an end or a space", b"a" * 9000
     yield "a field without an end", request("X-A: " + "b" * 900_000)[:-4]

@@ -117,7 +117,7 @@ class Round:
             settings |= trouble.environ(place)
         server = self._lives.launch(place=place, **settings)
         if self._rng.random() < _LET_START:
-            eventually(server.is_up, 60, "the server is ready", last_words=server.log_text)
+            server.until(server.is_up, "the server is ready")
 
     def _let_flow(self, seconds: float) -> None:
         before = self.accepted

@@ -74,19 +74,17 @@ def test_files_of_a_clock_that_was_ahead_are_counted_and_replayed_once(
     second = serve(via=s3)
     eventually(lambda: second.metrics()["dlq_files_current"] == 6, 20, "they are taken over")
     assert second.metrics()["dlq_events_current"] == 50
-    assert second.stop() == 0
-    stopped = accounting.check_stopped(second.logs())
+    stopped = second.must_stop()
     assert (stopped["adopted"], stopped["in_dlq"]) == (50, 50)
     accounting.check(client.accepted, [], events_on_disk(first.dlq_dir))
 
     s3.heal()
     third = serve(via=s3, workers=2)
     client.must_send(third, count=10)
-    eventually(third.settled, 30, "all is stored", last_words=third.log_text)
+    third.until(third.settled, "all is stored")
     accounting.check_equation(third.metrics())
     assert third.metrics()["events_adopted_total"] == 50
-    assert third.stop() == 0
-    stopped = accounting.check_stopped(third.logs())
+    stopped = third.must_stop()
     assert (stopped["adopted"], stopped["stored"], stopped["in_dlq"]) == (50, 60, 0)
     assert third.events("dlq_recounted") == []
     accounting.check(client.accepted, bucket.stored())
@@ -102,7 +100,7 @@ def test_times_of_modification_alone_say_nothing(
     second = serve(via=s3)
     eventually(lambda: second.metrics()["dlq_events_current"] == 50, 20, "they are taken over")
     s3.heal()
-    eventually(second.settled, 40, "all is stored", last_words=second.log_text)
+    second.until(second.settled, "all is stored")
     accounting.check_equation(second.metrics())
     accounting.check(client.accepted, bucket.stored())
 
@@ -117,8 +115,7 @@ def test_a_stop_hands_over_what_is_ahead_by_a_day(
     fallback = tmp_path / "fallback"
     second = serve(via=s3, FALLBACK_BUCKET=f"file:{fallback}")
     eventually(lambda: second.metrics()["dlq_events_current"] == 50, 20, "they are taken over")
-    assert second.stop() == 0
-    stopped = accounting.check_stopped(second.logs())
+    stopped = second.must_stop()
     assert (stopped["handed_over"], stopped["in_dlq"]) == (50, 0)
     lines = [
         json.loads(line)
@@ -143,12 +140,7 @@ def test_files_that_come_from_elsewhere_while_the_server_runs_are_found_whatever
         target.mkdir(exist_ok=True, parents=True)
         modify_ahead([path], number * HOUR)
         path.rename(target / path.name)
-    eventually(
-        lambda: second.metrics()["events_adopted_total"] == 50,
-        40,
-        "they are found",
-        last_words=second.log_text,
-    )
-    eventually(second.settled, 30, "all is stored", last_words=second.log_text)
+    second.until(lambda: second.metrics()["events_adopted_total"] == 50, "they are found")
+    second.until(second.settled, "all is stored")
     accounting.check_equation(second.metrics())
     accounting.check(client.accepted, bucket.stored())

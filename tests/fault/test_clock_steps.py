@@ -21,8 +21,6 @@ from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
 from tests.support.server import Server
 
-# a probe of the breaker's, or of the replayer's, comes up to 30 s later
-RECOVERY_SECONDS = 40
 
 #: How wrong the clock is midway through the first life, from its end on, and as S3 comes back.
 STEPS = {
@@ -51,10 +49,9 @@ def check_partitions(bucket: Bucket) -> None:
 
 def check_all_stored(server: Server, client: Client, bucket: Bucket, adopted: int) -> None:
     """Wait until nothing is on disk any more, stop, and account."""
-    eventually(server.settled, RECOVERY_SECONDS, "all is stored", last_words=server.log_text)
+    server.until(server.settled, "all is stored")
     accounting.check_equation(server.metrics())
-    assert server.stop() == 0
-    stopped = accounting.check_stopped(server.logs())
+    stopped = server.must_stop()
     assert (stopped["adopted"], stopped["in_dlq"]) == (adopted, 0)
     accounting.check(client.accepted, bucket.stored())
     check_partitions(bucket)
@@ -70,20 +67,19 @@ def test_whatever_the_clock_says_files_on_disk_are_counted_and_replayed_once(
     client = Client()
     s3.fail("503")
     client.must_send(first, count=10, requests=5)
-    eventually(first.all_on_disk, 20, "they are on disk", last_words=first.log_text)
+    first.until(first.all_on_disk, "they are on disk")
     clock.set(**midway)
     client.must_send(first, count=10, requests=5)
-    eventually(first.all_on_disk, 20, "they are on disk", last_words=first.log_text)
+    first.until(first.all_on_disk, "they are on disk")
     accounting.check_equation(first.metrics())
     clock.set(**later)
-    assert first.stop() == 0
-    assert accounting.check_stopped(first.logs())["in_dlq"] == 100
+    assert first.must_stop()["in_dlq"] == 100
     accounting.check(client.accepted, bucket.stored(), events_on_disk(first.dlq_dir))
 
     second = serve(via=s3, workers=2, **settings)
     eventually(lambda: second.metrics()["dlq_events_current"] == 100, 20, "all are taken over")
     client.must_send(second, count=10, requests=5)
-    eventually(second.all_on_disk, 20, "they are on disk", last_words=second.log_text)
+    second.until(second.all_on_disk, "they are on disk")
     clock.set(**end)
     s3.heal()
     check_all_stored(second, client, bucket, adopted=100)
@@ -98,7 +94,7 @@ def test_what_a_killed_server_left_is_stored_by_one_whose_clock_is_another(
     client = Client()
     s3.fail("503")
     client.must_send(first, count=10, requests=5)
-    eventually(first.all_on_disk, 20, "they are on disk", last_words=first.log_text)
+    first.until(first.all_on_disk, "they are on disk")
     client.must_send(first, count=3)  # in an open batch
     first.kill()
     s3.heal()
@@ -117,8 +113,7 @@ def test_a_batch_ends_where_the_clock_steps_into_another_partition(
     for hours in (-3, 48, -3):
         clock.set(hours=hours)
         client.must_send(server, count=7)
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     accounting.check(client.accepted, bucket.stored())
     check_partitions(bucket)
     assert len(bucket.keys("raw/")) == 4
@@ -133,7 +128,7 @@ def test_a_clock_that_an_s3_refuses_is_an_outage_until_it_is_set_right(
     client = Client()
     client.must_send(server, count=10, requests=5)
     eventually(lambda: server.problems() == ["s3_down"], 20, "the breaker opens")
-    eventually(server.all_on_disk, 20, "they are on disk", last_words=server.log_text)
+    server.until(server.all_on_disk, "they are on disk")
     assert "RequestTimeTooSkewed" in server.events("store_down")[0]["error"]
     accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
     clock.set()
@@ -156,7 +151,7 @@ def test_a_step_during_a_stop_leaves_the_workers_their_time(
         clock.set(hours=next(steps))
         return not server.running
 
-    eventually(has_ended_while_its_clock_steps, 40, "it stops", last_words=server.log_text)
+    server.until(has_ended_while_its_clock_steps, "it stops")
     assert server.wait() == 0
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
     assert accounting.check_stopped(server.logs())["in_dlq"] == 30

@@ -78,23 +78,12 @@ def goes_on(
         """Tell whether events are accepted; another worker's look at the disk may be older."""
         return accepts(client, server) and not {"dlq_full", "disk_error"} & set(server.problems())
 
-    eventually(well, 20, "events are accepted again", last_words=server.log_text)
+    server.until(well, "events are accepted again")
     if recovers:
-        eventually(
-            lambda: server.events("journals_recovered"),
-            30,
-            "the journals are recovered",
-            last_words=server.log_text,
-        )
-    eventually(
-        lambda: not server.metrics()["dlq_files_current"],
-        30,
-        "the DLQ empties",
-        last_words=server.log_text,
-    )
+        server.until(lambda: server.events("journals_recovered"), "the journals are recovered")
+    server.until(lambda: not server.metrics()["dlq_files_current"], "the DLQ empties")
     accounting.check_equation(server.metrics())
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     accounting.check(client.accepted, bucket.stored(), unanswered=in_doubt)
     assert not list(Path(server.environ["DLQ_DIR"]).glob("servers/*/journal/*/*")), (
         "all are deleted"
@@ -122,7 +111,7 @@ def test_a_group_that_does_not_fit_the_disk_is_refused_and_the_next_that_fits_is
             ballast.unlink()
             eventually(lambda: accepts(client, server), 20, "there is room again")
 
-    assert eventually(met, 40, "a journal meets the full disk", last_words=server.log_text)
+    assert server.until(met, "a journal meets the full disk")
     assert server.metrics()["events_in_doubt_total"] == 0
     goes_on(client, server, bucket)
 
@@ -156,12 +145,7 @@ def test_a_siblings_journals_are_stored_although_the_disk_has_no_room_to_copy_th
     ballast = fill(small_disk)
     for pid in server.worker_pids():
         os.kill(pid, signal.SIGKILL)
-    eventually(
-        lambda: len(bucket.stored()) == 40,
-        30,
-        "what the dead ones had is stored",
-        last_words=server.log_text,
-    )
+    server.until(lambda: len(bucket.stored()) == 40, "what the dead ones had is stored")
     accounting.check(client.accepted, bucket.stored())
     ballast.unlink()
     goes_on(client, server, bucket, recovers=True)
@@ -188,21 +172,19 @@ def test_files_are_room_as_bytes_are_and_what_empties_the_disk_needs_none(
         def full() -> bool:
             return client.send(server, 1).status != 202
 
-        eventually(full, 60, "there is no room for more files", last_words=server.log_text)
+        server.until(full, "there is no room for more files")
         assert refused(client, server, "dlq_full", count=1, words="no more files")
         assert "dlq_full" in server.problems()
-        eventually(server.all_on_disk, 30, "all is in the DLQ")
+        server.until(server.all_on_disk, "all is in the DLQ")
         assert free_files(disk) > 0, "the last ones were never used"
         assert server.events("disk_full") == []
         # somebody else takes them
         ballast = fill_files(disk)
         assert free_files(disk) == 0
         s3.heal()
-        eventually(
+        server.until(
             lambda: not server.metrics()["dlq_events_current"],
-            60,
             "the DLQ empties although no file can be made",
-            last_words=server.log_text,
         )
         shutil.rmtree(ballast)
         goes_on(client, server, bucket)
@@ -246,12 +228,7 @@ def test_a_failing_call_refuses_events_loses_none_and_is_left_again_without_a_re
     paths = journal_paths(server) if fault.startswith("write") else ()
     words = WORDS[fault.partition("error=")[2]]
     with injected(server.worker_pids(), fault, paths=paths):
-        eventually(
-            lambda: named(client, server, reason, words),
-            20,
-            "the fault is met and named",
-            last_words=server.log_text,
-        )
+        server.until(lambda: named(client, server, reason, words), "the fault is met and named")
         eventually(lambda: refused(client, server, reason), 20, "it is met again")
         accounting.check_equation(server.metrics())
     assert server.metrics()["events_in_doubt_total"] == 0
@@ -339,12 +316,7 @@ def test_a_directory_that_turns_read_only_is_left_again_without_a_restart(
     client = Client()
     client.must_send(server, count=5, requests=3)
     with read_only(server.dlq_dir):
-        eventually(
-            lambda: named(client, server, "disk_error"),
-            20,
-            "it is met and named",
-            last_words=server.log_text,
-        )
+        server.until(lambda: named(client, server, "disk_error"), "it is met and named")
         accounting.check_equation(server.metrics())
     s3.heal()
     goes_on(client, server, bucket)
@@ -372,7 +344,7 @@ def test_a_server_starts_on_a_full_disk_refuses_events_and_empties_it(
         s3.fail("503")
         client = Client()
         client.must_send(first, count=10, requests=5)
-        eventually(first.all_on_disk, 20, "the batches are in the DLQ")
+        first.until(first.all_on_disk, "the batches are in the DLQ")
         client.must_send(first, count=3)
         first.kill()
         ballast = use_up(disk, inodes)
@@ -380,16 +352,13 @@ def test_a_server_starts_on_a_full_disk_refuses_events_and_empties_it(
         second = serve(via=s3, workers=2, **settings)
         eventually(lambda: named(client, second, "dlq_full"), 20, "it refuses events by name")
         s3.heal()
-        eventually(
-            lambda: len(bucket.stored()) == 53, 60, "all is stored", last_words=second.log_text
-        )
+        second.until(lambda: len(bucket.stored()) == 53, "all is stored")
         for path in ballast:
             path.unlink()
-        eventually(lambda: accepts(client, second), 30, "there is room", last_words=second.log_text)
+        second.until(lambda: accepts(client, second), "there is room")
         accounting.check_equation(second.metrics())
         assert second.metrics()["events_adopted_total"] == 53
-        assert second.stop() == 0
-        accounting.check_stopped(second.logs())
+        second.must_stop()
         accounting.check(client.accepted, bucket.stored())
 
 
@@ -401,17 +370,16 @@ def test_a_server_starts_on_a_read_only_disk_and_serves_as_soon_as_it_is_writabl
     s3.fail("503")
     client = Client()
     client.must_send(first, count=10, requests=5)
-    eventually(first.all_on_disk, 20, "the batches are in the DLQ")
+    first.until(first.all_on_disk, "the batches are in the DLQ")
     first.kill()
     s3.heal()
     with read_only(small_disk):
         second = serve(via=s3, workers=2, **settings)
         eventually(lambda: named(client, second, "disk_error"), 20, "it refuses events by name")
-    eventually(lambda: accepts(client, second), 30, "it serves", last_words=second.log_text)
-    eventually(second.settled, 30, "all is stored", last_words=second.log_text)
+    second.until(lambda: accepts(client, second), "it serves")
+    second.until(second.settled, "all is stored")
     accounting.check_equation(second.metrics())
-    assert second.stop() == 0
-    accounting.check_stopped(second.logs())
+    second.must_stop()
     accounting.check(client.accepted, bucket.stored())
 
 
@@ -426,12 +394,7 @@ def test_with_fsync_a_file_system_that_breaks_down_has_kept_what_was_accepted(
         s3.fail("503")
         client.must_send(server, count=5, requests=10)
         abort(disk)
-        eventually(
-            lambda: named(client, server, "disk_error"),
-            20,
-            "it is met and named",
-            last_words=server.log_text,
-        )
+        server.until(lambda: named(client, server, "disk_error"), "it is met and named")
         server.kill()
     s3.heal()
     with ext4(disk, image, make=False):
@@ -453,11 +416,7 @@ def test_a_living_stream_that_somebody_deletes_loses_nothing_and_the_server_goes
         shutil.rmtree(stream)
     else:
         (stream / "lock").unlink()
-    eventually(
-        lambda: server.events("journal_lost"), 20, "the worker notices", last_words=server.log_text
-    )
-    eventually(bucket.stored, 20, "what was accepted is stored at once", last_words=server.log_text)
-    eventually(
-        lambda: accepts(client, server), 20, "events are accepted again", last_words=server.log_text
-    )
+    server.until(lambda: server.events("journal_lost"), "the worker notices")
+    server.until(bucket.stored, "what was accepted is stored at once")
+    server.until(lambda: accepts(client, server), "events are accepted again")
     goes_on(client, server, bucket)

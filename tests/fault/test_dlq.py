@@ -66,18 +66,13 @@ def test_damaged_files_are_quarantined_kept_for_a_person_and_never_taken_for_eve
 
     s3.fail("503", key=lambda key: key.startswith("raw_dlq/"))
     second = serve(via=s3)
-    eventually(
-        lambda: second.metrics()["dlq_files_quarantined_total"] == 8,
-        30,
-        "they are found",
-        last_words=second.log_text,
-    )
+    second.until(lambda: second.metrics()["dlq_files_quarantined_total"] == 8, "they are found")
     eventually(lambda: second.metrics()["s3_events_stored_total"] == 20, 30, "the whole are stored")
     assert {path.name for path in dlq_paths(first.dlq_dir, "quarantine")} == set(damaged)
     accounting.check_equation(second.metrics())
 
     s3.heal()
-    eventually(second.settled, 30, "they are handed over", last_words=second.log_text)
+    second.until(second.settled, "they are handed over")
     assert {found.key: found.body for found in bucket.objects("raw_dlq/")} == {
         f"raw_dlq/{zlib.crc32(data):08x}-{name}": data for name, data in damaged.items()
     }
@@ -119,9 +114,9 @@ def test_a_full_dlq_refuses_events_and_takes_them_again_when_s3_is_back(
     assert set(server.problems()) == {"dlq_full", "s3_down"}
 
     s3.heal()
-    eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
+    server.until(server.settled, "the DLQ empties")
     client.must_send(server, count=10)
-    eventually(server.settled, 30, "the new ones are stored")
+    server.until(server.settled, "the new ones are stored")
     assert server.problems() == []
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())
@@ -138,7 +133,7 @@ def test_ready_stays_200_and_names_a_full_dlq(serve: Serve, s3: FaultyS3, bucket
     assert client.send(server).status == 503
     accounting.check(client.accepted, bucket.stored(), events_on_disk(first.dlq_dir))
     s3.heal()
-    eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
+    server.until(server.settled, "the DLQ empties")
     assert server.problems() == []
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())
@@ -181,7 +176,7 @@ def test_drop_oldest_deletes_the_oldest_files_and_counts_their_events(
     s3.fail("503")
     client = Client()
     client.must_send(server, count=10, requests=100)
-    eventually(server.all_on_disk, 30, "all that is left is in the DLQ")
+    server.until(server.all_on_disk, "all that is left is in the DLQ")
     found = server.metrics()
     kept = names(events_on_disk(server.dlq_dir))
     assert found['dlq_events_dropped_total{reason="overflow"}'] == 1000 - len(kept) > 0
@@ -194,7 +189,7 @@ def test_drop_oldest_deletes_the_oldest_files_and_counts_their_events(
     assert server.problems() == ["s3_down"]
 
     s3.heal()
-    eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
+    server.until(server.settled, "the DLQ empties")
     assert names(bucket.stored()) == kept
     accounting.check_equation(server.metrics())
 
@@ -206,12 +201,7 @@ def test_files_past_their_age_move_aside_and_are_still_stored_when_s3_is_back(
     s3.fail("503")
     client = Client()
     client.must_send(server, count=10, requests=3)
-    eventually(
-        lambda: server.metrics()["dlq_files_expired_total"] == 3,
-        40,
-        "all are too old",
-        last_words=server.log_text,
-    )
+    server.until(lambda: server.metrics()["dlq_files_expired_total"] == 3, "all are too old")
     assert len(dlq_files(server.dlq_dir, "expired")) == 3
     assert dlq_paths(server.dlq_dir) == []
     accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
@@ -220,7 +210,7 @@ def test_files_past_their_age_move_aside_and_are_still_stored_when_s3_is_back(
 
     s3.heal()
     client.must_send(server, count=10)  # this success tells that S3 is back
-    eventually(server.settled, 40, "expired files are stored too", last_words=server.log_text)
+    server.until(server.settled, "expired files are stored too")
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())
     assert server.metrics()['dlq_events_dropped_total{reason="overflow"}'] == 0
@@ -241,7 +231,7 @@ def test_a_poisoned_file_does_not_hold_up_those_behind_it(
         # a file leaves the counters first; and this one may move while it is read, an OSError
         return [file.about["key"] for file in dlq_files(first.dlq_dir)] == [poisoned]
 
-    eventually(only_the_poisoned_is_left, 40, "all others are stored", last_words=second.log_text)
+    second.until(only_the_poisoned_is_left, "all others are stored")
     assert second.metrics()["dlq_files_current"] == 1
     accounting.check(client.accepted, bucket.stored(), oldest.lines)
     accounting.check_equation(second.metrics())
@@ -259,7 +249,7 @@ def test_one_worker_alone_replays_and_puts_each_file_once(
     left_behind(serve, s3, 25, client)
     before = {key: len(found) for key, found in s3.puts_by_key().items()}
     server = serve(via=s3, workers=3)
-    eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
+    server.until(server.settled, "the DLQ empties")
     puts = {key: len(found) - before.get(key, 0) for key, found in s3.puts_by_key().items()}
     assert puts == dict.fromkeys(puts, 1)
     assert len(puts) == 25
@@ -295,12 +285,7 @@ def test_a_full_disk_refuses_events_keeps_what_it_has_and_recovers_without_a_res
     client = Client()
     client.must_send(server, count=10, requests=4)
     ballast = fill(small_disk)
-    eventually(
-        lambda: server.events("disk_full"),
-        20,
-        "the full disk is noticed",
-        last_words=server.log_text,
-    )
+    server.until(lambda: server.events("disk_full"), "the full disk is noticed")
     assert "dlq_full" in server.problems()
     answer = client.send(server)
     assert answer.status == 503
@@ -310,16 +295,13 @@ def test_a_full_disk_refuses_events_keeps_what_it_has_and_recovers_without_a_res
     accounting.check_equation(server.metrics())
 
     ballast.unlink()
-    eventually(
-        lambda: server.metrics()["events_pending"] == 0,
-        40,
-        "all is on disk once there is room",
-        last_words=server.log_text,
+    server.until(
+        lambda: server.metrics()["events_pending"] == 0, "all is on disk once there is room"
     )
     eventually(lambda: client.send(server).status == 202, 20, "events are accepted again")
     assert "dlq_full" not in server.problems()
     s3.heal()
-    eventually(server.settled, 40, "the DLQ empties", last_words=server.log_text)
+    server.until(server.settled, "the DLQ empties")
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())
     assert len(server.events("disk_full")) == len(server.events("disk_recovered")) == 1
@@ -344,7 +326,7 @@ def test_a_disk_that_fills_up_slowly_refuses_before_it_is_full(
     assert server.metrics()['http_requests_rejected_total{reason="dlq_full"}'] >= 1
     accounting.check(client.accepted, bucket.stored(), events_on_disk(dlq))
     s3.heal()
-    eventually(server.settled, 40, "the DLQ empties", last_words=server.log_text)
+    server.until(server.settled, "the DLQ empties")
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())
 
@@ -356,11 +338,11 @@ def test_a_full_disk_costs_nothing_of_what_s3_still_takes(
     client = Client()
     client.must_send(server, count=10, requests=4)
     ballast = fill(small_disk)
-    eventually(server.settled, 20, "S3 takes what was accepted")
+    server.until(server.settled, "S3 takes what was accepted")
     eventually(lambda: client.send(server).status == 503, 20, "no new events meanwhile")
     ballast.unlink()
     eventually(lambda: client.send(server).status == 202, 20, "there is room again")
-    eventually(server.settled, 20, "everything is stored")
+    server.until(server.settled, "everything is stored")
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())
 

@@ -54,6 +54,6 @@ def test_while_a_sync_hangs_no_other_request_is_taken_and_then_all_is_well(
         assert len(patient.accepted) == 3, "it was answered when its sync was done"
     eventually(lambda: client.send(server).status == 202, 20, "events are taken again")
     assert server.problems() == []
-    eventually(server.settled, 20, "all is stored")
+    server.until(server.settled, "all is stored")
     accounting.check([*client.accepted, *patient.accepted], bucket.stored())
     assert server.stop() == 0

@@ -96,14 +96,14 @@ def test_when_the_worker_that_replays_is_killed_another_one_empties_the_dlq(
     s3.fail("503")
     client = Client()
     client.must_send(server, count=10, requests=20)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     first = eventually(lambda: leader(server), 10, "a worker leads")
     assert first
     server.kill_worker(first)
     eventually(lambda: leader(server) not in (None, first), 20, "another worker leads")
     assert accounting.missing(server.metrics()) == 0
     s3.heal()
-    eventually(server.settled, 30, "the DLQ empties", last_words=server.log_text)
+    server.until(server.settled, "the DLQ empties")
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())
     assert server.stop() == 0
@@ -117,13 +117,13 @@ def test_what_was_in_the_dlq_when_everything_was_killed_is_stored_by_the_next_st
     s3.fail("503")
     client = Client()
     client.must_send(first, count=10, requests=20)
-    eventually(first.all_on_disk, 20, "the batches are in the DLQ")
+    first.until(first.all_on_disk, "the batches are in the DLQ")
     first.kill()
     accounting.check(client.accepted, bucket.stored(), events_on_disk(first.dlq_dir))
 
     s3.heal()
     second = serve(via=s3, workers=2)
-    eventually(second.settled, 30, "the DLQ empties", last_words=second.log_text)
+    second.until(second.settled, "the DLQ empties")
     found = second.metrics()
     assert found["events_adopted_total"] == found["s3_events_stored_total"] == 200
     accounting.check(client.accepted, bucket.stored())
@@ -138,7 +138,7 @@ def test_everything_killed_in_the_middle_of_a_replay_stores_nothing_twice(
     s3.fail("503")
     client = Client()
     client.must_send(first, count=10, requests=20)
-    eventually(first.all_on_disk, 20, "the batches are in the DLQ")
+    first.until(first.all_on_disk, "the batches are in the DLQ")
     s3.heal()
     held = s3.fail("lands_then_hangs", key=lambda key: key.startswith("raw/"))
     eventually(lambda: held.hits >= 1, 30, "a replay has landed without an answer")
@@ -146,7 +146,7 @@ def test_everything_killed_in_the_middle_of_a_replay_stores_nothing_twice(
 
     s3.heal()
     second = serve(via=s3)
-    eventually(second.settled, 30, "the DLQ empties", last_words=second.log_text)
+    second.until(second.settled, "the DLQ empties")
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(second.metrics())
     assert len(bucket.keys("raw/")) == 20
@@ -169,7 +169,7 @@ def test_workers_without_their_arbiter_store_what_they_have_and_end(
         status = Path(f"/proc/{pid}/stat")
         return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
-    eventually(lambda: all(map(gone, workers)), 30, "the workers end", last_words=server.log_text)
+    server.until(lambda: all(map(gone, workers)), "the workers end")
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
@@ -187,11 +187,9 @@ def test_workers_killed_in_memory_mode_and_a_failing_s3_leave_no_event_twice(
             eventually(lambda least=sent + 200: len(load.accepted) > least, 20, "the load runs")
             server.kill_worker()
     # the directory is the truth: a kill can come between a file and its count
-    eventually(
+    server.until(
         lambda: not server.metrics()["events_pending"] and not dlq_paths(server.dlq_dir),
-        40,
         "the DLQ empties",
-        last_words=server.log_text,
     )
     lost = accounting.missing(server.metrics())
     assert lost == sum(line["events_lost"] for line in server.events("orphans_settled"))

@@ -129,19 +129,12 @@ def named(client: Client, server: Server) -> bool:
 
 
 def is_refused(client: Client, server: Server) -> None:
-    eventually(lambda: named(client, server), 20, "events are refused", last_words=server.log_text)
-    eventually(
-        lambda: server.events("directory_gone"), 20, "it says so", last_words=server.log_text
-    )
+    server.until(lambda: named(client, server), "events are refused")
+    server.until(lambda: server.events("directory_gone"), "it says so")
 
 
 def accepts(client: Client, server: Server) -> None:
-    eventually(
-        lambda: client.send(server).status == 202,
-        60,
-        "events are accepted again",
-        last_words=server.log_text,
-    )
+    server.until(lambda: client.send(server).status == 202, "events are accepted again")
 
 
 def closes(server: Server) -> dict[str, Any]:
@@ -152,7 +145,7 @@ def closes(server: Server) -> dict[str, Any]:
         accounting.check_equation(found)
         return not found["dlq_files_current"]
 
-    eventually(closed, 60, "the DLQ empties", last_words=server.log_text)
+    server.until(closed, "the DLQ empties")
     assert server.stop() == 0, server.log_text()
     return accounting.check_stopped(server.logs())
 
@@ -160,7 +153,7 @@ def closes(server: Server) -> dict[str, Any]:
 def account(client: Client, bucket: Bucket, serve: Serve) -> None:
     """Let a next run store what the stop has left on disk, and account for every event."""
     last = serve()
-    eventually(last.settled, 60, "all is stored", last_words=last.log_text)
+    last.until(last.settled, "all is stored")
     accounting.check(client.accepted, bucket.stored())
 
 
@@ -193,7 +186,7 @@ def test_who_has_lost_its_directory_makes_another_and_what_was_in_it_is_stored_o
     loss, client = kind(server), Client()
     s3.fail("503")
     client.must_send(server, count=10, requests=3)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     client.must_send(server, count=3)
     loss.begin()
     is_refused(client, server)
@@ -205,11 +198,8 @@ def test_who_has_lost_its_directory_makes_another_and_what_was_in_it_is_stored_o
     assert found['dlq_events_set_aside{reason="directory_lost"}'] == lost
     s3.heal()
     loss.bring_back()
-    eventually(
-        lambda: server.metrics()["events_adopted_total"] == lost,
-        60,
-        "what was lost is taken over",
-        last_words=server.log_text,
+    server.until(
+        lambda: server.metrics()["events_adopted_total"] == lost, "what was lost is taken over"
     )
     closes(server)
     account(client, bucket, serve)
@@ -226,18 +216,13 @@ def test_who_stood_still_while_another_took_its_directory_over_accepts_nothing_t
     sleeper, other = serve(**settings), serve(**settings, BOOT_FILE=str(tmp_path / "boot"))
     client = Client()
     client.must_send(sleeper, count=10, requests=3)
-    eventually(sleeper.all_on_disk, 20, "the batches are in the DLQ")
+    sleeper.until(sleeper.all_on_disk, "the batches are in the DLQ")
     with closing(sleeper.connection()) as waiting:
         client.send(sleeper, count=3, on=waiting)
         with sleeper.frozen():
             lose_locks(sleeper.own_dir)
             s3.heal()
-            eventually(
-                lambda: len(bucket.stored()) == 33,
-                60,
-                "all is stored by the other server",
-                last_words=other.log_text,
-            )
+            other.until(lambda: len(bucket.stored()) == 33, "all is stored by the other server")
             waiting.request("POST", "/collect", '{"n":"late"}', {"Content-Type": "text/plain"})
         assert waiting.getresponse().status == 503
     accepts(client, sleeper)
@@ -256,25 +241,17 @@ def test_no_worker_goes_on_in_a_directory_that_its_server_has_given_up(
     loss, client = Loss(server), Client()
     s3.fail("503")
     client.must_send(server, count=10, requests=3)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     client.must_send(server, count=3)
     loss.begin()
     eventually(lambda: server.events("directory_gone"), 20, "a worker has noticed it")
     server.kill_worker()  # the next one in its place knows for less long that the directory is gone
-    eventually(
-        lambda: len(server.events("directory_made")) == 2,
-        20,
-        "there is another one",
-        last_words=server.log_text,
-    )
+    server.until(lambda: len(server.events("directory_made")) == 2, "there is another one")
     loss.bring_back()
     s3.heal()
     accepts(client, server)
-    eventually(
-        lambda: loss.directories() == [server.own_dir],
-        60,
-        "the server has one directory again",
-        last_words=server.log_text,
+    server.until(
+        lambda: loss.directories() == [server.own_dir], "the server has one directory again"
     )
     closes(server)
     account(client, bucket, serve)

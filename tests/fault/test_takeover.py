@@ -55,7 +55,7 @@ def leave(
     server = serve(via=s3, DLQ_DIR=str(dlq_dir), BATCH_SIZE="10", FLUSH_INTERVAL="10m")
     s3.fail("503")
     client.must_send(server, count=10, requests=3)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     client.must_send(server, count=3)
     server.kill()
     (own,) = server_dirs(dlq_dir)
@@ -107,8 +107,7 @@ def test_what_an_earlier_version_left_is_adopted_and_stored_once(
     assert len(bucket.keys("raw_dlq/")) == 1, "what can't be read is kept for a person"
     assert names_in(tmp_path / "dlq") == {"servers"}
     assert len(server_dirs(tmp_path / "dlq")) == 1
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     assert server_dirs(tmp_path / "dlq") == []
 
 
@@ -131,8 +130,7 @@ def test_an_earlier_layout_is_taken_over_as_often_as_it_is_found_by_one_of_two_s
         assert total("events_adopted_total", *living) == number * LEFT_EVENTS
         assert total("s3_events_stored_total", *living) == number * SENT_EVENTS
     for server in living:
-        assert server.stop() == 0
-        accounting.check_stopped(server.logs())
+        server.must_stop()
 
 
 @contextmanager
@@ -200,15 +198,9 @@ def test_short_runs_on_a_network_volume_do_not_pile_up_directories(
         boot_file.write_text(f"00000000-0000-4000-8000-{number:012}")
         server = serve(**settings)
         client.must_send(server, count=5)
-        eventually(
-            lambda: len(server_dirs(dlq_dir)) == 1,
-            30,
-            "the previous run is taken over",
-            last_words=server.log_text,
-        )
+        server.until(lambda: len(server_dirs(dlq_dir)) == 1, "the previous run is taken over")
         if number % 2:
-            assert server.stop() == 0
-            accounting.check_stopped(server.logs())
+            server.must_stop()
         else:
             server.kill()
             let_pass(LONG_SECONDS, *dlq_dir.glob("servers/*/lock"))

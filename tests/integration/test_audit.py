@@ -787,7 +787,7 @@ def test_a_server_that_was_killed_leaves_open_streams(serve, bucket, moto):
     server = serve()
     client = Client()
     client.must_send(server, count=7, requests=60)
-    eventually(server.settled, 20, "everything is stored")
+    server.until(server.settled, "everything is stored")
     client.must_send(server, count=7)  # these may be stored by then or not
     server.kill()
     code, report = against(bucket, moto)
@@ -819,7 +819,7 @@ def test_while_a_server_works_and_its_s3_fails_now_and_then_no_audit_finds_a_gap
             states |= found
     assert "waiting" in states, "events were seen on disk"
     faulty_s3.heal()
-    eventually(server.settled, 40, "everything is stored", last_words=server.log_text)
+    server.until(server.settled, "everything is stored")
     accounting.check(load.accepted, bucket.stored(), unanswered=load.unanswered)
     assert server.stop() == 0
     code, report = against(bucket, moto, "--dlq", str(server.dlq_dir))
@@ -842,9 +842,7 @@ def test_what_a_killed_server_has_left_in_its_journals_is_waiting_and_then_store
     assert (report["dlq"]["journals"], report["unreadable"]) == (len(report["streams"]), [])
 
     second = serve(workers=2)
-    eventually(
-        lambda: len(bucket.stored()) == 200, 30, "all of it is stored", last_words=second.log_text
-    )
+    second.until(lambda: len(bucket.stored()) == 200, "all of it is stored")
     accounting.check(client.accepted, bucket.stored())
     assert second.stop() == 0
     code, report = against(bucket, moto, "--dlq", str(server.dlq_dir))

@@ -86,7 +86,7 @@ class Fleet:
             self.servers[name].launch()
         for name in names:
             server = self.servers[name]
-            eventually(server.is_up, _START_SECONDS, f"{name} is up", last_words=server.log_text)
+            server.until(server.is_up, f"{name} is up", _START_SECONDS)
 
     def join(self, name: str) -> None:
         """Start a server, and wait until it takes its part of the load."""
@@ -135,9 +135,7 @@ class Fleet:
         """Wait until all servers have stored what they have."""
         for server in self.servers.values():
             if server.running:
-                eventually(
-                    server.settled, _SETTLE_SECONDS, "all is stored", last_words=server.log_text
-                )
+                server.until(server.settled, "all is stored", _SETTLE_SECONDS)
 
     def on_disk(self) -> list[dict[str, Any]]:
         """Return the events in the DLQs of all servers."""

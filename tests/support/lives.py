@@ -133,7 +133,7 @@ class Lives:
 
     def wait_until_up(self) -> None:
         for server in self.present.values():
-            eventually(server.is_up, 60, "the server is ready", last_words=server.log_text)
+            server.until(server.is_up, "the server is ready")
             assert server.process.poll() is None, server.log_text()
 
     def journals(self) -> list[Path]:

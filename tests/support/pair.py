@@ -45,7 +45,7 @@ class Side(NamedTuple):
 
     def stored(self) -> Counter[str]:
         """Return how often each event is stored, with all of its fields that are the client's."""
-        eventually(self.server.settled, 30, "everything is stored")
+        self.server.until(self.server.settled, "everything is stored")
         found: Counter[str] = Counter()
         for path in self.store.rglob("*.jsonl.gz"):
             for line in gunzip_lines(path.read_bytes()):

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self, TypeVar
 
+from tests.support import accounting
 from tests.support.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +23,11 @@ BIN = Path(sys.executable).parent
 #: The configuration that gunicorn is started with in production.
 CONFIG = ROOT / "conf" / "gunicorn.conf.py"
 
+T = TypeVar("T")
+
 _START_SECONDS = 30
+#: Tells a hang from work on a busy machine, where a store may be tried again only after 30 s.
+_HANG_SECONDS = 60
 _ANSWER_SECONDS = 20
 
 #: What tests run with unless they say otherwise: everything happens soon.
@@ -233,6 +238,12 @@ class Server:
             and (own not in path.parents or "." in path.parent.name)
         ]
 
+    def until(
+        self, condition: Callable[[], T], what: str, deadline_seconds: float = _HANG_SECONDS
+    ) -> T:
+        """Wait for a condition and return it; a failure shows the log."""
+        return eventually(condition, deadline_seconds, what, last_words=self.log_text)
+
     def all_on_disk(self) -> bool:
         """Tell whether what is not stored lies in the DLQ, all of it."""
         found = self.metrics()
@@ -307,6 +318,11 @@ class Server:
     def stop(self, number: int = signal.SIGTERM, deadline_seconds: float = 40) -> int:
         self.send_signal(number)
         return self.wait(deadline_seconds)
+
+    def must_stop(self) -> dict[str, Any]:
+        """Stop it; it must have lost nothing. Return its line about the accounting."""
+        assert self.stop() == 0, self.log_text()
+        return accounting.check_stopped(self.logs())
 
     def kill(self) -> None:
         """Kill -9 everything at once: arbiter and workers."""

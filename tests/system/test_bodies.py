@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.conftest import both_workers
-from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
 from tests.support.server import Answer, Server
 
@@ -30,7 +29,7 @@ class Collecting:
         self._store = store
 
     def bodies(self) -> list[dict[str, Any]]:
-        eventually(self.server.settled, 20, "everything is stored")
+        self.server.until(self.server.settled, "everything is stored")
         return [
             line["body"]
             for path in self._store.rglob("*.jsonl.gz")

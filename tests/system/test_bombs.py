@@ -18,7 +18,6 @@ import pytest
 
 from tests.conftest import both_workers
 from tests.support import raw_http
-from tests.support.eventually import eventually
 from tests.support.server import Answer, Server, ask
 
 MIB = 2**20
@@ -197,12 +196,12 @@ class Target:
     def cost(self, request: Callable[[], object]) -> Cost:
         """Return what a request costs, all that it leads to included."""
         proc = Path(f"/proc/{self._worker}")
-        eventually(self.server.settled, 30, "nothing else is to be done")
+        self.server.until(self.server.settled, "nothing else is to be done")
         (proc / "clear_refs").write_text("5")  # the largest resident size begins anew
         cpu, memory = self._cpu_seconds(), self._status("VmHWM")
         for _ in range(TIMES):
             request()
-        eventually(self.server.settled, 30, "what was accepted is stored")
+        self.server.until(self.server.settled, "what was accepted is stored")
         return Cost((self._cpu_seconds() - cpu) / TIMES, self._status("VmHWM") - memory)
 
     def check(self, name: str, request: Callable[[], object]) -> None:
@@ -293,7 +292,7 @@ def test_others_are_served_while_bombs_come_in(target: Target) -> None:
         assert hostile.getresponse().status == bomb.status
         hostile.close()
     others.close()
-    eventually(target.server.settled, 30, "everything is stored")
+    target.server.until(target.server.settled, "everything is stored")
     stored = target.stored()
     assert not [line for line in stored if MARK in line]
     served = [json.loads(line)["body"]["served"] for line in stored if b'"served"' in line]

@@ -99,7 +99,7 @@ class Web:
             "all is stored",
             last_words=lambda: (len(self.stored()), len(self.tracked), self.proxy.statuses),
         )
-        eventually(self.server.settled, SOON_SECONDS, "the server is at rest")
+        self.server.until(self.server.settled, "the server is at rest", SOON_SECONDS)
         assert Counter(self.stored()) == Counter(self.tracked)
         assert set(self.told()) <= set(self.tracked)
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import both_workers
-from tests.support.eventually import eventually
 from tests.support.s3 import Bucket, Moto
 from tests.support.server import Answer, Server
 
@@ -151,7 +150,7 @@ def test_a_beacon_with_credentials_is_stored_whether_or_not_its_page_may_read(
     )
     assert answer.status == 202
     assert "Access-Control-Allow-Credentials" not in answer.headers
-    eventually(server.settled, 20, "it is stored")
+    server.until(server.settled, "it is stored")
     assert [line["body"] for line in both.bucket.stored()].count(event) == 1
 
 

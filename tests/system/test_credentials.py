@@ -17,8 +17,6 @@ from tests.support.s3 import Bucket, Moto
 from tests.support.server import Server
 from tests.support.sts import Sts
 
-# the next fetch comes up to 30 s later
-RECOVERY_SECONDS = 40
 
 #: Credentials that a living worker is to lose: used for 4 s, as they are given up 5 s before.
 SHORT_SECONDS = 9
@@ -72,13 +70,13 @@ def lacked_by(server: Server) -> int:
 
 
 def check_all_on_disk(server: Server, client: Client, bucket: Bucket) -> None:
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ", last_words=server.log_text)
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     accounting.check_equation(server.metrics())
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
 def check_recovers(server: Server, client: Client, bucket: Bucket) -> None:
-    eventually(server.settled, RECOVERY_SECONDS, "the DLQ empties", last_words=server.log_text)
+    server.until(server.settled, "the DLQ empties")
     accounting.check_equation(server.metrics())
     accounting.check(client.accepted, bucket.stored())
 
@@ -103,14 +101,9 @@ def test_a_server_starts_and_accepts_without_them_and_stores_once_they_come(
 
     source.mended()
     check_recovers(server, client, bucket)
-    eventually(
-        lambda: len(server.events("credentials_fetched")) == 2,
-        RECOVERY_SECONDS,
-        "both workers have them",
-    )
+    server.until(lambda: len(server.events("credentials_fetched")) == 2, "both workers have them")
     assert "credentials" not in server.problems()
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     assert server.events("stage_died") == []
     assert "unexpectedly" not in server.log_text()
 
@@ -123,7 +116,7 @@ def test_neither_a_reload_nor_a_killed_worker_ends_a_server_that_lost_them(
     server = serve(workers=2, BATCH_SIZE="10", **source.environ)
     client = Client()
     client.must_send(server, count=10, requests=2)
-    eventually(server.settled, 20, "it works at first", last_words=server.log_text)
+    server.until(server.settled, "it works at first")
 
     # what is stored and still in its journal would be recovered, and look like a repeat
     eventually(lambda: not [*server.dlq_dir.rglob("*.journal")], 20, "the journals are gone")
@@ -138,8 +131,7 @@ def test_neither_a_reload_nor_a_killed_worker_ends_a_server_that_lost_them(
 
     source.mended()
     check_recovers(server, client, bucket)
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
 
 
 @pytest.mark.quick
@@ -151,7 +143,7 @@ def test_a_worker_that_lives_loses_them_and_gets_them_again(
     server = serve(BATCH_SIZE="10", **source.environ)
     client = Client()
     client.must_send(server, count=10, requests=2)
-    eventually(server.settled, 20, "it works at first", last_words=server.log_text)
+    server.until(server.settled, "it works at first")
     (worker,) = server.worker_pids()
 
     source.broken()
@@ -181,8 +173,7 @@ def test_a_stop_without_them_leaves_everything_on_disk_and_the_next_start_stores
     if opened:
         source.broken()
         eventually(lambda: lacked_by(server) == 2, 40, "both workers' have ended")
-    assert server.stop() == 0
-    stopped = accounting.check_stopped(server.logs())
+    stopped = server.must_stop()
     assert (stopped["accepted"], stopped["in_dlq"], stopped["handed_over"]) == (30, 30, 0)
     assert len(server.events("worker_drained")) == 2
     # by whoever leads, and when that one has ended perhaps by the other
@@ -209,8 +200,7 @@ def test_a_helper_that_hangs_stops_no_start_no_reload_and_no_stop(
     client.must_send(server, count=10, requests=5)
     check_all_on_disk(server, client, bucket)
     assert lacks_them(server)
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     eventually(lambda: not helper.left(), 5, "its processes are gone, and reaped")
 
     later = serve(workers=2, BATCH_SIZE="10", **helper.environ)
@@ -248,8 +238,7 @@ def test_what_the_role_is_not_given_for_is_handed_over_with_the_servers_own(
     client = Client()
     client.must_send(server, count=10, requests=3)
     eventually(lambda: len(server.events("credentials_fetched")) == 2, 60, "the server's own come")
-    assert server.stop() == 0
-    stopped = accounting.check_stopped(server.logs())
+    stopped = server.must_stop()
     assert (stopped["handed_over"], stopped["in_dlq"]) == (30, 0)
     accounting.check(client.accepted, bucket.stored(), fallback.stored())
 
@@ -258,12 +247,10 @@ def reload(server: Server) -> None:
     """Replace all workers, and wait until the old ones have drained."""
     started, drained = len(server.events("worker_started")), len(server.events("worker_drained"))
     server.send_signal(signal.SIGHUP)
-    eventually(
+    server.until(
         lambda: (
             len(server.events("worker_started")) == started + server.workers
             and len(server.events("worker_drained")) == drained + server.workers
         ),
-        40,
         "all workers are new",
-        last_words=server.log_text,
     )

@@ -46,23 +46,15 @@ def test_a_worker_that_can_not_boot_is_tried_again_while_others_serve(
     fault.write_text(ending)
     victim, healthy = server.worker_pids()[:2]
     os.kill(victim, signal.SIGKILL)
-    eventually(
-        lambda: len(pauses(server)) >= 3, 30, "it was tried again", last_words=server.log_text
-    )
+    server.until(lambda: len(pauses(server)) >= 3, "it was tried again")
     assert pauses(server)[:3] == [1, 2, 4]
     assert forks(server) - before <= len(pauses(server)) + 1, "not without a pause"
     assert healthy in server.worker_pids()
     client.must_send(server, count=10, requests=3)
     fault.unlink()
-    eventually(
-        lambda: len(server.events("worker_started")) == 3,
-        40,
-        "it serves",
-        last_words=server.log_text,
-    )
+    server.until(lambda: len(server.events("worker_started")) == 3, "it serves")
     accounting.check_equation(server.metrics())
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
@@ -80,15 +72,9 @@ def test_a_reload_whose_workers_can_not_boot_stops_nobody_and_goes_on_when_they_
         eventually(lambda: len(load.accepted) > before + 300, 20, "the old ones serve")
         assert old <= set(server.worker_pids())
         fault.unlink()
-        eventually(
-            lambda: not old & set(server.worker_pids()),
-            40,
-            "the old ones are replaced",
-            last_words=server.log_text,
-        )
+        server.until(lambda: not old & set(server.worker_pids()), "the old ones are replaced")
     accounting.check_equation(server.metrics())
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     accounting.check(load.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
@@ -111,19 +97,13 @@ def test_a_reload_with_a_configuration_file_that_can_not_work_stops_nobody(
     config.write_text(f"{PRODUCTION.read_text()}\n{line}\n")
     with Load(server) as load:
         server.send_signal(signal.SIGHUP)
-        eventually(
-            lambda: not old & set(server.worker_pids()),
-            40,
-            "the old workers are replaced",
-            last_words=server.log_text,
-        )
+        server.until(lambda: not old & set(server.worker_pids()), "the old workers are replaced")
         before = len(load.accepted)
         eventually(lambda: len(load.accepted) > before + 100, 20, "the new ones serve")
     (refused,) = server.events("reload_refused")
     assert why in refused["problem"]
     assert len(server.worker_pids()) == 2
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     accounting.check(load.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
@@ -153,6 +133,5 @@ def test_a_fork_that_the_host_refuses_is_tried_again_while_others_serve(
         client.must_send(server, count=10, requests=3)
     eventually(lambda: len(server.worker_pids()) == 2, 30, "there are two again")
     eventually(lambda: len(server.events("worker_started")) == 3, 30, "it serves")
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))

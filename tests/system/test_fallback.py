@@ -34,7 +34,7 @@ def test_a_stop_hands_over_what_s3_does_not_take_under_the_same_keys(
     server = serve(via=s3, workers=2, BATCH_SIZE="10", FALLBACK_BUCKET=f"file:{fallback}")
     client = Client()
     client.must_send(server, count=10, requests=5)
-    eventually(server.settled, 20, "S3 works at first")
+    server.until(server.settled, "S3 works at first")
     s3.fail("503")
     client.must_send(server, count=10, requests=30)
     tried = {attempt.key for attempt in s3.attempts()}
@@ -63,7 +63,7 @@ def test_what_the_fallback_does_not_take_either_stays_on_disk_for_the_next_start
 
     s3.heal()
     second = serve(via=s3)
-    eventually(second.settled, 30, "the next start stores it", last_words=second.log_text)
+    second.until(second.settled, "the next start stores it")
     accounting.check(client.accepted, bucket.stored())
 
 
@@ -79,7 +79,7 @@ def test_a_reload_hands_nothing_over_because_the_server_goes_on(
     eventually(lambda: server.events("worker_drained"), 30, "the old worker has drained")
     assert not fallback.exists()
     s3.heal()
-    eventually(server.settled, 40, "all is stored", last_words=server.log_text)
+    server.until(server.settled, "all is stored")
     accounting.check(client.accepted, bucket.stored())
 
 
@@ -105,6 +105,6 @@ def test_a_worker_that_ends_in_the_drain_delay_hands_nothing_over(
     assert server.events("worker_drained")
     assert not fallback.exists()
     s3.heal()
-    eventually(server.settled, 40, "all is stored", last_words=server.log_text)
+    server.until(server.settled, "all is stored")
     accounting.check(client.accepted, bucket.stored())
     assert server.stop() == 0  # the second signal, which ends the delay

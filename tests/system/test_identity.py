@@ -20,7 +20,7 @@ def test_a_batch_that_fails_first_and_lands_second_has_all_its_events_both_times
     s3.fail("500", times=1)
     client = Client()
     client.must_send(server, count=50)
-    eventually(server.settled, 20, "the batch is stored")
+    server.until(server.settled, "the batch is stored")
 
     (attempts,) = s3.puts_by_key().values()
     assert [attempt.outcome for attempt in attempts] == ["500", "200"]
@@ -40,7 +40,7 @@ def test_a_put_that_landed_without_an_answer_comes_out_once(
     landed = s3.fail(fault, times=3)
     client = Client()
     client.must_send(server, count=10, requests=6)
-    eventually(server.settled, 20, "everything is stored")
+    server.until(server.settled, "everything is stored")
 
     assert landed.hits == 3
     assert len(bucket.keys("raw/")) == 6
@@ -61,7 +61,7 @@ def test_a_put_that_landed_is_not_sent_again_by_the_replay(
     landed = s3.fail("lands_then_resets", times=2)
     client = Client()
     client.must_send(server, count=10, requests=5)
-    eventually(server.settled, 20, "the DLQ is empty")
+    server.until(server.settled, "the DLQ is empty")
 
     assert landed.hits == 2
     assert all(len(attempts) == 1 for attempts in s3.puts_by_key().values()), "a replay looks first"
@@ -81,7 +81,7 @@ def test_a_put_that_landed_before_the_stop_comes_out_once_after_the_next_start(
     s3.fail("lands_then_resets")
     client = Client()
     client.must_send(first, count=10, requests=4)
-    eventually(first.all_on_disk, 20, "the batches are in the DLQ")
+    first.until(first.all_on_disk, "the batches are in the DLQ")
     assert first.stop() == 0
     # not always all: the breaker may have opened before the last one was tried
     eventually(bucket.stored, 20, "some of them have landed")
@@ -89,7 +89,7 @@ def test_a_put_that_landed_before_the_stop_comes_out_once_after_the_next_start(
 
     s3.heal()
     second = serve(via=s3)
-    eventually(second.settled, 30, "the next start has gone through the DLQ")
+    second.until(second.settled, "the next start has gone through the DLQ")
     accounting.check(client.accepted, bucket.stored())
     assert len(bucket.keys("raw/")) == 4
     after = second.metrics()
@@ -104,7 +104,7 @@ def test_a_store_without_conditional_put_still_gets_each_replayed_batch_once(
     landed = s3.fail("lands_then_hangs", times=2)
     client = Client()
     client.must_send(server, count=10, requests=4)
-    eventually(server.settled, 20, "the DLQ is empty")
+    server.until(server.settled, "the DLQ is empty")
     assert landed.hits == 2
     assert not any(attempt.conditional for attempt in s3.attempts())
     accounting.check(client.accepted, bucket.stored())
@@ -117,12 +117,12 @@ def test_a_store_that_answers_501_to_the_condition_is_used_without_it_and_told_o
     s3.fail("501", times=1)
     client = Client()
     client.must_send(server, count=10, requests=4)
-    eventually(server.settled, 20, "everything is stored")
+    server.until(server.settled, "everything is stored")
     conditional = [attempt for attempt in s3.attempts() if attempt.conditional]
     assert conditional[0].outcome == "501"
     assert len(server.events("store_without_conditional_put")) == 1
     client.must_send(server, count=10)
-    eventually(server.settled, 20, "everything is stored")
+    server.until(server.settled, "everything is stored")
     assert not s3.attempts()[-1].conditional
     accounting.check(client.accepted, bucket.stored())
 
@@ -138,7 +138,7 @@ def test_zero_retries_make_exactly_one_attempt_before_the_dlq(
     client = Client()
     # two: a third failure in a row would open the breaker
     client.must_send(server, count=10, requests=2)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     eventually(lambda: s3.attempts("HEAD"), 20, "a replay was tried")
 
     attempts = s3.puts_by_key()
@@ -155,7 +155,7 @@ def test_retries_are_as_many_as_the_setting_says(
     server = serve(via=s3, S3_APP_RETRIES="3", BATCH_SIZE="10")
     client = Client()
     client.must_send(server, count=10)
-    eventually(server.all_on_disk, 20, "the batch is in the DLQ")
+    server.until(server.all_on_disk, "the batch is in the DLQ")
     (attempts,) = s3.puts_by_key().values()
     assert len(attempts) == 4
     assert len({attempt.sha256 for attempt in attempts}) == 1
@@ -170,7 +170,7 @@ def test_a_refusal_for_good_is_not_tried_again_on_the_spot(
     server = serve(via=s3, S3_APP_RETRIES="3", BATCH_SIZE="10")
     client = Client()
     client.must_send(server, count=10)
-    eventually(server.all_on_disk, 20, "the batch is in the DLQ")
+    server.until(server.all_on_disk, "the batch is in the DLQ")
     assert len(s3.attempts()) == 1
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
@@ -183,7 +183,7 @@ def test_a_dlq_file_says_what_it_is_and_is_replayed_under_its_own_key(
     s3.fail("503")
     client = Client()
     client.must_send(first, count=10, requests=4)
-    eventually(first.all_on_disk, 20, "the batches are in the DLQ")
+    first.until(first.all_on_disk, "the batches are in the DLQ")
     assert first.stop() == 0
 
     files = [file for file in dlq_files(first.dlq_dir) if file.lines]
@@ -204,7 +204,7 @@ def test_a_dlq_file_says_what_it_is_and_is_replayed_under_its_own_key(
     s3.heal()
     # what the settings say now is for new events; these know where they belong
     second = serve(via=s3, RAW_PREFIX="elsewhere", RAW_BUCKET="another-bucket")
-    eventually(second.settled, 30, "the next start has gone through the DLQ")
+    second.until(second.settled, "the next start has gone through the DLQ")
     assert {
         found.key: [line["id"] for line in found.lines] for found in bucket.objects()
     } == expected
@@ -226,6 +226,6 @@ def test_batches_that_the_upload_queue_has_no_room_for_go_to_the_dlq_and_come_ou
     eventually(lambda: server.metrics()["dlq_events_enqueued_total"] == 80, 9, "8 are on disk")
     assert {file.about["reason"] for file in dlq_files(server.dlq_dir)} == {"upload_queue_full"}
     s3.heal()
-    eventually(server.settled, 30, "everything is stored")
+    server.until(server.settled, "everything is stored")
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())

@@ -53,10 +53,9 @@ def test_with_few_open_files_as_many_connections_are_held_as_fit_and_all_are_ser
         s3.heal()
     with waiting:
         assert waiting.recv(100).startswith(b"HTTP/1.1 200 "), "there is room by now"
-    eventually(server.settled, 40, "all is stored", last_words=server.log_text)
+    server.until(server.settled, "all is stored")
     accounting.check_equation(server.metrics())
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.must_stop()
     accounting.check(client.accepted, bucket.stored())
     assert "Too many open files" not in server.log_text()
 

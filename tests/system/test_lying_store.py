@@ -17,16 +17,12 @@ from tests.support.lines import gunzip_lines
 from tests.support.s3 import Bucket
 from tests.support.server import Server
 
-# a replay probes at intervals of up to 30 s while the store is not there
-RECOVERY_SECONDS = 40
-
 
 def check_all_stored(server: Server, client: Client, bucket: Bucket) -> list[dict[str, Any]]:
     """Wait for the end of it, and read every object back: each must be whole."""
-    eventually(server.settled, RECOVERY_SECONDS, "everything is stored", last_words=server.log_text)
+    server.until(server.settled, "everything is stored")
     accounting.check_equation(server.metrics())
-    assert server.stop() == 0
-    line = accounting.check_stopped(server.logs())
+    line = server.must_stop()
     assert line["stored"] == len(client.accepted)
     stored = bucket.stored()
     accounting.check(client.accepted, stored)
@@ -60,16 +56,15 @@ def test_an_object_that_the_store_damaged_is_replaced_by_whoever_comes_later(
     s3.fail("503")
     for _ in range(3):
         client.must_send(first, count=20)
-    eventually(first.all_on_disk, 20, "the batches are in the DLQ", last_words=first.log_text)
+    first.until(first.all_on_disk, "the batches are in the DLQ")
     assert len(bucket.keys("raw/")) == 3
     assert first.stop() == 0
     s3.heal()
     second = serve(via=s3, workers=workers)
-    eventually(second.settled, RECOVERY_SECONDS, "all is stored", last_words=second.log_text)
+    second.until(second.settled, "all is stored")
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(second.metrics())
-    assert second.stop() == 0
-    accounting.check_stopped(second.logs())
+    second.must_stop()
 
 
 @pytest.mark.parametrize("fault", ["web_page", "says_200", "wrong_crc"])
@@ -81,7 +76,7 @@ def test_a_yes_behind_which_nothing_is_stored_is_an_outage(
     # what answers every request with its page is no S3; the others only take what they are sent
     s3.fail(fault, method="*" if fault == "web_page" else "PUT")
     client.must_send(server, count=10, requests=6)
-    eventually(server.all_on_disk, 30, "the batches are in the DLQ", last_words=server.log_text)
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     during = server.metrics()
     assert during["s3_events_stored_total"] == 0
     assert server.problems() == ["s3_down"]
@@ -100,8 +95,7 @@ def test_a_store_that_is_a_web_server_to_the_end_leaves_everything_on_disk(
     client = Client()
     s3.fail("web_page", method="*")
     client.must_send(server, count=10, requests=3)
-    assert server.stop() == 0
-    line = accounting.check_stopped(server.logs())
+    line = server.must_stop()
     assert (line["stored"], line["handed_over"]) == (0, 0), line
     assert bucket.keys() == []
     accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
@@ -140,9 +134,8 @@ def test_an_object_whose_metadata_the_store_dropped_is_told_by_its_lines(
     s3.answers(as_encrypted)
     s3.strip("x-amz-meta-")  # noqa: B005 - no text
     client.must_send(server, count=10, requests=2)
-    eventually(server.settled, RECOVERY_SECONDS, "everything is stored", last_words=server.log_text)
-    assert server.stop() == 0
-    accounting.check_stopped(server.logs())
+    server.until(server.settled, "everything is stored")
+    server.must_stop()
     accounting.check(client.accepted, bucket.stored())
     assert [found.metadata for found in bucket.objects()] == [{}, {}]
 
@@ -153,13 +146,13 @@ def test_a_streams_record_that_was_cut_off_is_replaced(
     server = serve(via=s3)
     client = Client()
     client.must_send(server, count=10)
-    eventually(server.settled, 20, "everything is stored")
+    server.until(server.settled, "everything is stored")
     lie = s3.fail("cut_then_hangs", key=lambda key: key.startswith("raw_streams/"), times=1)
     assert server.stop() == 0
     assert lie.hits == 1
     s3.heal()
     again = serve(via=s3)
-    eventually(again.settled, RECOVERY_SECONDS, "the record is stored", last_words=again.log_text)
+    again.until(again.settled, "the record is stored")
     assert again.stop() == 0
     (record,) = bucket.objects("raw_streams/")
     assert record.body.endswith(b"}\n")
@@ -180,7 +173,7 @@ def test_what_was_unreadable_leaves_the_disk_only_when_it_is_proven_under_dlq_pr
     server = serve(via=s3)
     client = Client()
     client.must_send(server, count=10)
-    eventually(server.settled, RECOVERY_SECONDS, "it is handed over", last_words=server.log_text)
+    server.until(server.settled, "it is handed over")
     assert lie.hits == 1
     assert [found.body for found in bucket.objects("raw_dlq/")] == [content]
     assert server.metrics()['dlq_events_dropped_total{reason="unreadable"}'] == 3
@@ -213,16 +206,10 @@ def test_a_damaged_file_in_a_directory_is_repaired_by_the_batch_that_finds_it(
     (root / key).write_bytes(gzip.compress(lines)[:length] + tail)
 
     second = serve(RAW_BUCKET=f"file:{root}")
-    eventually(
-        lambda: second.metrics()["s3_events_stored_total"] == 20,
-        RECOVERY_SECONDS,
-        "all is stored",
-        last_words=second.log_text,
-    )
+    second.until(lambda: second.metrics()["s3_events_stored_total"] == 20, "all is stored")
     assert second.settled()
     accounting.check_equation(second.metrics())
-    assert second.stop() == 0
-    accounting.check_stopped(second.logs())
+    second.must_stop()
     files = [path for path in (root / "raw").rglob("*") if path.is_file()]
     assert files == [root / key], "no temporary file is left, and none beside it"
     accounting.check(client.accepted, gunzip_lines(files[0].read_bytes()))
@@ -241,15 +228,9 @@ def test_a_damaged_object_is_repaired_by_the_batch_that_recovery_finds(
         metadata["bytes"] = str(len(gzip.compress(lines)))  # else from before there was one
     bucket.put(key, gzip.compress(lines)[:length] + tail, **metadata)
     second = serve()
-    eventually(
-        lambda: second.metrics()["s3_events_stored_total"] == 20,
-        RECOVERY_SECONDS,
-        "all is stored",
-        last_words=second.log_text,
-    )
+    second.until(lambda: second.metrics()["s3_events_stored_total"] == 20, "all is stored")
     assert second.settled()
     accounting.check_equation(second.metrics())
-    assert second.stop() == 0
-    accounting.check_stopped(second.logs())
+    second.must_stop()
     assert bucket.keys("raw/") == [key]
     accounting.check(client.accepted, bucket.stored())

@@ -8,7 +8,6 @@ from pathlib import Path
 from tests.conftest import Serve
 from tests.support import accounting
 from tests.support.dlq_dir import events_on_disk
-from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.server import Server, ask
 
@@ -84,6 +83,6 @@ def test_memory_stays_within_the_formula_with_large_events_and_s3_hanging(
     print(f"base {base >> 20} MiB, peak {peak >> 20} MiB, formula {formula >> 20} MiB")
     assert peak <= 1.25 * formula
     assert set(answers) <= {202, 503}
-    eventually(server.all_on_disk, 60, "what was accepted is on disk", last_words=server.log_text)
+    server.until(server.all_on_disk, "what was accepted is on disk")
     accounting.check(accepted, [], events_on_disk(server.dlq_dir))
     accounting.check_equation(server.metrics())

@@ -10,9 +10,6 @@ from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
 
-# a replay probes at intervals of up to 30 s while S3 is away; these outages are short
-RECOVERY_SECONDS = 30
-
 
 @pytest.mark.parametrize(
     "fault", [pytest.param("500", marks=pytest.mark.quick), "403", "404", "400", "hang", "reset"]
@@ -27,7 +24,7 @@ def test_an_outage_costs_disk_and_nothing_else(
 
     s3.fail(fault)
     client.must_send(server, count=10, requests=10)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     during = server.metrics()
     # some attempts fail, then the breaker is open
     assert 1 <= during["s3_put_errors_total"] < 30
@@ -39,9 +36,7 @@ def test_an_outage_costs_disk_and_nothing_else(
     accounting.check_equation(during)
 
     s3.heal()
-    eventually(
-        server.settled, RECOVERY_SECONDS, "the DLQ empties by itself", last_words=server.log_text
-    )
+    server.until(server.settled, "the DLQ empties by itself")
     after = server.metrics()
     assert after["dlq_events_reuploaded_total"] == 100
     assert after["s3_events_stored_total"] == 120
@@ -62,7 +57,7 @@ def test_fresh_events_are_stored_beside_the_replay_and_both_end(
     client = Client()
     s3.fail("503")
     client.must_send(server, count=10, requests=40)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
 
     s3.heal()
 
@@ -70,8 +65,8 @@ def test_fresh_events_are_stored_beside_the_replay_and_both_end(
         client.must_send(server, count=10)
         return server.metrics()["dlq_files_current"] == 0
 
-    eventually(send_and_look, RECOVERY_SECONDS, "the DLQ empties under load")
-    eventually(server.settled, RECOVERY_SECONDS, "everything is stored")
+    server.until(send_and_look, "the DLQ empties under load")
+    server.until(server.settled, "everything is stored")
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())
     assert server.stop() == 0
@@ -86,7 +81,7 @@ def test_one_refused_object_is_no_outage(serve: Serve, s3: FaultyS3, bucket: Buc
     refused = s3.fail("400", times=1)
     client.must_send(server, count=10)
     eventually(lambda: refused.hits == 1, 10, "a batch is refused")
-    eventually(server.settled, RECOVERY_SECONDS, "it goes through later")
+    server.until(server.settled, "it goes through later")
     assert server.stop() == 0
     assert server.events("store_down") == []
     accounting.check(client.accepted, bucket.stored())
@@ -106,18 +101,16 @@ def test_a_store_that_refuses_everything_is_tried_again_soon_with_the_one_batch_
     # of a PUT alone nobody can tell whose fault it is, so it has one attempt; with a HEAD they can
     down = method == "*"
     attempts = 3 if down else 1
-    eventually(
+    server.until(
         lambda: server.metrics()["s3_put_errors_total"] >= attempts + 2 and server.all_on_disk(),
-        30,
         "the batch is refused in two replays, too",
-        last_words=server.log_text,
     )
     during = server.metrics()
     assert server.problems() == ["s3_down"] * down
     accounting.check(client.accepted, [], events_on_disk(server.dlq_dir))
     accounting.check_equation(during)
     s3.heal()
-    eventually(server.settled, 40, "it is stored, and not put off", last_words=server.log_text)
+    server.until(server.settled, "it is stored, and not put off")
     accounting.check_equation(server.metrics())
     assert server.stop() == 0
     assert len(server.events("store_down")) == len(server.events("store_recovered")) == down
@@ -133,9 +126,9 @@ def test_the_server_starts_and_accepts_while_s3_is_away(
     server = serve(via=s3)
     client = Client()
     client.must_send(server, count=10, requests=3)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     s3.heal()
-    eventually(server.settled, RECOVERY_SECONDS, "the DLQ empties by itself")
+    server.until(server.settled, "the DLQ empties by itself")
     accounting.check(client.accepted, bucket.stored())
 
 
@@ -152,16 +145,16 @@ def test_an_open_breaker_sends_fresh_batches_to_disk_without_an_attempt(
 
     before = len(s3.puts_by_key())
     client.must_send(server, count=10, requests=60)
-    eventually(server.all_on_disk, 20, "everything is on disk", last_words=server.log_text)
+    server.until(server.all_on_disk, "everything is on disk")
     assert len(s3.puts_by_key()) - before <= 10, "but for a few probes"
     reasons = [file.about["reason"] for file in dlq_files(server.dlq_dir)]
     assert reasons.count("breaker_open") >= 50
     assert server.problems() == ["s3_down"]
 
     s3.heal()
-    eventually(server.settled, 40, "the DLQ empties", last_words=server.log_text)
+    server.until(server.settled, "the DLQ empties")
     client.must_send(server, count=10)
-    eventually(server.settled, 40, "fresh events are stored too")
+    server.until(server.settled, "fresh events are stored too")
     assert server.metrics()["breaker_open"] == 0
     accounting.check(client.accepted, bucket.stored())
     accounting.check_equation(server.metrics())

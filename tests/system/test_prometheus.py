@@ -97,17 +97,12 @@ def _suffered(server: Server, s3: FaultyS3, prometheus: Prometheus) -> Incident:
         assert server.post(b"not JSON").status == 400
         assert server.post(b'[{"good": 1}, "bad"]').status == 202
         s3.fail("503")
-        eventually(fires, 60, "the alert fires", last_words=server.log_text)
+        server.until(fires, "the alert fires")
         s3.heal()
-        eventually(over, 90, "it clears", last_words=server.log_text)
-    eventually(server.settled, 60, "everything is stored", last_words=server.log_text)
+        server.until(over, "it clears", 90)
+    server.until(server.settled, "everything is stored")
     all_waiting = 'sum({__name__=~"events_pending|dlq_events_current|journal_size_bytes"})'
-    eventually(
-        lambda: prometheus.query(f"{all_waiting} == 0"),
-        60,
-        "Prometheus has seen it",
-        last_words=server.log_text,
-    )
+    server.until(lambda: prometheus.query(f"{all_waiting} == 0"), "Prometheus has seen it")
     return Incident(prometheus, seen, began, time.time())
 
 

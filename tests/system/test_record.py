@@ -57,7 +57,7 @@ def send_both(server: Server, body: bytes, fields: Fields) -> None:
 
 def stored(server: Server, bucket: Bucket) -> list[dict[str, Any]]:
     """Return what is stored once all is, in the order in which it was accepted."""
-    eventually(server.settled, 20, "everything is stored")
+    server.until(server.settled, "everything is stored")
     return sorted(bucket.stored(), key=lambda line: int(line["id"].rpartition("-")[2]))
 
 
@@ -110,7 +110,7 @@ def test_the_address_is_what_trusted_proxies_wrote(serve: Serve, bucket: Bucket)
         server = servers[tuple(settings.items())]
         send_both(server, b'{"n":%d}' % number, fields)
     for server in servers.values():
-        eventually(server.settled, 20, "everything is stored")
+        server.until(server.settled, "everything is stored")
     found = sorted((line["body"]["n"], line["ip"]) for line in bucket.stored())
     expected = [(number, ip) for number, (_, _, ip) in enumerate(FOUND)]
     assert found == sorted(expected * 2)

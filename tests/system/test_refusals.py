@@ -41,7 +41,7 @@ class Collecting:
 
     def stored(self) -> list[dict[str, Any]]:
         """Wait until all that was accepted is stored and return it; objects never change."""
-        eventually(self.server.settled, 20, "everything is stored")
+        self.server.until(self.server.settled, "everything is stored")
         for key in self._bucket.keys("raw/"):
             if key not in self._texts:
                 self._texts[key] = self._bucket.object(key).lines
@@ -474,7 +474,7 @@ def test_what_the_disk_could_not_hold_is_refused_before_it_is_accepted(
     assert server.metrics()['http_requests_rejected_total{reason="dlq_full"}'] == 1
     client = Client()
     client.must_send(server, count=2)
-    eventually(server.settled, 20, "it is stored")
+    server.until(server.settled, "it is stored")
     accounting.check(client.accepted, bucket.stored())
 
 
@@ -488,6 +488,6 @@ def test_a_client_that_goes_without_its_answer_is_no_error(serve: Serve, bucket:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             client.sendall((head + body) * 20)
     assert server.post('{"n":"stays"}').status == 202
-    eventually(server.settled, 20, "everything is stored")
+    server.until(server.settled, "everything is stored")
     assert "Traceback" not in server.log_text()
     assert server.stop() == 0

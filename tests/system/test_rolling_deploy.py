@@ -13,7 +13,6 @@ import pytest
 
 from tests.conftest import both_workers, need
 from tests.support import accounting
-from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.fleet import NAMES, Fleet
 from tests.support.haproxy import haproxy_path
@@ -87,7 +86,7 @@ def test_a_deploy_while_s3_is_down_fails_no_request_and_keeps_every_event_on_dis
             fleet.replace(name)
     fleet.check_nothing_failed()
     for server in fleet.servers.values():
-        eventually(server.all_on_disk, 30, "all is on disk", last_words=server.log_text)
+        server.until(server.all_on_disk, "all is on disk")
     assert fleet.listed_in_dlqs() == len(fleet.load.accepted)
     accounting.check(fleet.load.accepted, bucket.stored(), fleet.on_disk())
 
@@ -104,11 +103,9 @@ def test_a_reload_of_one_server_fails_no_request(fleet_of: MakeFleet, bucket: Bu
     with fleet.load:
         fleet.go_on()
         server.send_signal(signal.SIGHUP)
-        eventually(
+        server.until(
             lambda: len(server.worker_pids()) == 1 and old not in server.worker_pids(),
-            40,
             "the old worker is gone",
-            last_words=server.log_text,
         )
         fleet.balancer.await_state("estat2", "UP")
         fleet.go_on()
@@ -140,7 +137,7 @@ class Kill:
 
         with fleet.load:
             fleet.go_on()
-            eventually(amid_a_batch, 30, "half a batch waits", last_words=server.log_text)
+            server.until(amid_a_batch, "half a batch waits")
             server.kill()
             fleet.balancer.await_state(VICTIM, "DOWN")
             known = fleet.load.mark()

@@ -307,7 +307,7 @@ def test_others_are_served_while_a_client_reads_no_answer(
         eventually(is_stuck, HANG_SECONDS, "the server takes no more of it")
         client = Client()
         client.must_send(server, requests=20)
-    eventually(server.settled, HANG_SECONDS, "everything is stored")
+    server.until(server.settled, "everything is stored")
     accounting.check(client.accepted, bucket.stored())
 
 
@@ -464,10 +464,9 @@ def test_events_are_accepted_and_stored_once_beside_a_crowd_that_stalls(
         for _ in range(10):
             client.must_send(server, count=2, requests=10)
         assert crowd.ended() == 0, "it is there all the while"
-        eventually(server.settled, HANG_SECONDS, "everything is stored")
+        server.until(server.settled, "everything is stored")
         accounting.check(client.accepted, bucket.stored())
-    assert server.stop() == 0
-    line = accounting.check_stopped(server.logs())
+    line = server.must_stop()
     assert line["accepted"] == line["stored"] == len(client.accepted)
 
 
@@ -480,7 +479,7 @@ def test_who_waits_behind_the_connection_limit_is_served_when_the_deadlines_have
     with Crowd(server.port, places + more) as crowd:
         client.must_send(server)
         assert crowd.ended() > more, "it had to wait"
-    eventually(server.settled, HANG_SECONDS, "everything is stored")
+    server.until(server.settled, "everything is stored")
     accounting.check(client.accepted, bucket.stored())
 
 
@@ -527,11 +526,9 @@ def test_a_stop_closes_at_once_what_is_idle_and_waits_for_the_request_in_flight(
             lambda: server.metrics()["http_requests_total"] == 1, HANG_SECONDS, "it is in flight"
         )
         server.send_signal(signal.SIGTERM)
-        eventually(
+        server.until(
             lambda: all(connection.arrived().closed for connection in idle),
-            HANG_SECONDS,
             "the idle ones are closed",
-            last_words=server.log_text,
         )
         assert not in_flight.arrived().closed
         in_flight.send(WHOLE[len(HALF) :])

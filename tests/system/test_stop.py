@@ -71,11 +71,9 @@ def test_a_reload_under_load_replaces_the_workers_and_loses_nothing(
     with Load(server) as load:
         eventually(lambda: len(load.accepted) > 300, 20, "the load runs")
         server.send_signal(signal.SIGHUP)
-        eventually(
+        server.until(
             lambda: len(server.worker_pids()) == 2 and not old & set(server.worker_pids()),
-            30,
             "the old workers are gone",
-            last_words=server.log_text,
         )
         before = len(load.accepted)
         eventually(lambda: len(load.accepted) > before + 300, 20, "the new ones work")
@@ -97,12 +95,7 @@ def test_a_reload_under_load_replaces_the_workers_and_loses_nothing(
 def test_max_requests_recycles_workers_and_loses_nothing(serve: Serve, bucket: Bucket) -> None:
     server = serve(workers=2, gunicorn="--max-requests 50", FLUSH_INTERVAL="30s")
     with Load(server) as load:
-        eventually(
-            lambda: len(server.events("worker_started")) >= 6,
-            40,
-            "workers were recycled",
-            last_words=server.log_text,
-        )
+        server.until(lambda: len(server.events("worker_started")) >= 6, "workers were recycled")
     assert server.stop() == 0
     accounting.check(load.accepted, bucket.stored())
     line = accounting.check_stopped(server.logs())
@@ -127,15 +120,14 @@ def test_a_stop_while_s3_is_down_leaves_files_that_the_next_start_stores(
     second = serve(via=s3)
     more = Client("b")
     more.must_send(second, count=10)
-    eventually(second.settled, 30, "everything is stored", last_words=second.log_text)
+    second.until(second.settled, "everything is stored")
     found = second.metrics()
     assert found["events_adopted_total"] == found["dlq_events_reuploaded_total"] == 100
     assert found["events_accepted_total"] == 10
     accounting.check_equation(found)
     accounting.check([*client.accepted, *more.accepted], bucket.stored())
     assert len(bucket.keys("raw_streams/")) >= 1, "the records came along"
-    assert second.stop() == 0
-    assert accounting.check_stopped(second.logs())["adopted"] == 100
+    assert second.must_stop()["adopted"] == 100
 
 
 @both_workers
@@ -360,7 +352,7 @@ def test_what_a_killed_worker_had_in_its_journal_is_no_loss_and_stored_by_the_ne
     assert code == 0
     assert accounting.check_stopped(first.logs())["pending"] == 30
     second = serve()
-    eventually(second.settled, 20, "the journal is recovered and stored")
+    second.until(second.settled, "the journal is recovered and stored")
     eventually(lambda: len(bucket.stored()) == 30, 20, "all are stored")
     accounting.check(client.accepted, bucket.stored())
     assert second.metrics()["events_adopted_total"] == 30
@@ -374,7 +366,7 @@ def test_batches_that_failed_before_the_stop_are_on_disk_with_the_stream_records
     s3.fail("reset")
     client = Client()
     client.must_send(server, count=10, requests=5)
-    eventually(server.all_on_disk, 20, "the batches are in the DLQ")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     assert server.stop() == 0
     keys = [file.about["key"] for file in dlq_files(server.dlq_dir)]
     assert len([key for key in keys if key.startswith("raw_streams/")]) == 1
@@ -415,6 +407,6 @@ def test_a_reload_with_an_env_file_that_can_not_be_read_keeps_the_server_as_it_w
     eventually(lambda: server.events("reload_refused"), 20, "the reload is refused")
     client = Client()
     client.must_send(server, count=3)
-    eventually(server.settled, 20, "events are stored as before")
+    server.until(server.settled, "events are stored as before")
     accounting.check(client.accepted, bucket.stored())
     assert server.stop() == 0

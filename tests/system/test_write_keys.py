@@ -33,7 +33,7 @@ class Guarded:
         self._store = store
 
     def stored(self) -> list[dict[str, object]]:
-        eventually(self.server.settled, 20, "everything is stored")
+        self.server.until(self.server.settled, "everything is stored")
         return [
             line
             for path in self._store.rglob("*.jsonl.gz")

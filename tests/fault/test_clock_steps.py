@@ -21,7 +21,6 @@ from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
 from tests.support.server import Server
 
-
 #: How wrong the clock is midway through the first life, from its end on, and as S3 comes back.
 STEPS = {
     "minutes": ({"minutes": 7}, {"minutes": -7}, {}),

@@ -37,15 +37,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def refused(client: Client, server: Server, reason: str, count: int = 5, words: str = "") -> bool:
     """Send events; tell whether they were refused, which must be for this reason, in words."""
-    name = f'http_requests_rejected_total{{reason="{reason}"}}'
-    before = server.metrics()[name]
+    before = server.rejected(reason)
     answer = client.send(server, count)
     if answer.status == 202:
         return False
     assert answer.status == 503, answer
     assert int(answer.headers["Retry-After"]) >= 1
     assert words in answer.json["description"], answer
-    assert server.metrics()[name] == before + 1
+    assert server.rejected(reason) == before + 1
     return True
 
 

@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple, Self, TypeVar
 
 from tests.support import accounting
 from tests.support.eventually import eventually
+from tests.support.lines import gunzip_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -208,6 +209,16 @@ class Server:
                 assert match, f"not a sample: {line!r}"
                 samples[match["name"] + (match["labels"] or "")] = float(match["value"])
         return samples
+
+    def rejected(self, reason: str) -> float:
+        return self.metrics()[f'http_requests_rejected_total{{reason="{reason}"}}']
+
+    def stored(self) -> list[dict[str, Any]]:
+        """Wait until all is stored in the directory that is the bucket; return the lines."""
+        self.until(self.settled, "everything is stored")
+        store = Path(self._directory, self.environ["RAW_BUCKET"].removeprefix("file:"))
+        files = store.rglob("raw/dt=*/**/*.jsonl.gz")
+        return [line for path in files for line in gunzip_lines(path.read_bytes())]
 
     def problems(self) -> list[str]:
         """Return what /ready names as wrong; it must be 200 all the while."""

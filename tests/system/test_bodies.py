@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.conftest import both_workers
-from tests.support.lines import gunzip_lines
 from tests.support.server import Answer, Server
 
 pytestmark = [pytest.mark.quick, both_workers]
@@ -21,78 +20,59 @@ FORM = "application/x-www-form-urlencoded"
 SCHEMA = {"properties": {"n": {"type": "string"}, "count": {"type": "integer", "minimum": 1}}}
 
 
-class Collecting:
-    """The server, and what it has stored."""
+def bodies(server: Server) -> list[dict[str, Any]]:
+    return [line["body"] for line in server.stored()]
 
-    def __init__(self, server: Server, store: Path) -> None:
-        self.server = server
-        self._store = store
 
-    def bodies(self) -> list[dict[str, Any]]:
-        self.server.until(self.server.settled, "everything is stored")
-        return [
-            line["body"]
-            for path in self._store.rglob("*.jsonl.gz")
-            for line in gunzip_lines(path.read_bytes())
-        ]
-
-    def rejected(self, reason: str) -> float:
-        return self.server.metrics()[f'http_requests_rejected_total{{reason="{reason}"}}']
-
-    def check_refused(self, answer: Answer, status: int, reason: str, before: float) -> None:
-        assert answer.status == status, answer
-        assert set(answer.json) == {"title", "description"}
-        assert self.rejected(reason) == before + 1
-        assert "refused" not in json.dumps(self.bodies())
+def check_refused(server: Server, answer: Answer, status: int, reason: str, before: float) -> None:
+    assert answer.status == status, answer
+    assert set(answer.json) == {"title", "description"}
+    assert server.rejected(reason) == before + 1
+    assert "refused" not in json.dumps(bodies(server))
 
 
 def start(directory: Path, **settings: str) -> Server:
-    store = f"file:{directory / 'store'}"
-    return Server(
-        directory,
-        {
-            "RAW_BUCKET": store,
-            "FLUSH_INTERVAL": "20ms",
-            "MAX_BODY_SIZE": str(MAX_EVENT),
-            "MAX_BATCH_BODY_SIZE": str(MAX_BODY),
-        }
-        | settings,
-    )
+    given = {
+        "RAW_BUCKET": f"file:{directory / 'store'}",
+        "FLUSH_INTERVAL": "20ms",
+        "MAX_BODY_SIZE": str(MAX_EVENT),
+        "MAX_BATCH_BODY_SIZE": str(MAX_BODY),
+    }
+    return Server(directory, given | settings)
 
 
 @pytest.fixture(scope="module")
-def collecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
-    directory = tmp_path_factory.mktemp("bodies")
-    with start(directory) as server:
-        yield Collecting(server, directory / "store")
+def collecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with start(tmp_path_factory.mktemp("bodies")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def choosy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collecting]:
+def choosy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("schema")
     (directory / "schema.json").write_text(json.dumps(SCHEMA))
     with start(directory, EVENT_SCHEMA=str(directory / "schema.json")) as server:
-        yield Collecting(server, directory / "store")
+        yield server
 
 
 # --- gzip
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "identity", ""])
-def test_a_body_in_a_known_coding_is_taken(coding: str, collecting: Collecting) -> None:
+def test_a_body_in_a_known_coding_is_taken(coding: str, collecting: Server) -> None:
     body = json.dumps({"n": f"coding {coding}"}).encode()
     sent = gzip.compress(body) if "zip" in coding.lower() else body
-    assert collecting.server.post(sent, **{"Content-Encoding": coding}).status == 202
-    assert collecting.bodies().count({"n": f"coding {coding}"}) == 1
+    assert collecting.post(sent, **{"Content-Encoding": coding}).status == 202
+    assert bodies(collecting).count({"n": f"coding {coding}"}) == 1
 
 
 @pytest.mark.parametrize("content_type", ["application/x-ndjson", "text/plain"])
-def test_a_batch_of_several_members_is_taken(content_type: str, collecting: Collecting) -> None:
+def test_a_batch_of_several_members_is_taken(content_type: str, collecting: Server) -> None:
     events = [{"n": f"{content_type} {i}"} for i in range(50)]
     members = [gzip.compress(json.dumps(event).encode() + b"\n") for event in events]
-    answer = collecting.server.post(b"".join(members), content_type, **{"Content-Encoding": "gzip"})
+    answer = collecting.post(b"".join(members), content_type, **{"Content-Encoding": "gzip"})
     assert answer.json == {"accepted": 50, "rejected": 0, "errors": []}
-    stored = collecting.bodies()
+    stored = bodies(collecting)
     assert [stored.count(event) for event in events] == [1] * 50
 
 
@@ -117,53 +97,47 @@ BAD_GZIP = {
 
 @pytest.mark.parametrize(("body", "status", "reason"), BAD_GZIP.values(), ids=BAD_GZIP)
 def test_a_gzip_body_that_is_bad_is_refused_with_its_reason(
-    body: bytes, status: int, reason: str, collecting: Collecting
+    body: bytes, status: int, reason: str, collecting: Server
 ) -> None:
     before = collecting.rejected(reason)
-    answer = collecting.server.post(body, **{"Content-Encoding": "gzip"})
-    collecting.check_refused(answer, status, reason, before)
+    answer = collecting.post(body, **{"Content-Encoding": "gzip"})
+    check_refused(collecting, answer, status, reason, before)
 
 
 @pytest.mark.parametrize("coding", ["br", "gzip, gzip", "identity, gzip", "deflate", "zstd"])
-def test_another_coding_is_refused_and_told_which_is_known(
-    coding: str, collecting: Collecting
-) -> None:
+def test_another_coding_is_refused_and_told_which_is_known(coding: str, collecting: Server) -> None:
     before = collecting.rejected("unsupported_encoding")
-    answer = collecting.server.post(
-        gzip.compress(b'{"n":"refused"}'), **{"Content-Encoding": coding}
-    )
+    answer = collecting.post(gzip.compress(b'{"n":"refused"}'), **{"Content-Encoding": coding})
     assert answer.headers["Accept-Encoding"] == "gzip"
-    collecting.check_refused(answer, 415, "unsupported_encoding", before)
+    check_refused(collecting, answer, 415, "unsupported_encoding", before)
 
 
 # --- queries and pixels
 
 
-def test_a_query_is_an_event(collecting: Collecting) -> None:
-    answer = collecting.server.get("/collect?n=query&a=x+y&a=%C3%A9&key=secret")
+def test_a_query_is_an_event(collecting: Server) -> None:
+    answer = collecting.get("/collect?n=query&a=x+y&a=%C3%A9&key=secret")
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["Cache-Control"] == "no-store"
-    assert collecting.bodies().count({"n": "query", "a": ["x y", "é"]}) == 1
+    assert bodies(collecting).count({"n": "query", "a": ["x y", "é"]}) == 1
 
 
-def test_a_query_of_the_pixel_is_an_event_and_the_answer_an_image(collecting: Collecting) -> None:
-    answer = collecting.server.get("/collect.gif?n=pixel&a=%41")
+def test_a_query_of_the_pixel_is_an_event_and_the_answer_an_image(collecting: Server) -> None:
+    answer = collecting.get("/collect.gif?n=pixel&a=%41")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "image/gif")
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.body[:10] == b"GIF89a\x01\x00\x01\x00"
     assert len(answer.body) == 43
-    assert collecting.bodies().count({"n": "pixel", "a": "A"}) == 1
+    assert bodies(collecting).count({"n": "pixel", "a": "A"}) == 1
 
 
 @pytest.mark.parametrize(
     "query", ["a=%41+b&c=", "a=%41%2b!b", "a=%zz&b=%ff", "a=%E2%82%AC"], ids=str
 )
-def test_a_query_is_the_same_event_whoever_parses_its_head(
-    query: str, collecting: Collecting
-) -> None:
+def test_a_query_is_the_same_event_whoever_parses_its_head(query: str, collecting: Server) -> None:
     """A repeated field makes a head one for gunicorn's parser."""
     name = urlencode({"n": f"twice {query}"})
-    connection = collecting.server.connection()
+    connection = collecting.connection()
     connection.putrequest("GET", f"/collect?{name}&{query}")
     connection.putheader("X-A", "1")
     connection.putheader("X-A", "2")
@@ -171,8 +145,8 @@ def test_a_query_is_the_same_event_whoever_parses_its_head(
     response = connection.getresponse()
     response.read()
     connection.close()
-    assert response.status == collecting.server.get(f"/collect?{name}&{query}").status == 204
-    stored = [body for body in collecting.bodies() if body.get("n") == f"twice {query}"]
+    assert response.status == collecting.get(f"/collect?{name}&{query}").status == 204
+    stored = [body for body in bodies(collecting) if body.get("n") == f"twice {query}"]
     assert len(stored) == 2
     assert stored[0] == stored[1]
 
@@ -189,30 +163,30 @@ def test_a_query_is_the_same_event_whoever_parses_its_head(
     ],
 )
 def test_a_query_that_is_no_event_is_refused_as_json_and_not_cached(
-    path: str, query: str, status: int, reason: str, collecting: Collecting
+    path: str, query: str, status: int, reason: str, collecting: Server
 ) -> None:
     before = collecting.rejected(reason)
-    answer = collecting.server.get(path + query)
+    answer = collecting.get(path + query)
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"].startswith("application/json")
-    collecting.check_refused(answer, status, reason, before)
+    check_refused(collecting, answer, status, reason, before)
 
 
 @pytest.mark.parametrize("path", ["/collect", "/collect.gif"])
-def test_a_head_request_stores_nothing(path: str, collecting: Collecting) -> None:
-    answer = collecting.server.request("HEAD", f"{path}?n=refused")
+def test_a_head_request_stores_nothing(path: str, collecting: Server) -> None:
+    answer = collecting.request("HEAD", f"{path}?n=refused")
     assert answer.status == 405
     assert "GET" in answer.headers["Allow"].split(", ")
-    assert "refused" not in json.dumps(collecting.bodies())
+    assert "refused" not in json.dumps(bodies(collecting))
 
 
 # --- forms
 
 
-def test_a_form_is_an_event(collecting: Collecting) -> None:
-    answer = collecting.server.post("n=form&a=1&a=x+y&b=%C3%A9&key=secret", FORM)
+def test_a_form_is_an_event(collecting: Server) -> None:
+    answer = collecting.post("n=form&a=1&a=x+y&b=%C3%A9&key=secret", FORM)
     assert (answer.status, answer.json) == (202, {"accepted": 1})
-    assert collecting.bodies().count({"n": "form", "a": ["1", "x y"], "b": "é"}) == 1
+    assert bodies(collecting).count({"n": "form", "a": ["1", "x y"], "b": "é"}) == 1
 
 
 @pytest.mark.parametrize(
@@ -226,21 +200,21 @@ def test_a_form_is_an_event(collecting: Collecting) -> None:
     ],
 )
 def test_a_form_that_is_no_event_is_refused(
-    body: str, content_type: str, status: int, reason: str, collecting: Collecting
+    body: str, content_type: str, status: int, reason: str, collecting: Server
 ) -> None:
     before = collecting.rejected(reason)
-    answer = collecting.server.post(body, content_type)
-    collecting.check_refused(answer, status, reason, before)
+    answer = collecting.post(body, content_type)
+    check_refused(collecting, answer, status, reason, before)
 
 
 # --- schema
 
 
-def test_events_that_match_the_schema_are_stored(choosy: Collecting) -> None:
-    assert choosy.server.post('{"n":"right","count":1}').status == 202
-    assert choosy.server.get("/collect?n=right").status == 204
-    assert choosy.bodies().count({"n": "right", "count": 1}) == 1
-    assert choosy.bodies().count({"n": "right"}) == 1
+def test_events_that_match_the_schema_are_stored(choosy: Server) -> None:
+    assert choosy.post('{"n":"right","count":1}').status == 202
+    assert choosy.get("/collect?n=right").status == 204
+    assert bodies(choosy).count({"n": "right", "count": 1}) == 1
+    assert bodies(choosy).count({"n": "right"}) == 1
 
 
 @pytest.mark.parametrize(
@@ -252,21 +226,21 @@ def test_events_that_match_the_schema_are_stored(choosy: Collecting) -> None:
     ],
 )
 def test_an_event_unlike_the_schema_is_refused_with_place_and_reason(
-    method: str, target: str, body: bytes | None, choosy: Collecting
+    method: str, target: str, body: bytes | None, choosy: Server
 ) -> None:
     before = choosy.rejected("schema_mismatch")
-    answer = choosy.server.request(method, target, body)
+    answer = choosy.request(method, target, body)
     assert answer.json["description"].startswith("/count: the value ")
-    choosy.check_refused(answer, 400, "schema_mismatch", before)
+    check_refused(choosy, answer, 400, "schema_mismatch", before)
 
 
-def test_in_a_batch_each_mismatch_has_its_index_and_reason(choosy: Collecting) -> None:
-    answer = choosy.server.post('[{"n":"a"},{"n":7},{"n":"b"},{"n":"refused","count":0}]')
+def test_in_a_batch_each_mismatch_has_its_index_and_reason(choosy: Server) -> None:
+    answer = choosy.post('[{"n":"a"},{"n":7},{"n":"b"},{"n":"refused","count":0}]')
     assert (answer.status, answer.json["accepted"], answer.json["rejected"]) == (202, 2, 2)
     first, second = answer.json["errors"]
     assert first == {"index": 1, "reason": '/n: the value is not of type "string"'}
     assert second["index"] == 3
-    stored = choosy.bodies()
+    stored = bodies(choosy)
     assert stored.count({"n": "a"}) == stored.count({"n": "b"}) == 1
     assert "refused" not in json.dumps(stored)
 

@@ -17,7 +17,6 @@ from tests.support.s3 import Bucket, Moto
 from tests.support.server import Server
 from tests.support.sts import Sts
 
-
 #: Credentials that a living worker is to lose: used for 4 s, as they are given up 5 s before.
 SHORT_SECONDS = 9
 

@@ -64,9 +64,7 @@ def test_whatever_the_clock_says_files_on_disk_are_counted_and_replayed_once(
     settings = {"BATCH_SIZE": "10", **clock.environ}
     first = serve(via=s3, workers=2, **settings)
     client = Client()
-    s3.fail("503")
-    client.must_send(first, count=10, requests=5)
-    first.until(first.all_on_disk, "they are on disk")
+    client.must_spill(first, s3, count=10, requests=5)
     clock.set(**midway)
     client.must_send(first, count=10, requests=5)
     first.until(first.all_on_disk, "they are on disk")
@@ -91,9 +89,7 @@ def test_what_a_killed_server_left_is_stored_by_one_whose_clock_is_another(
     settings = {"BATCH_SIZE": "10", "FLUSH_INTERVAL": "10m", **clock.environ}
     first = serve(via=s3, **settings)
     client = Client()
-    s3.fail("503")
-    client.must_send(first, count=10, requests=5)
-    first.until(first.all_on_disk, "they are on disk")
+    client.must_spill(first, s3, count=10, requests=5)
     client.must_send(first, count=3)  # in an open batch
     first.kill()
     s3.heal()

@@ -340,10 +340,8 @@ def test_a_server_starts_on_a_full_disk_refuses_events_and_empties_it(
     with tmpfs(disk, 4 * 1024 * 1024, _INODES if inodes else 0):
         settings = {"DLQ_DIR": str(disk / "dlq"), "BATCH_SIZE": "10", "FLUSH_INTERVAL": "10m"}
         first = serve(via=s3, **settings)
-        s3.fail("503")
         client = Client()
-        client.must_send(first, count=10, requests=5)
-        first.until(first.all_on_disk, "the batches are in the DLQ")
+        client.must_spill(first, s3, count=10, requests=5)
         client.must_send(first, count=3)
         first.kill()
         ballast = use_up(disk, inodes)
@@ -366,10 +364,8 @@ def test_a_server_starts_on_a_read_only_disk_and_serves_as_soon_as_it_is_writabl
 ) -> None:
     settings = {"DLQ_DIR": str(small_disk / "dlq"), "BATCH_SIZE": "10"}
     first = serve(via=s3, **settings)
-    s3.fail("503")
     client = Client()
-    client.must_send(first, count=10, requests=5)
-    first.until(first.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(first, s3, count=10, requests=5)
     first.kill()
     s3.heal()
     with read_only(small_disk):

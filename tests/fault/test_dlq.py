@@ -173,10 +173,8 @@ def test_drop_oldest_deletes_the_oldest_files_and_counts_their_events(
         UPLOAD_QUEUE="1000",
         S3_APP_RETRIES="0",
     )
-    s3.fail("503")
     client = Client()
-    client.must_send(server, count=10, requests=100)
-    server.until(server.all_on_disk, "all that is left is in the DLQ")
+    client.must_spill(server, s3, count=10, requests=100)
     found = server.metrics()
     kept = names(events_on_disk(server.dlq_dir))
     assert found['dlq_events_dropped_total{reason="overflow"}'] == 1000 - len(kept) > 0

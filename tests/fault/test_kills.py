@@ -93,10 +93,8 @@ def test_when_the_worker_that_replays_is_killed_another_one_empties_the_dlq(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     server = serve(via=s3, workers=2, BATCH_SIZE="10")
-    s3.fail("503")
     client = Client()
-    client.must_send(server, count=10, requests=20)
-    server.until(server.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(server, s3, count=10, requests=20)
     first = eventually(lambda: leader(server), 10, "a worker leads")
     assert first
     server.kill_worker(first)
@@ -114,10 +112,8 @@ def test_what_was_in_the_dlq_when_everything_was_killed_is_stored_by_the_next_st
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     first = serve(via=s3, workers=2, BATCH_SIZE="10")
-    s3.fail("503")
     client = Client()
-    client.must_send(first, count=10, requests=20)
-    first.until(first.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(first, s3, count=10, requests=20)
     first.kill()
     accounting.check(client.accepted, bucket.stored(), events_on_disk(first.dlq_dir))
 
@@ -135,10 +131,8 @@ def test_everything_killed_in_the_middle_of_a_replay_stores_nothing_twice(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     first = serve(via=s3, BATCH_SIZE="10")
-    s3.fail("503")
     client = Client()
-    client.must_send(first, count=10, requests=20)
-    first.until(first.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(first, s3, count=10, requests=20)
     s3.heal()
     held = s3.fail("lands_then_hangs", key=lambda key: key.startswith("raw/"))
     eventually(lambda: held.hits >= 1, 30, "a replay has landed without an answer")

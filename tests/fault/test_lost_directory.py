@@ -184,9 +184,7 @@ def test_who_has_lost_its_directory_makes_another_and_what_was_in_it_is_stored_o
 ) -> None:
     server = serve(via=s3, kind=kind.kind, BATCH_SIZE="10", FLUSH_INTERVAL="10m", **hasty())
     loss, client = kind(server), Client()
-    s3.fail("503")
-    client.must_send(server, count=10, requests=3)
-    server.until(server.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(server, s3, count=10, requests=3)
     client.must_send(server, count=3)
     loss.begin()
     is_refused(client, server)
@@ -239,9 +237,7 @@ def test_no_worker_goes_on_in_a_directory_that_its_server_has_given_up(
 ) -> None:
     server = serve(via=s3, workers=2, BATCH_SIZE="10", FLUSH_INTERVAL="10m", **hasty())
     loss, client = Loss(server), Client()
-    s3.fail("503")
-    client.must_send(server, count=10, requests=3)
-    server.until(server.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(server, s3, count=10, requests=3)
     client.must_send(server, count=3)
     loss.begin()
     eventually(lambda: server.events("directory_gone"), 20, "a worker has noticed it")

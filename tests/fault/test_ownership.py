@@ -36,10 +36,8 @@ def test_a_living_server_takes_over_the_journals_and_the_dlq_of_a_dead_one(
 ) -> None:
     dies = start(via=s3, BATCH_SIZE="10", FLUSH_INTERVAL="10m", workers=2)
     lives = start(workers=2)
-    s3.fail("503")
     client = Client()
-    client.must_send(dies, count=10, requests=5)
-    dies.until(dies.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(dies, s3, count=10, requests=5)
     client.must_send(dies, count=3)
     assert dies.metrics()["events_pending"] == 3, "in a journal"
     dies.kill()
@@ -63,10 +61,8 @@ def test_a_living_server_is_left_alone_by_the_others(
     start: Start, tmp_path: Path, s3: FaultyS3, bucket: Bucket
 ) -> None:
     first = start(via=s3, BATCH_SIZE="10", FLUSH_INTERVAL="10m")
-    s3.fail("503")
     client = Client()
-    client.must_send(first, count=10, requests=3)
-    first.until(first.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(first, s3, count=10, requests=3)
     client.must_send(first, count=3)
     before = first.metrics()
     for _ in range(2):
@@ -88,10 +84,8 @@ def test_a_stop_while_the_dlq_dir_is_away_tells_what_is_there_as_set_aside(
     start: Start, tmp_path: Path, s3: FaultyS3, bucket: Bucket
 ) -> None:
     server = start(via=s3, FLUSH_INTERVAL="10m", BATCH_SIZE="10", SHUTDOWN_TIMEOUT="3s")
-    s3.fail("503")
     client = Client()
-    client.must_send(server, count=10, requests=2)
-    server.until(server.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(server, s3, count=10, requests=2)
     client.must_send(server, count=3)
     (tmp_path / "shared").rename(tmp_path / "away")
     eventually(lambda: server.events("directory_gone"), 10, "it says so")

@@ -53,9 +53,7 @@ def leave(
 ) -> None:
     """Leave a DLQ_DIR as a server of an earlier version did that was killed, and S3 well."""
     server = serve(via=s3, DLQ_DIR=str(dlq_dir), BATCH_SIZE="10", FLUSH_INTERVAL="10m")
-    s3.fail("503")
-    client.must_send(server, count=10, requests=3)
-    server.until(server.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(server, s3, count=10, requests=3)
     client.must_send(server, count=3)
     server.kill()
     (own,) = server_dirs(dlq_dir)

@@ -4,6 +4,7 @@ import http.client
 import itertools
 import json
 
+from tests.support.faulty_s3 import FaultyS3
 from tests.support.server import Answer, Server, ask
 from tests.support.threads import Clients
 
@@ -53,6 +54,12 @@ class Client:
                 assert answer.status == 202, answer
         finally:
             connection.close()
+
+    def must_spill(self, server: Server, s3: FaultyS3, count: int, requests: int = 1) -> None:
+        """Send events while S3 is down, and wait until all of them are in the DLQ."""
+        s3.fail("503")
+        self.must_send(server, count, requests)
+        server.until(server.all_on_disk, "the batches are in the DLQ")
 
 
 class Load(Clients):

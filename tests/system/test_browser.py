@@ -109,6 +109,23 @@ class Web:
     def heal(self) -> None:
         self.proxy.refuse = lambda _: None
 
+    def hold_back(self, count: int) -> None:
+        """Open the page, and let it track events that the server refuses for a day."""
+        self.open()
+        self.refuse(503, retry_after="86400")
+        self.track(count)
+        self.flush()
+
+    def leave_behind(self, count: int) -> None:
+        """Let a page end with events that it could not send; then all is well again."""
+        self.open()
+        self.refuse(503)
+        self.track(count)
+        self.check_refused()
+        self.flush()
+        self.open(LEFT)
+        self.heal()
+
     def offline(self, yes: bool) -> None:
         self.driver.execute_cdp_cmd("Network.enable", {})
         self.driver.execute_cdp_cmd(
@@ -298,10 +315,7 @@ def test_a_refusal_for_now_is_tried_again_until_it_is_accepted(web: Web) -> None
 
 
 def test_retry_after_is_waited_for(web: Web) -> None:
-    web.open()
-    web.refuse(503, retry_after="86400")
-    web.track()
-    web.flush()
+    web.hold_back(1)
     web.heal()
     web.run(LATER)  # no backoff is that long
     web.track()
@@ -314,13 +328,7 @@ def test_retry_after_is_waited_for(web: Web) -> None:
 
 
 def test_what_a_page_could_not_send_is_sent_by_the_next_page(web: Web) -> None:
-    web.open()
-    web.refuse(503)
-    web.track(30)
-    web.check_refused()
-    web.flush()
-    web.open(LEFT)
-    web.heal()
+    web.leave_behind(30)
     assert web.stored() == [], "no beacon was sent into the outage"
     web.open()
     web.check()
@@ -329,13 +337,7 @@ def test_what_a_page_could_not_send_is_sent_by_the_next_page(web: Web) -> None:
 
 
 def test_what_a_page_has_left_is_sent_by_one_of_several_tabs(web: Web) -> None:
-    web.open()
-    web.refuse(503)
-    web.track(30)
-    web.check_refused()
-    web.flush()
-    web.open(LEFT)
-    web.heal()
+    web.leave_behind(30)
     before = len(web.driver.window_handles)
     web.run("for (let i = 0; i < 5; i++) open('/')")
     eventually(lambda: len(web.driver.window_handles) == before + 5, SOON_SECONDS, "5 tabs")
@@ -343,13 +345,7 @@ def test_what_a_page_has_left_is_sent_by_one_of_several_tabs(web: Web) -> None:
 
 
 def test_a_page_gives_way_to_another_that_claims_the_same(web: Web) -> None:
-    web.open()
-    web.refuse(503)
-    web.track(30)
-    web.check_refused()
-    web.flush()
-    web.open(LEFT)
-    web.heal()
+    web.leave_behind(30)
     web.site.pages["/second"] = web.page() + (
         "<script>localStorage[Object.keys(localStorage).find("
         "(key) => key.startsWith('estat claim'))] = 'another'</script>"
@@ -363,10 +359,7 @@ def test_a_page_gives_way_to_another_that_claims_the_same(web: Web) -> None:
 
 
 def test_a_living_page_keeps_its_events_to_itself(web: Web) -> None:
-    web.open()
-    web.refuse(503, retry_after="86400")
-    web.track(10)
-    web.flush()
+    web.hold_back(10)
     first = web.driver.current_window_handle
     web.heal()
     web.driver.switch_to.new_window("tab")
@@ -380,10 +373,7 @@ def test_a_living_page_keeps_its_events_to_itself(web: Web) -> None:
 
 
 def test_a_page_that_slept_leaves_its_events_to_the_one_that_took_them(web: Web) -> None:
-    web.open()
-    web.refuse(503, retry_after="86400")
-    web.track(10)
-    web.flush()
+    web.hold_back(10)
     sleeper = web.driver.current_window_handle
     web.heal()
     web.site.pages["/later"] = f"<script>{LATER}</script>{web.page()}"
@@ -422,10 +412,7 @@ class TestBackFromTheHistory:
         web.check()
 
     def test_a_page_keeps_what_it_could_not_send(self, web: Web) -> None:
-        web.open()
-        web.refuse(503, retry_after="86400")
-        web.track(3)
-        web.flush()
+        web.hold_back(3)
         self.leave(web)
         self.come_back(web)
         web.heal()
@@ -433,10 +420,7 @@ class TestBackFromTheHistory:
         web.check()
 
     def test_a_page_leaves_what_was_taken_to_the_one_that_took_it(self, web: Web) -> None:
-        web.open()
-        web.refuse(503, retry_after="86400")
-        web.track(3)
-        web.flush()
+        web.hold_back(3)
         self.leave(web)
         web.heal()
         left = web.driver.current_window_handle
@@ -532,10 +516,7 @@ def test_what_a_beacon_has_no_room_for_is_sent_by_the_next_page(web: Web) -> Non
 
 
 def test_beyond_what_may_be_kept_the_oldest_are_dropped_and_counted(web: Web) -> None:
-    web.open()
-    web.refuse(503, retry_after="86400")
-    web.track(100)
-    web.flush()
+    web.hold_back(100)
     web.track(1990)
     web.flush()
     assert web.stats()["dropped"] == 90

@@ -180,10 +180,8 @@ def test_a_dlq_file_says_what_it_is_and_is_replayed_under_its_own_key(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     first = serve(via=s3, BATCH_SIZE="10")
-    s3.fail("503")
     client = Client()
-    client.must_send(first, count=10, requests=4)
-    first.until(first.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(first, s3, count=10, requests=4)
     assert first.stop() == 0
 
     files = [file for file in dlq_files(first.dlq_dir) if file.lines]

@@ -55,9 +55,7 @@ def test_fresh_events_are_stored_beside_the_replay_and_both_end(
 ) -> None:
     server = serve(via=s3, workers=2, BATCH_SIZE="10")
     client = Client()
-    s3.fail("503")
-    client.must_send(server, count=10, requests=40)
-    server.until(server.all_on_disk, "the batches are in the DLQ")
+    client.must_spill(server, s3, count=10, requests=40)
 
     s3.heal()
 

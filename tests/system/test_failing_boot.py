@@ -33,9 +33,7 @@ def forks(server: Server) -> int:
     return sum(line["event"].startswith("Booting worker") for line in server.logs())
 
 
-@pytest.mark.parametrize(
-    "ending", [pytest.param("error", marks=pytest.mark.quick), "status", "killed"]
-)
+@pytest.mark.parametrize("ending", [pytest.param("error", marks=pytest.mark.quick), "killed"])
 def test_a_worker_that_can_not_boot_is_tried_again_while_others_serve(
     ending: str, serve: Serve, bucket: Bucket, fault: Path
 ) -> None:
@@ -80,12 +78,7 @@ def test_a_reload_whose_workers_can_not_boot_stops_nobody_and_goes_on_when_they_
 
 @pytest.mark.parametrize(
     ("line", "why"),
-    [
-        ("what is this", "can't be used"),
-        ("preload_app = True", "before the workers were forked"),
-        ("worker_class = 'sync'", "worker class sync "),
-        ("workers = 0", "without workers"),
-    ],
+    [("what is this", "can't be used"), ("worker_class = 'sync'", "worker class sync ")],
 )
 def test_a_reload_with_a_configuration_file_that_can_not_work_stops_nobody(
     line: str, why: str, serve: Serve, bucket: Bucket, tmp_path: Path

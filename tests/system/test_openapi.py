@@ -3,8 +3,6 @@
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import Serve
 from tests.support.server import BIN, Server
 
@@ -14,9 +12,8 @@ EXAMPLES = 100
 NOT_FOR_US = "positive_data_acceptance,negative_data_rejection"
 
 
-@pytest.mark.parametrize("write_keys", ["", "web:s3cret"])
-def test_generated_requests_are_answered_as_described(write_keys: str, tmp_path: Path) -> None:
-    settings = {"RAW_BUCKET": f"file:{tmp_path / 'store'}", "WRITE_KEYS": write_keys}
+def test_generated_requests_are_answered_as_described(tmp_path: Path) -> None:
+    settings = {"RAW_BUCKET": f"file:{tmp_path / 'store'}", "WRITE_KEYS": "web:s3cret"}
     with Server(tmp_path, settings) as server:
         run = subprocess.run(
             [
@@ -35,7 +32,8 @@ def test_generated_requests_are_answered_as_described(write_keys: str, tmp_path:
                 "--request-timeout",
                 "20",
                 "--no-color",
-                *(["--header", "Authorization: Bearer s3cret"] if write_keys else []),
+                "--header",
+                "Authorization: Bearer s3cret",
             ],
             cwd=tmp_path,
             env=server.environ,

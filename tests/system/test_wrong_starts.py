@@ -45,8 +45,15 @@ def check_refused(result: "subprocess.CompletedProcess[str]", why: str, director
     assert list(directory.iterdir()) == [], "nothing was made"
 
 
-@pytest.mark.parametrize("application", ["estat.wsgi:app", "estat.demo.wsgi:app"])
-@pytest.mark.parametrize("options", [[], ["--preload"], ["-k", "gevent"], ["-k", "gthread"]])
+@pytest.mark.parametrize(
+    ("application", "options"),
+    [
+        ("estat.wsgi:app", []),
+        ("estat.wsgi:app", ["--preload"]),
+        ("estat.wsgi:app", ["-k", "gthread"]),
+        ("estat.demo.wsgi:app", ["-k", "gevent"]),
+    ],
+)
 def test_without_the_configuration_file(
     application: str, options: list[str], tmp_path: Path
 ) -> None:
@@ -77,9 +84,7 @@ def test_with_the_application_loaded_before_the_fork(option: str, tmp_path: Path
     check_refused(start(tmp_path, *argv, option), "before the workers were forked", tmp_path)
 
 
-@pytest.mark.parametrize(
-    "worker_class", ["sync", "gthread", "gunicorn.workers.base.Worker", "gevent_pywsgi"]
-)
+@pytest.mark.parametrize("worker_class", ["sync", "gunicorn.workers.base.Worker", "gevent_pywsgi"])
 def test_with_a_worker_class_that_is_neither_the_servers_own_nor_gevent(
     worker_class: str, tmp_path: Path
 ) -> None:
@@ -107,7 +112,6 @@ def test_with_a_setting_of_gunicorns_that_leaves_nobody_to_serve(
     [
         ("preload_app = True", "before the workers were forked"),
         ("worker_class = 'sync'", "worker class sync "),
-        ("workers = 0", "without workers"),
     ],
 )
 def test_with_a_line_too_many_in_the_configuration_file(

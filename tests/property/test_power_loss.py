@@ -38,89 +38,36 @@ Story = list[tuple[Any, ...]]
 #: Thousands of small directories are made and read back; no sync of theirs is for real.
 _PLACE = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
-NAMED: dict[str, Story] = {
-    "stored and stopped": [
-        ("send", 1, 2),
-        ("send", 3),
-        ("seal",),
-        ("send", 2),
-        ("store",),
-        ("send", 1),
-        ("stop",),
-        ("replay",),
-        ("replay",),
-    ],
-    "written to the DLQ": [
-        ("send", 2),
-        ("seal",),
-        ("store_unheard",),
-        ("spill",),
-        ("send", 3),
-        ("seal",),
-        ("spill",),
-        ("defer",),
-        ("replay",),
-        ("hour",),
-        ("replay",),
-    ],
-    "killed and adopted": [
-        ("send", 2),
-        ("send", 3),
-        ("kill", 0),
-        ("send", 1),
-        ("recover",),
-        ("send", 1),
-        ("kill", 4),
-        ("recover",),
-        ("recover",),
-        ("replay",),
-        ("replay",),
-    ],
-    "a sync that failed": [
-        ("send", 1),
-        ("fault", "fdatasync"),
-        ("send", 2, 1),
-        ("send", 1),
-        ("store",),
-        ("mend",),
-        ("send", 2),
-    ],
-    "a cut that failed": [
-        ("send", 1),
-        ("fault", "short_write"),
-        ("fault", "ftruncate"),
-        ("send", 2),
-        ("send", 1),
-        ("kill", 0),
-        ("recover",),
-        ("send", 1),
-    ],
-    "two power failures": [
-        ("send", 1, 1),
-        ("power", 3),
-        ("recover",),
-        ("send", 2),
-        ("power", 4),
-        ("send", 2),
-        ("recover",),
-    ],
+
+def steps_of(text: str) -> Story:
+    """Return the steps that a text tells, with commas between them."""
+    words = (step.split() for step in text.split(","))
+    return [(name, *(int(n) if n.isdigit() else n for n in told)) for name, *told in words]
+
+
+NAMED = {
+    "stored and stopped": steps_of(
+        "send 1 2, send 3, seal, send 2, store, send 1, stop, replay, replay"
+    ),
+    "written to the DLQ": steps_of(
+        "send 2, seal, store_unheard, spill, send 3, seal, spill, defer, replay, hour, replay"
+    ),
+    "killed and adopted": steps_of(
+        "send 2, send 3, kill 0, send 1, recover, send 1, kill 4, recover, recover, replay, replay"
+    ),
+    "a sync that failed": steps_of(
+        "send 1, fault fdatasync, send 2 1, send 1, store, mend, send 2"
+    ),
+    "a cut that failed": steps_of(
+        "send 1, fault short_write, fault ftruncate, send 2, send 1, kill 0, recover, send 1"
+    ),
+    "two power failures": steps_of("send 1 1, power 3, recover, send 2, power 4, send 2, recover"),
 }
 
 steps = st.one_of(
     st.lists(st.integers(1, 3), min_size=1, max_size=3).map(lambda sizes: ("send", *sizes)),
     st.sampled_from(
-        [
-            ("seal",),
-            ("store",),
-            ("store_unheard",),
-            ("spill",),
-            ("mend",),
-            ("recover",),
-            ("replay",),
-            ("defer",),
-            ("hour",),
-            ("stop",),
-        ]
+        steps_of("seal, store, store_unheard, spill, mend, recover, replay, defer, hour, stop")
     ),
     st.tuples(st.just("fault"), st.sampled_from(CALLS), st.integers(0, 4)),
     st.tuples(st.just("kill"), st.integers(0, 15)),

@@ -60,6 +60,16 @@ def named(name: str, *fields: str | bytes, **parts) -> tuple[str, bytes]:
     return name, post(name, *fields, **parts)
 
 
+def exactly(name: str, *fields: str | bytes, **parts) -> tuple[str, bytes]:
+    """Return a case: a request of exactly these parts, and Host."""
+    return name, request(*fields, **parts)
+
+
+def asked(name: str, path: str, *fields: str | bytes, **parts) -> tuple[str, bytes]:
+    """Return a case: a GET, or another request without a body."""
+    return name, get(path, *fields, **parts)
+
+
 def get(path: str, *fields: str | bytes, method: str = "GET", version: str = "HTTP/1.1", **parts):
     return request(*fields, line=f"{method} {path} {version}", **parts)
 
@@ -115,16 +125,20 @@ def regular() -> Cases:
     )
     for name in ("content-type", "CONTENT-TYPE", "cOnTeNt-TyPe"):
         body = event(name)
-        yield (
+        yield exactly(
             f"field name in case {name}",
-            request(f"{name}: application/json", f"{name[0]}ontent-length: {len(body)}", body=body),
+            f"{name}: application/json",
+            f"{name[0]}ontent-length: {len(body)}",
+            body=body,
         )
     batch = b"\n".join(event("ndjson") for _ in range(5))
     yield "events without a type", request(f"Content-Length: {len(batch)}", body=batch)
     for body in (b"[]", b"{", b"1", b"null", b'"a"', b" ", b"\r\n", b"\xff", b'[{"case":"array"}]'):
-        yield (
+        yield exactly(
             f"body {body!r}",
-            request("Content-Type: application/json", f"Content-Length: {len(body)}", body=body),
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            body=body,
         )
     for encoding in ("identity", "gzip", ""):
         yield named(f"content encoding {encoding or 'empty'}", f"Content-Encoding: {encoding}")
@@ -168,9 +182,12 @@ def connections() -> Cases:
         for path in ("/health", "/nothing", "/collect"):
             for method in ("GET", "HEAD", "OPTIONS"):
                 yield f"{version} {method} {path}", get(path, method=method, version=version)
-                yield (
+                yield asked(
                     f"{version} {method} {path} to keep",
-                    get(path, "Connection: keep-alive", method=method, version=version),
+                    path,
+                    "Connection: keep-alive",
+                    method=method,
+                    version=version,
                 )
         yield named(
             f"{version} with Keep-Alive and Proxy-Connection",
@@ -185,15 +202,13 @@ def connections() -> Cases:
         "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA",
     )
     name = "an upgrade to websocket"
-    yield (
+    yield asked(
         name,
-        get(
-            "/collect",
-            "Connection: Upgrade",
-            "Upgrade: websocket",
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-            "Sec-WebSocket-Version: 13",
-        ),
+        "/collect",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
     )
     yield named("an upgrade without Connection", "Upgrade: h2c")
 
@@ -348,13 +363,11 @@ def line_ends() -> Cases:
         yield named(f"{byte!r} at the end of a value", b"X-A: a" + byte)
         yield named(f"{byte!r} at the start of a value", b"X-A:" + byte + b"a")
         name = f"{byte!r} around the length"
-        yield (
+        yield exactly(
             name,
-            request(
-                b"Content-Length:" + byte + b"12" + byte,
-                "Content-Type: application/json",
-                body=b'{"case":"r"}',
-            ),
+            b"Content-Length:" + byte + b"12" + byte,
+            "Content-Type: application/json",
+            body=b'{"case":"r"}',
         )
     yield "an LF in a head without an end", plain[: ends[1]] + b"\n"
     yield "an LF after the line, and no more", plain[: ends[0]] + b"\n"
@@ -388,22 +401,22 @@ def queries() -> Cases:
                 yield f"{method} {path}?{query}", get(f"{path}?{query}", method=method)
         name = f"a query of {path} and a body"
         yield named(name, line=f"GET {path}?a=b HTTP/1.1")
-        yield (
+        yield exactly(
             f"{name} in chunks",
-            request(
-                "Transfer-Encoding: chunked",
-                line=f"GET {path}?a=b HTTP/1.1",
-                body=chunked(event(name)),
-            ),
+            "Transfer-Encoding: chunked",
+            line=f"GET {path}?a=b HTTP/1.1",
+            body=chunked(event(name)),
         )
         yield f"HTTP/1.0 GET {path}?a=b", get(f"{path}?a=b", version="HTTP/1.0")
         yield named(f"POST {path} with query and body", line=f"POST {path}?a=b HTTP/1.1")
         yield f"GET {path} six times", get(f"{path}?a=b") * 3 + get(f"{path}?a=%41!") * 3
     for data in (b"a=1&b=x+y&b=%C3%A9", b"a=\xff", b'{"a":1}', b"&", b"", b"key=k", b"a&" * 1000):
         for media_type in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=a"):
-            yield (
+            yield exactly(
                 f"{data[:20]!r} as {media_type}",
-                request(f"Content-Type: {media_type}", f"Content-Length: {len(data)}", body=data),
+                f"Content-Type: {media_type}",
+                f"Content-Length: {len(data)}",
+                body=data,
             )
 
 
@@ -442,11 +455,12 @@ def fields() -> Cases:
     ):
         name = f"field {line!r}"
         yield named(name, line)
-        yield (
+        yield exactly(
             f"{name} last",
-            request(
-                "Content-Type: application/json", "Content-Length: 12", line, body=b'{"case":"l"}'
-            ),
+            "Content-Type: application/json",
+            "Content-Length: 12",
+            line,
+            body=b'{"case":"l"}',
         )
     for name in (
         "X-A: a\r\n b",
@@ -567,9 +581,11 @@ def lengths() -> Cases:
         f"\x00{size}",
         "1" + "0" * 30 + "x",
     ):
-        yield (
+        yield exactly(
             f"Content-Length {value!r}",
-            request("Content-Type: application/json", f"Content-Length: {value}", body=body),
+            "Content-Type: application/json",
+            f"Content-Length: {value}",
+            body=body,
         )
     for first, second in (
         (size, size),
@@ -580,14 +596,12 @@ def lengths() -> Cases:
         (size, "x"),
     ):
         for name in ("Content-Length", "content-length"):
-            yield (
+            yield exactly(
                 f"Content-Length {first!r} and {name} {second!r}",
-                request(
-                    f"Content-Length: {first}",
-                    "Content-Type: application/json",
-                    f"{name}: {second}",
-                    body=body,
-                ),
+                f"Content-Length: {first}",
+                "Content-Type: application/json",
+                f"{name}: {second}",
+                body=body,
             )
     for method in ("GET", "HEAD", "DELETE", "OPTIONS", "PUT", "PATCH"):
         for path in ("/health", "/nothing", "/collect"):
@@ -608,36 +622,38 @@ def lengths() -> Cases:
             yield f"{line} with no length", request("Content-Type: application/json", line=line)
             yield f"{line} with length 0", request("Content-Length: 0", line=line)
     yield "a body without a length", request("Content-Type: application/json", body=body)
-    yield (
+    yield exactly(
         "a body longer than its length",
-        request(
-            "Content-Type: application/json", "Content-Length: 12", body=b'{"case":"l"}' + body
-        ),
+        "Content-Type: application/json",
+        "Content-Length: 12",
+        body=b'{"case":"l"}' + body,
     )
     yield "a body followed by an empty line", post("followed by an empty line") + b"\r\n"
     yield "a body followed by LF", post("followed by LF") + b"\n"
     line = event("64 KiB", 900)
     for total in (64 * 1024, 64 * 1024 + 1, 2 * 64 * 1024 + 1, 300_000):
         lines = (line + b"\n") * (total // (len(line) + 1))
-        yield (
+        yield exactly(
             f"events of {total} bytes",
-            request(
-                "Content-Type: application/x-ndjson",
-                f"Content-Length: {total}",
-                body=lines + b" " * (total - len(lines)),
-            ),
+            "Content-Type: application/x-ndjson",
+            f"Content-Length: {total}",
+            body=lines + b" " * (total - len(lines)),
         )
     for total in (MAX_EVENT, MAX_EVENT + 1):
         name = f"an event of {total} bytes"
         yield named(name, padding=total - len(event(name)))
-    yield (
+    yield exactly(
         "a body of 9 MB that is refused",
-        request("Content-Type: application/json", "Content-Length: 9000000", body=b" " * 9_000_000),
+        "Content-Type: application/json",
+        "Content-Length: 9000000",
+        body=b" " * 9_000_000,
     )
     for length in ("200000000", "9" * 15, "9" * 19, "9" * 40, "9" * 4000):
-        yield (
+        yield exactly(
             f"length {length[:20]} that is refused at once ({len(length)} digits)",
-            request("Content-Type: application/json", f"Content-Length: {length}", body=body),
+            "Content-Type: application/json",
+            f"Content-Length: {length}",
+            body=body,
         )
     yield "a length of 5000 digits", request(f"Content-Length: {'9' * 5000}", body=body)
 
@@ -685,13 +701,14 @@ def transfer_codings() -> Cases:
         "X\rTransfer-Encoding",
         "X: y\nTransfer-Encoding",
     ):
-        yield (
-            f"coding under the name {name!r}",
-            request(json_type, f"{name}: chunked", length, body=body),
+        yield exactly(
+            f"coding under the name {name!r}", json_type, f"{name}: chunked", length, body=body
         )
-        yield (
+        yield exactly(
             f"coding under the name {name!r}, chunked",
-            request(json_type, f"{name}: chunked", body=chunked(event("name"))),
+            json_type,
+            f"{name}: chunked",
+            body=chunked(event("name")),
         )
     for first, second in (
         ("chunked", "chunked"),
@@ -699,59 +716,54 @@ def transfer_codings() -> Cases:
         ("chunked", "x"),
         ("", "chunked"),
     ):
-        yield (
+        yield exactly(
             f"coding twice, {first!r} and {second!r}",
-            request(
-                json_type,
-                f"Transfer-Encoding: {first}",
-                f"Transfer-Encoding: {second}",
-                body=chunked(event("twice")),
-            ),
+            json_type,
+            f"Transfer-Encoding: {first}",
+            f"Transfer-Encoding: {second}",
+            body=chunked(event("twice")),
         )
     for line in ("POST /collect HTTP/1.0", "POST /collect HTTP/1.2"):
-        yield (
+        yield exactly(
             f"chunks in {line}",
-            request(json_type, "Transfer-Encoding: chunked", line=line, body=chunked(event("1.0"))),
+            json_type,
+            "Transfer-Encoding: chunked",
+            line=line,
+            body=chunked(event("1.0")),
         )
-        yield (
+        yield exactly(
             f"chunks in {line} to keep",
-            request(
-                json_type,
-                "Transfer-Encoding: chunked",
-                "Connection: keep-alive",
-                line=line,
-                body=chunked(event("1.0")),
-            ),
+            json_type,
+            "Transfer-Encoding: chunked",
+            "Connection: keep-alive",
+            line=line,
+            body=chunked(event("1.0")),
         )
-    yield (
+    yield exactly(
         "a hidden request behind chunks of a length",
-        request(
-            json_type,
-            "Content-Length: 6",
-            "Transfer-Encoding: chunked",
-            body=b"0\r\n\r\n" + get("/hidden"),
-        ),
+        json_type,
+        "Content-Length: 6",
+        "Transfer-Encoding: chunked",
+        body=b"0\r\n\r\n" + get("/hidden"),
     )
-    yield (
+    yield exactly(
         "a hidden request behind a length over chunks",
-        request(
-            json_type,
-            "Transfer-Encoding: chunked",
-            "Content-Length: 3",
-            body=b"8\r\nSMUGGLED\r\n0\r\n\r\n" + get("/hidden"),
-        ),
+        json_type,
+        "Transfer-Encoding: chunked",
+        "Content-Length: 3",
+        body=b"8\r\nSMUGGLED\r\n0\r\n\r\n" + get("/hidden"),
     )
-    yield (
+    yield exactly(
         "a hidden request in a body on GET",
-        request(
-            f"Content-Length: {len(get('/hidden'))}",
-            line="GET /nothing HTTP/1.1",
-            body=get("/hidden"),
-        ),
+        f"Content-Length: {len(get('/hidden'))}",
+        line="GET /nothing HTTP/1.1",
+        body=get("/hidden"),
     )
-    yield (
+    yield exactly(
         "a hidden request behind a length of nothing",
-        request("Content-Length: 0", line="GET /nothing HTTP/1.1", body=get("/hidden")),
+        "Content-Length: 0",
+        line="GET /nothing HTTP/1.1",
+        body=get("/hidden"),
     )
 
 
@@ -855,14 +867,12 @@ def expectations() -> Cases:
         yield named(f"{name} on /nothing", f"Expect: {value}", line="POST /nothing HTTP/1.1")
         yield f"{name} on GET", get("/health", f"Expect: {value}")
     yield named("Expect twice", "Expect: 100-continue", "Expect: 100-continue")
-    yield (
+    yield exactly(
         "Expect with chunks",
-        request(
-            "Content-Type: application/json",
-            "Transfer-Encoding: chunked",
-            "Expect: 100-continue",
-            body=chunked(event("Expect")),
-        ),
+        "Content-Type: application/json",
+        "Transfer-Encoding: chunked",
+        "Expect: 100-continue",
+        body=chunked(event("Expect")),
     )
     yield named("Expect and a body too large", "Expect: 100-continue", padding=200_000)
     for line in (
@@ -1000,24 +1010,24 @@ def unfinished() -> Cases:
     yield "a head without its last LF", request()[:-1]
     for path in ("/collect", "/nothing"):
         for length in (len(body) + 1, len(body) + 100, 70_000, MAX_BODY):
-            yield (
+            yield exactly(
                 f"{length - len(body)} bytes too few on {path}",
-                request(
-                    "Content-Type: application/json",
-                    f"Content-Length: {length}",
-                    line=f"POST {path} HTTP/1.1",
-                    body=body,
-                ),
+                "Content-Type: application/json",
+                f"Content-Length: {length}",
+                line=f"POST {path} HTTP/1.1",
+                body=body,
             )
-        yield (
+        yield exactly(
             f"no byte of a body on {path}",
-            request(
-                "Content-Type: application/json", "Content-Length: 10", line=f"POST {path} HTTP/1.1"
-            ),
+            "Content-Type: application/json",
+            "Content-Length: 10",
+            line=f"POST {path} HTTP/1.1",
         )
-        yield (
+        yield exactly(
             f"too few bytes of a body too large on {path}",
-            request(f"Content-Length: {MAX_BODY + 1}", line=f"POST {path} HTTP/1.1", body=body),
+            f"Content-Length: {MAX_BODY + 1}",
+            line=f"POST {path} HTTP/1.1",
+            body=body,
         )
         for data in (
             b"",
@@ -1033,9 +1043,11 @@ def unfinished() -> Cases:
             b"2\r\n{}\r\n0\r\nX: y",
             b"2;",
         ):
-            yield (
+            yield exactly(
                 f"chunks cut off behind {data!r} on {path}",
-                request("Transfer-Encoding: chunked", line=f"POST {path} HTTP/1.1", body=data),
+                "Transfer-Encoding: chunked",
+                line=f"POST {path} HTTP/1.1",
+                body=data,
             )
     yield "an event and half of another", post("whole") + post("half")[:90]
     yield "an event and the line of another", post("whole") + b"POST /collect HTTP/1.1\r\n"

@@ -2,12 +2,12 @@
 
 import re
 import shutil
-import subprocess
 
 import pytest
 
 from estat.accounting import metrics
 from tests.conftest import need
+from tests.support.command import run
 from tests.support.server import ROOT
 
 CONF = ROOT / "conf" / "prometheus"
@@ -33,9 +33,7 @@ def promtool():
     ids=["configuration", "rules"],
 )
 def test_promtool_finds_no_fault(promtool, arguments):
-    done = subprocess.run(
-        [promtool, *arguments], cwd=CONF, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run([promtool, *arguments], cwd=CONF)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from estat.disk import dlq_file
 from estat.disk.dlq import DeadLetterQueue
+from tests.support.command import run
 from tests.support.server import BIN, DEFAULTS, free_port
 from tests.unit.batches import batch
 
@@ -16,15 +17,7 @@ pytestmark = pytest.mark.quick
 
 def estat(*arguments, cwd, **settings):
     environ = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME")} | DEFAULTS
-    return subprocess.run(
-        [BIN / "estat", *arguments],
-        cwd=cwd,
-        env=environ | settings,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run([BIN / "estat", *arguments], cwd=cwd, env=environ | settings)
 
 
 def statuses(result):
@@ -198,14 +191,10 @@ def test_the_production_start_refuses_what_it_can_not_work_with_and_exits_with_2
 ):
     (tmp_path / "file").touch()
     given = {"RAW_BUCKET": "file:data", "HTTP_ADDR": ":0", "DLQ_DIR": f"{tmp_path}/file/dlq"}
-    result = subprocess.run(
+    result = run(
         [BIN / "gunicorn", "-c", pytestconfig.rootpath / "conf/gunicorn.conf.py", "estat.wsgi:app"],
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], **given, **settings},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
     )
     assert result.returncode == 2
     assert told in result.stderr

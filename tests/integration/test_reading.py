@@ -21,6 +21,7 @@ import sqlglot
 
 from tests.support import hits
 from tests.support.athena import Table, statement
+from tests.support.command import run
 from tests.support.lines import gunzip_lines
 from tests.support.page import blocks
 from tests.support.server import BIN, ROOT, Server
@@ -44,7 +45,7 @@ select * from read_json('{pattern}', format = 'newline_delimited',
 
 
 def send(server, log):
-    done = subprocess.run(
+    done = run(
         [
             BIN / "estat",
             "send",
@@ -54,11 +55,7 @@ def send(server, log):
             "100",
             "--url",
             f"{server.url}/collect",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
+        ]
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -121,15 +118,7 @@ def code(section, language, number=0):
 
 
 def python(source, place, **environ):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", source],
-        cwd=place,
-        env=os.environ | environ,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
+    done = run([sys.executable, "-W", "error", "-c", source], cwd=place, env=os.environ | environ)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

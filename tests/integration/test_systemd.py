@@ -14,6 +14,7 @@ import pytest
 
 from estat.config import loading
 from tests.conftest import need
+from tests.support.command import run
 from tests.support.eventually import eventually
 from tests.support.page import read
 from tests.support.server import BIN, ROOT, Server
@@ -33,9 +34,7 @@ def values(name: str) -> list[str]:
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     path = shutil.which("systemd-analyze")
     need(path, "systemd-analyze")
-    return subprocess.run(
-        [str(path), *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    return run([str(path), *arguments])
 
 
 @pytest.fixture
@@ -113,15 +112,7 @@ def test_a_server_that_can_not_use_its_directory_never_says_that_it_is_ready(tmp
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(tmp_path / "notify"))
         server = served(tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"))
-        ended = subprocess.run(
-            [BIN / "estat", "serve"],
-            env=server.environ,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        ended = run([BIN / "estat", "serve"], env=server.environ, cwd=tmp_path)
         assert ended.returncode == 2
         assert f"DLQ_DIR='{server.dlq_dir}' can't be used" in ended.stderr
         notified.setblocking(False)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+from tests.support.command import run
 from tests.support.eventually import eventually
 from tests.support.s3 import Endpoint, listens, running
 from tests.support.server import hold_port
@@ -144,11 +145,5 @@ class Ceph(Endpoint):
         return [*argv, "--conf", self._path("ceph.conf")]
 
     def _run(self, *argv: str) -> None:
-        done = subprocess.run(
-            self._command(*argv),
-            capture_output=True,
-            text=True,
-            timeout=_START_SECONDS,
-            check=False,
-        )
+        done = run(self._command(*argv), timeout=_START_SECONDS)
         assert done.returncode == 0, done

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command import run
 from tests.support.eventually import eventually
 
 
 def _mount(*words: object) -> None:
-    done = subprocess.run(["mount", *map(str, words)], capture_output=True, check=False, text=True)
+    done = run(["mount", *map(str, words)])
     if done.returncode:
         pytest.skip(f"can't mount here: {done.stderr.strip()}")
 

@@ -2,12 +2,12 @@
 
 import json
 import signal
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 from tests.support import accounting
+from tests.support.command import run
 from tests.support.dlq_dir import events_on_disk
 from tests.support.eventually import eventually
 from tests.support.haproxy import FALL, Haproxy
@@ -154,14 +154,7 @@ class Fleet:
         return self._estat(3, "audit", f"s3://{bucket}/raw", "--json")
 
     def _estat(self, code: int, *arguments: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [BIN / "estat", *arguments],
-            env=self.servers[NAMES[0]].environ,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run([BIN / "estat", *arguments], env=self.servers[NAMES[0]].environ)
         assert done.returncode == code, done
         report: dict[str, Any] = json.loads(done.stdout)
         return report

@@ -9,7 +9,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Self
 
 from tests.support import accounting
 from tests.support.client import Client
+from tests.support.command import run
 from tests.support.dlq_dir import dlq_paths
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
@@ -230,15 +230,7 @@ class Lives:
         assert sum(stream["events"] for stream in report["streams"]) == events
 
     def _estat(self, codes: int | tuple[int, ...], *arguments: str) -> str:
-        result = subprocess.run(
-            [str(BIN / "estat"), *arguments],
-            env=self.server.environ,
-            cwd=self._directory,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        result = run([str(BIN / "estat"), *arguments], env=self.server.environ, cwd=self._directory)
         expected = codes if isinstance(codes, tuple) else (codes,)
         assert result.returncode in expected, result
         return result.stdout

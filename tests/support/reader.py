@@ -9,6 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Self
 
+from tests.support.command import run
 from tests.support.eventually import eventually
 
 #: What goes on until Ctrl-C; the next commands are typed in a second terminal.
@@ -98,15 +99,11 @@ class Reader:
     def _run(self, command: str) -> str:
         """Run one command; what it exports stays, as in a terminal."""
         variables = self.directory / "variables"
-        result = subprocess.run(
+        result = run(
             ["bash", "-euo", "pipefail", "-c", f"{self._adapted(command)}\nenv -0 >{variables}"],
             cwd=self.directory,
             env=self.environ,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_COMMAND_SECONDS,
-            check=False,
         )
         assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}{self.read_log()}"
         pairs = (line.partition("=") for line in variables.read_text().split("\0") if line)

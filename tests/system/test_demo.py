@@ -13,6 +13,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
+from tests.support.command import run
 from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
 from tests.support.s3 import listens
@@ -137,14 +138,11 @@ def test_ctrl_c_stops_it_cleanly_and_leaves_nothing_behind(demo: Callable[..., D
 def test_a_port_that_is_taken_is_told_and_exit_2(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = subprocess.run(
+        done = run(
             [BIN / "estat", "demo", "--port", port],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
             timeout=SOON_SECONDS,
-            check=False,
         )
     assert done.returncode == 2
     assert port in done.stderr

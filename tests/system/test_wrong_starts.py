@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command import run
 from tests.support.server import BIN, CONFIG, DEFAULTS, free_port
 
 RIGHT = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
@@ -24,15 +25,7 @@ def start(
         "HTTP_ADDR": f"127.0.0.1:{free_port()}",
         "GUNICORN_CMD_ARGS": arguments,
     }
-    return subprocess.run(
-        argv,
-        cwd=directory,
-        env=environ | settings,
-        capture_output=True,
-        text=True,
-        timeout=_END_SECONDS,
-        check=False,
-    )
+    return run(argv, cwd=directory, env=environ | settings)
 
 
 def check_refused(result: "subprocess.CompletedProcess[str]", why: str, directory: Path) -> None:

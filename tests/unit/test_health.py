@@ -2,7 +2,6 @@
 
 import http.server
 import socket
-import subprocess
 import sys
 from contextlib import contextmanager
 
@@ -10,6 +9,7 @@ import pytest
 
 from estat.cli import health
 from tests.conftest import need
+from tests.support.command import run
 from tests.support.threads import Serving
 
 
@@ -78,7 +78,5 @@ def test_an_address_that_is_none_is_told(ask):
 
 def test_it_imports_neither_the_server_nor_its_store():
     script = "import estat.cli.health, sys; print({'gevent', 'boto3', 'falcon'} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run([sys.executable, "-c", script])
     assert done.stdout == "set()\n"

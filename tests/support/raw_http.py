@@ -34,10 +34,6 @@ class Answer(NamedTuple):
     body: bytes
 
     @property
-    def status_line(self) -> bytes:
-        return self.head.partition(b"\r\n")[0]
-
-    @property
     def status(self) -> int:
         return int(self.head.split(b" ", 2)[1])
 
@@ -68,11 +64,6 @@ class Outcome(NamedTuple):
     answers: list[Answer]
     rest: bytes  # what is no answer
     closed: bool  # else it was still open at the deadline
-
-    @property
-    def probed(self) -> bool:
-        """Whether the last answer is the probe's: the connection was in order until then."""
-        return bool(self.answers) and self.answers[-1].is_probe
 
 
 def parse(data: bytes, *, last_has_no_body: bool = False) -> tuple[list[Answer], bytes]:

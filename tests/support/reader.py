@@ -16,7 +16,6 @@ from tests.support.eventually import eventually
 _SERVES = re.compile(r"([A-Z_]+=\S+ )*(make run-local|gunicorn -c|(\S+/)?estat (serve|demo))\b")
 
 _INSTALL_SECONDS = 300
-_COMMAND_SECONDS = 120
 
 
 class Reader:

@@ -9,10 +9,10 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self, TypeVar
+from typing import IO, Any, NamedTuple, Protocol, Self, TypeVar
 
 from tests.support import accounting
 from tests.support.eventually import eventually
@@ -51,6 +51,13 @@ DEFAULTS = {
 STOCK = os.environ.get("TEST_WORKER") == "stock"
 
 _SAMPLE = re.compile(r"(?P<name>\w+)(?P<labels>\{[^}]*\})? (?P<value>\S+)")
+
+
+class Bucket(Protocol):
+    """Where a server's events are stored."""
+
+    def stored(self) -> list[dict[str, Any]]:
+        """Return every stored line."""
 
 
 class Answer(NamedTuple):
@@ -254,6 +261,12 @@ class Server:
     ) -> T:
         """Wait for a condition and return it; a failure shows the log."""
         return eventually(condition, deadline_seconds, what, last_words=self.log_text)
+
+    def must_store(self, accepted: Iterable[str], bucket: Bucket) -> None:
+        """Wait until all is stored, each accepted event once, and the accounting closes."""
+        self.until(self.settled, "all is stored")
+        accounting.check(accepted, bucket.stored())
+        accounting.check_equation(self.metrics())
 
     def all_on_disk(self) -> bool:
         """Tell whether what is not stored lies in the DLQ, all of it."""

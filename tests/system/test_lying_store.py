@@ -61,9 +61,7 @@ def test_an_object_that_the_store_damaged_is_replaced_by_whoever_comes_later(
     assert first.stop() == 0
     s3.heal()
     second = serve(via=s3, workers=workers)
-    second.until(second.settled, "all is stored")
-    accounting.check(client.accepted, bucket.stored())
-    accounting.check_equation(second.metrics())
+    second.must_store(client.accepted, bucket)
     second.must_stop()
 
 

@@ -64,9 +64,7 @@ def test_fresh_events_are_stored_beside_the_replay_and_both_end(
         return server.metrics()["dlq_files_current"] == 0
 
     server.until(send_and_look, "the DLQ empties under load")
-    server.until(server.settled, "everything is stored")
-    accounting.check(client.accepted, bucket.stored())
-    accounting.check_equation(server.metrics())
+    server.must_store(client.accepted, bucket)
     assert server.stop() == 0
     down = server.events("store_down")
     assert 1 <= len(down) <= 2, "one line for each worker that met the outage"

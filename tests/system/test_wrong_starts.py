@@ -10,9 +10,6 @@ from tests.support.server import BIN, CONFIG, DEFAULTS, free_port
 
 RIGHT = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
 
-#: Far more than any of these takes, far less than a loop of forks.
-_END_SECONDS = 60
-
 
 def start(
     directory: Path, *argv: str | Path, arguments: str = "", **settings: str

@@ -13,7 +13,6 @@ from tests.unit.batches import STREAM, batch, lines
 KEY = batch().key
 HEADER = Header("events", KEY, ids.stem(KEY), STREAM, first=1, opened=1763017800.0)
 GROUPS = [range(1, 3), range(3, 4), range(4, 7)]
-SEALED_AT = 3  # the part behind the groups
 
 FLIPS = [0x01, 0x10, 0x20, 0x80]
 

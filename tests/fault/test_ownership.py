@@ -95,9 +95,3 @@ def test_a_stop_while_the_dlq_dir_is_away_tells_what_is_there_as_set_aside(
     last = start()
     last.until(last.settled, "all is stored")
     accounting.check(client.accepted, bucket.stored())
-
-
-def test_dlq_shared_is_told_as_not_needed(start: Start) -> None:
-    server = start(DLQ_SHARED="false")
-    (told,) = server.events("setting_not_needed")
-    assert told["problem"].startswith("DLQ_SHARED is not needed any more")

@@ -243,16 +243,3 @@ def test_in_a_batch_each_mismatch_has_its_index_and_reason(choosy: Server) -> No
     stored = bodies(choosy)
     assert stored.count({"n": "a"}) == stored.count({"n": "b"}) == 1
     assert "refused" not in json.dumps(stored)
-
-
-@pytest.mark.parametrize("content", [None, "{", '{"type":"objekt"}', '{"$ref":"http://x/y"}'])
-def test_a_schema_that_can_not_be_used_stops_the_start(content: str | None, tmp_path: Path) -> None:
-    file = tmp_path / "schema.json"
-    if content is not None:
-        file.write_text(content)
-    server = start(tmp_path, EVENT_SCHEMA=str(file)).launch()
-    try:
-        assert server.wait() == 2
-        assert f"EVENT_SCHEMA='{file}' is not valid: " in server.log_text()
-    finally:
-        server.kill()

@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import http.client
 import json
 import shutil
 import subprocess
@@ -88,30 +87,6 @@ def _run_curl(url: str, bodies: list[bytes], headers: dict[str, str], scratch: P
     return [int(line) for line in done.stdout.split()]
 
 
-def by_http_client(
-    url: str, bodies: list[bytes], headers: dict[str, str], keep: bool, chunked: bool
-) -> list[int]:
-    host = url.split("/")[2]
-    path = "/" + url.split("/", 3)[3]
-    statuses = []
-    connection = http.client.HTTPConnection(host, timeout=_SECONDS)
-    for body in bodies:
-        if not keep:
-            connection.close()  # the next request connects anew
-        connection.request(
-            "POST",
-            path,
-            pieces(body) if chunked else body,
-            headers | ({} if keep else {"Connection": "close"}),
-            encode_chunked=chunked,
-        )
-        answer = connection.getresponse()
-        answer.read()
-        statuses.append(answer.status)
-    connection.close()
-    return statuses
-
-
 def by_requests(
     url: str, bodies: list[bytes], headers: dict[str, str], keep: bool, chunked: bool
 ) -> list[int]:
@@ -161,7 +136,7 @@ def by_node(
     return statuses
 
 
-CLIENTS: list[Send] = [by_curl, by_http_client, by_requests, by_httpx, by_node]
+CLIENTS: list[Send] = [by_curl, by_requests, by_httpx, by_node]
 
 
 @pytest.fixture(scope="module")

@@ -168,15 +168,3 @@ def test_a_reload_with_another_address_keeps_the_server_as_it_was(tmp_path: Path
         assert found.get("/metrics").status == 200
         assert server.get("/metrics").status == 404
         assert server.stop() == 0
-
-
-def test_a_port_for_both_is_refused_at_start(tmp_path: Path) -> None:
-    port = free_port()
-    settings = {
-        "RAW_BUCKET": f"file:{tmp_path / 'store'}",
-        "HTTP_ADDR": f"127.0.0.1:{port}",
-        "METRICS_ADDR": f"127.0.0.1:{port}",
-    }
-    server = Server(tmp_path, settings).launch()
-    assert server.wait() == 2
-    assert "METRICS_ADDR=" in server.log_text()

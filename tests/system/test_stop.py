@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Serve, both_workers
 from tests.support import accounting
 from tests.support.client import Client, Load
-from tests.support.dlq_dir import dlq_files, events_on_disk
+from tests.support.dlq_dir import events_on_disk
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
@@ -357,21 +357,6 @@ def test_what_a_killed_worker_had_in_its_journal_is_no_loss_and_stored_by_the_ne
     accounting.check(client.accepted, bucket.stored())
     assert second.metrics()["events_adopted_total"] == 30
     assert second.stop() == 0
-
-
-def test_batches_that_failed_before_the_stop_are_on_disk_with_the_stream_records(
-    serve: Serve, s3: FaultyS3, bucket: Bucket
-) -> None:
-    server = serve(via=s3, BATCH_SIZE="10")
-    s3.fail("reset")
-    client = Client()
-    client.must_send(server, count=10, requests=5)
-    server.until(server.all_on_disk, "the batches are in the DLQ")
-    assert server.stop() == 0
-    keys = [file.about["key"] for file in dlq_files(server.dlq_dir)]
-    assert len([key for key in keys if key.startswith("raw_streams/")]) == 1
-    assert len(keys) == 6
-    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
 @both_workers

@@ -244,13 +244,6 @@ def test_a_journal_that_goes_needs_no_cut_even_while_another_one_is_being_cut(jo
     assert [path_of(tmp_path, seq).exists() for seq in (1, 2)] == [True, False]
 
 
-def test_a_finished_journal_is_deleted(journals, tmp_path):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
-    journals.finish(journal)
-    assert not path_of(tmp_path).exists()
-
-
 def test_a_finished_journal_that_can_not_be_deleted_is_tried_again(journals, tmp_path, row):
     journal = journals.open(HEADER, 1)
     size = journal.size_bytes
@@ -263,36 +256,6 @@ def test_a_finished_journal_that_can_not_be_deleted_is_tried_again(journals, tmp
     path_of(tmp_path).rmdir()
     journals.mend()
     assert row.cells[metrics.JOURNAL_BYTES] == 0
-
-
-def test_one_journal_that_can_not_be_deleted_does_not_keep_the_others(journals, tmp_path):
-    stuck, other = (journals.open(HEADER, seq) for seq in (1, 2))
-    path_of(tmp_path, 1).unlink()
-    path_of(tmp_path, 1).mkdir()
-    journals.finish(stuck)
-    journals.finish(other)
-    with pytest.raises(DiskError, match="unlink"):
-        journals.mend()
-    journals.mend()
-    assert not path_of(tmp_path, 2).exists()
-    path_of(tmp_path, 1).rmdir()
-
-
-def test_each_journal_that_can_not_be_deleted_is_an_error_once(journals, tmp_path):
-    for seq in (1, 2):
-        journal = journals.open(HEADER, seq)
-        path_of(tmp_path, seq).unlink()
-        path_of(tmp_path, seq).mkdir()
-        journals.finish(journal)
-        with pytest.raises(DiskError, match="unlink"):
-            journals.mend()
-        for _ in range(4):
-            journals.mend()
-    for seq in (1, 2):
-        path_of(tmp_path, seq).rmdir()
-    for _ in range(2):
-        journals.mend()
-    assert os.listdir(path_of(tmp_path).parent) == ["lock"]
 
 
 @EITHER
@@ -340,16 +303,6 @@ def test_a_journal_that_can_not_be_made_leaves_nothing_and_the_next_one_can(
     journal = journals.open(HEADER, 3)
     journals.append(journal, split(range(1, 4)))
     assert kept(path_of(tmp_path, 3)) == lines(range(1, 4))
-
-
-def test_a_stream_whose_directory_can_not_be_made_gets_it_later(journals, tmp_path):
-    in_the_way = tmp_path / DIRECTORY
-    in_the_way.write_bytes(b"")
-    with pytest.raises(DiskError, match="create"):
-        journals.open(HEADER, 1)
-    in_the_way.unlink()
-    journals.open(HEADER, 1)
-    assert path_of(tmp_path).exists()
 
 
 def test_a_seal_that_fits_only_in_part_leaves_nothing_behind(journals, tmp_path):

@@ -5,7 +5,6 @@ reason, which /ready and the metrics name; nothing accepted is lost or doubled, 
 refused is stored; once the disk works the server goes on without a restart.
 """
 
-import contextlib
 import os
 import resource
 import shutil
@@ -321,17 +320,6 @@ def test_a_directory_that_turns_read_only_is_left_again_without_a_restart(
     goes_on(client, server, bucket)
 
 
-def use_up(directory: Path, inodes: bool) -> list[Path]:
-    """Leave no room; return the files that take it."""
-    if not inodes:
-        return [fill(directory)]
-    taken = [directory / f"inode{number}" for number in range(_INODES)]
-    with contextlib.suppress(OSError):
-        for path in taken:
-            path.touch()
-    return [path for path in taken if path.exists()]
-
-
 @pytest.mark.parametrize("inodes", [False, True])
 def test_a_server_starts_on_a_full_disk_refuses_events_and_empties_it(
     tmp_path: Path, serve: Serve, s3: FaultyS3, bucket: Bucket, inodes: bool
@@ -344,14 +332,13 @@ def test_a_server_starts_on_a_full_disk_refuses_events_and_empties_it(
         client.must_spill(first, s3, count=10, requests=5)
         client.must_send(first, count=3)
         first.kill()
-        ballast = use_up(disk, inodes)
+        ballast = (fill_files if inodes else fill)(disk)
 
         second = serve(via=s3, workers=2, **settings)
         eventually(lambda: named(client, second, "dlq_full"), 20, "it refuses events by name")
         s3.heal()
         second.until(lambda: len(bucket.stored()) == 53, "all is stored")
-        for path in ballast:
-            path.unlink()
+        (shutil.rmtree if inodes else os.unlink)(ballast)
         second.until(lambda: accepts(client, second), "there is room")
         accounting.check_equation(second.metrics())
         assert second.metrics()["events_adopted_total"] == 53

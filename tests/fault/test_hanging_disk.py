@@ -1,50 +1,28 @@
 """A disk that does not answer: what waits for it waits, nothing joins, and all ends well."""
 
-import re
-import shutil
-import signal
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from tests.conftest import Serve, both_workers, need
 from tests.support import accounting
 from tests.support.client import Client
 from tests.support.eventually import eventually
 from tests.support.s3 import Bucket
+from tests.support.strace import injected, strace_path
 
 pytestmark = both_workers
 
 _HANG = "fdatasync:delay_enter=4000000"  # microseconds
 
 
-@contextmanager
-def hanging_syncs(pid: int, log: Path) -> Iterator[None]:
-    """Let every fdatasync of a process and its threads hang for some seconds."""
-    need(shutil.which("strace"), "strace")
-    with log.open("wb") as errors:
-        tracer = subprocess.Popen(
-            ["strace", "-f", "-p", str(pid), "-e", "trace=fdatasync", "-e", f"inject={_HANG}"],
-            stderr=errors,
-        )
-    try:
-        eventually(lambda: re.search(rb"attached", log.read_bytes()), 20, "strace is attached")
-        yield
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait(timeout=20)
-
-
 def test_while_a_sync_hangs_no_other_request_is_taken_and_then_all_is_well(
-    serve: Serve, bucket: Bucket, tmp_path: Path
+    serve: Serve, bucket: Bucket
 ) -> None:
+    need(strace_path(), "strace")
     server = serve(DURABILITY="fsync")
     client, patient = Client("others"), Client("patient")
     client.must_send(server, count=2)
     (worker,) = server.worker_pids()
-    with hanging_syncs(worker, tmp_path / "strace.log"):
+    with injected([worker], _HANG):
         waits = threading.Thread(target=patient.must_send, args=(server,), kwargs={"count": 3})
         waits.start()
         eventually(lambda: "disk_error" in server.problems(), 20, "the hanging disk is noticed")

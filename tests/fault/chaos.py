@@ -72,7 +72,7 @@ class Round:
 
     @property
     def accepted(self) -> int:
-        return sum(len(client.accepted) for client in self._traffic.clients)
+        return len(self._traffic.accepted)
 
     def run(self) -> None:
         """Kill, then account; raises what pytest's assertions raise."""

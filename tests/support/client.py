@@ -62,23 +62,12 @@ class Client:
         server.until(server.all_on_disk, "the batches are in the DLQ")
 
 
-class Load(Clients):
-    """Clients in threads that send all the time, each on keep-alive connections."""
+class Senders(Clients):
+    """Clients in threads, each with a name of its own."""
 
-    def __init__(
-        self,
-        server: Server,
-        clients: int = 3,
-        per_request: int = 5,
-        *,
-        name: str = "load",
-        pause_seconds: float = 0.0,
-    ) -> None:
-        super().__init__(clients)
-        self.clients = [Client(f"{name}{i}") for i in range(clients)]
-        self._server = server
-        self._per_request = per_request
-        self._pause_seconds = pause_seconds
+    def __init__(self, count: int, name: str) -> None:
+        super().__init__(count)
+        self.clients = [Client(f"{name}{i}") for i in range(count)]
 
     @property
     def accepted(self) -> list[str]:
@@ -91,6 +80,24 @@ class Load(Clients):
     @property
     def refused(self) -> list[str]:
         return [name for client in self.clients for name in client.refused]
+
+
+class Load(Senders):
+    """Clients in threads that send all the time, each on keep-alive connections."""
+
+    def __init__(
+        self,
+        server: Server,
+        clients: int = 3,
+        per_request: int = 5,
+        *,
+        name: str = "load",
+        pause_seconds: float = 0.0,
+    ) -> None:
+        super().__init__(clients, name)
+        self._server = server
+        self._per_request = per_request
+        self._pause_seconds = pause_seconds
 
     def run(self, number: int) -> None:
         client = self.clients[number]

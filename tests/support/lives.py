@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support import accounting
-from tests.support.client import Client
+from tests.support.client import Senders
 from tests.support.command import run
 from tests.support.dlq_dir import dlq_paths
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket, Endpoint
 from tests.support.server import BIN, CONFIG, Server
-from tests.support.threads import Clients
 
 FAILPOINTS = Path(__file__).with_name("failpoints.py")
 
@@ -263,23 +262,14 @@ def _has_members(server: Server) -> bool:
     return True
 
 
-class Traffic(Clients):
+class Traffic(Senders):
     """Clients in threads, each of which sends to the present life at one place."""
 
-    def __init__(self, lives: Lives, seed: str, *, clients: int = 3, pause_seconds: float) -> None:
-        super().__init__(clients)
-        self.clients = [Client(f"c{i}") for i in range(clients)]
-        self._lives = lives
+    def __init__(self, lives: Lives, seed: str, *, pause_seconds: float) -> None:
+        super().__init__(3, "c")
         self._pause_seconds = pause_seconds
+        self._lives = lives
         self._seed = seed
-
-    @property
-    def accepted(self) -> list[str]:
-        return [name for client in self.clients for name in client.accepted]
-
-    @property
-    def unanswered(self) -> list[str]:
-        return [name for client in self.clients for name in client.unanswered]
 
     def pause(self, seconds: float) -> None:
         """Let the traffic flow for a while."""

@@ -147,31 +147,19 @@ def test_zero_retries_make_exactly_one_attempt_before_the_dlq(
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
-def test_retries_are_as_many_as_the_setting_says(
-    serve: Serve, s3: FaultyS3, bucket: Bucket
+@pytest.mark.parametrize(("answer", "tried"), [("500", 4), ("403", 1)])
+def test_retries_are_as_many_as_the_setting_says_and_none_after_a_refusal_for_good(
+    answer: str, tried: int, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     s3.fail("500", method="HEAD")
-    s3.fail("500", method="PUT")
+    s3.fail(answer, method="PUT")
     server = serve(via=s3, S3_APP_RETRIES="3", BATCH_SIZE="10")
     client = Client()
     client.must_send(server, count=10)
     server.until(server.all_on_disk, "the batch is in the DLQ")
     (attempts,) = s3.puts_by_key().values()
-    assert len(attempts) == 4
+    assert len(attempts) == tried
     assert len({attempt.sha256 for attempt in attempts}) == 1
-    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
-
-
-def test_a_refusal_for_good_is_not_tried_again_on_the_spot(
-    serve: Serve, s3: FaultyS3, bucket: Bucket
-) -> None:
-    s3.fail("500", method="HEAD")
-    s3.fail("403", method="PUT")
-    server = serve(via=s3, S3_APP_RETRIES="3", BATCH_SIZE="10")
-    client = Client()
-    client.must_send(server, count=10)
-    server.until(server.all_on_disk, "the batch is in the DLQ")
-    assert len(s3.attempts()) == 1
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support import accounting
 from tests.support.client import Client
-from tests.support.dlq_dir import dlq_files, dlq_paths, events_on_disk
+from tests.support.dlq_dir import dlq_files, dlq_paths
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
@@ -60,34 +60,6 @@ def modify_ahead(paths: list[Path], seconds: int) -> None:
     then = time.time() + seconds
     for path in paths:
         os.utime(path, (then, then))
-
-
-@pytest.mark.parametrize("hours", [3, 24 * 365])
-def test_files_of_a_clock_that_was_ahead_are_counted_and_replayed_once(
-    hours: int, serve: Serve, s3: FaultyS3, bucket: Bucket
-) -> None:
-    client = Client()
-    first = left_behind(serve, s3, client)
-    for path in dlq_paths(first.dlq_dir):
-        put_ahead(path, hours * HOUR)
-
-    second = serve(via=s3)
-    eventually(lambda: second.metrics()["dlq_files_current"] == 6, 20, "they are taken over")
-    assert second.metrics()["dlq_events_current"] == 50
-    stopped = second.must_stop()
-    assert (stopped["adopted"], stopped["in_dlq"]) == (50, 50)
-    accounting.check(client.accepted, [], events_on_disk(first.dlq_dir))
-
-    s3.heal()
-    third = serve(via=s3, workers=2)
-    client.must_send(third, count=10)
-    third.until(third.settled, "all is stored")
-    accounting.check_equation(third.metrics())
-    assert third.metrics()["events_adopted_total"] == 50
-    stopped = third.must_stop()
-    assert (stopped["adopted"], stopped["stored"], stopped["in_dlq"]) == (50, 60, 0)
-    assert third.events("dlq_recounted") == []
-    accounting.check(client.accepted, bucket.stored())
 
 
 @pytest.mark.quick

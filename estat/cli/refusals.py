@@ -121,6 +121,8 @@ def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tup
 
     May try the PUT again in other ways, and removes what it wrote.
     """
+    if settings.raw_bucket.startswith("file:"):
+        return "bucket", "make it a directory that the server's user may write to"
     if not isinstance(error, NoCredentials):
         return "bucket", _of_bucket(settings, key, body, error)
     if error.operation == ASSUME_ROLE:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from estat.audit import verdict as audit
@@ -149,23 +149,10 @@ class Report:
 
 
 def _stream(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "stream": verdict.stream,
-        "instance": verdict.instance,
-        "states": verdict.states,
-        "events": verdict.events,
-        "first": verdict.first,
-        "last": verdict.last,
-        "record": verdict.record,
+    return asdict(verdict) | {
         "missing_events": total_ids(verdict.missing),
-        "missing": verdict.missing,
         "waiting_events": total_ids(verdict.waiting),
-        "waiting": verdict.waiting,
-        "repeated_events": verdict.repeated_events,
         "repeats": [repeat._asdict() for repeat in verdict.repeats],
-        "past_record": verdict.past_record,
-        "replaying_events": verdict.replaying_events,
-        "quarantined_events": verdict.quarantined_events,
     }
 
 

@@ -16,10 +16,10 @@ from estat.audit.dlq_reader import DAMAGED_RANGE, DamagedRange, DlqFile, Gone, J
 from estat.audit.spans import Span
 from estat.audit.stored import Content, Fault, Record
 from estat.audit.target import Target, TargetError, is_same_bucket
-from estat.disk import dlq_file, files
+from estat.disk import dlq_dir, dlq_file, files
 from estat.disk.dlq import QUARANTINE, Entry
 from estat.disk.server_directory import SERVERS, queues
-from estat.errors import Unreadable
+from estat.errors import DiskError, Unreadable
 from estat.events import gzip
 from estat.events.batch import Batch
 
@@ -56,17 +56,19 @@ class Disk:
         ``tick`` is told how many there are so far. Raises TargetError if a path is no DLQ
         directory, DiskError if a file can't be read.
         """
-        for path in self.paths:
-            dlq_reader.trust_owner(path)
-            self.faults += [
-                Fault(stray, None, f"not followed: {why}")
-                for stray, why in files.not_followed(path)
-            ]
-            seen: list[str] | None = None
-            # a server that is taken over meanwhile may have moved to where was read already
-            while seen != (found := _queues(path)):
-                seen = found
-                self._read(path, tick)
+        for path in map(os.path.realpath, self.paths):
+            with dlq_dir.acting_as_owner(path):
+                self._look(path, tick)
+
+    def _look(self, path: str, tick: Callable[[int], None]) -> None:
+        self.faults += [
+            Fault(stray, None, f"not followed: {why}") for stray, why in files.not_followed(path)
+        ]
+        seen: list[str] | None = None
+        # a server that is taken over meanwhile may have moved to where was read already
+        while seen != (found := _queues(path)):
+            seen = found
+            self._read(path, tick)
 
     def _read(self, path: str, tick: Callable[[int], None]) -> None:
         for entry in dlq_reader.every(path):
@@ -77,21 +79,21 @@ class Disk:
 
     def _add(self, file: DlqFile) -> None:
         """Add what a file holds. Raises Gone and DiskError."""
-        data = file.data
-        if isinstance(file, Journal):
-            self.journals += 1
-            self._add_journal(file)
-            return
-        self.files += 1
+        is_journal = isinstance(file, Journal)
+        self.journals += is_journal
+        self.files += not is_journal
         try:
-            if isinstance(file, DamagedRange):
+            data = file.data
+            if isinstance(file, Journal):
+                self._add_journal(file)
+            elif isinstance(file, DamagedRange):
                 if not file.is_harmless:
                     raise Unreadable(DAMAGED_RANGE)
             elif file.entry.area == QUARANTINE:
                 raise Unreadable("in quarantine")
             else:
                 self._add_batch(dlq_file.read(file.entry.name, data), file.entry.path)
-        except Unreadable as exc:
+        except (Unreadable, DiskError) as exc:  # one bad file hides no other
             self._add_unreadable(file.entry, str(exc))
 
     def _add_journal(self, journal: Journal) -> None:

@@ -11,10 +11,7 @@ read (``Gone``), and a journal may end in the middle of a group: neither is dama
 
 import contextlib
 import errno
-import gzip
-import io
 import os
-import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +19,11 @@ from typing import Any
 
 from estat.audit.spans import Span, union
 from estat.disk import directory_lock, dlq_file, files, journal, journal_file, locks
-from estat.disk.dlq import PENDING, QUARANTINE, DeadLetterQueue, Entry
+from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
 from estat.disk.journal_file import BadRange, Content
-from estat.disk.server_directory import SERVERS, queues
+from estat.disk.server_directory import queues
 from estat.errors import DiskError, EstatError, Unreadable
-from estat.events import gzip as whole_gzip
-from estat.events import ids
+from estat.events import gzip, ids
 from estat.events.batch import Batch
 
 #: The area of journals, beside those of DLQ files.
@@ -78,8 +74,9 @@ class BatchFile(_File):
 
     def facts(self) -> dict[str, Any]:
         """Return its header; the events are not read. Raises Unreadable."""
-        with _reading(self.entry), files.reading(self.entry.path) as file:
-            return dlq_file.read_header(file)
+        with _reading(self.entry):
+            head = files.read_beginning(self.entry.path, dlq_file.HEADER_READ_BYTES)
+        return dlq_file.read_header(head)
 
     def lines(self) -> Iterator[bytes]:
         """Yield its lines behind the header. Raises Unreadable where the damage begins."""
@@ -278,12 +275,9 @@ def journals(dlq_dir: str) -> Iterator[Entry]:
                 yield Entry(name, os.path.basename(path), path, 0, int(started))
 
 
-def trust_owner(root: str) -> None:
-    """Let root follow what belongs to the server's user, who owns the directory or its areas."""
-    if os.geteuid() == 0:
-        for path in (root, *(os.path.join(root, area) for area in (PENDING, SERVERS))):
-            with contextlib.suppress(OSError):
-                files.trust(os.lstat(path).st_uid)
+def is_owned(root: str) -> bool:
+    """Tell whether a server lives that has a directory, led or not. Raises OSError."""
+    return any(locks.is_held(os.path.join(root, name)) for name in _SERVER_LOCKS)
 
 
 def damage(bad: BadRange) -> str:
@@ -298,7 +292,7 @@ def damage(bad: BadRange) -> str:
 def gunzip(data: bytes) -> bytes:
     """Inflate all of it. Raises Unreadable."""
     try:
-        return whole_gzip.gunzip(data)
+        return gzip.gunzip(data)
     except ValueError as exc:
         raise Unreadable(str(exc)) from exc
 
@@ -317,8 +311,7 @@ def _reading(entry: Entry) -> Iterator[None]:
 
 def _unzipped(data: bytes) -> Iterator[bytes]:
     """Yield the lines of a gzip file. Raises Unreadable where it is damaged."""
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as lines:
-        try:
-            yield from lines
-        except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-            raise Unreadable(f"damaged from here on: {exc}") from exc
+    try:
+        yield from gzip.gunzip_lines(data)
+    except ValueError as exc:
+        raise Unreadable(f"damaged from here on: {exc}") from exc

@@ -7,12 +7,14 @@ was read and makes no sense is a finding, not an error.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from estat.audit import stored
 from estat.audit.stored import Content, Fault, Record
 from estat.errors import StoreUnavailable
+from estat.events import gzip
 from estat.stores.store import BYTES, Store, full_jitter
 
 T = TypeVar("T")
@@ -20,8 +22,8 @@ R = TypeVar("R")
 
 _ATTEMPTS = 5
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 0.2, 5.0
-#: Objects that wait for a thread, for each thread: enough to keep it busy.
-_QUEUED = 4
+#: Objects that are handed to the threads in one go, for each thread: enough to keep it busy.
+_AT_ONCE = 100
 
 
 class Reader:
@@ -64,7 +66,7 @@ class Reader:
             content = stored.from_metadata(key, head.metadata)
             if content:
                 return content
-        if head.size_bytes > stored.MAX_BYTES:
+        if head.size_bytes > gzip.MAX_BYTES:
             return stored.damaged(key, f"{head.size_bytes:,} bytes are more than a batch can have")
         content = stored.from_body(key, self._store.get(key))
         content.differs = stored.differs_in_length(key, head)
@@ -83,19 +85,10 @@ class Reader:
         if not self._threads:
             yield from map(work, items)
             return
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="audit")
-        running: set[Future[R]] = set()
-        try:
-            for item in items:
-                running.add(pool.submit(work, item))
-                if len(running) >= _QUEUED * self._threads:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        waiting = iter(items)
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="audit") as pool:
+            while group := list(islice(waiting, _AT_ONCE * self._threads)):
+                yield from pool.map(work, group)
 
 
 def _attempt(work: Callable[[], R]) -> R:

@@ -16,9 +16,8 @@ from estat.stores.store import BYTES, Head
 #: Unreadable lines of one object that are kept with their reason; all are counted.
 MAX_LINES_TOLD = 100
 
-#: The largest object that is read, and the most spans that are kept of it. A batch has less: 256
-#: MiB of lines, and 1,000,000 events, each a span where somebody has sorted them otherwise.
-MAX_BYTES = 512 * 1024 * 1024
+#: The most spans that are kept of an object. A batch has 1,000,000 events at most, each a span
+#: where somebody has sorted them otherwise.
 _MAX_SPANS = 1_000_000
 
 #: The metadata that tells an object's events.

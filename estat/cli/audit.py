@@ -19,6 +19,7 @@ from estat.cli.arguments import whole_number
 from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.config.settings import Settings
+from estat.disk import dlq_dir
 from estat.errors import SettingsError
 from estat.stores import Stores
 
@@ -104,4 +105,6 @@ def _audit(
     # a directory's parsing holds the interpreter's lock: threads would only wait for each other
     threads = 0 if target.is_directory else args.concurrency
     reader = Reader(store, threads, described=not target.is_directory)
-    return Auditor(target, reader, args.dlq or [], deep=args.deep, progress=bar.update).audit()
+    auditor = Auditor(target, reader, args.dlq or [], deep=args.deep, progress=bar.update)
+    with dlq_dir.acting_as_owner(str(target), target.is_directory):
+        return auditor.audit()

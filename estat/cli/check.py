@@ -8,18 +8,20 @@ them. ``refusals`` knows what to do if the bucket refuses.
 
 import argparse
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from estat.cli import refusals, store_probe
 from estat.cli.store_probe import Finding
 from estat.config import loading
 from estat.config.settings import Settings
-from estat.disk import dlq_dir
+from estat.disk import dlq_dir, files
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.dlq_file import OVERHEAD_BYTES
-from estat.disk.server_directory import ServerDirectory, queues
+from estat.disk.server_directory import SERVERS, ServerDirectory, queues
 from estat.errors import UNPROVEN, DiskError, SettingsError, StoreError
 from estat.events.batch import Batch
 from estat.stores import PATIENT_SECONDS, Stores
@@ -66,8 +68,12 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield from _unknown_names()
     for warning in too_small(settings):
         yield "warn", "settings", warning
-    yield from _dlq(settings)
-    yield from _bucket(settings)
+    with dlq_dir.acting_as_owner(settings.dlq_dir):
+        yield from _dlq(settings)
+    # a directory is the bucket of the user whose DLQ_DIR it is, too
+    is_directory = settings.raw_bucket.startswith("file:")
+    with dlq_dir.acting_as_owner(settings.dlq_dir, is_directory):
+        yield from _bucket(settings)
 
 
 def _unknown_names() -> Iterator[Finding]:
@@ -124,16 +130,24 @@ def _time_of_stop(settings: Settings) -> str:
 
 
 def _dlq(settings: Settings) -> Iterator[Finding]:
-    """Check that the server can write to DLQ_DIR and that files stay there."""
+    """Check that the server can write to DLQ_DIR and that files stay there.
+
+    A directory that is not there is made for that, and removed: the server's user is to make it.
+    """
+    real = Path(os.path.realpath(settings.dlq_dir))
+    missing = [path for path in (real / SERVERS, real, *real.parents) if not path.exists()]
     try:
         for warning in dlq_dir.owner_warnings(settings.dlq_dir):
             yield "warn", "dlq", warning
         # a server has a directory of its own there
         ServerDirectory.make(settings.dlq_dir).release()
-        waiting = sum(DeadLetterQueue(path).walk().files for path in queues(settings.dlq_dir))
+        waiting = sum(DeadLetterQueue(path).walk().files for path in queues(str(real)))
     except DiskError as exc:
         yield "FAIL", "dlq", f"{exc}; make DLQ_DIR a directory that the server may write to"
         return
+    finally:
+        for path in missing:
+            files.remove_empty(str(path))
     yield "ok", "dlq", f"{settings.dlq_dir} is writable, {waiting} files wait in it"
     for warning in dlq_dir.mount_warnings(settings.dlq_dir, synced=settings.durability.synced):
         yield "warn", "dlq", f"{warning}; set DLQ_DIR to a directory on a disk that stays"

@@ -18,12 +18,12 @@ from estat.cli.dlq_files import (
     add_while_running,
     counted,
     open_queue,
-    printable,
     refuse_beside_server,
     relative,
     select_files,
     total_events,
 )
+from estat.cli.problems import printable
 from estat.config import parsers
 from estat.disk import dlq_dir
 from estat.disk.dlq import Claim, DeadLetterQueue
@@ -105,7 +105,13 @@ def _add(commands: Any, name: str, command: Any, text: str) -> argparse.Argument
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand; return the exit code."""
-    code: int = args.command(open_queue(args.dlq), args)
+    dlq = open_queue(args)
+    code: int
+    if args.command is dlq_replay.replay:  # which needs more than the directory
+        code = args.command(dlq, args)
+        return code
+    with dlq_dir.acting_as_owner(dlq.root):
+        code = args.command(dlq, args)
     return code
 
 
@@ -121,7 +127,7 @@ def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
         lost = counted(len(entries), total_events(entries))
         print(f"would lose {lost}; nothing was deleted: say --yes to do it")
         return 1
-    dlq_dir.owner_warnings(dlq.root)  # raises DiskError if anybody may have made it
+    dlq_dir.owner_warnings(args.dlq)  # raises DiskError if anybody may have made it
     refuse_beside_server(dlq, args.while_running)
     deleted = []
     left = 0

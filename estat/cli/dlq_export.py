@@ -12,7 +12,7 @@ import os
 from estat.audit.dlq_reader import DamagedRange, DlqFile, Journal
 from estat.cli.dlq_files import Sums, counted, each, select
 from estat.cli.problems import CommandError
-from estat.disk import files
+from estat.disk import dlq_dir, files, whole_file
 from estat.disk.dlq import DeadLetterQueue
 from estat.errors import Unreadable
 from estat.events import ids
@@ -20,20 +20,19 @@ from estat.events import ids
 
 def export(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     """Copy files and print the sum; return 1 if one could not be copied."""
-    target = os.path.abspath(args.to)
-    root = os.path.realpath(dlq.root)
-    if os.path.commonpath([root, os.path.realpath(target)]) == root:
+    target = os.path.realpath(args.to)
+    if os.path.commonpath([dlq.root, target]) == dlq.root:
         raise CommandError(f"--to {target} lies within the DLQ: the server would take the copies")
 
     def copy_whole(file: DlqFile, sums: Sums) -> None:
         path = os.path.relpath(file.entry.path, dlq.root)
-        _write(os.path.join(target, path), file.data)
+        _write(target, path, file.data)
         sums.add(file.events)
 
     def copy_events(file: DlqFile, sums: Sums) -> None:
         lines = file.good_lines()
         if lines:
-            _write(os.path.join(target, _name(file)), lines)
+            _write(target, _name(file), lines)
             sums.add(file.events)
         if file.problem:
             raise Unreadable(f"{file.problem}; the rest is exported" if lines else file.problem)
@@ -53,10 +52,16 @@ def _name(file: DlqFile) -> str:
     return file.entry.name.removesuffix(ids.SUFFIX) + suffix
 
 
-def _write(path: str, data: bytes) -> None:
+def _write(target: str, name: str, data: bytes) -> None:
     """Write a copy; one that is there already, byte for byte, is good as it is.
 
     Raises FileExistsError for any other file in its place, and DiskError.
     """
-    if not files.write_new(path, [data], files.BY_UMASK) and files.read_whole(path) != data:
-        raise FileExistsError(f"{path} is there already, and different")
+    path = os.path.join(target, name)
+    # what root copies from a user's directory need not be written where that user may
+    with dlq_dir.acting_as_owner(target):
+        if (
+            not whole_file.write_new(path, [data], files.BY_UMASK)
+            and files.read_whole(path) != data
+        ):
+            raise FileExistsError(f"{path} is there already, and different")

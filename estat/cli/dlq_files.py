@@ -5,6 +5,7 @@ was found may be gone when it is opened; that is no error. Journals count as fil
 except where a command deletes what it has worked on: they are the server's.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -13,34 +14,36 @@ from typing import Any
 
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import DlqFile, Gone
-from estat.cli.problems import CommandError
+from estat.cli.problems import CommandError, printable
 from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.disk import files, server_directory
 from estat.disk.dlq import DeadLetterQueue, Entry
-from estat.errors import DiskError, NotOurs, SettingsError, Unreadable
+from estat.errors import DiskError, SettingsError, Unreadable
 from estat.stores import Stores
 
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 
 
-def open_queue(directory: str | None) -> DeadLetterQueue:
-    """Return the DLQ in ``directory``, or in DLQ_DIR, of all servers. Raises CommandError.
+def open_queue(args: argparse.Namespace) -> DeadLetterQueue:
+    """Return the DLQ in ``args.dlq``, or in DLQ_DIR, of all servers. Raises CommandError.
 
-    With a directory no setting is read: a DLQ that was copied from elsewhere can be
-    looked at where no server is set up.
+    With a directory no setting is needed: a DLQ that was copied from elsewhere can be
+    looked at where no server is set up. Where one is, its settings tell which files it may send.
     """
-    if directory is None:
-        try:
-            directory = loading.load().dlq_dir
-        except SettingsError as exc:
+    may_go_to: Callable[[str], object] = str
+    try:
+        settings = loading.load()
+        args.dlq = args.dlq or settings.dlq_dir
+        may_go_to = Stores(settings).check
+    except SettingsError as exc:
+        if args.dlq is None:
             problems = "\n".join(exc.problems)
             raise CommandError(f"{problems}\nor name the directory with --dlq") from exc
-    root = os.path.abspath(directory)
+    root = os.path.realpath(args.dlq)
     if not os.path.isdir(root):
         raise CommandError(f"{root} is not a directory")
-    dlq_reader.trust_owner(root)
-    return DeadLetterQueue(root)
+    return DeadLetterQueue(root, may_go_to)
 
 
 def select(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
@@ -52,14 +55,11 @@ def select(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
     if not wanted:
         return sorted(dlq_reader.every(dlq.root), key=lambda entry: entry.age_key)
     names = {os.path.basename(given) for given in wanted}
-    by_name: dict[str, list[Entry]] = {}
-    for entry in dlq_reader.every(dlq.root):
-        if entry.name in names:
-            by_name.setdefault(entry.name, []).append(entry)
+    named = [entry for entry in dlq_reader.every(dlq.root) if entry.name in names]
     found: dict[Entry, None] = {}
     for given in wanted:
-        named = by_name.get(os.path.basename(given), [])
-        matches = [entry for entry in named if _is_in(entry, os.path.dirname(given), dlq.root)]
+        path, end = os.path.realpath(given), f"/{given}"
+        matches = [entry for entry in named if entry.path == path or entry.path.endswith(end)]
         if not matches:
             raise CommandError(f"{given}: no such file in {dlq.root}")
         found.update(dict.fromkeys(matches))
@@ -79,15 +79,6 @@ def select_files(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
                 "process left there is recovered when a server starts on the directory"
             )
     return [entry for entry in found if not dlq_reader.is_journal(entry)]
-
-
-def _is_in(entry: Entry, directory: str, root: str) -> bool:
-    if not directory:
-        return True
-    there = os.path.realpath(os.path.dirname(entry.path))
-    queues = server_directory.queues(root)
-    bases = ("", root, *queues, *(os.path.join(path, dlq_reader.JOURNALS) for path in queues))
-    return any(there == os.path.realpath(os.path.join(base, directory)) for base in bases)
 
 
 @dataclass(slots=True)
@@ -160,22 +151,6 @@ def tell_of_others(dlq: DeadLetterQueue) -> int:
     return len(told)
 
 
-def why_not_sent(bucket: str) -> str:
-    """Return why this server's settings let no file go to a bucket; empty where they do.
-
-    Nothing is known of that where no server is set up.
-    """
-    if not bucket.startswith("file:"):
-        return ""
-    try:
-        Stores(loading.load()).check(bucket)
-    except SettingsError:
-        return ""
-    except NotOurs as exc:
-        return str(exc)
-    return ""
-
-
 def add_files(parser: Any, *, required: bool) -> None:
     """Register the FILE arguments."""
     parser.add_argument(
@@ -198,12 +173,6 @@ def add_while_running(parser: Any) -> None:
 def relative(dlq: DeadLetterQueue, entry: Entry) -> str:
     """Return a file's path within the DLQ, fit for a terminal."""
     return printable(os.path.relpath(entry.path, dlq.root))
-
-
-def printable(text: str) -> str:
-    """Return text on one line, without what a terminal would act upon."""
-    shown = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(shown.split())
 
 
 def place(bucket: str, key: str) -> str:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import BatchFile, DlqFile, Gone, Journal
-from estat.cli.dlq_files import age, counted, printable, size, tell_of_others, why_not_sent
+from estat.cli.dlq_files import age, counted, size, tell_of_others
+from estat.cli.problems import printable
 from estat.disk import dlq_file
 from estat.disk.directory_lock import stream_of
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals
@@ -78,8 +79,10 @@ def _seen(entry: Entry) -> _Seen:
             if file.content.not_ours:
                 facts |= _set_aside(file.content.not_ours)
             return _Seen(file.opened, replace(entry, events=file.events), len(file.data), facts)
-        except DiskError as exc:
-            facts = {"reason": _WHY_NOT[DiskError], "error": str(exc), "owner_alive": file.is_owned}
+        except (NotOurs, DiskError) as exc:
+            facts = {"error": str(exc), "owner_alive": file.is_owned}
+            aside = _set_aside(exc) if isinstance(exc, NotOurs) else {}
+            facts |= {"reason": _WHY_NOT[DiskError]} | aside
     try:
         status = os.stat(entry.path, follow_symlinks=False)
     except FileNotFoundError as exc:
@@ -94,7 +97,7 @@ def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] 
     """Return what is to be told of a file; None if it is gone."""
     entry = found.entry
     try:
-        facts = found.facts or _facts(dlq_reader.found(entry))
+        facts = found.facts or _facts(dlq, dlq_reader.found(entry))
     except Gone:
         return None
     is_journal = dlq_reader.is_journal(entry)
@@ -119,15 +122,14 @@ def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] 
     }
 
 
-def _facts(file: DlqFile) -> dict[str, Any]:
+def _facts(dlq: DeadLetterQueue, file: DlqFile) -> dict[str, Any]:
     """Return what a file's header tells, with its reason and error. Raises Gone."""
     facts: dict[str, Any] = {}
     try:
         facts = file.facts()
         if isinstance(file, BatchFile):
             dlq_file.check_header(file.entry.name, facts)
-            if why := why_not_sent(facts["bucket"]):
-                raise NotOurs(why)
+            dlq.may_go_to(facts["bucket"])
             if file.entry.area == QUARANTINE:
                 file.batch()  # why it is there is written nowhere: find it out again
     except (Unreadable, DiskError) as exc:
@@ -155,7 +157,7 @@ def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int
             why += f": {facts['error']}"
         line = _COLUMNS.format(
             facts["area"],
-            "due" if facts["due"] else (facts["slot"] or "-")[:_HOUR_CHARS],
+            "due" if facts["due"] else printable(facts["slot"] or "-")[:_HOUR_CHARS],
             age(facts["age_seconds"]),
             facts["events"],
             size(facts["size_bytes"]),

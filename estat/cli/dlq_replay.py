@@ -26,15 +26,8 @@ from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import Gone, Journal
-from estat.cli.dlq_files import (
-    Sums,
-    counted,
-    place,
-    printable,
-    refuse_beside_server,
-    relative,
-    select_files,
-)
+from estat.cli.dlq_files import Sums, counted, place, refuse_beside_server, relative, select_files
+from estat.cli.problems import printable
 from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.config.settings import Settings
@@ -72,17 +65,20 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     # neither Ctrl-C nor a reader that went away is a fault to print
     hub.NOT_ERROR = (*hub.NOT_ERROR, KeyboardInterrupt, BrokenPipeError)
     settings = loading.load()
-    entries = select_files(dlq, args.files)
+    stores = Stores(settings, args.also)
+    with dlq_dir.acting_as_owner(dlq.root):
+        entries = select_files(dlq, args.files)
+        if not args.dry_run:
+            dlq_dir.owner_warnings(args.dlq)  # raises DiskError if anybody may have made it
+            refuse_beside_server(dlq, args.while_running)
     if not args.files:
         entries = [entry for entry in entries if entry.area != QUARANTINE]
-    stores = Stores(settings, args.also)
     if args.dry_run:
         code = _dry_run(dlq, stores, paced(entries, args.rate))
     else:
-        dlq_dir.owner_warnings(dlq.root)  # raises DiskError if anybody may have made it
-        refuse_beside_server(dlq, args.while_running)
         code = Replay(dlq, stores, settings).run(entries, args.rate)
-    _tell_of_journals(dlq)
+    with dlq_dir.acting_as_owner(dlq.root):
+        _tell_of_journals(dlq)
     return code
 
 
@@ -118,7 +114,7 @@ def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> 
     outcomes = _Outcomes(Sums)
     for entry in entries:
         try:
-            verdict, target = _look(stores, entry)
+            verdict, target = _look(dlq, stores, entry)
         except Gone:
             continue
         except EstatError as exc:
@@ -135,15 +131,17 @@ def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> 
     return 1 if outcomes[_CAN_NOT].done else 0
 
 
-def _look(stores: Stores, entry: Entry) -> tuple[str, str]:
+def _look(dlq: DeadLetterQueue, stores: Stores, entry: Entry) -> tuple[str, str]:
     """Return what a replay would find. Raises Gone, StoreError, Unreadable and DiskError."""
-    data = dlq_reader.found(entry).data
+    with dlq_dir.acting_as_owner(dlq.root):
+        data = dlq_reader.found(entry).data
     if entry.area == QUARANTINE:
         raise Unreadable("it lies in quarantine")
     batch = dlq_file.read(entry.name, data)
     target = place(batch.bucket, batch.key)
     # boto's own timeouts are bound enough for a question
-    there = stores.get(batch.bucket).head(batch.key)
+    with dlq_dir.acting_as_owner(dlq.root, batch.bucket.startswith("file:")):
+        there = stores.get(batch.bucket).head(batch.key)
     if there is None:
         return _TO_BE_STORED, target
     return (_ALREADY if found_object.covers(there, batch) else _COMPARED), target
@@ -167,7 +165,8 @@ class Replay:
     def run(self, entries: list[Entry], rate: float | None) -> int:
         """Try each file once, in order, at most ``rate`` a second; return the exit code."""
         self._total = len(entries)
-        pool = Pool(_CONCURRENCY)
+        # root can act as one user at a time only
+        pool = Pool(_CONCURRENCY if os.getuid() else 1)
         interrupted = False
         try:
             for entry in paced(entries, rate):
@@ -201,19 +200,23 @@ class Replay:
         """Store one file's batch and delete the file. Raises StoreError, Unreadable, DiskError."""
         if entry.area == QUARANTINE:
             return _FAILED, "it lies in quarantine: its content can't be trusted"
-        claim = self._dlq.claim(entry)
-        if claim is None:
-            if os.path.exists(entry.path):
-                return _SKIPPED, "in use: somebody else is sending it"
-            return _GONE, ""
+        # read in the main thread: no other work waits for the disk here
+        with dlq_dir.acting_as_owner(self._dlq.root):
+            claim = self._dlq.claim(entry)
+            if claim is None:
+                if os.path.lexists(entry.path):
+                    return _SKIPPED, "in use: somebody else is sending it"
+                return _GONE, ""
         with claim:
-            # read in the main thread: no other work waits for the disk here
-            batch = claim.read()
+            with dlq_dir.acting_as_owner(self._dlq.root):
+                batch = claim.read()
             if self._failures[batch.bucket] >= _GIVE_UP:
                 return _SKIPPED, ""  # told when the last of them failed
-            self._deliver(batch)
+            with dlq_dir.acting_as_owner(self._dlq.root, batch.bucket.startswith("file:")):
+                self._deliver(batch)
             try:
-                claim.remove()
+                with dlq_dir.acting_as_owner(self._dlq.root):
+                    claim.remove()
             except DiskError as exc:
                 if exc.errno != errno.ENOENT:
                     raise

@@ -53,12 +53,16 @@ def _show(dlq: DeadLetterQueue, entry: Entry, limit: int | None) -> None:
 
 
 def _print_event(line: bytes) -> None:
-    """Print a line as it is if it is JSON; what is printed is JSON lines in any case."""
+    """Print a line as it is if it is JSON; what is printed is JSON lines in any case.
+
+    What a terminal might act upon is escaped.
+    """
     try:
-        stored_line.parse(line.decode())
+        text = line.decode().rstrip("\n")
+        stored_line.parse(text)
     except ValueError:
-        print(json.dumps({"not_json": line.decode(errors="replace")}))
-    else:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(line.rstrip(b"\n") + b"\n")
-        sys.stdout.buffer.flush()
+        text = json.dumps({"not_json": line.decode(errors="replace")})
+    shown = "".join(c if c.isprintable() or c == "\t" else json.dumps(c)[1:-1] for c in text)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(shown.encode() + b"\n")
+    sys.stdout.buffer.flush()

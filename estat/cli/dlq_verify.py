@@ -5,14 +5,14 @@ one by one, and the journals' groups. Reads only, and needs no lock.
 """
 
 import argparse
-import io
+from functools import partial
 from typing import Any
 
 from estat.audit.dlq_reader import DAMAGED_RANGE, BatchFile, DamagedRange, DlqFile, Journal, gunzip
-from estat.cli.dlq_files import Sums, counted, each, select, tell_of_others, why_not_sent
+from estat.cli.dlq_files import Sums, counted, each, select, tell_of_others
 from estat.disk import dlq_file
 from estat.disk.dlq import DeadLetterQueue
-from estat.errors import NotOurs, Unreadable
+from estat.errors import Unreadable
 from estat.events import ids, stored_line
 
 #: The reason of a file that was a journal; nothing else may lack ids in its middle.
@@ -22,7 +22,8 @@ RECOVERED = "recovered"
 def verify(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     """Print a line for each bad file, then a summary; return 1 if there was one."""
     entries = select(dlq, args.files)
-    sums = each(dlq, entries, _verify, "bad  ", lambda sums: f"{sums.done} good, {sums.failed} bad")
+    work = partial(_verify, dlq)
+    sums = each(dlq, entries, work, "bad  ", lambda sums: f"{sums.done} good, {sums.failed} bad")
     bad = sums.failed
     if not args.files:
         bad += tell_of_others(dlq)
@@ -30,7 +31,7 @@ def verify(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _verify(file: DlqFile, sums: Sums) -> None:
+def _verify(dlq: DeadLetterQueue, file: DlqFile, sums: Sums) -> None:
     """Add a good file. Raises Gone, Unreadable and DiskError."""
     data = file.data
     match file:
@@ -39,10 +40,8 @@ def _verify(file: DlqFile, sums: Sums) -> None:
         case DamagedRange():
             raise Unreadable(DAMAGED_RANGE)
         case BatchFile():
-            name = file.entry.name
-            events = examine(name, data)
-            if why := why_not_sent(dlq_file.read(name, data).bucket):
-                raise NotOurs(why)
+            events = examine(file.entry.name, data)
+            dlq.may_go_to(dlq_file.read(file.entry.name, data).bucket)
     sums.add(events)
 
 
@@ -106,7 +105,7 @@ def _check_ids(rows: list[bytes], stream: str, first: int, last: int) -> None:
 
 
 def _reason(data: bytes) -> Any:
-    return dlq_file.read_header(io.BytesIO(data)).get("reason")
+    return dlq_file.read_header(data).get("reason")
 
 
 def _parse(text: bytes, what: str) -> Any:

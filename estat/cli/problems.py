@@ -18,7 +18,7 @@ def complain(command: str, problems: Iterable[str]) -> None:
     """Print the problems of a command; without its name, of the server."""
     name = f"estat {command}".rstrip()
     for problem in problems:
-        print(f"{name}: {problem}", file=sys.stderr)
+        print(f"{name}: {printable(problem)}", file=sys.stderr)
 
 
 def problems_of(error: EstatError) -> list[str]:
@@ -27,4 +27,10 @@ def problems_of(error: EstatError) -> list[str]:
         return error.problems
     if isinstance(error, CommandError):
         return str(error).splitlines()
-    return [" ".join(str(error).split())]
+    return [str(error)]
+
+
+def printable(text: str) -> str:
+    """Return text on one line, without what a terminal would act upon."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(shown.split())

@@ -38,7 +38,6 @@ class DirectoryLock:
         path = os.path.join(root, stream)
         hidden = os.path.join(root, _HIDDEN + stream)
         with files.disk_errors("create", path):
-            files.check_directory(root)
             files.make_directories(root, access)
             with contextlib.suppress(FileExistsError):  # an attempt that the disk refused
                 os.mkdir(hidden, access.directory)
@@ -150,7 +149,6 @@ def journals(path: str) -> list[str]:
 
 
 def _lock(path: str) -> int:
-    files.check_directory(path)
     return locks.lock(os.path.join(path, LOCK), create=True)
 
 

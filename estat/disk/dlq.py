@@ -14,7 +14,6 @@ them through ``Offload``. They raise DiskError.
 """
 
 import contextlib
-import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,11 +21,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, Self
 
-from estat.disk import dlq_file, files, locks
+from estat.disk import dlq_file, files, locks, whole_file
 from estat.disk.slots import EVER, SLOT_SECONDS, is_due, later_slot, slot_of
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.events.batch import Batch
-from estat.events.gzip import gzip
+from estat.events.gzip import MAX_BYTES, gzip
 
 PENDING, EXPIRED, QUARANTINE = "pending", "expired", "quarantine"
 
@@ -93,14 +92,17 @@ class Claim:
         """
         with files.disk_errors("read", self.entry.path):
             head = os.pread(self._descriptor, dlq_file.HEADER_READ_BYTES, 0)
-        about = dlq_file.read_header(io.BytesIO(head))
+        about = dlq_file.read_header(head)
         dlq_file.check_header(self.entry.name, about)
         return str(about["bucket"])
 
     def content(self) -> bytes:
-        """Return the file's bytes as they are."""
+        """Return the file's bytes as they are. Raises NotOurs for what is no file of ours."""
         with files.disk_errors("read", self.entry.path):
-            return os.pread(self._descriptor, self.size_bytes, 0)
+            data = os.pread(self._descriptor, self.size_bytes + 1, 0)
+        if len(data) > self.size_bytes:
+            raise NotOurs(files.TOO_LARGE)
+        return data
 
     def remove(self) -> None:
         """Delete the file."""
@@ -110,7 +112,6 @@ class Claim:
     def move(self, directory: str) -> None:
         """Move the file to another directory of the DLQ."""
         with files.disk_errors("rename", self.entry.path):
-            files.check_directory(directory)
             files.make_directories(directory, self._access)
             os.rename(self.entry.path, os.path.join(directory, self.entry.name))
             files.sync_directory(directory)
@@ -126,11 +127,11 @@ class DeadLetterQueue:
     """The directory ``root``."""
 
     def __init__(self, root: str, may_go_to: Callable[[str], object] = lambda _: None) -> None:
-        """Raise NotOurs from ``may_go_to`` for a bucket that no file may go to."""
+        """Make the DLQ in a directory; ``may_go_to`` raises NotOurs for a bucket that none may."""
         self.root = root
         #: How what lies in it is made: never where it is gone itself.
         self.access = files.PRIVATE._replace(top=root)
-        self._may_go_to = may_go_to
+        self.may_go_to = may_go_to
         #: Paths of files that are set aside, and for what reason: they stay where they are, and
         #: no scan finds them.
         self.aside: dict[str, str] = {}
@@ -145,7 +146,7 @@ class DeadLetterQueue:
     def probe(self) -> None:
         """Write, sync and remove a small file."""
         path = os.path.join(self.root, ".probe")
-        files.write_whole(path, [b"probe\n"], self.access)
+        whole_file.write(path, [b"probe\n"], self.access)
         files.remove(path)
 
     def write(self, batch: Batch, parts: list[bytes], *, beside: bool = False) -> int:
@@ -159,9 +160,7 @@ class DeadLetterQueue:
         if beside and os.path.lexists(path):
             directory = self._area(PENDING, slot_of(now - SLOT_SECONDS))
             path = os.path.join(directory, dlq_file.file_name(batch))
-        with files.disk_errors("write", path):
-            files.check_directory(directory)
-        files.write_whole(path, parts, self.access)
+        whole_file.write(path, parts, self.access)
         return sum(map(len, parts))
 
     def holds(self, batch: Batch) -> bool:
@@ -192,7 +191,7 @@ class DeadLetterQueue:
         ):
             return None
         path = self._area(QUARANTINE, name)
-        return len(content) if files.write_new(path, [content], self.access) else None
+        return len(content) if whole_file.write_new(path, [content], self.access) else None
 
     def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:
         """Read at most ``limit`` names, from the oldest slot on; first of slots that are due.
@@ -245,7 +244,7 @@ class DeadLetterQueue:
                 descriptor = locks.lock(entry.path)
             except (FileNotFoundError, BlockingIOError):
                 return None
-            return Claim(entry, descriptor, os.fstat(descriptor).st_size, self.access)
+            return Claim(entry, descriptor, _counted_bytes(os.fstat(descriptor)), self.access)
 
     def defer(self, claim: Claim, now: float) -> None:
         """Move a file to the next slot of its area: it is not retried before that hour."""
@@ -264,7 +263,7 @@ class DeadLetterQueue:
 
         Raises Unreadable where that can't be read.
         """
-        self._may_go_to(claim.bucket())
+        self.may_go_to(claim.bucket())
 
     def no_more_aside(self) -> list[tuple[int, str]]:
         """Forget files that were set aside and are gone; return their events and reasons."""
@@ -319,11 +318,13 @@ class DeadLetterQueue:
         count = events = size = 0
         for entry in entries:
             with files.disk_errors("stat", entry.path), contextlib.suppress(FileNotFoundError):
-                status = os.stat(entry.path)
+                status = os.lstat(entry.path)
                 if not entry.name.startswith("."):
+                    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+                        os.chmod(entry.path, files.PRIVATE.file)  # of an earlier version
                     count += 1
                     events += entry.events
-                    size += status.st_size
+                    size += _counted_bytes(status)
                 elif entry.name.endswith(files.TEMPORARY):
                     locks.remove_left(entry.path)
         return Totals(count, events, size)
@@ -365,6 +366,11 @@ class DeadLetterQueue:
     def _entry(self, area: str, slot: str, name: str) -> Entry:
         parsed = dlq_file.parse_name(name)
         return Entry(slot, name, self._area(area, slot, name), parsed.events, parsed.opened)
+
+
+def _counted_bytes(status: os.stat_result) -> int:
+    """Return a file's size; one beyond all measure, which may be one hole, fills no DLQ."""
+    return status.st_size if status.st_size <= MAX_BYTES else 0
 
 
 def _is_file_of(batch: Batch, name: str, path: str) -> bool:

@@ -3,13 +3,18 @@
 In a directory like /tmp everybody may make ``dlq`` before the server does, and put files
 into it. Its files are read with care (see ``files``), but whoever owns the directory may
 read accepted events, move them and delete them. The file system says how long they last.
+A command that root runs acts as the server's user, whom it knows by what lies there.
 """
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from estat.disk import files
+from estat.disk.dlq import PENDING
+from estat.disk.server_directory import SERVERS
 from estat.events.text import excerpt
 
 _SHOWN_CHARS = 300  # of a path
@@ -31,26 +36,89 @@ def owner_warnings(directory: str) -> list[str]:
 
 
 def _of_owners(directory: str) -> list[str]:
-    entry, status = os.lstat(directory), os.stat(directory)
     real = os.path.realpath(directory)
-    told = []
-    for place, found in ((directory, entry), (real, status)):
-        if files.is_trusted(found.st_uid):
-            continue
-        kind = "link" if stat.S_ISLNK(found.st_mode) else "directory"
-        problem = f"the {kind} {place} belongs to user {found.st_uid}, not to user {os.geteuid()}"
-        parent = os.path.dirname(place) or "."
-        if _others_may_write(parent):
-            problem += f", and others may write to {parent}, so anybody may have made it"
-            todo = "name another directory, or give this one to the server's user"
-            raise PermissionError(errno.EPERM, f"{problem}: {todo}")
-        told.append(f"{problem}: who owns it can read, change and delete what waits there")
+    place = os.open(real, os.O_PATH | os.O_DIRECTORY)
+    try:
+        status = os.fstat(place)
+        told = []
+        for path, found in ((directory, os.lstat(directory)), (real, status)):
+            if not files.is_trusted(found.st_uid, place):
+                told.append(_of_a_stranger(path, found))
+    finally:
+        os.close(place)
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         told.append(
             f"everybody may write to {real} (mode {stat.S_IMODE(status.st_mode):04o}), and so "
             "delete or rename what waits there"
         )
     return list(dict.fromkeys(told))
+
+
+def _of_a_stranger(path: str, found: os.stat_result) -> str:
+    """Return a warning of a DLQ_DIR, or a link to it, of another user; raise PermissionError.
+
+    That is where anybody may have made it.
+    """
+    kind = "link" if stat.S_ISLNK(found.st_mode) else "directory"
+    problem = f"the {kind} {path} belongs to user {found.st_uid}, not to user {os.geteuid()}"
+    parent = os.path.dirname(path)
+    if _others_may_write(parent):
+        problem += f", and others may write to {parent}, so anybody may have made it"
+        todo = "name another directory, or give this one to the server's user"
+        raise PermissionError(errno.EPERM, f"{problem}: {todo}")
+    return f"{problem}: who owns it can read, change and delete what waits there"
+
+
+@contextlib.contextmanager
+def acting_as_owner(path: str, is_needed: bool = True) -> Iterator[None]:
+    """Let root act as the user and group of a DLQ_DIR, or another directory, for this block.
+
+    So it leaves nothing there that they can't read or delete, and what they have put there
+    leads it nowhere. All others act as who they are. Raises DiskError.
+    """
+    if not is_needed or os.getresuid()[2] != 0:
+        yield
+        return
+    before = os.geteuid(), os.getegid(), os.getgroups()
+    os.seteuid(0)
+    try:
+        with files.disk_errors("act as the owner of", path):
+            owner = _owner(os.path.realpath(path))
+            wanted = owner.st_uid, owner.st_gid, [owner.st_gid]
+            try:
+                _become(*(before if owner.st_uid == before[0] else wanted))
+            except OSError as exc:
+                if exc.errno != errno.EINVAL:
+                    raise
+                _become(*before)  # whom this user namespace has not, its root can do nothing to
+        yield
+    finally:
+        os.seteuid(0)
+        _become(*before)
+
+
+def _owner(path: str) -> os.stat_result:
+    """Return whose a directory is, or is to be: that of what the server has made tells most."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    directory = files.open_directory(path, anybodys=True)
+    try:
+        for name in (SERVERS, PENDING):
+            with contextlib.suppress(OSError):
+                found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode):
+                    return found
+        return os.fstat(directory)
+    finally:
+        os.close(directory)
+
+
+def _become(user: int, group: int, groups: list[int]) -> None:
+    """Change as whom root acts; root it stays underneath. Raises OSError."""
+    os.setegid(group)
+    if groups != os.getgroups():
+        os.setgroups(groups)
+    os.seteuid(user)
 
 
 def not_followed(directory: str) -> list[str]:
@@ -66,12 +134,10 @@ def not_followed(directory: str) -> list[str]:
 def _others_may_write(path: str) -> bool:
     """Tell whether anybody but this process's user and root may make files in a directory."""
     status = os.stat(path)
-    by_group = status.st_mode & stat.S_IWGRP and status.st_gid not in (0, *_groups())
-    return bool(status.st_mode & stat.S_IWOTH or by_group or not files.is_trusted(status.st_uid))
-
-
-def _groups() -> set[int]:
-    return {os.getegid(), *os.getgroups()}
+    groups = {0, os.getegid(), *os.getgroups()}
+    by_group = status.st_mode & stat.S_IWGRP and status.st_gid not in groups
+    by_owner = status.st_uid not in (0, os.geteuid())
+    return bool(status.st_mode & stat.S_IWOTH or by_group or by_owner)
 
 
 def mount_warnings(

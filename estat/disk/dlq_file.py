@@ -18,7 +18,7 @@ number as "estat_dlq". Such a file is left alone (LaterVersion).
 """
 
 import json
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from isal import isal_zlib
 
@@ -84,12 +84,9 @@ def pack(batch: Batch, reason: str, error: str) -> list[bytes]:
     return [gzip(json.dumps(about).encode() + b"\n"), batch.payload]
 
 
-def read_header(file: IO[bytes]) -> dict[str, Any]:
-    """Return the facts of a file's header line, without reading its events.
-
-    Raises Unreadable, and OSError as reading does.
-    """
-    return _header(file.read(HEADER_READ_BYTES))[0]
+def read_header(data: bytes) -> dict[str, Any]:
+    """Return the facts in the first bytes of a file, HEADER_READ_BYTES. Raises Unreadable."""
+    return _header(data)[0]
 
 
 def read(file_name: str, data: bytes) -> Batch:

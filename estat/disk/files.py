@@ -1,24 +1,24 @@
-"""File operations that survive a crash, or say that they failed.
+"""Opens, reads and makes what lies on disk, whoever has put it there.
 
-A new file gets a temporary name, is written and synced, then renamed, and the
-directory synced; a reader never sees half of it. All of it blocks: call it
-through ``Offload``. OSErrors come out as DiskError with operation and path.
+All of it blocks: call it through ``Offload``. How a file is written is in ``whole_file``.
 
-What lies in DLQ_DIR may have been put there by others. So links are not followed, FIFOs
-and devices are not opened, and in a directory that everybody may write to, only what
-belongs to this process's user or to root is.
+What lies in DLQ_DIR may have been put there by others. So a path is walked name by name, each
+opened in the directory before it: no link is followed, no FIFO or device opened. In a directory
+that everybody may write to, only what belongs to root or to us is followed, and no file that has
+a second name. "Us" is the user whom the volume gives to a file that this process makes: a network
+volume may squash users. Paths come with their links resolved (``os.path.realpath``).
 """
 
 import contextlib
 import errno
-import fcntl
-import itertools
 import os
+import secrets
 import stat
-from collections.abc import Iterable, Iterator
-from typing import IO, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from estat.errors import DiskError
+from estat.errors import DiskError, NotOurs
+from estat.events.gzip import MAX_BYTES
 
 
 class Access(NamedTuple):
@@ -43,12 +43,15 @@ BY_UMASK = Access(0o777, 0o666)
 #: removes those that dead processes left.
 TEMPORARY = ".tmp"
 
+#: Why no larger file is read.
+TOO_LARGE = f"it has more than the {MAX_BYTES >> 20} MiB that a batch may have"
+
 _READ_BYTES = 1024 * 1024
 _ROOT = 0
-_also_trusted: set[int] = set()
+_LOOK_UP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# two threads may write the same path: an attempt that was given up, and the next
-_serial = itertools.count()
+#: Whom a volume gives what this process makes there, by process's user and volume.
+_owners: dict[tuple[int, int], int] = {}
 
 
 @contextlib.contextmanager
@@ -57,6 +60,8 @@ def disk_errors(operation: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
+        if exc.errno == errno.EACCES:
+            exc.strerror = f"{exc.strerror} for user {os.geteuid()}"
         raise DiskError(operation, path, exc) from exc
 
 
@@ -69,53 +74,113 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def trust(user: int) -> None:
-    """Let this process follow what belongs to another user, for whom a command works."""
-    _also_trusted.add(user)
+class NotFollowed(OSError):
+    """What has a name is not what this server makes: it is neither opened nor changed."""
+
+    def __init__(self, why: str, path: str) -> None:
+        super().__init__(errno.ELOOP, f"not followed: {why}", path)
 
 
-def is_trusted(user: int) -> bool:
-    """Tell whether what belongs to a user is followed where everybody may write."""
-    return user in (_ROOT, os.geteuid()) or user in _also_trusted
+def open_directory(path: str, *, anybodys: bool = False) -> int:
+    """Open a directory to look up names in it (O_PATH). Raises OSError, and NotFollowed.
+
+    With ``anybodys`` it does not matter whose it is; links are not followed all the same.
+    """
+    here = os.open("/" if path.startswith("/") else ".", _LOOK_UP)
+    for name in filter(None, path.split("/")):
+        above = here
+        try:
+            here = os.open(name, _LOOK_UP, dir_fd=above)
+            if not anybodys:
+                _check(here, above, path)
+        finally:
+            os.close(above)
+    if not stat.S_ISDIR(os.fstat(here).st_mode):
+        os.close(here)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return here
 
 
-def why_not_followed(status: os.stat_result, directory: os.stat_result) -> str:
-    """Return why an entry of a directory is not followed; empty if it is followed."""
+def _check(descriptor: int, directory: int, path: str) -> None:
+    """Raise NotFollowed, and close what was opened in a directory, unless it is followed."""
+    status = os.fstat(descriptor)
+    # a volume may be mounted there
+    place = descriptor if stat.S_ISDIR(status.st_mode) else directory
+    why = why_not_followed(status, directory, place)
+    if why:
+        os.close(descriptor)
+        raise NotFollowed(why, path)
+
+
+def why_not_followed(status: os.stat_result, directory: int, volume: int | None = None) -> str:
+    """Return why an entry of an open directory is not followed; empty if it is followed.
+
+    ``volume`` is an open directory of its volume, if that is not the directory's.
+    """
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         is_link = stat.S_ISLNK(status.st_mode)
         return "a symbolic link" if is_link else "neither a file nor a directory"
-    if directory.st_mode & stat.S_IWOTH and not is_trusted(status.st_uid):
+    if not os.fstat(directory).st_mode & stat.S_IWOTH:
+        return ""
+    if not is_trusted(status.st_uid, directory if volume is None else volume):
         return f"of user {status.st_uid}, in a directory that everybody may write to"
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        return "a file with a second name, in a directory that everybody may write to"
     return ""
 
 
-def not_followed(path: str) -> Iterator[tuple[str, str]]:
+def is_trusted(user: int, directory: int) -> bool:
+    """Tell whether a user is root or us, as the volume of an open directory sees us."""
+    return user in (_ROOT, os.geteuid()) or user == _owner_in(directory)
+
+
+def _owner_in(directory: int) -> int:
+    """Find out whom a volume gives what we make, by making a file in an open directory."""
+    us = os.geteuid(), os.fstat(directory).st_dev
+    if us not in _owners:
+        name = temporary_name("")
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(name, flags, PRIVATE.file, dir_fd=directory)
+        except OSError:
+            return us[0]  # it is asked again
+        try:
+            _owners[us] = os.fstat(descriptor).st_uid
+        finally:
+            os.close(descriptor)
+            os.unlink(name, dir_fd=directory)
+    return _owners[us]
+
+
+def temporary_name(name: str) -> str:
+    """Return a name, which nothing else has, for what is to get a name later."""
+    return f".{name}.{secrets.token_hex(8)}{TEMPORARY}"
+
+
+def not_followed(path: str, depth: int = 8) -> Iterator[tuple[str, str]]:
     """Find everything below a directory that is not followed; yield its path, and why.
 
-    What can't be looked at, or is gone meanwhile, is left out.
+    What can't be looked at is told too, and what lies deeper than anything of ours; what is gone
+    meanwhile is left out.
     """
-    with contextlib.suppress(OSError), os.scandir(path) as found:
-        directory = os.stat(path)
-        everybody = directory.st_mode & stat.S_IWOTH
-        for entry in found:
-            with contextlib.suppress(OSError):
+    try:
+        with _listed(path) as (directory, found):
+            everybody = os.fstat(directory).st_mode & stat.S_IWOTH
+            for entry in found:
                 if entry.is_file(follow_symlinks=False) and not everybody:
                     continue  # there may be millions
-                status = entry.stat(follow_symlinks=False)
-                why = why_not_followed(status, directory)
-                if why:
-                    yield entry.path, why
-                elif stat.S_ISDIR(status.st_mode):
-                    yield from not_followed(entry.path)
-
-
-def check_directory(path: str) -> None:
-    """Raise OSError if ``path`` is there, and is no directory that may be followed."""
-    with contextlib.suppress(FileNotFoundError):
-        status = os.lstat(path)
-        why = why_not_followed(status, os.stat(os.path.dirname(path) or "."))
-        if why or not stat.S_ISDIR(status.st_mode):
-            raise OSError(errno.ENOTDIR, f"not followed: {why or 'no directory'}", path)
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    below = os.path.join(path, entry.name)
+                    why = why_not_followed(status, directory)
+                    if why or not depth:
+                        yield below, why or "too deep"
+                    elif stat.S_ISDIR(status.st_mode):
+                        yield from not_followed(below, depth - 1)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        yield path, exc.strerror or str(exc)
 
 
 def entries(path: str) -> Iterator["os.DirEntry[str]"]:
@@ -124,70 +189,85 @@ def entries(path: str) -> Iterator["os.DirEntry[str]"]:
     Links are yielded: ask an entry with ``follow_symlinks=False``. Raises OSError, also if the
     directory itself is not followed.
     """
-    check_directory(path)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with _listed(path) as (directory, found):
+        everybody = os.fstat(directory).st_mode & stat.S_IWOTH
+        for entry in found:
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                if everybody and not is_trusted(
+                    entry.stat(follow_symlinks=False).st_uid, directory
+                ):
+                    continue
+                yield entry
+
+
+@contextlib.contextmanager
+def _listed(path: str) -> Iterator[tuple[int, Iterator["os.DirEntry[str]"]]]:
+    """Open a directory that is followed, and read it."""
+    above = open_directory(path)
     try:
-        everybody = os.fstat(descriptor).st_mode & stat.S_IWOTH
-        with os.scandir(descriptor) as found:
-            for entry in found:
-                if not everybody or _is_trusted(entry):
-                    yield entry
+        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
     finally:
-        os.close(descriptor)
-
-
-def _is_trusted(entry: "os.DirEntry[str]") -> bool:
+        os.close(above)
     try:
-        return is_trusted(entry.stat(follow_symlinks=False).st_uid)
-    except FileNotFoundError:
-        return False  # gone meanwhile
+        with os.scandir(directory) as found:
+            yield directory, found
+    finally:
+        os.close(directory)
 
 
 def open_file(path: str, flags: int, mode: int = PRIVATE.file) -> int:
-    """Open a regular file that may be followed. Raises OSError for everything else."""
-    safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    """Open a regular file that may be followed. Raises OSError, and NotFollowed."""
+    parent, name = os.path.split(path)
+    directory = open_directory(parent)
     try:
-        descriptor = os.open(path, flags | safe, mode)
-    except OSError as exc:
-        if exc.errno == errno.ELOOP:
-            raise OSError(errno.ELOOP, "not followed: a symbolic link", path) from exc
-        raise
-    try:
-        status = os.fstat(descriptor)
-        why = why_not_followed(status, os.stat(os.path.dirname(path) or "."))
-        if why or not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, f"not followed: {why or 'a directory'}", path)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+        with contextlib.suppress(FileNotFoundError):
+            # first of all: to open a device may set something going
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            why = why_not_followed(found, directory)
+            if why or stat.S_ISDIR(found.st_mode):
+                raise NotFollowed(why or "a directory", path)
+        safe = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(name, flags | safe, mode, dir_fd=directory)
+        _check(descriptor, directory, path)  # another may have come meanwhile
+        return descriptor
+    finally:
+        os.close(directory)
 
 
-def make_private(path: str) -> None:
-    """Make a directory within DLQ_DIR, or close one to other writers. Raises OSError."""
-    check_directory(path)
+def make_private(path: str, opened: int = 0) -> None:
+    """Make a directory within DLQ_DIR, or close one of ours to others. Raises OSError.
+
+    One with a bit of the mode ``opened`` was opened to them on purpose, and stays so.
+    """
     make_directories(path, PRIVATE)
-    status = os.lstat(path)
-    if status.st_mode & 0o022 and status.st_uid == os.geteuid():
-        os.chmod(path, stat.S_IMODE(status.st_mode) & ~0o022)
+    directory = open_directory(path)
+    try:
+        status = os.fstat(directory)
+        is_open = status.st_mode & 0o077 and not status.st_mode & opened
+        if is_open and is_trusted(status.st_uid, directory):
+            with contextlib.suppress(OSError):  # it is root's, or its volume has no modes
+                os.chmod(".", status.st_mode & 0o700, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def make_directories(path: str, access: Access) -> None:
     """Create a directory and its parents, each durable in its own parent.
 
     One that is there already is made durable as well: whoever made it may have failed to, may
-    have died before it could, or may be about to.
+    have died before it could, or may be about to. Raises OSError, and NotFollowed.
     """
     if not path:
         return  # the working directory
     parent = os.path.dirname(path)
-    there = os.path.isdir(path)
+    there = is_directory(path)
     if not there:
         if path == access.top:
             raise FileNotFoundError(errno.ENOENT, "moved away or deleted", path)
         make_directories(parent, access)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, access.directory)
+        is_directory(path)  # somebody else may have put something else there
     try:
         sync_directory(parent or ".")
     except PermissionError:
@@ -195,126 +275,47 @@ def make_directories(path: str, access: Access) -> None:
             raise  # else it lies in a directory that is not ours, and was made by others
 
 
+def is_directory(path: str) -> bool:
+    """Tell whether a directory is there. Raises OSError, and NotFollowed."""
+    try:
+        os.close(open_directory(path))
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def read_whole(path: str) -> bytes:
-    """Return the bytes of a file that may be followed. Raises DiskError."""
+    """Return the bytes of a file that may be followed. Raises DiskError, and NotOurs."""
     with disk_errors("read", path):
         return read_open(open_file(path, os.O_RDONLY))
 
 
 def read_open(descriptor: int) -> bytes:
-    """Return the bytes of an open file, and close it. Raises OSError."""
+    """Return the bytes of an open file, and close it.
+
+    Raises OSError, and NotOurs for a file that is too large to be one of ours.
+    """
     try:
+        if os.fstat(descriptor).st_size > MAX_BYTES:
+            raise NotOurs(TOO_LARGE)
         return b"".join(iter(lambda: os.read(descriptor, _READ_BYTES), b""))
     finally:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def reading(path: str) -> Iterator[IO[bytes]]:
-    """Open a file that may be followed to read it. Raises OSError."""
-    with os.fdopen(open_file(path, os.O_RDONLY), "rb") as file:
-        yield file
+def read_beginning(path: str, size_bytes: int) -> bytes:
+    """Return the first bytes of a file that may be followed. Raises OSError."""
+    descriptor = open_file(path, os.O_RDONLY)
+    try:
+        return os.pread(descriptor, size_bytes, 0)
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: str) -> None:
     """Delete a file; one that is gone is fine. Raises DiskError."""
     with disk_errors("unlink", path), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def write_whole(path: str, parts: Iterable[bytes], access: Access) -> None:
-    """Write a file so that it is there whole and durable, or not at all. Raises DiskError.
-
-    A file that is there is replaced.
-    """
-    with disk_errors("write", path), _written(path, parts, access) as temporary:
-        os.rename(temporary, path)
-        try:
-            sync_directory(os.path.dirname(path))
-        except OSError:
-            os.unlink(path)  # not durable, so not there: whoever called keeps the content
-            raise
-
-
-def write_new(path: str, parts: Iterable[bytes], access: Access) -> bool:
-    """Write a file so, unless one is there; tell whether it was written. Raises DiskError.
-
-    Either way the file's name is durable, whoever made it. After an error a file may be left:
-    somebody may have found it there, and relied on it after a sync of his own.
-    """
-    with disk_errors("write", path), _written(path, parts, access) as temporary:
-        is_new = _link(temporary, path)
-        sync_directory(os.path.dirname(path))
-    return is_new
-
-
-@contextlib.contextmanager
-def _written(path: str, parts: Iterable[bytes], access: Access) -> Iterator[str]:
-    """Write and sync what is to be the file at ``path``; yield its name while that lasts."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{os.getpid()}-{next(_serial)}{TEMPORARY}")
-    try:
-        make_directories(directory, access)
-        try:
-            descriptor = _open_new(temporary, access.file)
-        except FileNotFoundError:
-            make_directories(directory, access)  # whoever emptied it has removed it meanwhile
-            descriptor = _open_new(temporary, access.file)
-        try:
-            for part in parts:
-                _write_all(descriptor, part)
-            os.fsync(descriptor)
-            yield temporary
-        finally:
-            os.close(descriptor)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-
-
-def _open_new(path: str, mode: int) -> int:
-    """Open a new file, and lock it where the file system can.
-
-    What has its name is left from a process of the same number. A walk may take the file for that
-    of a dead process as long as it is not locked: then another one is opened.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    while True:
-        try:
-            descriptor = os.open(path, flags, mode)
-        except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            continue
-        removed = False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            removed = isinstance(exc, BlockingIOError)
-        if not removed and os.fstat(descriptor).st_nlink:
-            return descriptor
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _link(temporary: str, path: str) -> bool:
-    """Give a file its name unless that is taken; tell whether it was not."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except PermissionError:
-        # a file system without hard links says EPERM (link(2)); the check before the rename
-        # then leaves a gap, which only a second writer of the same key could fall into
-        if os.path.exists(path):
-            return False
-        os.rename(temporary, path)
-    return True
 
 
 def file_names(path: str) -> Iterator[str]:

@@ -59,9 +59,9 @@ class Journal:
     def create(self) -> None:
         """Make the file with its first line. Blocks; raises DiskError."""
         first_line = journal_file.pack_header(self.header)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         with files.disk_errors("create", self._path):
-            self._descriptor = os.open(self._path, flags, files.PRIVATE.file)
+            self._descriptor = files.open_file(self._path, flags)
             try:
                 self._write(first_line)
                 if self._synced:

@@ -75,8 +75,7 @@ class DeadStream:
 def _first_event(path: str) -> int:
     """Return the number of a journal's first event; 0 if it is not there, or does not tell."""
     try:
-        with files.reading(path) as file:
-            return journal_file.first_event(file.read(_HEADER_BYTES))
+        return journal_file.first_event(files.read_beginning(path, _HEADER_BYTES))
     except OSError:
         return 0
 

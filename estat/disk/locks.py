@@ -19,8 +19,7 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 def lock(path: str, *, create: bool = False, shared: bool = False) -> int:
     """Open a file and lock it; return the descriptor, which holds the lock until it is closed.
 
-    With ``create`` a missing file is made, and one of an earlier version, which others could
-    read, and so lock, is closed to them. Raises BlockingIOError if another process has the
+    With ``create`` a missing file is made. Raises BlockingIOError if another process has the
     lock, FileNotFoundError if no such file has the name any more, and OSError.
     """
     descriptor = _open(path, create)
@@ -66,17 +65,15 @@ def is_held(path: str) -> bool:
 def is_at(path: str, descriptor: int) -> bool:
     """Tell whether an open file still has its name. Raises OSError."""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
 def _open(path: str, create: bool) -> int:
     try:
-        if create:
-            return _open_or_make(path)
         # NFS locks exclusively only what is open for writing (flock(2))
-        return files.open_file(path, os.O_RDWR)
+        return files.open_file(path, os.O_RDWR | (os.O_CREAT if create else 0))
     except OSError as exc:
         if exc.errno not in ((errno.EROFS,) if create else _READ_ONLY):
             raise
@@ -84,12 +81,3 @@ def _open(path: str, create: bool) -> int:
             return files.open_file(path, os.O_RDONLY)
         except FileNotFoundError:
             raise exc from None
-
-
-def _open_or_make(path: str) -> int:
-    descriptor = files.open_file(path, os.O_RDWR | os.O_CREAT)
-    status = os.fstat(descriptor)
-    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
-        with contextlib.suppress(OSError):  # it is as good as it was
-            os.fchmod(descriptor, files.PRIVATE.file)
-    return descriptor

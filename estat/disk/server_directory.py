@@ -22,6 +22,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import time
 from typing import NamedTuple, Self
 
@@ -105,7 +106,6 @@ class ServerDirectory(DirectoryLock):
         target = os.path.join(servers, name or _next_name(old))
         with files.disk_errors("take over", path):
             try:
-                files.check_directory(path)
                 if not _may_be_dead(path):
                     return None
                 with contextlib.suppress(FileNotFoundError):
@@ -205,10 +205,12 @@ class ServerDirectory(DirectoryLock):
 
 def make_place(dlq_dir: str) -> str:
     """Make the directory in which the servers' lie, and return it."""
+    dlq_dir = os.path.realpath(dlq_dir)  # itself it may be a link
     servers = os.path.join(dlq_dir, SERVERS)
     with files.disk_errors("create", servers):
         # others may have to pass through it to what else lies there
         files.make_directories(os.path.dirname(dlq_dir), files.PASSABLE)
+        files.make_private(dlq_dir, opened=stat.S_IWOTH)  # as an emptyDir is
         files.make_private(servers)
     return servers
 
@@ -220,7 +222,7 @@ def now() -> float:
 
 def boot_id() -> str:
     """Return what names this run of the kernel; empty where it is not to be had."""
-    with contextlib.suppress(OSError), open(_BOOT_ID, encoding="ascii") as file:
+    with contextlib.suppress(OSError), open(_BOOT_ID, encoding="utf-8") as file:
         return file.read().strip()
     return ""
 
@@ -228,8 +230,7 @@ def boot_id() -> str:
 def sign_of(path: str) -> Sign:
     """Return what the lock in a server's directory tells; nothing where it can't be read."""
     try:
-        with files.reading(os.path.join(path, LOCK)) as lock:
-            told = json.loads(lock.read(_LINE_BYTES))
+        told = json.loads(files.read_beginning(os.path.join(path, LOCK), _LINE_BYTES))
         size_bytes = max(0, min(int(told["bytes"]), _MOST_BYTES))
         return Sign(str(told["boot"]).strip(), bool(told["released"]), size_bytes)
     except (OSError, ValueError, TypeError, LookupError, OverflowError):
@@ -317,7 +318,8 @@ def convert_flat(dlq_dir: str) -> None:
 def queues(dlq_dir: str) -> list[str]:
     """Return the directories in DLQ_DIR that have files: itself, and the servers', oldest first.
 
-    Earlier versions kept their files in DLQ_DIR. One server's directory may be named, too.
+    Earlier versions kept their files in DLQ_DIR. One server's directory may be named, too. One
+    that may not be read is left out: ``files.not_followed`` tells of it.
     """
     servers = os.path.join(dlq_dir, SERVERS)
     named = [os.path.join(servers, name) for name in directory_lock.streams(servers)]
@@ -326,7 +328,9 @@ def queues(dlq_dir: str) -> list[str]:
 
 def has_areas(path: str) -> bool:
     """Tell whether a directory has the directories of a dead letter queue in it, or some."""
-    return not set(AREAS).isdisjoint(files.directory_names(path))
+    with contextlib.suppress(PermissionError):
+        return not set(AREAS).isdisjoint(files.directory_names(path))
+    return False
 
 
 def _is_nothing(name: str) -> bool:

@@ -8,6 +8,7 @@ legal request: what comes out is bounded before it is made, and one byte too man
 it with the rest unread. What is cut off, damaged or followed by other bytes is refused.
 """
 
+import math
 import time
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ _PIECE_BYTES = 16 * 1024
 
 # What is inflated at a time of an object, whatever its size.
 _INFLATED_BYTES = 256 * 1024
+
+#: More than any batch has lines: BATCH_BYTES is 256 MiB at most.
+MAX_BYTES = 512 * 1024 * 1024
 
 #: The longest line that is read of an object; what the server accepts is shorter.
 LONGEST_LINE = 32 * 1024 * 1024
@@ -68,8 +72,11 @@ def gzip(data: bytes) -> bytes:
 
 
 def gunzip(data: bytes) -> bytes:
-    """Return what gzip bytes hold. Raises ValueError if they are damaged or cut off."""
-    return b"".join(_inflated(data))
+    """Return what gzip bytes hold.
+
+    Raises ValueError if they are damaged, cut off, or hold more than a batch can.
+    """
+    return b"".join(_inflated(data, MAX_BYTES))
 
 
 def gunzip_lines(data: bytes) -> Iterator[bytes]:
@@ -92,7 +99,7 @@ def gunzip_lines(data: bytes) -> Iterator[bytes]:
         yield b"".join(begun)
 
 
-def _inflated(data: bytes) -> Iterator[bytes]:
+def _inflated(data: bytes, room: float = math.inf) -> Iterator[bytes]:
     """Yield what gzip bytes hold, a bounded piece at a time. Raises ValueError."""
     fed, piece, inflater = 0, b"", None
     while True:
@@ -107,6 +114,9 @@ def _inflated(data: bytes) -> Iterator[bytes]:
             found = inflater.decompress(piece, _INFLATED_BYTES)
         except isal_zlib.error as exc:  # type: ignore[misc]
             raise ValueError(f"damaged gzip: {exc}") from exc
+        room -= len(found)
+        if room < 0:
+            raise ValueError(f"inflates to more than {MAX_BYTES >> 20} MiB")
         if found:
             yield found
         if inflater.eof:

@@ -323,6 +323,9 @@ class Replayer(LeaderLoop):
         except DiskError as exc:
             self._not_read(entry, exc)
             return
+        except NotOurs as exc:
+            self._set_aside(entry, exc)
+            return
         key = ids.unreadable_key(self._settings.dlq_prefix, crc32_of(content), entry.name)
         self._delivery.put_file(self._settings.raw_bucket, key, content)
         self._tries.pop(entry.name, None)

@@ -31,7 +31,7 @@ from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import ARBITER, STOPPING
 from estat.config import loading
-from estat.disk import dlq_dir, files, server_directory
+from estat.disk import dlq_dir, files, server_directory, whole_file
 from estat.errors import DiskError
 from estat.log import Seldom
 from estat.pipeline import recovery
@@ -207,7 +207,7 @@ def on_exit(server: Arbiter) -> None:
     if not own_directory.set_aside_if_lost():
         _count_journals()
     terms = ledger.terms(page())
-    _tell_end({**terms._asdict(), "lost": terms.lost}, inherited.dlq_dir())
+    _tell_end({**terms._asdict(), "lost": terms.lost}, os.path.realpath(inherited.dlq_dir()))
     own_directory.release()
     if terms.lost:
         sys.exit(1)
@@ -221,7 +221,7 @@ def _tell_end(terms: dict[str, int], directory: str) -> None:
         text = json.dumps({"event": "server_stopped", "time": time.time(), **terms}) + "\n"
         with contextlib.suppress(DiskError):  # then it can be told nowhere
             access = files.PRIVATE._replace(top=directory)
-            files.write_whole(os.path.join(directory, _LAST_STOP), [text.encode()], access)
+            whole_file.write(os.path.join(directory, _LAST_STOP), [text.encode()], access)
 
 
 def _count_journals() -> None:

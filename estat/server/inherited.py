@@ -49,16 +49,20 @@ def settings() -> Settings:
 
     Ends a process that gunicorn started without the configuration file.
     """
-    if _here.given is None:
-        refuse_without_configuration()
     directory = _here.directory
-    path = directory.path if directory else os.path.join(_here.given.dlq_dir, SERVERS, NONE)
-    return replace(_here.given, dlq_dir=path)
+    path = directory.path if directory else os.path.join(os.path.realpath(dlq_dir()), SERVERS, NONE)
+    return replace(_given(), dlq_dir=path)
 
 
 def dlq_dir() -> str:
     """Return DLQ_DIR as the operator gave it."""
-    return os.path.dirname(os.path.dirname(settings().dlq_dir))
+    return _given().dlq_dir
+
+
+def _given() -> Settings:
+    if _here.given is None:
+        refuse_without_configuration()
+    return _here.given
 
 
 def slot() -> int:

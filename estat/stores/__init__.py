@@ -108,7 +108,7 @@ class Stores:
     def _opened(self, bucket: str) -> Store:
         credentials = self.credentials(bucket)
         if credentials is None:
-            return DirectoryStore(bucket.removeprefix(_FILE))
+            return DirectoryStore(_real(bucket))
         from estat.stores.s3 import S3Store  # noqa: PLC0415 - see above
 
         return S3Store(bucket, self._settings_of(bucket), credentials, self._wait_seconds)

@@ -2,21 +2,19 @@
 
 A file is stored once it is written, synced and has its name. A file that is no whole gzip
 was cut off all the same, by a disk that lied or a copy that broke. It has no metadata then,
-so whoever asks for it has to read it.
+so whoever asks for it has to read it. Below the directory no link is followed, and only
+regular files are objects (see ``files``).
 """
 
 import contextlib
-import errno
 import os
-import secrets
-import stat
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from estat.disk import files, locks
-from estat.errors import DiskError, ObjectExists, ObjectRefused, StoreUnavailable
+from estat.disk import files, locks, whole_file
+from estat.errors import DiskError, NotOurs, ObjectExists, ObjectRefused, StoreUnavailable
 from estat.events import ids
-from estat.events.gzip import gunzip_lines
+from estat.events.gzip import MAX_BYTES, gunzip_lines
 from estat.stores.store import BYTES, Head
 from estat.threads import Offload
 
@@ -88,7 +86,10 @@ class DirectoryStore:
         """Run work in a thread. A disk that refuses is a store that is away."""
         try:
             return self._threads.run(work, *args)
-        except (DiskError, OSError) as exc:
+        except (DiskError, OSError, NotOurs) as exc:
+            # what somebody has put in the place of one object is no reason to stop the others
+            if isinstance(exc, NotOurs) or files.NotFollowed in (type(exc), type(exc.__cause__)):
+                raise ObjectRefused(str(exc)) from exc
             raise StoreUnavailable(str(exc)) from exc
 
     def _path(self, key: str) -> str:
@@ -97,15 +98,15 @@ class DirectoryStore:
         return os.path.join(self._root, *key.split("/"))
 
     def _write(self, key: str, body: bytes) -> None:
-        if not files.write_new(self._path(key), [body], files.BY_UMASK):
+        if not whole_file.write_new(self._path(key), [body], files.BY_UMASK):
             raise ObjectExists(key)
 
     def _replace(self, key: str, body: bytes, etag: str) -> None:
         """Replace a file that is still the one that was read. One does so at a time."""
         path = self._path(key)
         directory, name = os.path.split(path)
-        fresh = os.path.join(directory, f".{name}.{secrets.token_hex(8)}{files.TEMPORARY}")
-        files.write_whole(fresh, [body], files.BY_UMASK)
+        fresh = os.path.join(directory, files.temporary_name(name))
+        whole_file.write(fresh, [body], files.BY_UMASK)
         try:
             lock = locks.lock(path)
             try:
@@ -119,28 +120,23 @@ class DirectoryStore:
             files.remove(fresh)
 
     def _read(self, key: str) -> bytes:
-        return files.read_open(_open(self._path(key)))
+        return files.read_open(files.open_file(self._path(key), os.O_RDONLY))
 
     def _describe(self, key: str) -> Head | None:
         path = self._path(key)
         try:
-            descriptor = _open(path)
+            descriptor = files.open_file(path, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        etag = _etag(os.fstat(descriptor))
+        found = os.fstat(descriptor)
+        etag = _etag(found)
+        if found.st_size > MAX_BYTES:
+            os.close(descriptor)
+            return Head({}, found.st_size, etag)
         body = files.read_open(descriptor)
         # its writer may be about to sync its name, or have failed to
         files.sync_directory(os.path.dirname(path))
         return Head(_metadata(key, body), len(body), etag)
-
-
-def _open(path: str) -> int:
-    """Open a file. Raises OSError for what is none: a pipe would wait for its other end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "no file", path)
 
 
 def _etag(found: os.stat_result) -> str:
@@ -172,11 +168,15 @@ def _metadata(key: str, body: bytes) -> dict[str, str]:
 
 
 def _names(path: str) -> list[str]:
-    """Read a directory: names in the order of keys, those of directories ending in a slash."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+    """Read a directory: names in the order of keys, those of directories ending in a slash.
+
+    Links, FIFOs and the like are no objects.
+    """
+    with contextlib.suppress(FileNotFoundError):
         return sorted(
-            f"{entry.name}/" if entry.is_dir() else entry.name
-            for entry in entries
-            if not (entry.name.startswith(".") and entry.name.endswith(files.TEMPORARY))
+            f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+            for entry in files.entries(path)
+            if (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False))
+            and not (entry.name.startswith(".") and entry.name.endswith(files.TEMPORARY))
         )
     return []

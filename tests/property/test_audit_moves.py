@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from estat.audit.reader import Reader
 from estat.cli import main
-from estat.disk import directory_lock, dlq_file, files
+from estat.disk import directory_lock, dlq_file, files, whole_file
 from estat.disk.dlq import DeadLetterQueue
 from estat.events import ids
 from tests.support.examples import examples
@@ -144,7 +144,7 @@ class World:
         self._write(made.key, made.payload)
 
     def _write(self, key: str, body: bytes) -> None:
-        files.write_whole(f"{self.bucket}/{key}", [body], files.BY_UMASK)
+        whole_file.write(f"{self.bucket}/{key}", [body], files.BY_UMASK)
 
 
 _every = DeadLetterQueue.every

@@ -22,7 +22,7 @@ from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.config import loading
 from estat.config.settings import Durability
-from estat.disk import directory_lock, dlq, files, journal, locks
+from estat.disk import directory_lock, dlq, files, journal, locks, whole_file
 from estat.disk.dlq import EXPIRED, PENDING
 from estat.disk.journal import Journals
 from estat.errors import DiskError, Refused
@@ -51,7 +51,7 @@ def on(tape: Tape) -> Iterator[None]:
         time=tape.time, monotonic=time.monotonic, strftime=time.strftime, gmtime=time.gmtime
     )
     with ExitStack() as patches:
-        for module in (files, locks, journal, directory_lock, dlq):
+        for module in (files, whole_file, locks, journal, directory_lock, dlq):
             patches.enter_context(patch.object(module, "os", tape))
         patches.enter_context(patch.object(files, "open", tape.open_file, create=True))
         patches.enter_context(patch.object(dlq, "time", clock))

@@ -93,7 +93,9 @@ class Tape:
 
     # --- os
 
-    def open(self, path: str, flags: int, mode: int = 0o777) -> int:
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: "int | None" = None) -> int:
+        if dir_fd is not None:
+            path = os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), path)
         new = bool(flags & os.O_CREAT) and not os.path.lexists(path)
         if new:
             self._before("open")

@@ -157,7 +157,7 @@ def test_ls_opens_only_the_files_that_it_lists(dlq, capsys, monkeypatch):
         write(dlq, seq=seq)
     opened = []
     monkeypatch.setattr(
-        "estat.audit.dlq_reader.dlq_file.read_header", lambda file: opened.append(file.name) or {}
+        "estat.audit.dlq_reader.dlq_file.read_header", lambda head: opened.append(head) or {}
     )
     listed(dlq, capsys, "--limit", "2")
     assert len(opened) == 2

@@ -1,6 +1,5 @@
 """One test for each error that was found after it was made."""
 
-import io
 import json
 import time
 
@@ -59,7 +58,7 @@ def test_a_strange_header_makes_a_file_unreadable_and_nothing_else(header):
 
 def test_a_deeply_nested_header_can_be_listed_as_unreadable_too():
     with pytest.raises(Unreadable):
-        dlq_file.read_header(io.BytesIO(gzip(b'{"estat_dlq":' + b"[" * 100_000)))
+        dlq_file.read_header(gzip(b'{"estat_dlq":' + b"[" * 100_000))
 
 
 def test_a_newer_end_of_attempts_replaces_the_older_one(counts):

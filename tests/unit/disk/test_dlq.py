@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from estat.disk import dlq_file, files
+from estat.disk import dlq_file, files, whole_file
 from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
 from estat.disk.slots import slot_of
 from estat.errors import DiskError, Unreadable
@@ -174,7 +174,7 @@ def test_a_walk_counts_all_areas_from_names_alone_and_removes_what_dead_writers_
     def slot_files():
         return [entry.path for entry in os.scandir(slot) if entry.name.endswith(files.TEMPORARY)]
 
-    files.write_whole(os.path.join(slot, "file"), parts(), files.PRIVATE)
+    whole_file.write(os.path.join(slot, "file"), parts(), files.PRIVATE)
     assert slot_files() == []
 
 

@@ -17,7 +17,7 @@ from estat.disk import dlq_file
 from estat.disk.slots import slot_of
 from tests.conftest import Serve
 from tests.fault.test_dlq import left_behind
-from tests.support import accounting, forged
+from tests.support import accounting, forged, forgeries
 from tests.support.client import Client
 from tests.support.dlq_dir import dlq_paths
 from tests.support.eventually import eventually
@@ -27,12 +27,8 @@ from tests.support.server import BIN, Server
 from tests.unit import journals
 from tests.unit.batches import STREAM, batch
 
-NOBODY = 65534
-
 REASONS = ("not_ours", "later_version")
 LATER_DLQ, LATER_JOURNAL = {"estat_dlq": 2}, {"estat_journal": 2}
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 
 def estat(*arguments: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -211,74 +207,50 @@ def test_a_journal_of_a_directory_that_is_not_named_waits_in_the_dlq_for_a_perso
     assert dlq_paths(dlq_dir) == []
 
 
-def plant(dlq_dir: Path, target: Path) -> set[Path]:
-    """Put links and pipes wherever the server looks; return their paths."""
-    (target / "inside").mkdir(parents=True)
-    made = batch(seq=70)
-    name = dlq_file.file_name(made)
-    (target / name).write_bytes(b"".join(dlq_file.pack(made, "put_failed", "")))
-    (target / "000001.journal").write_bytes(journals.journal().data)
-    (target / "lock").touch()
-    pending = dlq_dir / "pending"
-    slot = pending / slot_of(time.time() - 7200)
-    streams = [dlq_dir / "journal" / f"{STREAM[:12]}{number:016x}" for number in range(4)]
-    for directory in (slot, dlq_dir / "quarantine", *streams[:3]):
-        directory.mkdir(parents=True, exist_ok=True)
-    links = {
-        slot / name,
-        dlq_dir / "quarantine" / name,
-        dlq_dir / "expired" / "2025-11-13T07",
-        pending / "2025-11-13T07",
-        streams[3],
-        streams[0] / "000001.journal",
-        streams[1] / "lock",
-    }
-    for link in links:
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(target if link.suffix == "" and link.name != "lock" else target / name)
-    pipes = {
-        slot / dlq_file.file_name(batch(seq=71)),
-        dlq_dir / "quarantine" / "pipe",
-        streams[0] / "000002.journal",
-        streams[2] / "lock",
-        pending / "pipe",
-    }
-    for pipe in pipes:
-        os.mkfifo(pipe)
-    return links | pipes
+def plant_all(root: Path, target: Path) -> set[str]:
+    """Put every forgery into a server's directory; return the names of those that have to stay."""
+    place = forgeries.Place(root, target)
+    planted = {kind: forgeries.plant(place, kind) for kind in forgeries.kinds()}
+    return {path.name for kind, path in planted.items() if kind not in forgeries.UNREADABLE}
 
 
-def test_links_are_not_followed_and_pipes_not_opened(
-    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
+def names_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.rglob("*")}
+
+
+@pytest.mark.parametrize("when", ["before the start", "while it runs"])
+def test_no_forgery_is_obeyed_or_followed_or_stops_the_server(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path, when: str
 ) -> None:
     client, target = Client(), tmp_path / "target"
+    forgeries.make_target(target)
+    before = forgeries.snapshot(target)
     first = left_behind(serve, s3, 3, client)
-    planted = plant(first.dlq_dir, target)
-    before = {path: path.read_bytes() for path in places(target)}
+    (dead,) = (first.dlq_dir / "servers").iterdir()
+    aside = dead.rename(tmp_path / dead.name)
+    stay = plant_all(aside, target)
+    if when == "before the start":
+        aside.rename(dead)
     second = serve(via=s3)
-    eventually(
-        lambda: len(bucket.stored()) == 30, 30, "what is ours is stored", last_words=second.log_text
+    if when == "while it runs":
+        aside.rename(dead)
+    sent = len(client.accepted)
+    eventually(lambda: len(bucket.stored()) == sent, 40, "what is ours is stored", second.log_text)
+    assert (
+        "neither a file nor" in str(second.events("dlq_dir_not_safe")) or when != "before the start"
     )
-    eventually(second.settled, 30, "no link counts")
-    told = [line["problem"] for line in second.events("dlq_dir_not_safe")]
-    assert any("is passed over" in problem for problem in told)
-
-    for command in (["ls"], ["verify"], ["export", "--to", str(tmp_path / "out")], ["replay"]):
-        found = estat("dlq", *command, env=second.environ)
-        assert "Traceback" not in found.stderr, found
-        if command in (["ls"], ["verify"]):
-            assert found.stdout.count("not followed") == len(planted), found
-    audit = estat("audit", "--dlq", str(second.dlq_dir), env=second.environ)
-    assert "not followed" in audit.stdout, audit
-
+    for command in (["replay", "--while-running"], ["replay", "--dry-run"]):
+        done = estat("dlq", *command, env=second.environ)
+        assert "Traceback" not in done.stderr, done
+    client.must_send(second, count=10)
+    eventually(lambda: len(bucket.stored()) == sent + 10, 30, "it serves", second.log_text)
+    assert second.events("replay_failed_unexpectedly") == []
     assert second.stop() == 0
     accounting.check_stopped(second.logs())
     accounting.check(client.accepted, bucket.stored())
-    left = [p for p in second.dlq_dir.rglob("*") if p.is_symlink() or p.is_fifo()]
-    # a slot and a stream may have come with what lies in them
-    assert sorted(path.name for path in left) == sorted(path.name for path in planted)
-    assert {path: path.read_bytes() for path in places(target)} == before
-    assert not list((tmp_path / "out").rglob("*.gz"))
+    assert stay <= names_in(second.dlq_dir)
+    assert forgeries.snapshot(target) == before
+    assert not [each for each in bucket.objects("raw_dlq/") if forgeries.SECRET in each.body]
 
 
 def test_a_server_does_not_start_where_its_directories_would_lie_elsewhere(tmp_path: Path) -> None:
@@ -413,107 +385,3 @@ def test_objects_in_a_directory_are_made_as_the_umask_says(
     for path in found:
         expected = (0o777 if path.is_dir() else 0o666) & ~umask
         assert stat.S_IMODE(path.stat().st_mode) == expected
-
-
-# --- directories that others have made
-
-
-def prepared(tmp_path: Path, owner: int, mode: int, parent_mode: int) -> Server:
-    parent = tmp_path / "parent"
-    parent.mkdir()
-    parent.chmod(parent_mode)
-    (parent / "dlq").mkdir()
-    os.chown(parent / "dlq", owner, owner)
-    (parent / "dlq").chmod(mode)
-    settings = {"RAW_BUCKET": f"file:{tmp_path}/store", "DLQ_DIR": str(parent / "dlq")}
-    return Server(tmp_path, settings)
-
-
-@as_root
-@pytest.mark.parametrize("parent_mode", [0o777, 0o1777])
-def test_a_dlq_dir_that_anybody_may_have_made_is_refused(tmp_path: Path, parent_mode: int) -> None:
-    server = prepared(tmp_path, NOBODY, 0o777, parent_mode).launch()
-    assert server.wait() == 2
-    assert f"belongs to user {NOBODY}" in server.log_text()
-    assert list((tmp_path / "parent" / "dlq").iterdir()) == []
-
-
-@as_root
-@pytest.mark.parametrize("mode", [0o755, 0o777])
-def test_a_dlq_dir_of_another_user_in_a_safe_place_is_warned_of(tmp_path: Path, mode: int) -> None:
-    with prepared(tmp_path, NOBODY, mode, 0o755) as server:
-        told = [line["problem"] for line in server.events("dlq_dir_not_safe")]
-        assert any(f"belongs to user {NOBODY}" in problem for problem in told)
-        Client().must_send(server, count=10)
-        assert server.stop() == 0
-        accounting.check_stopped(server.logs())
-
-
-@as_root
-def test_a_link_to_a_dlq_dir_that_anybody_may_have_made_is_refused(tmp_path: Path) -> None:
-    parent = tmp_path / "parent"
-    parent.mkdir()
-    parent.chmod(0o1777)
-    (tmp_path / "own").mkdir()
-    (parent / "dlq").symlink_to(tmp_path / "own")
-    os.lchown(parent / "dlq", NOBODY, NOBODY)
-    settings = {"RAW_BUCKET": "events", "DLQ_DIR": str(parent / "dlq")}
-    assert Server(tmp_path, settings).launch().wait() == 2
-    assert list((tmp_path / "own").iterdir()) == []
-
-
-@as_root
-def test_in_a_directory_for_everybody_only_what_is_ours_is_used(
-    serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
-) -> None:
-    dlq_dir = tmp_path / "dlq"
-    dlq_dir.mkdir()
-    dlq_dir.chmod(0o777)  # as an emptyDir is
-    (dlq_dir / "pending").mkdir()
-    os.chown(dlq_dir / "pending", NOBODY, NOBODY)
-    client = Client()
-    left_behind(serve, s3, 2, client)
-    second = serve(via=s3)
-    eventually(second.settled, 30, "all is stored", last_words=second.log_text)
-    told = [line["problem"] for line in second.events("dlq_dir_not_safe")]
-    assert any(f"of user {NOBODY}" in problem for problem in told)
-    assert any("everybody may write" in problem for problem in told)
-    assert second.stop() == 0
-    accounting.check_stopped(second.logs())
-    accounting.check(client.accepted, bucket.stored())
-
-
-@as_root
-def test_in_a_directory_for_everybody_nobody_else_makes_the_servers_directories(
-    tmp_path: Path,
-) -> None:
-    servers = tmp_path / "dlq" / "servers"
-    servers.mkdir(parents=True)
-    (tmp_path / "dlq").chmod(0o1777)
-    os.chown(servers, NOBODY, NOBODY)
-    server = Server(tmp_path, {"RAW_BUCKET": "events"}).launch()
-    assert server.wait() == 2
-    assert "servers" in server.log_text()
-
-
-@as_root
-def test_root_works_on_the_dlq_of_the_servers_user(tmp_path: Path) -> None:
-    dlq_dir = tmp_path / "dlq"
-    dlq_dir.mkdir()
-    dlq_dir.chmod(0o777)
-    slot = dlq_dir / "pending" / slot_of(time.time())
-    slot.mkdir(parents=True)
-    made = batch(bucket=f"file:{tmp_path}/store")
-    path = slot / dlq_file.file_name(made)
-    path.write_bytes(b"".join(dlq_file.pack(made, "put_failed", "")))
-    for place in (dlq_dir / "pending", slot, path):
-        os.chown(place, NOBODY, NOBODY)
-    tmp_path.chmod(0o1777)
-    environ = {"RAW_BUCKET": f"file:{tmp_path}/store", "PATH": os.environ["PATH"]}
-    for owner in (0, NOBODY):
-        os.chown(dlq_dir, owner, owner)
-        for command in (["ls"], ["verify"], ["replay", "--dry-run"]):
-            found = estat("dlq", "--dlq", str(dlq_dir), *command, env=environ)
-            assert (found.returncode, "10 event" in found.stdout) == (0, True), found
-    stored = estat("dlq", "--dlq", str(dlq_dir), "replay", env=environ)
-    assert (stored.returncode, dlq_paths(dlq_dir)) == (0, [])

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import time
 from pathlib import Path
 
@@ -10,12 +9,12 @@ import pytest
 
 from estat.cli import main
 from estat.config import loading
-from estat.disk import dlq_file, files, journal_file, locks
+from estat.disk import dlq_file, journal_file
 from estat.disk.dlq import PENDING, DeadLetterQueue
 from estat.disk.dlq_file import name_for
 from estat.disk.journal_recovery import recover_journal
 from estat.disk.slots import slot_of
-from estat.errors import DiskError, NotOurs, Unreadable
+from estat.errors import NotOurs, Unreadable
 from estat.events import ids
 from estat.stores import Stores
 from tests.support import forged
@@ -256,48 +255,3 @@ def test_a_journal_whose_name_leads_elsewhere_is_exported_to_where_it_belongs(ru
     assert out == {f"a/b/c/d/e/f/out/{STREAM}_000001.10.jsonl"}
     assert run("verify", path)[0] == 1
     assert json.loads(run("ls", "--json")[1])["files"][-1]["path"]
-
-
-# --- links, FIFOs, what strangers made
-
-
-@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
-def test_only_regular_files_are_opened(tmp_path, kind):
-    path = str(tmp_path / "file")
-    if kind == "link":
-        (tmp_path / "target").write_bytes(b"secret")
-        os.symlink(tmp_path / "target", path)
-    elif kind == "fifo":
-        os.mkfifo(path)
-    else:
-        os.mkdir(path)
-    with pytest.raises(DiskError):
-        files.read_whole(path)
-    for flags in (os.O_RDONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT):
-        with pytest.raises(OSError):  # noqa: PT011 - whatever the kernel says
-            files.open_file(path, flags)
-
-
-def test_a_lock_that_others_could_read_is_closed_to_them(tmp_path):
-    path = tmp_path / "lock"
-    path.touch()
-    path.chmod(0o644)
-    os.close(locks.lock(str(path), create=True))
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_where_everybody_may_write_what_strangers_made_is_passed_over(tmp_path):
-    if os.geteuid():
-        pytest.skip("only root can give files away")
-    tmp_path.chmod(0o777)
-    for name, user in (("ours", 0), ("theirs", 65534)):
-        (tmp_path / name).touch()
-        os.chown(tmp_path / name, user, user)
-    assert [entry.name for entry in files.entries(str(tmp_path))] == ["ours"]
-    ((path, why),) = files.not_followed(str(tmp_path))
-    assert (path, "65534" in why) == (str(tmp_path / "theirs"), True)
-    with pytest.raises(DiskError):
-        files.read_whole(str(tmp_path / "theirs"))
-    tmp_path.chmod(0o755)
-    assert len(list(files.entries(str(tmp_path)))) == 2
-    assert list(files.not_followed(str(tmp_path))) == []

@@ -275,11 +275,6 @@ def journals(dlq_dir: str) -> Iterator[Entry]:
                 yield Entry(name, os.path.basename(path), path, 0, int(started))
 
 
-def is_owned(root: str) -> bool:
-    """Tell whether a server lives that has a directory, led or not. Raises OSError."""
-    return any(locks.is_held(os.path.join(root, name)) for name in _SERVER_LOCKS)
-
-
 def damage(bad: BadRange) -> str:
     """Return what is to be told of a damaged range."""
     events = f"{bad.events:,} event{'s' * (bad.events != 1)}"

@@ -34,7 +34,7 @@ BATCH_EVENTS = 6
 #: Shared by all lives, to spare their threads: a life that ended runs nothing.
 THREADS, DISK_THREADS = Offload(2), Offload(1)
 
-_CHANGES = (
+CHANGES = (
     "open",
     "close",
     "write",
@@ -48,11 +48,11 @@ _CHANGES = (
     "mkdir",
     "rmdir",
 )
-_REAL = {name: getattr(os, name) for name in _CHANGES}
+REAL = {name: getattr(os, name) for name in CHANGES}
 
 _DEATHS = ("dies", "dies_after", "dies_within")
-_ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO}
-KINDS = (*_DEATHS, *_ERRORS, "short")
+ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO}
+KINDS = (*_DEATHS, *ERRORS, "short")
 
 
 class Died(GreenletExit):
@@ -60,11 +60,15 @@ class Died(GreenletExit):
 
 
 class Fate(NamedTuple):
-    """What happens to a step's ``at``-th operation, and to how many if they only fail."""
+    """What happens to a step's ``at``-th operation, and to how many if they only fail.
+
+    With ``name`` operations of that name alone count.
+    """
 
     kind: str = "fine"
     at: int = 0
     times: int = 1
+    name: str = ""
 
 
 class Disk:
@@ -84,39 +88,44 @@ class Disk:
     def bury(self) -> None:
         """Close what the process had open, as the kernel does; the next one finds a good disk."""
         for descriptor in self._open:
-            _REAL["close"](descriptor)
+            REAL["close"](descriptor)
         self._open.clear()
         self.dead = False
         self.heal()
 
     def patched(self) -> Any:
-        operations: Any = {name: self._mortal(name) for name in _CHANGES}
+        operations: Any = {name: self._mortal(name) for name in CHANGES}
         return mock.patch.multiple(os, **operations)
 
     def _mortal(self, name: str) -> Callable[..., Any]:
         def operation(*args: Any, **kwargs: Any) -> Any:
-            if self.dead:
-                raise Died
-            kind = self._next()
-            if kind in _DEATHS:
-                self._die(kind, name, args)
-            # a file whose writes are over does not fail to be closed
-            if kind in _ERRORS and name != "close":
-                raise OSError(_ERRORS[kind], os.strerror(_ERRORS[kind]))
-            if kind == "short" and name == "write":
-                return _write_half(*args)
-            return self._do(name, *args, **kwargs)
+            return self.operate(name, *args, **kwargs)
 
         return operation
 
-    def _next(self) -> str:
-        kind, at, times = self._fate
-        if kind == "fine":
-            return kind
-        if at:
-            self._fate = Fate(kind, at - 1, times)
+    def operate(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Do an operation, or what its fate is."""
+        if self.dead:
+            raise Died
+        kind = self.next_kind(name)
+        if kind in _DEATHS:
+            self._die(kind, name, args)
+        # a file whose writes are over does not fail to be closed
+        if kind in ERRORS and name != "close":
+            raise OSError(ERRORS[kind], os.strerror(ERRORS[kind]))
+        if kind == "short" and name == "write":
+            return _write_half(*args)
+        return self._do(name, *args, **kwargs)
+
+    def next_kind(self, name: str) -> str:
+        """Return what happens to the next operation, which has a name."""
+        kind, at, times, wanted = self._fate
+        if kind == "fine" or (wanted and wanted != name):
             return "fine"
-        self._fate = Fate(kind, 0, times - 1) if times > 1 else Fate()
+        if at:
+            self._fate = self._fate._replace(at=at - 1)
+            return "fine"
+        self._fate = self._fate._replace(times=times - 1) if times > 1 else Fate()
         return kind
 
     def _die(self, kind: str, name: str, args: tuple[Any, ...]) -> None:
@@ -131,7 +140,7 @@ class Disk:
     def _do(self, name: str, *args: Any, **kwargs: Any) -> Any:
         if name in ("fsync", "fdatasync"):
             return None  # the page cache outlives the process
-        result = _REAL[name](*args, **kwargs)
+        result = REAL[name](*args, **kwargs)
         if name == "open":
             self._open.add(result)
         elif name == "close":
@@ -140,7 +149,7 @@ class Disk:
 
 
 def _write_half(descriptor: int, data: bytes) -> int:
-    written: int = _REAL["write"](descriptor, data[: len(data) // 2])
+    written: int = REAL["write"](descriptor, data[: len(data) // 2])
     return written
 
 

@@ -1,13 +1,11 @@
 """Journal and DLQ against a model: whatever fails or dies, no event is lost or doubled."""
 
-import gzip
-import json
 import os
 import shutil
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -20,19 +18,18 @@ from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import ARBITER
-from estat.disk import directory_lock, journal_file
+from estat.disk import directory_lock
 from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
 from estat.disk.journal import DIRECTORY
 from estat.errors import Refused
 from estat.pipeline.queue import Submission
+from tests.property.found import Found, events_below, events_in_journal, read
 from tests.property.mortal import KINDS, SLOT, Died, Disk, Fate, Life, Outage
 from tests.support.examples import examples
 
 NOW = 4102444800.0  # later than any file's real time: what a dead process left half done is stale
 FAR = NOW + 10**6
 QUIET_LOOKS = 5  # more than the recovery waits for before it closes the books
-
-Found = list[tuple[str, int]]  # ids, and the numbers in the events' bodies
 
 answers = st.sampled_from(["works", "fails", "lands"])
 fates = st.builds(
@@ -309,39 +306,6 @@ class DamageMachine(JournalMachine):
         assert self.life
         assert ledger.in_dlq(self.page.used_rows()) == (0, 0, 0)
         assert ledger.terms(self.page).pending == 0
-
-
-def read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def events_below(root: str) -> Found:
-    """Return the events in all gzip files below a directory."""
-    return [found for path in files_below(root) for found in events_in(read_gzip(path))]
-
-
-def files_below(root: str) -> Iterator[str]:
-    for directory, _, names in os.walk(root):
-        for name in names:
-            if not name.startswith("."):
-                yield os.path.join(directory, name)
-
-
-def read_gzip(path: str) -> bytes:
-    with gzip.open(path) as file:
-        return file.read()
-
-
-def events_in_journal(data: bytes) -> Found:
-    groups = journal_file.parse(data).groups
-    return [found for group in groups for found in events_in(data[group.start : group.end])]
-
-
-def events_in(data: bytes) -> Found:
-    """Return the events in some lines; the first may be the header of a DLQ file."""
-    lines = [json.loads(line) for line in data.splitlines()]
-    return [(line["id"], line["body"]["n"]) for line in lines if "estat_dlq" not in line]
 
 
 for machine in (JournalMachine, DamageMachine):

@@ -118,7 +118,7 @@ class Worker(Process):
         spawned: list[tuple[Any, ...]] = []
         replaced: Any = parts
         replaced._spawn = lambda *loop: spawned.append(loop)
-        replaced._stores.get = lambda _: self._crew.bucket
+        replaced._stores._opened = lambda _: self._crew.bucket
         replaced._sealer.submit = parts._sealer.seal
         for loop in replaced._leader_loops:
             loop._wakeup = SimpleNamespace(wait=end_turn, clear=int, set=int)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -438,6 +438,7 @@ ServerMachine.TestCase.settings = settings(
     deadline=None,
     derandomize=seed is None,
     database=None,
+    phases=[Phase.generate] if os.environ.get("NOSHRINK") else list(Phase),
     suppress_health_check=list(HealthCheck),
 )
 TestServerMachine = ServerMachine.TestCase

@@ -131,6 +131,7 @@ class Worker(Process):
     def accept(self, numbers: range) -> None:
         """Take a request's events, and note what its client is told."""
         in_doubt = self._in_doubt
+        self._server.unanswered += len(numbers)
         try:
             self.pipeline.accept(b',"body":', [b'{"n":%d}' % number for number in numbers])
         except Refused:
@@ -140,6 +141,7 @@ class Worker(Process):
             self._crew.accepted.update(numbers)
             self._server.accepted += len(numbers)
             self._server.check_acknowledged()
+        self._server.unanswered -= len(numbers)
 
     @property
     def _in_doubt(self) -> int:
@@ -182,7 +184,7 @@ class Server:
     def __init__(self, crew: "Crew", host: Host) -> None:
         self.host = host
         self.page = _new_page()
-        self.accepted = 0
+        self.accepted = self.unanswered = 0
         self.stopping = False
         self.exit_code: object = None
         self.arbiter = Process(crew.kernel, self)

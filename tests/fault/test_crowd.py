@@ -19,23 +19,20 @@ from tests.support.s3 import Bucket, Endpoint
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 
-#: What happens to one of the servers, and how often.
-_TURNS = {"worker": 4, "group": 2, "arbiter": 1, "restart": 1, "freeze": 1, "unlock": 1, "move": 1}
+#: What happens to one of the servers, once; tests/property/test_server_machine.py tries histories.
+_TURNS = ("worker", "group", "arbiter", "restart", "freeze", "unlock", "move")
 
 
-@pytest.mark.parametrize("count", [2, 3])
 def test_kills_restarts_and_outages_among_servers_lose_double_and_miscount_nothing(
-    count: int, tmp_path: Path, endpoint: Endpoint, s3: FaultyS3, bucket: Bucket
+    tmp_path: Path, endpoint: Endpoint, s3: FaultyS3, bucket: Bucket
 ) -> None:
     seed = os.environ.get("KILLS_SEED") or str(random.SystemRandom().randrange(10**6))
     print(f"to repeat this run: KILLS_SEED={seed}")
     rng = random.Random(seed)
-    turns = [kind for kind, times in _TURNS.items() for _ in range(times)]
-    rng.shuffle(turns)
     settings = endpoint.environ | {"RAW_BUCKET": bucket.name, "AWS_ENDPOINT_URL_S3": s3.url}
-    with Crowd(tmp_path, settings | {"BATCH_SIZE": "50"}, count, workers=2) as crowd:
+    with Crowd(tmp_path, settings | {"BATCH_SIZE": "50"}, 3, workers=2) as crowd:
         with crowd.load():
-            for kind in turns:
+            for kind in rng.sample(_TURNS, len(_TURNS)):
                 s3.heal()
                 weather = rng.choice([None, "503", "lands_then_resets"])
                 if weather:
@@ -57,14 +54,14 @@ def test_kills_restarts_and_outages_among_servers_lose_double_and_miscount_nothi
     accounting.check(crowd.accepted, bucket.stored(), unanswered=crowd.unanswered)
 
 
-def test_of_ten_servers_the_living_take_over_exactly_what_the_dead_left(
+def test_of_six_servers_the_living_take_over_exactly_what_the_dead_left(
     tmp_path: Path, endpoint: Endpoint, s3: FaultyS3, bucket: Bucket
 ) -> None:
     settings = endpoint.environ | {"RAW_BUCKET": bucket.name, "AWS_ENDPOINT_URL_S3": s3.url}
     settings |= {"BATCH_SIZE": "10", "FLUSH_INTERVAL": "10m"}
     s3.fail("503")
-    with Crowd(tmp_path, settings, 10, workers=1) as crowd:
-        clients = [Client(f"s{number}") for number in range(10)]
+    with Crowd(tmp_path, settings, 6, workers=1) as crowd:
+        clients = [Client(f"s{number}") for number in range(6)]
         for server, client in zip(crowd.servers, clients, strict=True):
             client.must_send(server, count=10, requests=3)
             eventually(server.all_on_disk, 40, "the batches are in the DLQ")
@@ -72,7 +69,7 @@ def test_of_ten_servers_the_living_take_over_exactly_what_the_dead_left(
         for server in crowd.servers:
             found = server.metrics()
             assert (found["dlq_events_current"], found["events_pending"]) == (30, 3), "its own"
-        dead, living = crowd.servers[:5], crowd.servers[5:]
+        dead, living = crowd.servers[:3], crowd.servers[3:]
         for server in dead:
             server.kill()
 
@@ -80,14 +77,14 @@ def test_of_ten_servers_the_living_take_over_exactly_what_the_dead_left(
             return sum(server.metrics()[name] for server in living)
 
         eventually(
-            lambda: total("events_adopted_total") == 5 * 33,
+            lambda: total("events_adopted_total") == 3 * 33,
             60,
             "all is taken over",
             last_words=crowd.last_words,
         )
-        assert total("dlq_events_current") == 5 * 33 + 5 * 30
-        assert total("events_pending") == 5 * 3
-        assert len(crowd.directories()) == 5
+        assert total("dlq_events_current") == 3 * 33 + 3 * 30
+        assert total("events_pending") == 3 * 3
+        assert len(crowd.directories()) == 3
         for server in living:
             accounting.check_equation(server.metrics())
         assert bucket.stored() == []

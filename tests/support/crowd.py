@@ -13,7 +13,7 @@ from tests.support import accounting
 from tests.support.client import Load
 from tests.support.dlq_dir import server_dirs
 from tests.support.eventually import eventually
-from tests.support.lease import CONFIG, LEASE_SECONDS, lose_locks
+from tests.support.lease import CONFIG, LEASE_SECONDS
 from tests.support.namespaces import Isolated
 from tests.support.server import Server
 
@@ -120,13 +120,6 @@ class Crowd:
         with server.frozen():
             until = eventually(self._touched, 20, "a lock is there") + 2 * LEASE_SECONDS
             eventually(lambda: self._touched() > until, 60, "the others have gone on")
-
-    def cut_off(self, server: Isolated, _: random.Random) -> None:
-        """Let a server stand still while its volume loses its locks, and others take it over."""
-        own = server.own_dir
-        with self._giving_up(server), server.frozen():
-            lose_locks(own)
-            eventually(lambda: not own.exists(), 60, "it is taken over")
 
     def unlock(self, server: Isolated, _: random.Random) -> None:
         """Delete a server's lock, and wait until it has given its directory up."""

@@ -213,6 +213,12 @@ class Server:
     def terms(self) -> Terms:
         return ledger.terms(self.page)
 
+    @property
+    def not_ours(self) -> int:
+        """The events that are set aside as they are, in files that are not to be sent."""
+        cell = metrics.SET_ASIDE["not_ours"]
+        return sum(row.read()[cell] for row in self.page.used_rows())
+
     def begin(self) -> None:
         with contextlib.suppress(DiskError):  # it is tried again before each fork
             own_directory.make()

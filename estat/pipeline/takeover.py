@@ -36,7 +36,7 @@ class Takeover(LeaderLoop):
         self._servers = os.path.dirname(self._own)
         self._access = disk.dlq.access
         self._counts, self._ledger, _ = accounts
-        #: Directories in which only such is left as no rule knows.
+        #: Directories of which it was told that something is left that no rule knows.
         self._left: set[str] = set()
         #: The bytes that each server had that lives, by its directory.
         self._others: dict[str, int] = {}
@@ -53,7 +53,7 @@ class Takeover(LeaderLoop):
             names = self._run(files.directory_names, self._servers)
         paths = {os.path.join(self._servers, name) for name in names} - {self._own}
         self._others = {path: size for path, size in self._others.items() if path in paths}
-        for path in sorted(paths - self._left):
+        for path in sorted(paths):
             if self._ending:
                 break
             try:
@@ -113,9 +113,10 @@ class Takeover(LeaderLoop):
         self._counts.set(metrics.OTHERS_BYTES, sum(self._others.values()))
 
     def _leave(self, path: str, strays: list[str]) -> None:
-        self._left.add(path)
-        facts = {"directory": path, "files": strays[:_SHOWN_FILES]}
-        log.warning("files_left_alone", extra=facts)
+        if path not in self._left:
+            self._left.add(path)
+            facts = {"directory": path, "files": strays[:_SHOWN_FILES]}
+            log.warning("files_left_alone", extra=facts)
 
     def _not_taken_over(self, path: str, error: DiskError) -> None:
         if os.path.join(error.path, "").startswith(os.path.join(self._own, "")):

@@ -134,6 +134,34 @@ def test_under_the_same_kernel_a_free_lock_is_enough(living: Living, tmp_path: P
     living.check(events=3)
 
 
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_stream_that_a_killed_process_made_half_goes_with_the_directory(
+    living: Living, tmp_path: Path, locked: bool
+) -> None:
+    dead = Dead(tmp_path)
+    half = dead.path / journal.DIRECTORY / f".{OTHER}"
+    half.mkdir(parents=True)
+    if locked:
+        (half / LOCK).touch()
+    living.look()
+    assert dead.is_gone
+    living.check(events=3)
+
+
+def test_a_file_that_comes_to_a_directory_that_was_left_alone_is_taken_over(
+    living: Living, tmp_path: Path
+) -> None:
+    dead = Dead(tmp_path)
+    (dead.path / "notes.txt").touch()
+    living.look()
+    living.check(events=3)
+    (left,) = tmp_path.glob(f"{SERVERS}/{dead.path.name}*")
+    late = batches.batch(range(4, 7))
+    DeadLetterQueue(str(left)).write(late, dlq_file.pack(late, "put_failed", ""))
+    living.look()
+    living.check(events=6, files=2)
+
+
 def test_a_server_that_was_released_is_taken_over_at_once(living: Living, tmp_path: Path) -> None:
     dead = Dead(tmp_path, ELSEWHERE, released=True)
     living.look()

@@ -241,10 +241,8 @@ class Journals:
         """Delete a journal whose batch is stored or in the DLQ, now or as soon as possible."""
         self._takes_no_more(journal)
         self._finished.append(journal)
-        try:
+        with contextlib.suppress(DiskError):  # mend() tries again, and tells
             self._delete()
-        except DiskError as exc:
-            log.debug("journal_not_deleted", extra={"error": str(exc)})  # mend() will tell
 
     def mend(self) -> None:
         """Try again what the disk refused before, and tidy up after it. Raises DiskError.
@@ -325,6 +323,9 @@ class Journals:
         while self._finished:
             journal = self._finished.popleft()
             try:
+                with files.disk_errors("unlink", self._root):
+                    # a file that is away with the server's directory is not gone: it may come back
+                    self._housekeeping.run(os.stat, self._access.top)
                 self._housekeeping.run(journal.remove)
             except DiskError:
                 self._finished.append(journal)

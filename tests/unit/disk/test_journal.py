@@ -258,6 +258,16 @@ def test_a_finished_journal_that_can_not_be_deleted_is_tried_again(journals, tmp
     assert row.cells[metrics.JOURNAL_BYTES] == 0
 
 
+def test_a_finished_journal_that_is_away_is_deleted_when_it_is_back(journals, tmp_path):
+    journals.finish(journals.open(HEADER, 1))
+    second = journals.open(HEADER, 2)
+    away = tmp_path.rename(tmp_path.with_name("away"))
+    journals.finish(second)
+    away.rename(tmp_path)
+    journals.mend()
+    assert not path_of(tmp_path, 2).exists()
+
+
 @EITHER
 def test_the_size_of_all_journals_is_counted_as_they_grow_and_go(journals, tmp_path, row):
     def counted():

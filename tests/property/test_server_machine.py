@@ -426,7 +426,7 @@ class ServerMachine(RuleBasedStateMachine):
 
 seed = os.environ.get("SEED")
 ServerMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("HISTORIES", examples(200))),
+    max_examples=int(os.environ.get("HISTORIES", examples(100))),
     stateful_step_count=40,
     deadline=None,
     derandomize=seed is None,

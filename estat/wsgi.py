@@ -9,8 +9,8 @@ from wsgiref.types import WSGIApplication
 
 from estat.pipeline.pipeline import Pipeline
 from estat.server import inherited
+from estat.server.unread_body import UnreadBodies
 from estat.web.app import Front
-from estat.web.unread_body import UnreadBodies
 
 
 class Application(UnreadBodies):

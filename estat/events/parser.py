@@ -4,8 +4,10 @@ A rule without I/O. Events that are not valid are refused by themselves when
 the body is a batch (a JSON array or NDJSON) and refuse the request otherwise.
 """
 
+import re
+from collections.abc import Callable
 from functools import lru_cache
-from io import BytesIO
+from itertools import islice
 from typing import Any, NamedTuple
 
 from estat.errors import Refused
@@ -17,7 +19,11 @@ _JSON = ("application/json",)
 _NDJSON = ("application/x-ndjson", "application/jsonl")
 _EITHER = ("", "text/plain")  # navigator.sendBeacon sends text/plain
 _FORM = ("application/x-www-form-urlencoded",)
+_LINE = re.compile(rb"\S[^\n]*")  # that is not blank
 _ALL = _JSON + _NDJSON + _EITHER + _FORM
+
+#: After so many bytes of events others have their turn; a rejected event counts as so many.
+_TURN_BYTES, _REJECTED_BYTES = 32 * 1024, 1024
 
 #: Errors that an answer lists; the rest is only counted.
 MAX_ERRORS = 20
@@ -35,13 +41,21 @@ class Events(NamedTuple):
 class Intake:
     """Parses and checks request bodies within the limits of the settings (bytes, events).
 
-    With a schema an event must be as that says, too.
+    With a schema an event must be as that says, too. ``give_turn`` is called now and then while
+    a large body is read.
     """
 
-    def __init__(self, max_event_bytes: int, max_events: int, schema: Schema | None = None) -> None:
+    def __init__(
+        self,
+        max_event_bytes: int,
+        max_events: int,
+        schema: Schema | None = None,
+        give_turn: Callable[[], None] = lambda: None,
+    ) -> None:
         self._max_event_bytes = max_event_bytes
         self._max_events = max_events
         self._schema = schema
+        self._give_turn = give_turn
         self._encode = self._checked if schema else stored_line.encode
 
     def read(self, body: bytes, content_type: str | None) -> Events:
@@ -110,30 +124,26 @@ class Intake:
         return self._check_each(value, self._element)
 
     def _lines(self, body: bytes) -> Events:
-        if body.count(b"\n") > 2 * self._max_events:
-            return self._check_each(self._counted_lines(body), self._line)
-        lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+        # one by one: far too many would take far too much memory
+        lines = [found[0] for found in islice(_LINE.finditer(body), self._max_events + 1)]
         self._check_count(len(lines))
         return self._check_each(lines, self._line)
-
-    def _counted_lines(self, body: bytes) -> list[bytes]:
-        """Return the lines, one by one: far too many would take far too much memory."""
-        lines: list[bytes] = []
-        for line in BytesIO(body):
-            if not line.isspace():
-                self._check_count(len(lines) + 1)
-                lines.append(line)
-        return lines
 
     def _check_each(self, items: list[Any], read: Any) -> Events:
         bodies: list[bytes] = []
         errors: list[tuple[int, str]] = []
-        rejected = 0
+        rejected = done_bytes = 0
         for index, item in enumerate(items):
+            if done_bytes > _TURN_BYTES:
+                self._give_turn()
+                done_bytes = 0
             try:
-                bodies.append(read(item))
+                body = read(item)
+                bodies.append(body)
+                done_bytes += len(body)
             except ValueError as exc:
                 rejected += 1
+                done_bytes += _REJECTED_BYTES
                 if len(errors) < MAX_ERRORS:
                     errors.append((index, str(exc)))
         if not bodies:

@@ -42,6 +42,9 @@ def _finite(text: str) -> float:
 
 # the C scanner by itself: JSONDecoder.decode costs half as much again around it
 _decoder: Any = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
+)
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 
 
@@ -79,12 +82,13 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         # an integer of more than 64 bits, a lone surrogate, or nesting beyond orjson's
-        if _is_too_deep(value):
-            raise ValueError("nested too deeply") from None
         try:
-            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            text = _encoder.encode(value)
         except RecursionError as exc:
             raise ValueError("nested too deeply") from exc
+        # few events have as many brackets in all, and to count levels takes longer than all else
+        if text.count("[") + text.count("{") > MAX_DEPTH and _is_too_deep(value):
+            raise ValueError("nested too deeply") from None
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 

@@ -69,16 +69,19 @@ class Connection(FairSocket):
         "awaited_until",
         "busy",
         "deadline",
+        "waits_since",
     )
 
     def __init__(self, host: Host, client: Any, base: WSGIEnvironment, *, trusted: bool) -> None:
-        super().__init__(client)
+        super().__init__(client, host.head_seconds)
         #: Python's own socket within gevent's: it never waits, and raises BlockingIOError.
         self._raw: socket.socket = client._sock  # noqa: SLF001 - gevent has no public way to it
         self.busy = False  # with a request
         now = time.monotonic()
-        #: When the client must have sent, or taken, what is due (``time.monotonic``).
-        self.deadline = now + host.idle_seconds
+        #: When the client must have sent what is due (``time.monotonic``).
+        self.deadline = now + host.head_seconds
+        #: Since when the server waits for the client, to send or to take something.
+        self.waits_since = now
         #: Until then a drain leaves the connection open: its first request may be on its way.
         self.awaited_until = now + _FIRST_REQUEST_SECONDS
         self._trusted = trusted
@@ -135,7 +138,6 @@ class Connection(FairSocket):
             if not self._watcher.active:
                 buffer = self._read_on(buffer)
             if not buffer:
-                self.deadline = time.monotonic() + host.idle_seconds
                 buffer = self._receive()
                 if not buffer:
                     return False
@@ -157,7 +159,7 @@ class Connection(FairSocket):
 
     def _give_way(self) -> None:
         """Give others their turn before a request that the client sent ahead of an answer."""
-        self.busy, self.deadline = True, _NEVER
+        self.request_begun()
         give_turn()
         self.busy = False
 
@@ -173,6 +175,7 @@ class Connection(FairSocket):
         """Wait a little for the rest of a body; return what has arrived by then."""
         # the connection is in use: neither too long idle, nor to be closed by a drain
         self.deadline = self.awaited_until = _NEVER
+        self.waits_since = time.monotonic()
         with gevent.Timeout(_BODY_SECONDS, False):  # type: ignore[arg-type] # False: no error
             while len(buffer) < stop:
                 data = self._receive()
@@ -186,11 +189,11 @@ class Connection(FairSocket):
         environ["wsgi.input"] = io.BytesIO(body)
         environ[BODY] = body
         exchange = Exchange()
-        self.busy, self.deadline, self.awaited_until = True, _NEVER, 0.0
+        self.request_begun()
         chunks = self._host.serve_plain(environ, exchange)
         payload = self._host.responses.pack(environ, exchange, chunks)
         self._send(payload)
-        self.busy = False
+        self.request_done()
         return not exchange.must_close
 
     def _send(self, payload: bytes) -> None:
@@ -219,22 +222,22 @@ class Connection(FairSocket):
         if self._unread:
             received, self._unread = self._unread[:size], self._unread[size:]
         else:
+            if self.busy:
+                self.waits_since = time.monotonic()
             received = self._client.recv(size)
+            if self.busy:
+                self.waits_since = _NEVER
         if first:
             self._head_begun = True
-            self.deadline = time.monotonic() + self._host.head_seconds
+            self.waits_since = time.monotonic()
+            self.deadline = self.waits_since + self._host.head_seconds
         return received
 
-    def send(self, data: bytes) -> int:
-        """Send all, to a client that must take it in time; return how much that is."""
-        self.sendall(data)
-        return len(data)
-
     def sendall(self, data: bytes) -> None:
-        """Send all, to a client that must take it in time."""
-        before, self.deadline = self.deadline, time.monotonic() + self._host.head_seconds
-        self._client.sendall(data)
-        self.deadline = before
+        """Send all. Raises ConnectionResetError if the client does not take it in time."""
+        self.waits_since = time.monotonic()
+        super().sendall(data)
+        self.waits_since = _NEVER
 
     def resume(self, unread: bytes) -> None:
         """Let the fast loop go on, with the bytes that gunicorn has read and not used."""
@@ -252,15 +255,22 @@ class Connection(FairSocket):
             self._client.close()
 
     def request_begun(self) -> None:
-        """Note that gunicorn serves a request."""
-        self.busy, self.deadline, self.awaited_until = True, _NEVER, 0.0
+        """Note that a request is in hand."""
+        self.busy, self.awaited_until = True, 0.0
+        self.deadline = self.waits_since = _NEVER
 
     def request_done(self) -> None:
-        """Note that gunicorn waits for the next request."""
+        """Note that the client is to send its next request."""
         self.busy, self._head_begun = False, False
-        self.deadline = time.monotonic() + self._host.idle_seconds
+        self.waits_since = time.monotonic()
+        self.deadline = self.waits_since + self._host.idle_seconds
 
-    # --- what the worker calls
+    # --- what the worker asks
+
+    @property
+    def in_request(self) -> bool:
+        """Whether a whole head has arrived, whose answer is still to be taken."""
+        return self.deadline == _NEVER
 
     def end_reading(self) -> None:
         """Let the reader see the end of the stream, after what has arrived already."""

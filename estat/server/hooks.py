@@ -40,6 +40,8 @@ from estat.server.arbiter import make_patient
 from estat.server.inherited import page, settings
 from estat.server.launch import refuse, wrong_settings
 from estat.server.logger import report_failures
+from estat.server.worker import EstatWorker
+from estat.web.turns import FairSocket
 
 logger = logging.getLogger(__name__)
 _seldom = Seldom(logger)
@@ -269,6 +271,8 @@ def post_worker_init(worker: Worker) -> None:
     forks another.
     """
     report_failures()
+    if not isinstance(worker, EstatWorker):
+        _be_fair(worker)
     pipeline = worker.wsgi.pipeline
     pipeline.on_broken = lambda: gevent.spawn_later(
         _BROKEN_SECONDS, os.kill, os.getpid(), signal.SIGTERM
@@ -281,6 +285,16 @@ def post_worker_init(worker: Worker) -> None:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     pipeline.counts.count(metrics.BOOTS)
+
+
+def _be_fair(worker: Worker) -> None:
+    """Let gunicorn's own worker, too, read and send as is fair to the other clients."""
+    handle, seconds = worker.handle, settings().read_timeout
+
+    def fairly(listener: Any, client: Any, addr: Any) -> None:
+        handle(listener, FairSocket(client, seconds), addr)
+
+    worker.handle = fairly
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:

@@ -16,6 +16,7 @@ The other differences from the stock worker are about stopping:
 - The heartbeat goes on while the pipeline drains.
 """
 
+import math
 import os
 import signal
 import socket
@@ -38,11 +39,13 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from estat.accounting.shared_memory import DRAINING, SERVING
-from estat.server import drain, inherited
+from estat.server import drain, inherited, unread_body
 from estat.server.connection import Connection
 from estat.server.plain_request import PlainRequests
 from estat.server.responses import Exchange, Responses
-from estat.web import unread_body
+
+#: When connections run out, room is made for one in so many: looking for them takes a while.
+_ROOM_SHARE = 64
 
 _HEARTBEAT_SECONDS = 1.0
 _SWEEP_SECONDS = 0.5
@@ -166,6 +169,8 @@ class EstatWorker(GeventWorker):
                 "REMOTE_PORT": str(addr[1]),
                 "gunicorn.socket": client,
             }
+        if len(self._connections) >= self.worker_connections:
+            self._make_room()
         connection = Connection(self, client, base, trusted=trusted)
         self._connections.add(connection)
         try:
@@ -178,6 +183,19 @@ class EstatWorker(GeventWorker):
         finally:
             self._connections.discard(connection)
             util.close(client)
+
+    def _make_room(self) -> None:
+        """End some connections that wait for their clients: idle ones, which waited longest, first.
+
+        Where none does, the listener waits until a request is answered.
+        """
+        now = time.monotonic()
+        waiting = [one for one in self._connections if one.waits_since < math.inf]
+        # a client that has just connected is about to send
+        waiting.sort(key=lambda one: (one.in_request or one.awaited_until > now, one.waits_since))
+        for connection in waiting[: 1 + self.worker_connections // _ROOM_SHARE]:
+            self._connections.discard(connection)
+            connection.abort()
 
     def serve_plain(self, environ: WSGIEnvironment, exchange: Exchange) -> list[bytes]:
         """Call the application for a request of the fast loop, and count it."""
@@ -222,7 +240,7 @@ class EstatWorker(GeventWorker):
     def _listen(self, listener: socket.socket) -> StreamServer:
         listener.setblocking(True)
         tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
-        pool = Pool(self.worker_connections)
+        pool = Pool(self.worker_connections + 1)  # one more, for which room is made
         handle = partial(self.handle, _Address(listener.getsockname()))
         server = StreamServer(listener, handle=handle, spawn=pool, **tls)
         if self.cfg.workers > 1:

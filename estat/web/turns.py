@@ -1,9 +1,10 @@
-"""Gives other greenlets their turn between two reads.
+"""Gives other greenlets their turn between two reads, and bounds what waits for a client.
 
 A greenlet that always finds bytes in its socket never waits. Then no other greenlet runs,
 and no deadline fires, its own included.
 """
 
+import errno
 from typing import Any
 
 import gevent
@@ -18,18 +19,33 @@ def give_turn() -> None:
 
 
 class FairSocket:
-    """A socket that gives others their turn before each read."""
+    """A socket that gives others their turn before each read.
 
-    __slots__ = ("_client",)
+    A client has ``send_seconds`` to take what is sent to it at a time.
+    """
 
-    def __init__(self, client: Any) -> None:
+    __slots__ = ("_client", "_send_seconds")
+
+    def __init__(self, client: Any, send_seconds: float) -> None:
         self._client = client
+        self._send_seconds = send_seconds
 
     def recv(self, size: int) -> bytes:
         """Read as a socket does."""
         give_turn()
         received: bytes = self._client.recv(size)
         return received
+
+    def sendall(self, data: bytes) -> None:
+        """Send all. Raises ConnectionResetError if the client does not take it in time."""
+        late = ConnectionResetError(errno.ECONNRESET, "the client took too long to read")
+        with gevent.Timeout(self._send_seconds, late):
+            self._client.sendall(data)
+
+    def send(self, data: bytes) -> int:
+        """Send all, as ``sendall`` does; return how much that is."""
+        self.sendall(data)
+        return len(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)

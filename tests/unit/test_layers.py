@@ -40,11 +40,13 @@ CONFINED = {
     "prometheus_client": {"accounting.metrics"},
     "gunicorn": {
         "server.arbiter",
+        "server.chunks",
         "server.drain",
         "server.hooks",
         "server.launch",
         "server.logger",
         "server.responses",
+        "server.unread_body",
         "server.worker",
     },
     "isal": {"disk.dlq_file", "disk.journal_file", "events.batch", "events.gzip"},

@@ -18,7 +18,9 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import gevent
+from gunicorn.http.body import ChunkedReader
 
+from estat.server.chunks import Chunks
 from estat.web.environ import BODY, UNREAD_BYTES
 from estat.web.turns import FairSocket, give_turn
 
@@ -48,8 +50,8 @@ class UnreadBodies:
         if request is None or unreader is None:
             return self.application(environ, start_response)  # HTTP/2, or another middleware
         give_turn()  # the client may have sent many requests at once
-        if not isinstance(unreader.sock, FairSocket):
-            unreader.sock = FairSocket(unreader.sock)
+        if isinstance(request.body.reader, ChunkedReader):
+            request.body.reader = Chunks(request, unreader)
         answer = self.application(environ, start_response)
         if read_rest(request.body, environ.get(UNREAD_BYTES, UNWANTED_BYTES), self._read_seconds):
             return answer

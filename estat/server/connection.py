@@ -62,17 +62,16 @@ class Connection(FairSocket):
         "_host",
         "_hub",
         "_raw",
-        "_resumes",
-        "_trusted",
         "_unread",
         "_watcher",
         "awaited_until",
         "busy",
         "deadline",
+        "resumes",
         "waits_since",
     )
 
-    def __init__(self, host: Host, client: Any, base: WSGIEnvironment, *, trusted: bool) -> None:
+    def __init__(self, host: Host, client: Any, base: WSGIEnvironment) -> None:
         super().__init__(client, host.head_seconds)
         #: Python's own socket within gevent's: it never waits, and raises BlockingIOError.
         self._raw: socket.socket = client._sock  # noqa: SLF001 - gevent has no public way to it
@@ -84,7 +83,6 @@ class Connection(FairSocket):
         self.waits_since = now
         #: Until then a drain leaves the connection open: its first request may be on its way.
         self.awaited_until = now + _FIRST_REQUEST_SECONDS
-        self._trusted = trusted
         self._head_begun = False
         self._host = host
         self._base = base
@@ -92,7 +90,7 @@ class Connection(FairSocket):
         self._greenlet = gevent.getcurrent()
         self._early = b""  # what arrived while a request was in hand
         self._unread = b""
-        self._resumes = False
+        self.resumes = False  # to the fast loop, after a request of gunicorn's
         self._watcher: Any = None
 
     # --- the fast loop
@@ -130,7 +128,7 @@ class Connection(FairSocket):
 
     def _serve(self) -> bool:
         host, buffer = self._host, self._unread
-        self._unread = b""
+        self._unread, self.resumes = b"", False
         read = host.plain_requests.read
         while True:
             if buffer:
@@ -142,7 +140,7 @@ class Connection(FairSocket):
                 if not buffer:
                     return False
             end = buffer.find(b"\r\n\r\n")
-            environ = read(buffer[:end], self._base, self._trusted) if end > 0 else None
+            environ = read(buffer[:end], self._base) if end > 0 else None
             if environ is None:
                 return self._hand_over(buffer)
             start = end + 4
@@ -241,17 +239,11 @@ class Connection(FairSocket):
 
     def resume(self, unread: bytes) -> None:
         """Let the fast loop go on, with the bytes that gunicorn has read and not used."""
-        self._unread, self._resumes = unread + self._unread, True
-
-    @property
-    def resumes(self) -> bool:
-        """Whether the fast loop goes on. Reading this resets it."""
-        resumes, self._resumes = self._resumes, False
-        return resumes
+        self._unread, self.resumes = unread + self._unread, True
 
     def close(self) -> None:
         """Close the connection, unless the fast loop goes on with it."""
-        if not self._resumes:
+        if not self.resumes:
             self._client.close()
 
     def request_begun(self) -> None:

@@ -35,24 +35,18 @@ T = TypeVar("T")
 
 
 class PlainRequests:
-    """Reads heads within gunicorn's limits (fields, bytes of a line).
+    """Reads heads within gunicorn's limits (fields, bytes of a line)."""
 
-    ``schemes`` are the fields by which a trusted proxy says that it was spoken to
-    over TLS, each with the value that says so.
-    """
-
-    def __init__(self, max_fields: int, max_line_bytes: int, schemes: dict[str, str]) -> None:
+    def __init__(self, max_fields: int, max_line_bytes: int) -> None:
         self._max_lines = 1 + max_fields
         self._max_line_bytes = max_line_bytes
-        self._schemes = {environ_key(name): value for name, value in schemes.items()}
         self._starts: dict[bytes, dict[str, str]] = {}
         self._fields: dict[bytes, Field] = {}
 
-    def read(self, head: bytes, base: WSGIEnvironment, trusted: bool) -> WSGIEnvironment | None:
+    def read(self, head: bytes, base: WSGIEnvironment) -> WSGIEnvironment | None:
         """Return ``base`` with what the head of a request says; None if it is not plain.
 
         ``head`` is what comes before the empty line, without the line end in front of it.
-        ``trusted`` says whether the peer is a trusted proxy.
         """
         lines = head.split(b"\r\n")
         if len(lines) > self._max_lines:
@@ -71,13 +65,6 @@ class PlainRequests:
             if key in environ:
                 return None  # gunicorn says what a repeated field means
             environ[key] = value
-        if trusted:
-            told = [key for key in self._schemes if key in environ]
-            if len(told) > 1:
-                return None  # they may contradict each other
-            for key in told:
-                secure = environ[key] == self._schemes[key]
-                environ["wsgi.url_scheme"] = "https" if secure else "http"
         return environ
 
     def _read_start(self, line: bytes) -> dict[str, str] | None:

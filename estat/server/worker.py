@@ -23,7 +23,7 @@ import socket
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
@@ -58,17 +58,6 @@ _LEAVE_SECONDS = 2.0
 Address = tuple[Any, ...] | str
 
 
-class _Address:
-    """Stands for a listener whose socket a drain has closed while its connections go on."""
-
-    def __init__(self, name: Address) -> None:
-        self._name = name
-
-    def getsockname(self) -> Address:
-        """Return the address that the listener is bound to."""
-        return self._name
-
-
 class EstatWorker(GeventWorker):
     """A worker process; the ``Host`` of its connections."""
 
@@ -83,11 +72,9 @@ class EstatWorker(GeventWorker):
         self.plain_requests = PlainRequests(
             self.cfg.limit_request_fields,
             min(self.cfg.limit_request_line, self.cfg.limit_request_field_size) - 2,
-            self.cfg.secure_scheme_headers,
         )
         self._plain = self._serves_plain_requests()
         self._base = lru_cache(maxsize=16)(self._base_environ)
-        self._is_trusted = lru_cache(maxsize=1024)(self._trusts)
 
     def init_signals(self) -> None:
         """Let every stop signal drain, but leave Ctrl-C to the arbiter, which tells its workers."""
@@ -158,12 +145,11 @@ class EstatWorker(GeventWorker):
             and not self.wsgi.pipeline.broken
         )
 
-    def handle(self, listener: _Address, client: Any, addr: Address) -> None:
+    def handle(self, listener: SimpleNamespace, client: Any, addr: Address) -> None:
         """Serve a connection; the drain knows it meanwhile."""
         base: WSGIEnvironment = {}
-        plain = trusted = False
-        if self._plain and isinstance(addr, tuple):
-            plain, trusted = True, self._is_trusted(addr[0])
+        plain = self._plain and isinstance(addr, tuple)
+        if plain:
             base = self._base(listener.getsockname()) | {
                 "REMOTE_ADDR": addr[0],
                 "REMOTE_PORT": str(addr[1]),
@@ -171,7 +157,7 @@ class EstatWorker(GeventWorker):
             }
         if len(self._connections) >= self.worker_connections:
             self._make_room()
-        connection = Connection(self, client, base, trusted=trusted)
+        connection = Connection(self, client, base)
         self._connections.add(connection)
         try:
             while not plain or connection.serve():
@@ -241,7 +227,9 @@ class EstatWorker(GeventWorker):
         listener.setblocking(True)
         tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         pool = Pool(self.worker_connections + 1)  # one more, for which room is made
-        handle = partial(self.handle, _Address(listener.getsockname()))
+        # a drain closes the listener's socket while its connections go on
+        name = listener.getsockname()
+        handle = partial(self.handle, SimpleNamespace(getsockname=lambda: name))
         server = StreamServer(listener, handle=handle, spawn=pool, **tls)
         if self.cfg.workers > 1:
             # accept one connection at a time, so that they spread over the workers
@@ -273,13 +261,6 @@ class EstatWorker(GeventWorker):
         environ["wsgi.multithread"] = True
         del environ["wsgi.early_hints"]  # belongs to the one request
         return dict(environ)
-
-    def _trusts(self, address: str) -> bool:
-        """Return whether gunicorn believes what a peer says of the scheme."""
-        for name, secure in self.cfg.secure_scheme_headers.items():
-            head = f"GET / HTTP/1.1\r\n{name}: {secure}\r\n\r\n".encode("latin-1")
-            return bool(next(RequestParser(self.cfg, iter([head]), (address, 0))).scheme == "https")
-        return False
 
     def _close_idle(self) -> None:
         now = time.monotonic()

@@ -177,22 +177,16 @@ class _RequestBody:
     def read(self, req: falcon.Request) -> bytes:
         """Return a request's body as it came, under either worker. Raises Refused."""
         body: bytes | None = req.env.get(BODY)
-        if body is not None:
-            if len(body) > self._max_bytes:
-                raise self._too_large(req, f"{len(body)} bytes; at most")
-            return body
-        length = req.content_length
-        if length is None:
+        length = req.content_length if body is None else len(body)
+        if length and length > self._max_bytes:
+            raise self._too_large(req, f"{length} bytes; at most")
+        if body is None:
             # chunked, or no body at all; one byte more than allowed tells that it is too large
-            body = self._read(req, self._max_bytes + 1)
+            body = self._read(req, self._max_bytes + 1 if length is None else length)
             if len(body) > self._max_bytes:
                 raise self._too_large(req, "over")
-            return body
-        if length > self._max_bytes:
-            raise self._too_large(req, f"{length} bytes; at most")
-        body = self._read(req, length)
-        if len(body) < length:
-            raise Refused("incomplete_body", f"{len(body)} bytes of {length} arrived")
+            if length and len(body) < length:
+                raise Refused("incomplete_body", f"{len(body)} bytes of {length} arrived")
         return body
 
     def _read(self, req: falcon.Request, size: int) -> bytes:

@@ -10,11 +10,10 @@ HEAD = (
 )
 
 
-def read(head, *, trusted=False, fields=100, line_bytes=4000):
-    schemes = {"X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}
-    requests = PlainRequests(fields, line_bytes, schemes)
-    first = requests.read(head, {"wsgi.url_scheme": "http"}, trusted)
-    again = requests.read(head, {"wsgi.url_scheme": "http"}, trusted)
+def read(head, *, fields=100, line_bytes=4000):
+    requests = PlainRequests(fields, line_bytes)
+    first = requests.read(head, {"wsgi.url_scheme": "http"})
+    again = requests.read(head, {"wsgi.url_scheme": "http"})
     assert first == again, "a head that is remembered means the same"
     return first
 
@@ -111,28 +110,8 @@ def test_limits_are_gunicorns():
     assert read(HEAD, line_bytes=longest - 1) is None
 
 
-@pytest.mark.parametrize(
-    ("lines", "scheme"),
-    [
-        (b"X-Forwarded-Proto: https", "https"),
-        (b"X-Forwarded-Proto: http", "http"),
-        (b"X-Forwarded-Ssl: on", "https"),
-    ],
-)
-def test_only_a_trusted_peer_tells_the_scheme(lines, scheme):
-    head = HEAD + b"\r\n" + lines
-    assert read(head, trusted=True)["wsgi.url_scheme"] == scheme
-    assert read(head)["wsgi.url_scheme"] == "http"
-
-
-def test_two_fields_that_tell_the_scheme_are_for_gunicorn_to_compare():
-    head = HEAD + b"\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Ssl: on"
-    assert read(head, trusted=True) is None
-    assert read(head)
-
-
 def test_what_is_remembered_is_bounded():
-    requests = PlainRequests(100, 4000, {})
+    requests = PlainRequests(100, 4000)
     for number in range(10_000):
-        assert requests.read(b"GET / HTTP/1.1\r\nX-Id: %d" % number, {}, False)
+        assert requests.read(b"GET / HTTP/1.1\r\nX-Id: %d" % number, {})
     assert len(requests._fields) <= 4096

@@ -27,7 +27,6 @@ class Refusal(NamedTuple):
     status: int
     title: str
     retry_after_seconds: int | None = None
-    challenge: str | None = None  # WWW-Authenticate
 
 
 #: The one mapping from a reason, which is also the metric's label, to its HTTP answer.
@@ -40,7 +39,7 @@ REFUSALS = {
     "invalid_form": Refusal(400, "Invalid form"),
     "invalid_gzip": Refusal(400, "Invalid gzip"),
     "incomplete_body": Refusal(400, "Incomplete body"),
-    "unauthorized": Refusal(401, "No valid write key", challenge="Bearer"),
+    "unauthorized": Refusal(401, "No valid write key"),
     "body_timeout": Refusal(408, "Request body not received in time"),
     "too_large": Refusal(413, "Too large"),
     "too_many_events": Refusal(413, "Too many events"),

@@ -5,23 +5,12 @@ event is refused with 503. A process that gunicorn started without its configura
 or that is no worker, ends when it imports this (see ``server.launch``).
 """
 
-from wsgiref.types import WSGIApplication
-
 from estat.pipeline.pipeline import Pipeline
 from estat.server import inherited
 from estat.server.unread_body import UnreadBodies
 from estat.web.app import Front
 
-
-class Application(UnreadBodies):
-    """What serves requests, with the pipeline behind it, which the hooks start and drain."""
-
-    def __init__(self, pipeline: Pipeline, front: WSGIApplication) -> None:
-        super().__init__(front, pipeline.settings.read_timeout)
-        self.pipeline = pipeline
-
-
 _pipeline = Pipeline(
     inherited.settings(), inherited.page(), inherited.slot(), inherited.directory()
 )
-app = Application(_pipeline, Front(_pipeline))
+app = UnreadBodies(_pipeline, Front(_pipeline))

@@ -5,6 +5,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from estat import wsgi
 from estat.demo.resources import create_demo
+from estat.server.unread_body import UnreadBodies
 
 _served = wsgi.app
 _demo = create_demo(_served.pipeline.settings, _served.pipeline.page)
@@ -17,4 +18,4 @@ def _front(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[
     return (_demo if is_demo else _served.application)(environ, start_response)
 
 
-app = wsgi.Application(_served.pipeline, _front)
+app = UnreadBodies(_served.pipeline, _front)

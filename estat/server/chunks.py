@@ -4,7 +4,7 @@ gunicorn's reader takes some microseconds for a chunk, however small it is, so a
 chunks of one byte would cost a hundred times what it costs in one piece. Runs of small
 chunks that are entirely regular are joined here first. All others are gunicorn's to read:
 
-    5\r\n        hexadecimal digits, 255 at most, no extension
+    5\r\n        hexadecimal digits, under 64, no extension
     hello\r\n
 
 Of those others, most must not be small: extensions mean nothing here, and cost time.
@@ -17,25 +17,13 @@ from gunicorn.http.errors import InvalidChunkSize
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 
-#: What an other chunk must hold on average, and what may be lacking of that in all.
-_OTHER_BYTES, _LACKING_BYTES = 64, 64 * 1024
+#: Chunks of fewer bytes are small. Of the others, and of those with extensions, each must hold as
+#: many on average; so much may be lacking in all.
+_SMALL_BYTES, _LACKING_BYTES = 64, 64 * 1024
 
-
-def _digit(value: int) -> bytes:
-    return b"[%x%X]" % (value, value)
-
-
-def _small_chunk() -> bytes:
-    """Return the pattern of one chunk, by its first digit and then its second."""
-    alternatives = []
-    for high in range(1, 16):
-        longer = (b"%b\r\n.{%d}" % (_digit(low), 16 * high + low) for low in range(16))
-        alternatives.append(b"%b(?:\r\n.{%d}|%b)" % (_digit(high), high, b"|".join(longer)))
-    return b"(?s:0*+(?:%b)\r\n)" % b"|".join(alternatives)
-
-
-_CHUNK = re.compile(_small_chunk())
-_RUN = re.compile(b"(?:%b)*+" % _small_chunk())
+_SIZES = b"|".join(b"%x\r\n.{%d}" % (size, size) for size in range(1, _SMALL_BYTES))
+_CHUNK = re.compile(b"(?is:0*+(?:%b)\r\n)" % _SIZES)
+_RUN = re.compile(b"(?:%b)*+" % _CHUNK.pattern)
 
 
 class Chunks(ChunkedReader):
@@ -59,7 +47,7 @@ class Chunks(ChunkedReader):
             return len(body), b"%b\r\n%b" % (body, data[run.end() :])
         size, rest = super().parse_chunk_size(unreader, data)
         if data:  # else it came by itself, and reading took longer than this
-            self._spare_bytes += size - _OTHER_BYTES
+            self._spare_bytes += size - _SMALL_BYTES
             if self._spare_bytes < 0:
                 raise InvalidChunkSize(b"too many small chunks with extensions")
         return size, rest

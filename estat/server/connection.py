@@ -34,7 +34,6 @@ _BODY_SECONDS = 1.0
 _FIRST_REQUEST_SECONDS = 1.0
 
 _READ = 1  # what the event loop watches for
-_CLOSED = b""  # what a read returns at the end
 
 _NEVER = math.inf
 
@@ -56,7 +55,6 @@ class Connection(FairSocket):
 
     __slots__ = (
         "_base",
-        "_early",
         "_greenlet",
         "_head_begun",
         "_host",
@@ -88,7 +86,6 @@ class Connection(FairSocket):
         self._base = base
         self._hub = get_hub()
         self._greenlet = gevent.getcurrent()
-        self._early = b""  # what arrived while a request was in hand
         self._unread = b""
         self.resumes = False  # to the fast loop, after a request of gunicorn's
         self._watcher: Any = None
@@ -108,66 +105,57 @@ class Connection(FairSocket):
 
     def _readable(self) -> None:
         """Read what has arrived (a callback of the event loop)."""
+        if self.busy:
+            self._watcher.stop()  # pipelined, or the end: it waits in the socket
+            return
         try:
             data = self._raw.recv(_RECEIVE_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            data = _CLOSED
-        if self.busy:
-            # pipelined, or the end: kept until the request in hand is answered
-            self._early += data
-            self._watcher.stop()
-        else:
-            self._greenlet.switch(data)
+            data = b""  # as at the end
+        self._greenlet.switch(data)
 
     def _receive(self) -> bytes:
         """Wait for bytes and return them; at the end there are none."""
+        if not self._watcher.active:
+            self._watcher.start(self._readable)
         received: bytes = self._hub.switch()
         return received
 
     def _serve(self) -> bool:
-        host, buffer = self._host, self._unread
+        read, buffer = self._host.plain_requests.read, self._unread
         self._unread, self.resumes = b"", False
-        read = host.plain_requests.read
         while True:
             if buffer:
                 self._give_way()
-            if not self._watcher.active:
-                buffer = self._read_on(buffer)
-            if not buffer:
+            else:
                 buffer = self._receive()
                 if not buffer:
                     return False
             end = buffer.find(b"\r\n\r\n")
             environ = read(buffer[:end], self._base) if end > 0 else None
             if environ is None:
-                return self._hand_over(buffer)
+                break
             start = end + 4
             length = environ.get("CONTENT_LENGTH")
             stop = start + int(length) if length else start
             if len(buffer) < stop:
                 buffer = self._complete(buffer, stop)
                 if len(buffer) < stop:
-                    return self._hand_over(buffer)
+                    break
             body = buffer[start:stop]
             buffer = buffer[stop:]
             if not self._answer(environ, body):
                 return False
+        self._unread = buffer
+        return True
 
     def _give_way(self) -> None:
         """Give others their turn before a request that the client sent ahead of an answer."""
         self.request_begun()
         give_turn()
         self.busy = False
-
-    def _read_on(self, buffer: bytes) -> bytes:
-        """Add what has arrived meanwhile, and watch the socket again if there is not much yet."""
-        buffer += self._early
-        self._early = b""
-        if len(buffer) < _RECEIVE_BYTES:
-            self._watcher.start(self._readable)
-        return buffer
 
     def _complete(self, buffer: bytes, stop: int) -> bytes:
         """Wait a little for the rest of a body; return what has arrived by then."""
@@ -201,10 +189,6 @@ class Connection(FairSocket):
             sent = 0
         if sent < len(payload):
             self.sendall(payload[sent:])
-
-    def _hand_over(self, buffer: bytes) -> bool:
-        self._unread = buffer + self._early
-        return True
 
     # --- what gunicorn's loop calls
 

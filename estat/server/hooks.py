@@ -293,11 +293,9 @@ def post_worker_init(worker: Worker) -> None:
 def _be_fair(worker: Worker) -> None:
     """Let gunicorn's own worker, too, read and send as is fair to the other clients."""
     handle, seconds = worker.handle, settings().read_timeout
-
-    def fairly(listener: Any, client: Any, addr: Any) -> None:
-        handle(listener, FairSocket(client, seconds), addr)
-
-    worker.handle = fairly
+    worker.handle = lambda listener, client, address: handle(
+        listener, FairSocket(client, seconds), address
+    )
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:

@@ -5,7 +5,6 @@ that ends. So it is told at the start, with what would be enough.
 """
 
 import math
-import os
 import resource
 from collections.abc import Iterator
 
@@ -20,13 +19,6 @@ _OTHER_FILES, _LEAST_OTHER_FILES = 200, 36
 
 #: Files of the arbiter; and one for each worker, of which a reload has twice as many.
 _ARBITER_FILES = 16
-
-#: Threads of a worker, as docs/architecture.md lists them.
-_THREADS = 32
-
-#: Address space of a process: what it has mapped at its start, and of each thread its stack and
-#: what malloc keeps apart for it.
-_PROCESS_BYTES, _THREAD_BYTES = 512 * 1024**2, 72 * 1024**2
 
 
 def connections(settings: Settings) -> int:
@@ -62,28 +54,11 @@ def too_low(settings: Settings) -> Iterator[str]:
             f"open files are limited to {files} (ulimit -n), too few for {workers} workers and a "
             f"reload; {enough} are enough"
         )
-    threads = 2 + workers * _THREADS
-    if os.geteuid() and _limit(resource.RLIMIT_NPROC) < threads:  # it does not bind root
-        yield (
-            f"processes and threads of this user are limited to {_limit(resource.RLIMIT_NPROC)} "
-            f"(ulimit -u); this server alone may need {threads}"
-        )
     size = 2 * settings.batch_bytes
     if _limit(resource.RLIMIT_FSIZE) < size:
         yield (
             f"the size of a file is limited to {_limit(resource.RLIMIT_FSIZE)} bytes (ulimit -f); "
             f"the journal of a batch may need {size}, and events are refused at the limit"
-        )
-    space = _PROCESS_BYTES + _THREADS * _THREAD_BYTES
-    if _limit(resource.RLIMIT_AS) < space:
-        yield (
-            f"the address space is limited to {_limit(resource.RLIMIT_AS)} bytes (ulimit -v), "
-            f"which threads use up; {space} are enough for a worker without load"
-        )
-    if _limit(resource.RLIMIT_CPU) < math.inf:
-        yield (
-            f"the CPU time of a process is limited to {_limit(resource.RLIMIT_CPU)} seconds "
-            "(ulimit -t), after which the kernel ends the server; it needs no limit"
         )
 
 

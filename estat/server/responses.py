@@ -6,6 +6,7 @@ time, so that there is one rule for it.
 """
 
 import time
+from types import SimpleNamespace
 from typing import NamedTuple
 from wsgiref.types import WSGIEnvironment
 
@@ -61,7 +62,12 @@ class Responses:
         return known.data + body
 
     def _head(self, environ: WSGIEnvironment, exchange: Exchange) -> "_Head":
-        request = _Request(environ["REQUEST_METHOD"], exchange)
+        # what gunicorn's Response asks of a request
+        request = SimpleNamespace(
+            method=environ["REQUEST_METHOD"],
+            version=(1, 1),
+            should_close=lambda: exchange.must_close,
+        )
         response = Response(request, None, self._cfg)
         response.start_response(exchange.status, exchange.headers)
         lines = response.default_headers()
@@ -79,16 +85,3 @@ class _Head(NamedTuple):
     has_body: bool
     chunked: bool
     closes: bool
-
-
-class _Request:
-    """What gunicorn's Response asks of a request."""
-
-    version = (1, 1)
-
-    def __init__(self, method: str, exchange: Exchange) -> None:
-        self.method = method
-        self._exchange = exchange
-
-    def should_close(self) -> bool:
-        return self._exchange.must_close

@@ -12,7 +12,6 @@ fast loop takes only requests whose whole body it has read.
 
 import contextlib
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -20,12 +19,13 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import gevent
 from gunicorn.http.body import ChunkedReader
 
+from estat.pipeline.pipeline import Pipeline
 from estat.server.chunks import Chunks
 from estat.web.environ import BODY, UNREAD_BYTES
 from estat.web.turns import FairSocket, give_turn
 
-#: How much of a body that nobody wants is read, so that its sender sees the answer and goes on.
-UNWANTED_BYTES = 64 * 1024
+# How much of a body that nobody wants is read, so that its sender sees the answer and goes on.
+_UNWANTED_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
 
 # How long, and how much, is read on after an answer that ends the connection.
@@ -36,30 +36,32 @@ _LINGER_BYTES = 8 * 1024 * 1024
 class UnreadBodies:
     """Serves requests with an application, and ends those whose body it has not read."""
 
-    def __init__(self, application: WSGIApplication, read_seconds: float) -> None:
+    def __init__(self, pipeline: Pipeline, application: WSGIApplication) -> None:
+        #: The hooks start and drain it.
+        self.pipeline = pipeline
         self.application = application
-        self._read_seconds = read_seconds
+        self._read_seconds = pipeline.settings.read_timeout
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Return the application's answer; end the connection after it if need be."""
         if BODY in environ:  # the fast loop has read all of it
             return self.application(environ, start_response)
         # gunicorn's request is reached through the method that start_response is
-        request = getattr(getattr(start_response, "__self__", None), "req", None)
-        unreader = getattr(request, "unreader", None)
-        if request is None or unreader is None:
+        request: Any = getattr(getattr(start_response, "__self__", None), "req", None)
+        unreader: Any = getattr(request, "unreader", None)
+        if unreader is None:
             return self.application(environ, start_response)  # HTTP/2, or another middleware
         give_turn()  # the client may have sent many requests at once
         if isinstance(request.body.reader, ChunkedReader):
             request.body.reader = Chunks(request, unreader)
         answer = self.application(environ, start_response)
-        if read_rest(request.body, environ.get(UNREAD_BYTES, UNWANTED_BYTES), self._read_seconds):
+        if _read_rest(request.body, environ.get(UNREAD_BYTES, _UNWANTED_BYTES), self._read_seconds):
             return answer
         request.force_close()  # gunicorn drops an application's own "Connection: close"
         return _LastAnswer(answer, unreader.sock)
 
 
-def read_rest(body: Any, max_bytes: int, seconds: float) -> bool:
+def _read_rest(body: Any, max_bytes: int, seconds: float) -> bool:
     """Read the rest of a body; return whether its end was reached within the bounds."""
     if body.failed or getattr(body.reader, "length", 0) > max_bytes:
         return False
@@ -87,15 +89,8 @@ class _LastAnswer:
         """End our side, now that the answer is sent, and read on (RFC 9112, 9.6)."""
         if hasattr(self._answer, "close"):
             self._answer.close()
-        with contextlib.suppress(OSError):  # silent, or gone
-            self._connection.shutdown(socket.SHUT_WR)
-            self._linger(time.monotonic() + _LINGER_SECONDS)
-
-    def _linger(self, until: float) -> None:
         left = _LINGER_BYTES
-        while left > 0 and (seconds := until - time.monotonic()) > 0:
-            self._connection.settimeout(seconds)
-            data = self._connection.recv(_PIECE_BYTES)
-            if not data:
-                return
-            left -= len(data)
+        with contextlib.suppress(OSError), gevent.Timeout(_LINGER_SECONDS, False):  # type: ignore[arg-type]
+            self._connection.shutdown(socket.SHUT_WR)
+            while left > 0 and (data := self._connection.recv(_PIECE_BYTES)):
+                left -= len(data)

@@ -39,7 +39,7 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
 from estat.accounting.shared_memory import DRAINING, SERVING
-from estat.server import drain, inherited, unread_body
+from estat.server import drain, inherited
 from estat.server.connection import Connection
 from estat.server.plain_request import PlainRequests
 from estat.server.responses import Exchange, Responses
@@ -209,19 +209,10 @@ class EstatWorker(GeventWorker):
             del self._in_flight[sock]
         sock.request_done()
         if self._plain and isinstance(addr, tuple):
-            self._resume(sock, req)
-
-    def _resume(self, connection: Connection, req: Request) -> None:
-        """Leave gunicorn's loop for the fast one, which takes the next request.
-
-        gunicorn takes StopIteration for the end of the connection.
-        """
-        # our application has read the body to its end already
-        if not req.should_close() and unread_body.read_rest(
-            req.body, unread_body.UNWANTED_BYTES, self.head_seconds
-        ):
-            connection.resume(req.unreader.take_buffered())
-        raise StopIteration
+            # the fast loop takes the next request: our application has read the body to its end
+            if not req.should_close():
+                sock.resume(req.unreader.take_buffered())
+            raise StopIteration  # which gunicorn takes for the end of the connection
 
     def _listen(self, listener: socket.socket) -> StreamServer:
         listener.setblocking(True)

@@ -25,6 +25,7 @@ from estat.web.request_context import RequestContext
 from estat.web.turns import give_turn
 from estat.web.write_keys import WriteKeys
 
+_NO_KEY = "send a valid write key as Authorization: Bearer, as X-Write-Key or as ?key="
 _OK_ONE = b'{"accepted":1}'
 _METHODS = "GET, OPTIONS, POST"
 
@@ -87,7 +88,9 @@ class Collect:
         counts = self._counts
         counts.count(metrics.REQUESTS)
         try:
-            key = _write_key(req, self._keys) if self._keys else None
+            key = self._keys.find(req.env) if self._keys else None
+            if self._keys and not key:
+                raise Refused("unauthorized", _NO_KEY)
             events = read(req)
             self._pipeline.accept(self._context.of(req.env, key), events.bodies)
         except Refused as refused:
@@ -147,17 +150,6 @@ class Pixel:
         resp.status = falcon.HTTP_200
         resp.content_type = "image/gif"
         resp.data = _GIF
-
-
-def _write_key(req: falcon.Request, keys: WriteKeys) -> str:
-    """Return the name of the request's write key. Raises Refused."""
-    name = keys.find(req.env)
-    if name is None:
-        raise Refused(
-            "unauthorized",
-            "send a valid write key as Authorization: Bearer, as X-Write-Key or as ?key=",
-        )
-    return name
 
 
 class _BodyTimeoutError(Exception):
@@ -232,9 +224,7 @@ def _is_the_clients(error: Exception) -> bool:
 
 def _is_gzip(req: falcon.Request) -> bool:
     """Return whether a body is gzip; False if it has no encoding. Raises Refused for others."""
-    encoding = req.env.get("HTTP_CONTENT_ENCODING")
-    if not encoding:
-        return False
+    encoding = req.env.get("HTTP_CONTENT_ENCODING", "")
     name = encoding.strip().lower()
     if name in _PLAIN_CODINGS:
         return False

@@ -16,7 +16,6 @@ from estat.errors import REFUSALS
 
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 _RETRY_AFTER = {"required": True, "schema": {"type": "integer", "minimum": 1}}
-_CHALLENGE = {"required": True, "schema": {"type": "string"}}
 _ANY_TEXT = {"type": "string", "minLength": 1, "description": "Any text is one event."}
 
 Json = dict[str, Any]
@@ -56,8 +55,6 @@ def _refusals() -> Json:
         titles = "; ".join(refusal.title for refusal in refusals)
         answer: Json = {"description": f"{titles}.", "content": _ERROR}
         if any(refusal.retry_after_seconds for refusal in refusals):
-            answer.setdefault("headers", {})["Retry-After"] = _RETRY_AFTER
-        if any(refusal.challenge for refusal in refusals):
-            answer.setdefault("headers", {})["WWW-Authenticate"] = _CHALLENGE
+            answer["headers"] = {"Retry-After": _RETRY_AFTER}
         answers[str(status)] = answer
     return answers

@@ -134,8 +134,6 @@ def refuse(_req: falcon.Request, _resp: falcon.Response, refused: Refused, _para
     headers = {}
     if refusal.retry_after_seconds:
         headers["Retry-After"] = str(refusal.retry_after_seconds)
-    if refusal.challenge:
-        headers["WWW-Authenticate"] = refusal.challenge
     if refused.reason == "unsupported_encoding":
         headers["Accept-Encoding"] = "gzip"  # RFC 9110, 12.5.3
     raise falcon.HTTPError(

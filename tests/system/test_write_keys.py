@@ -75,7 +75,7 @@ def test_without_a_valid_key_a_request_is_refused_and_nothing_stored(
     before = guarded.rejected("unauthorized")
     answer = post(guarded, how, key, json.dumps({"m": MARK}).encode())
     assert answer.status == 401
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert "WWW-Authenticate" not in answer.headers, "browsers would ask for a password"
     assert set(answer.json) == {"title", "description"}
     assert not key or key not in answer.body.decode()
     assert guarded.rejected("unauthorized") == before + 1

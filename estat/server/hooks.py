@@ -93,7 +93,7 @@ def gunicorn_config() -> dict[str, Any]:
         "http_parser": "python",
         # nothing here needs what a proxy tells by these fields, so they refuse and move nothing
         "secure_scheme_headers": {},
-        "forwarder_headers": [],
+        "forwarder_headers": "",
         "keepalive": math.ceil(current.keepalive),
         "worker_connections": max(1, limits.connections(current)),
         "graceful_timeout": math.ceil(current.shutdown_timeout - current.drain_delay),

@@ -384,15 +384,23 @@ def test_requests_that_are_sent_ahead_wait_in_the_socket_and_not_in_memory(serve
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("before", [b"", PLAIN, ODD], ids=["never used", "plain", "odd"])
+@pytest.mark.parametrize("before", [PLAIN, ODD], ids=["plain", "odd"])
 def test_an_idle_connection_is_closed_after_keepalive(before: bytes, hasty: Server) -> None:
     with RawConnection(hasty.port) as connection:
-        if before:
-            connection.send(before)
-            assert connection.read_answers(1).answers
+        connection.send(before)
+        assert connection.read_answers(1).answers
         began = time.monotonic()
         eventually(lambda: connection.arrived().closed, HANG_SECONDS, "it is closed")
         assert time.monotonic() - began > KEEPALIVE_SECONDS / 2
+
+
+def test_a_connection_that_has_sent_nothing_has_the_read_timeout(serve: Serve) -> None:
+    server = serve(READ_TIMEOUT="1s", KEEPALIVE="10m")
+    with RawConnection(server.port) as used, RawConnection(server.port) as never_used:
+        used.send(PLAIN)
+        assert used.read_answers(1).answers
+        eventually(lambda: never_used.arrived().closed, HANG_SECONDS, "it is closed")
+        assert not used.arrived().closed
 
 
 def test_a_connection_in_use_stays_open_beyond_keepalive(hasty: Server) -> None:
@@ -470,17 +478,38 @@ def test_events_are_accepted_and_stored_once_beside_a_crowd_that_stalls(
     assert line["accepted"] == line["stored"] == len(client.accepted)
 
 
-def test_who_waits_behind_the_connection_limit_is_served_when_the_deadlines_have_made_room(
+def test_when_connections_run_out_those_that_wait_longest_end_and_others_are_served(
     serve: Serve, bucket: Bucket
 ) -> None:
     places, more = 30, 15
-    server = serve(**HASTY, gunicorn=f"--worker-connections {places}")
+    server = serve(**ENDLESS, gunicorn=f"--worker-connections {places}")
     client = Client()
     with Crowd(server.port, places + more) as crowd:
         client.must_send(server)
-        assert crowd.ended() > more, "it had to wait"
+        assert more <= crowd.ended() < places + more
+        assert server.get("/health").status == 200
     server.until(server.settled, "everything is stored")
     accounting.check(client.accepted, bucket.stored())
+
+
+@pytest.mark.parametrize("before", [b"", PLAIN, ODD], ids=["never used", "plain", "odd"])
+def test_idle_connections_end_in_the_order_in_which_they_began_to_wait(
+    before: bytes, serve: Serve
+) -> None:
+    places = 10
+    server = serve(**ENDLESS, gunicorn=f"--worker-connections {places}")
+    with contextlib.ExitStack() as opened:
+        in_body, *idle = (opened.enter_context(RawConnection(server.port)) for _ in range(places))
+        in_body.send(HALF)
+        for connection in idle:
+            connection.send(before)
+            if before:
+                assert connection.read_answers(1).answers
+        assert server.get("/health").status == 200
+        eventually(lambda: idle[0].arrived().closed, HANG_SECONDS, "the first one has ended")
+        assert not idle[-1].arrived().closed
+        in_body.send(WHOLE[len(HALF) :])
+        assert [answer.status for answer in in_body.read_answers(1).answers] == [202]
 
 
 # --- stops

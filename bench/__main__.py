@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NamedTuple
 
-from bench import BenchError, cost, latency, load, machine, memory, outage, recovery, scan, start
+from bench import BenchError, attack, cost, latency, load, machine, memory, outage, recovery, start
 from bench.contenders import DURABILITIES
 from estat.cli.arguments import whole_number
 
@@ -30,9 +30,9 @@ MEASUREMENTS = {
     "durability": Measurement(cost.durability),
     "ndjson": Measurement(cost.ndjson),
     "latency": Measurement(latency.run, drawn=True),
+    "neighbours": Measurement(attack.run, needs_wrk=False),
     "workers": Measurement(cost.workers),
     "start": Measurement(start.run, needs_wrk=False),
-    "scan": Measurement(scan.run, needs_wrk=False),
     "outage": Measurement(outage.run, drawn=True),
     "recovery": Measurement(recovery.run, needs_wrk=False),
     "takeover": Measurement(recovery.takeover, needs_wrk=False),

@@ -1,7 +1,7 @@
 """What this server costs, and what its promise costs.
 
 ``python -m bench`` from the root of the repository prints a report, and beside
-each figure that has a target whether it is met. ``python -m bench scan``
+each figure that has a target whether it is met. ``python -m bench start``
 measures one thing alone. What is to be compared is measured in one run and in
 turns, because figures drift with the machine and only their ratios last.
 
@@ -13,7 +13,7 @@ What is measured:
                   workers      an event with two workers beside one
     latency       the wait for an answer at half of the maximum rate, during uploads
     start         from the start of gunicorn to the first event accepted
-    scan          a partial scan of the DLQ, by the number of files in it
+    attack        neighbours   the wait for an answer beside each kind of attack
     outage        the rate of acceptance while S3 is down, and the way back
     recovery      recovery     the journals of a killed server, until they are stored
                   takeover     the DLQ files of a killed server, until the first is stored

@@ -202,7 +202,7 @@ class Settings:
         "8s",
         "100ms",
         "10m",
-        "How long a request's head may take to arrive, and each 64 KiB of its body.",
+        "How long a first byte, the rest of a head, and each 64 KiB of a body may take to arrive.",
     )
     keepalive: float = _seconds(
         "75s",

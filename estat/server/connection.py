@@ -243,11 +243,6 @@ class Connection(FairSocket):
 
     # --- what the worker asks
 
-    @property
-    def in_request(self) -> bool:
-        """Whether a whole head has arrived, whose answer is still to be taken."""
-        return self.deadline == _NEVER
-
     def end_reading(self) -> None:
         """Let the reader see the end of the stream, after what has arrived already."""
         with contextlib.suppress(OSError):  # the other side has closed it meanwhile

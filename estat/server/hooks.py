@@ -263,8 +263,7 @@ def post_fork(_server: Arbiter, worker: Worker) -> None:
     inherited.set_slot(worker.estat_slot)
     log_stream.count_in(page().rows[worker.estat_slot])
     # gunicorn's own setting may ask for more than fit
-    most = limits.connections(settings())
-    worker.worker_connections = min(worker.worker_connections, most)
+    worker.worker_connections = min(worker.worker_connections, limits.connections(settings()))
 
 
 def post_worker_init(worker: Worker) -> None:

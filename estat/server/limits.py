@@ -5,6 +5,7 @@ that ends. So it is told at the start, with what would be enough.
 """
 
 import math
+import os
 import resource
 from collections.abc import Iterator
 
@@ -19,6 +20,9 @@ _OTHER_FILES, _LEAST_OTHER_FILES = 200, 36
 
 #: Files of the arbiter; and one for each worker, of which a reload has twice as many.
 _ARBITER_FILES = 16
+
+#: Threads of a worker, as docs/architecture.md lists them.
+_THREADS = 32
 
 
 def connections(settings: Settings) -> int:
@@ -53,6 +57,12 @@ def too_low(settings: Settings) -> Iterator[str]:
         yield (
             f"open files are limited to {files} (ulimit -n), too few for {workers} workers and a "
             f"reload; {enough} are enough"
+        )
+    threads = 2 + workers * _THREADS
+    if os.geteuid() and _limit(resource.RLIMIT_NPROC) < threads:  # it does not bind root
+        yield (
+            f"processes and threads of this user are limited to {_limit(resource.RLIMIT_NPROC)} "
+            f"(ulimit -u); this server alone may need {threads}"
         )
     size = 2 * settings.batch_bytes
     if _limit(resource.RLIMIT_FSIZE) < size:

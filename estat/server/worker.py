@@ -21,7 +21,7 @@ import os
 import signal
 import socket
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -89,9 +89,8 @@ class EstatWorker(GeventWorker):
     handle_quit = handle_exit
     handle_abort = handle_exit  # the heartbeat was late, but the event loop works: save the events
 
-    def timeout_ctx(self) -> AbstractContextManager[None]:
-        """Replace gunicorn's limit: its KEEPALIVE would cut off a head that READ_TIMEOUT allows."""
-        return nullcontext()
+    #: gunicorn's own limit would cut off, after KEEPALIVE, a head that READ_TIMEOUT allows.
+    timeout_ctx = staticmethod(nullcontext)
 
     def notify(self) -> None:
         """Beat; without its arbiter a worker drains instead of dropping everything."""
@@ -175,10 +174,10 @@ class EstatWorker(GeventWorker):
 
         Where none does, the listener waits until a request is answered.
         """
-        now = time.monotonic()
+        now = time.monotonic()  # a client that has just connected is about to send
         waiting = [one for one in self._connections if one.waits_since < math.inf]
-        # a client that has just connected is about to send
-        waiting.sort(key=lambda one: (one.in_request or one.awaited_until > now, one.waits_since))
+        # idle is not who is in a request, which has no deadline here
+        waiting.sort(key=lambda c: (c.awaited_until > now or c.deadline == math.inf, c.waits_since))
         for connection in waiting[: 1 + self.worker_connections // _ROOM_SHARE]:
             self._connections.discard(connection)
             connection.abort()

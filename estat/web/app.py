@@ -14,7 +14,7 @@ from estat.errors import Refused
 from estat.events import stored_line
 from estat.pipeline.pipeline import Pipeline
 from estat.web import openapi, write_keys
-from estat.web.collect import Collect, Pixel
+from estat.web.collect import Collect
 from estat.web.cors import Cors
 from estat.web.environ import Fields
 from estat.web.resources import Document, Exposition, Health, Ready, Script, fail, refuse
@@ -67,7 +67,7 @@ def create_app(pipeline: Pipeline, *, private: bool = False) -> falcon.App[Any, 
         app.add_route("/", Document({"name": "Estat Ingest", "events": "POST /collect"}))
         collect = Collect(pipeline)
         app.add_route("/collect", collect)
-        app.add_route("/collect.gif", Pixel(collect))
+        app.add_route("/collect.gif", collect, suffix="pixel")
         app.add_route("/estat.js", Script(settings))
     return app
 

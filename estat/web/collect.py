@@ -44,7 +44,10 @@ _PLAIN_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
 
 
 class Collect:
-    """``POST /collect`` takes the events in a body; ``GET`` takes its query as one event."""
+    """``POST /collect`` takes the events in a body; ``GET`` takes its query as one event.
+
+    So does ``GET /collect.gif``, for an image element, which needs no preflight.
+    """
 
     def __init__(self, pipeline: Pipeline) -> None:
         settings = pipeline.settings
@@ -137,16 +140,9 @@ class Collect:
         for name, value in self._cors.preflight(req.env.get("HTTP_ORIGIN"), _METHODS):
             resp.set_header(name, value)
 
-
-class Pixel:
-    """``GET /collect.gif``: as ``/collect``, for an image element. It needs no preflight."""
-
-    def __init__(self, collect: Collect) -> None:
-        self._collect = collect
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer with a transparent pixel, or with an error as JSON."""
-        self._collect.on_get(req, resp)
+    def on_get_pixel(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer an image element with a transparent pixel, or with an error as JSON."""
+        self.on_get(req, resp)
         resp.status = falcon.HTTP_200
         resp.content_type = "image/gif"
         resp.data = _GIF

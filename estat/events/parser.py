@@ -22,8 +22,8 @@ _FORM = ("application/x-www-form-urlencoded",)
 _LINE = re.compile(rb"\S[^\n]*")  # that is not blank
 _ALL = _JSON + _NDJSON + _EITHER + _FORM
 
-#: After so many bytes of events others have their turn; a rejected event counts as so many.
-_TURN_BYTES, _REJECTED_BYTES = 32 * 1024, 1024
+#: After so many events others may have their turn.
+_TURN_EVENTS = 4
 
 #: Errors that an answer lists; the rest is only counted.
 MAX_ERRORS = 20
@@ -132,18 +132,14 @@ class Intake:
     def _check_each(self, items: list[Any], read: Any) -> Events:
         bodies: list[bytes] = []
         errors: list[tuple[int, str]] = []
-        rejected = done_bytes = 0
+        rejected = 0
         for index, item in enumerate(items):
-            if done_bytes > _TURN_BYTES:
+            if index % _TURN_EVENTS == 0:
                 self._give_turn()
-                done_bytes = 0
             try:
-                body = read(item)
-                bodies.append(body)
-                done_bytes += len(body)
+                bodies.append(read(item))
             except ValueError as exc:
                 rejected += 1
-                done_bytes += _REJECTED_BYTES
                 if len(errors) < MAX_ERRORS:
                     errors.append((index, str(exc)))
         if not bodies:

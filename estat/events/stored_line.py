@@ -42,9 +42,7 @@ def _finite(text: str) -> float:
 
 # the C scanner by itself: JSONDecoder.decode costs half as much again around it
 _decoder: Any = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-_encoder = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
-)
+_encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 
 

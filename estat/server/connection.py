@@ -128,7 +128,10 @@ class Connection(FairSocket):
         self._unread, self.resumes = b"", False
         while True:
             if buffer:
-                self._give_way()
+                # others have their turn before a request that was sent ahead of an answer
+                self.request_begun()
+                give_turn()
+                self.busy = False
             else:
                 buffer = self._receive()
                 if not buffer:
@@ -150,12 +153,6 @@ class Connection(FairSocket):
                 return False
         self._unread = buffer
         return True
-
-    def _give_way(self) -> None:
-        """Give others their turn before a request that the client sent ahead of an answer."""
-        self.request_begun()
-        give_turn()
-        self.busy = False
 
     def _complete(self, buffer: bytes, stop: int) -> bytes:
         """Wait a little for the rest of a body; return what has arrived by then."""

@@ -22,7 +22,7 @@ from estat.pipeline.pipeline import Pipeline
 from estat.web.cors import Cors
 from estat.web.environ import BODY, UNREAD_BYTES
 from estat.web.request_context import RequestContext
-from estat.web.turns import give_turn
+from estat.web.turns import give_turn_if_due
 from estat.web.write_keys import WriteKeys
 
 _NO_KEY = "send a valid write key as Authorization: Bearer, as X-Write-Key or as ?key="
@@ -57,7 +57,10 @@ class Collect:
             RawIntake(settings.max_body_size)
             if settings.event_format == "raw"
             else Intake(
-                settings.max_body_size, settings.max_batch_events, settings.event_schema, give_turn
+                settings.max_body_size,
+                settings.max_batch_events,
+                settings.event_schema,
+                give_turn_if_due,
             )
         )
         self._context = RequestContext(settings)

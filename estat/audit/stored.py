@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from estat.audit.spans import Span, Stored, append, joined
-from estat.events import gzip, ids, stored_line
+from estat.events import gzip, ids, json_text
 from estat.stores.store import BYTES, Head
 
 #: Unreadable lines of one object that are kept with their reason; all are counted.
@@ -135,7 +135,7 @@ def damaged(place: str, reason: str) -> Content:
 
 def record(key: str, body: bytes) -> Record:
     """Read a stream's record. Raises ValueError if it can't be true."""
-    said = stored_line.parse(body.decode())
+    said = json_text.parse(body)
     stream = stream_of_record(key)
     if not isinstance(said, dict) or said.get("stream") != stream:
         raise ValueError("not the record of its stream")
@@ -169,7 +169,7 @@ def is_object(key: str) -> bool:
 
 
 def _identified(line: bytes) -> tuple[str, int]:
-    match stored_line.parse(line.decode()):
+    match json_text.parse(line):
         case {"id": str(found)}:
             return _parsed(found)
     raise ValueError("no JSON object with an id")

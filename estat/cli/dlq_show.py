@@ -16,7 +16,7 @@ from estat.cli.dlq_files import relative, select
 from estat.cli.problems import CommandError, complain
 from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.errors import DiskError, Unreadable
-from estat.events import stored_line
+from estat.events import json_text
 
 
 def show(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
@@ -59,7 +59,7 @@ def _print_event(line: bytes) -> None:
     """
     try:
         text = line.decode().rstrip("\n")
-        stored_line.parse(text)
+        json_text.parse(line)
     except ValueError:
         text = json.dumps({"not_json": line.decode(errors="replace")})
     shown = "".join(c if c.isprintable() or c == "\t" else json.dumps(c)[1:-1] for c in text)

@@ -13,7 +13,7 @@ from estat.cli.dlq_files import Sums, counted, each, select, tell_of_others
 from estat.disk import dlq_file
 from estat.disk.dlq import DeadLetterQueue
 from estat.errors import Unreadable
-from estat.events import ids, stored_line
+from estat.events import ids, json_text
 
 #: The reason of a file that was a journal; nothing else may lack ids in its middle.
 RECOVERED = "recovered"
@@ -110,6 +110,6 @@ def _reason(data: bytes) -> Any:
 
 def _parse(text: bytes, what: str) -> Any:
     try:
-        return stored_line.parse(text.decode())
+        return json_text.parse(text)
     except ValueError as exc:
         raise Unreadable(f"{what} is not JSON: {exc}") from exc

@@ -1,7 +1,7 @@
 """Takes a request as one event of any text: EVENT_FORMAT=raw. A rule without I/O, as ``intake``."""
 
 from estat.errors import Refused
-from estat.events import stored_line
+from estat.events import json_text
 from estat.events.parser import Events
 
 
@@ -24,7 +24,7 @@ class RawIntake:
             raise Refused(
                 "too_large", f"the event has {len(body)} bytes; at most {self._max_event_bytes}"
             )
-        return Events([stored_line.encode(body.decode("utf-8", "replace"))], batch=False)
+        return Events([json_text.dump(body.decode("utf-8", "replace"))], batch=False)
 
     def read_query(self, query: bytes) -> Events:
         """Return the one event that a query is, as it was sent. Raises Refused with the reason."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from estat.errors import StoreDenied
-from estat.events import gzip, ids, stored_line
+from estat.events import gzip, ids, json_text
 from estat.events.batch import Batch, crc32_of
 from estat.stores.store import Head
 
@@ -78,7 +78,7 @@ def _compare_record(body: bytes, batch: Batch) -> Finding:
     if body == ours:
         return Finding()
     try:
-        said = stored_line.parse(body.decode())
+        said = json_text.parse(body)
     except ValueError:
         if is_cut_off(body, ours):
             return Finding(union=batch)
@@ -126,7 +126,7 @@ def _number(line: bytes, batch: Batch) -> int | None:
 
 def _is_json(line: bytes) -> bool:
     try:
-        stored_line.parse(line.decode())
+        json_text.parse(line)
     except ValueError:
         return False
     return True

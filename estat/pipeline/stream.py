@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from estat.config.settings import Settings
-from estat.events import ids, stored_line
+from estat.events import ids, json_text
 from estat.events.batch import Batch, crc32_of
 from estat.events.gzip import gzip
 
@@ -31,7 +31,7 @@ class Stream:
             "started": round(self.started, 3),
             "ended": round(now, 3),
         }
-        payload = gzip(stored_line.encode(content) + b"\n")
+        payload = gzip(json_text.dump(content) + b"\n")
         name = f"{int(now)}_{settings.instance_id}-{self.name}_{self.batches + 1:06d}"
         return Batch(
             bucket=settings.raw_bucket,

@@ -11,7 +11,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import falcon
 
 from estat.errors import Refused
-from estat.events import stored_line
+from estat.events import json_text
 from estat.pipeline.pipeline import Pipeline
 from estat.web import openapi, write_keys
 from estat.web.collect import Collect
@@ -77,4 +77,4 @@ def _serialize(req: falcon.Request, resp: falcon.Response, exception: falcon.HTT
     resp.content_type = falcon.MEDIA_JSON
     resp.set_header("Cache-Control", "no-store")
     description = exception.description or f"{req.method} {req.path}"
-    resp.data = stored_line.encode({"title": exception.title, "description": description})
+    resp.data = json_text.dump({"title": exception.title, "description": description})

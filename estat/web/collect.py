@@ -12,7 +12,7 @@ from gevent.lock import BoundedSemaphore
 
 from estat.accounting import metrics
 from estat.errors import Refused
-from estat.events import stored_line
+from estat.events import json_text
 from estat.events.gzip import inflate
 from estat.events.parser import Events, Intake
 from estat.events.raw_parser import RawIntake
@@ -237,6 +237,6 @@ def _is_gzip(req: falcon.Request) -> bool:
 
 def _answer(events: Events) -> bytes:
     errors = [{"index": index, "reason": reason} for index, reason in events.errors]
-    return stored_line.encode(
+    return json_text.dump(
         {"accepted": len(events.bodies), "rejected": events.rejected, "errors": errors}
     )

@@ -3,7 +3,7 @@
 from wsgiref.types import WSGIEnvironment
 
 from estat.config.settings import Settings
-from estat.events import stored_line
+from estat.events import json_text, stored_line
 from estat.web.client_address import ClientAddress, stored_form
 from estat.web.environ import environ_key
 
@@ -37,7 +37,7 @@ class RequestContext:
             for key, member in self._captured
         ]
         if write_key and self._names_key:
-            fields.append(_member("write_key") + stored_line.encode(write_key))
+            fields.append(_member("write_key") + json_text.dump(write_key))
         return stored_line.origin(ip, agent, b"".join(fields))
 
 

@@ -13,7 +13,7 @@ import rjsmin
 from estat.accounting import metrics
 from estat.config.settings import Settings
 from estat.errors import REFUSALS, Refused
-from estat.events import stored_line
+from estat.events import json_text
 from estat.log import Seldom
 from estat.pipeline.pipeline import Pipeline
 
@@ -71,7 +71,7 @@ class Document:
     """A JSON document that stays the same as long as the server runs."""
 
     def __init__(self, content: dict[str, Any]) -> None:
-        self._data = stored_line.encode(content)
+        self._data = json_text.dump(content)
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the document."""

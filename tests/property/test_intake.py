@@ -60,11 +60,68 @@ def test_an_event_keeps_its_meaning(value):
     assert strict(line) == expected
 
 
-@given(st.lists(events, min_size=1, max_size=20))
-def test_an_array_and_its_lines_are_the_same_batch(values):
-    array = INTAKE.read(json.dumps(values).encode(), "application/json")
-    lines = INTAKE.read(b"\n".join(json.dumps(v).encode() for v in values), "application/jsonl")
-    assert array.bodies == lines.bodies
+#: Texts that are one value each, and none of them an event.
+DAMAGED = ['{"x":NaN}', '{"x":[-Infinity]}', '{"x":1e400}', '{"x":' + "9" * 4301 + "}", "1"]
+singles = st.lists(
+    events.map(json.dumps) | st.sampled_from(DAMAGED) | st.just('{"half":"\\\\\\ud800"}'),
+    min_size=2,
+    max_size=8,
+)
+FRAMINGS = {
+    "lines": ("\n".join, ["application/x-ndjson", "application/jsonl", "text/plain", None]),
+    "lines of Windows": ("\r\n\r\n".join, ["application/json", "application/octet-stream"]),
+    "one after the other": (" ".join, ["application/json", "application/cloudevents+json"]),
+    "spread over lines": (lambda texts: "\n" + "\n".join(map(spread, texts)), ["text/json", ""]),
+    "an array": (lambda texts: f"[{','.join(texts)}]", ["application/json", "text/plain"]),
+    "an array over lines": (
+        lambda texts: "[\n" + "\n,\n".join(texts) + "\n]\n",
+        ["application/csp-report", "application/x-ndjson+json"],
+    ),
+}
+
+
+def spread(text):
+    """Put the first bracket of a value on a line of its own."""
+    return text.replace("{", "{\n", 1)
+
+
+def outcome(intake, body, content_type):
+    try:
+        found = intake.read(body, content_type)
+    except Refused as refused:
+        return refused.reason
+    return found.bodies, found.rejected, [index for index, _ in found.errors]
+
+
+@given(singles, st.sampled_from(sorted(FRAMINGS)), st.booleans(), st.data())
+def test_any_events_in_any_framing_under_any_name_are_the_same_events(texts, framing, mark, data):
+    frame, names = FRAMINGS[framing]
+    name = data.draw(st.sampled_from(names))
+    body = b"\xef\xbb\xbf" * mark + frame(texts).encode()
+    expected = outcome(INTAKE, "\n".join(texts).encode(), "application/x-ndjson")
+    if framing == "spread over lines" and "{" not in texts[0]:
+        return  # its first line is whole values, so each line is read by itself
+    assert outcome(INTAKE, body, name) == expected
+
+
+@given(st.lists(events | st.lists(events, min_size=1, max_size=3), min_size=1, max_size=5))
+def test_an_array_at_the_top_stands_for_its_elements_wherever_it_stands(values):
+    flat = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    lines = b"\n".join(json.dumps(value).encode() for value in values)
+    array = INTAKE.read(json.dumps(flat).encode(), "application/json")
+    assert INTAKE.read(lines, "application/x-ndjson").bodies == array.bodies
+    assert INTAKE.read(lines.replace(b"\n", b" "), "application/json").bodies == array.bodies
+
+
+@given(singles, st.sampled_from(sorted(FRAMINGS)), st.data())
+def test_a_body_that_is_cut_off_stores_nothing_that_was_not_whole(texts, framing, data):
+    frame, names = FRAMINGS[framing]
+    body = frame(texts).encode()
+    cut = body[: data.draw(st.integers(0, len(body)))]
+    found = outcome(INTAKE, cut, data.draw(st.sampled_from(names)))
+    if isinstance(found, tuple):
+        whole = outcome(INTAKE, "\n".join(texts).encode(), "application/x-ndjson")[0]
+        assert found[0] == whole[: len(found[0])]
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=2000))

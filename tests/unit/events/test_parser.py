@@ -5,7 +5,7 @@ import json
 import pytest
 
 from estat.errors import Refused
-from estat.events import stored_line
+from estat.events import json_text
 from estat.events.parser import MAX_ERRORS, Intake
 from estat.events.schema import Mismatch
 
@@ -61,7 +61,14 @@ def test_a_pretty_printed_object_as_text_is_one_event(intake):
         b"{'a':1}",
         b'{"a":1,}',
         b'{"a":"\x01"}',
-        b'\xef\xbb\xbf{"a":1}',
+        b'\xef\xbb\xbf\xef\xbb\xbf{"a":1}',
+        b'{"a":1}\xef\xbb\xbf',
+        b'{"a":1},{"b":2}',
+        b'{"a":1}01',
+        b'[{"a":1}]]',
+        b'[{"a":1},',
+        b'[{"a":1},]',
+        b'{\n"a":1}\n{"b":2} x',
         b'{"a":"\xff"}',
         b'{"a":' + b"1" * 5000 + b"}",
         b"[" * 100_000,
@@ -70,6 +77,83 @@ def test_a_pretty_printed_object_as_text_is_one_event(intake):
 )
 def test_what_is_not_strict_json_is_refused(body):
     assert refusal(Intake(max_event_bytes=1_000_000, max_events=50), body) == "invalid_json"
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff", "\ufeff\n "])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *(JSON, "text/json", "application/csp-report", "application/reports+json"),
+        *("application/cloudevents-batch+json; charset=UTF-8", "Application/Vnd.Api+JSON"),
+        *("application/octet-stream", NDJSON, "application/x-jsonlines", "application/x-ldjson"),
+        *("text/x-ndjson", "application/json-lines", "application/stream+json", None),
+    ],
+)
+def test_a_byte_order_mark_is_passed_over_whatever_the_name_of_the_type(
+    intake, start, content_type
+):
+    body = f'{start}{{"a":1}}\n{{"b":2}}'.encode()
+    assert intake.read(body, content_type).bodies == [b'{"a":1}', b'{"b":2}']
+
+
+@pytest.mark.parametrize(
+    "body", ['{"a":1}{"b":2}', '{"a":1} \n\t{"b":2}\r\n', '[{"a":1}]\n{"b":2}']
+)
+@pytest.mark.parametrize("content_type", [JSON, NDJSON, TEXT, None])
+def test_several_values_are_several_events_whatever_is_between_them(intake, body, content_type):
+    events = intake.read(body.encode(), content_type)
+    assert (events.bodies, events.batch) == ([b'{"a":1}', b'{"b":2}'], True)
+
+
+@pytest.mark.parametrize(
+    "bad", ['{"x":NaN}', '{"x":-1e400}', '{"x":%s}' % ("9" * 4301), "1", '"t"']
+)
+@pytest.mark.parametrize(
+    "form", ['[{"m":1},%s,{"m":3}]', '[\n{"m":1},\n%s\n,{"m":3}]', '{"m":1}%s{"m":3}']
+)
+@pytest.mark.parametrize("content_type", [JSON, TEXT])
+def test_what_has_no_value_is_rejected_alone_and_spoils_nothing_beside_it(bad, form, content_type):
+    intake = Intake(max_event_bytes=10_000, max_events=5)
+    events = intake.read((form % bad).encode(), content_type)
+    assert events.bodies == [b'{"m":1}', b'{"m":3}']
+    assert [index for index, _ in events.errors] == [1]
+
+
+def test_a_line_that_is_not_whole_values_is_rejected_whole(intake):
+    events = intake.read(b'{"m":1}\n\n{"m":2} x\n[{"m":3},\n{"m":4}{"m":NaN}\n{"m":5}', TEXT)
+    assert events.bodies == [b'{"m":1}', b'{"m":4}', b'{"m":5}']
+    assert [index for index, _ in events.errors] == [1, 2, 4]
+
+
+def test_nothing_is_read_from_the_inside_of_an_array_that_is_cut_off(intake):
+    assert refusal(intake, b'[\n{"m":1},\n{"m":2}\n', TEXT) == "invalid_json"
+
+
+def test_an_array_in_an_array_is_no_event(intake):
+    assert intake.read(b'[[{"m":1}],{"m":2}]', JSON).errors == [
+        (0, "an event must be a JSON object")
+    ]
+
+
+@pytest.mark.parametrize(("levels", "is_read"), [(1000, True), (1001, False), (5000, False)])
+@pytest.mark.parametrize("inner", ["", "NaN,"])
+@pytest.mark.parametrize("content_type", [JSON, NDJSON])
+def test_nesting_beyond_the_limit_refuses_the_value_at_the_top(
+    levels, is_read, inner, content_type
+):
+    intake = Intake(max_event_bytes=20_000, max_events=5)
+    nested = "[" * (levels - 2) + "]" * (levels - 2)
+    deep = f'[{{"m":1}},{inner}{{"x":{nested}}}]'
+    events = intake.read(f'{{"m":0}}\n{deep}\n{{"m":3}}'.encode(), content_type)
+    assert len(events.bodies) == (4 if is_read else 2)
+    assert events.rejected == (bool(inner) if is_read else 1)
+
+
+@pytest.mark.parametrize("levels", [255, 1000])
+def test_a_deep_event_keeps_integers_of_any_length(levels):
+    intake = Intake(max_event_bytes=20_000, max_events=5)
+    event = b'{"x":%b%b%b}' % (b"[" * (levels - 1), b"1" * 400, b"]" * (levels - 1))
+    assert intake.read(event, JSON).bodies == [event]
 
 
 def test_an_object_over_the_limit_is_refused_unparsed(intake):
@@ -134,6 +218,7 @@ def test_an_answer_lists_no_more_errors_than_it_says(intake):
     ("body", "stored"),
     [
         (rb'{"a":"\ud800x"}', '{"a":"�x"}'),
+        (rb'{"a":"\\\\ud800\\\\\ud800"}', r'{"a":"\\\\ud800\\\\�"}'),
         (rb'{"\udfff":1}', '{"�":1}'),
         (rb'{"a":"\ud83d\ude00"}', '{"a":"😀"}'),
         (rb'{"a":"\u0000\u2028/"}', '{"a":"\\u0000\u2028/"}'),
@@ -235,7 +320,7 @@ def test_an_integer_stays_exact_however_long(intake, number, before, after, cont
 
 def test_nesting_beyond_the_limit_is_refused_whatever_the_interpreter_could_hold():
     value = 1
-    for _ in range(stored_line.MAX_DEPTH + 1):
+    for _ in range(json_text.MAX_DEPTH + 1):
         value = [value]
     with pytest.raises(ValueError, match="nested too deeply"):
-        stored_line.encode(value)
+        json_text.dump(value)

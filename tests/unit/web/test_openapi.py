@@ -75,12 +75,13 @@ def test_every_status_of_a_refusal_is_described_and_nothing_else(tmp_path):
         assert not refusal.retry_after_seconds or "Retry-After" in answer["headers"]
 
 
-def test_every_content_type_that_is_described_is_read_and_every_other_refused(tmp_path):
+def test_every_content_type_that_is_described_is_read_and_another_refused(tmp_path):
     content = openapi.document(load(tmp_path))["paths"]["/collect"]["post"]["requestBody"]
-    known = set(parser._ALL) - {""}
-    assert set(content["content"]) == known
+    intake = parser.Intake(100, 1)
+    for name in content["content"]:
+        assert intake.read(b"a=1" if "form" in name else b"{}", name).bodies
     with pytest.raises(Refused, match="unsupported_type"):
-        parser.Intake(100, 1).read(b"{}", "application/xml")
+        intake.read(b"{}", "application/xml")
 
 
 def test_the_limits_of_the_settings_are_described(tmp_path):

@@ -40,6 +40,7 @@ REFUSALS = {
     "invalid_gzip": Refusal(400, "Invalid gzip"),
     "incomplete_body": Refusal(400, "Incomplete body"),
     "unauthorized": Refusal(401, "No valid write key"),
+    "forbidden_origin": Refusal(403, "Origin not allowed"),
     "body_timeout": Refusal(408, "Request body not received in time"),
     "too_large": Refusal(413, "Too large"),
     "too_many_events": Refusal(413, "Too many events"),

@@ -49,9 +49,11 @@ _WRITE_KEY = re.compile(r"(?:(?P<name>[A-Za-z0-9_.-]{1,64}):)?(?P<key>[A-Za-z0-9
 #: The value of ALLOWED_ORIGINS that stands for every origin.
 ANY_ORIGIN = "*"
 _ORIGIN = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?"
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?:\*\.)?[a-z0-9_-][a-z0-9._-]*|\[[0-9a-f:.]+\])"
+    r"(?P<port>:\d{1,5})?|null"
 )
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+#: The port that browsers leave out, by the scheme.
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 #: The settings that say how RAW_BUCKET is written to and read.
 BUCKET_SETTINGS = (
@@ -224,8 +226,8 @@ def _origin(text: str) -> str:
     match = _matched(_ORIGIN, text)
     if match["port"]:
         between(int, 1, 65535)(match["port"][1:])
-    if match["port"] == _DEFAULT_PORTS.get(match["scheme"], ""):
-        return text.removesuffix(match["port"])  # browsers leave it out
+        if match["port"] == DEFAULT_PORTS.get(match["scheme"]):
+            return text.removesuffix(match["port"])
     return text
 
 

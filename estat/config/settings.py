@@ -304,9 +304,10 @@ class Settings:
         parsers.origins,
         "*",
         "*, or origins separated by commas, e.g. https://example.com,http://localhost:3000: "
-        "scheme://host or scheme://host:port, without a path or a slash at the end",
-        "The origins whose pages may read answers, with credentials too; `*`: every page may, "
-        "without credentials.",
+        "scheme://host or scheme://host:port, without a path or a slash at the end; "
+        "https://*.example.com for all hosts below one, or null",
+        "The origins whose pages may send events and read the answers, besides the server's own; "
+        "`*`: all.",
     )
     write_keys: tuple[parsers.WriteKey, ...] = _setting(
         parsers.write_keys,

@@ -13,19 +13,20 @@ import falcon
 from estat.errors import Refused
 from estat.events import json_text
 from estat.pipeline.pipeline import Pipeline
-from estat.web import openapi, write_keys
+from estat.web import cors, openapi, write_keys
 from estat.web.collect import Collect
-from estat.web.cors import Cors
 from estat.web.environ import Fields
 from estat.web.resources import Document, Exposition, Health, Ready, Script, fail, refuse
+
+#: How the paths begin that take events.
+INTAKE = "/collect"
 
 
 class Front:
     """Passes a request on to the application of the listener that it came to.
 
-    On the public listener it first takes write keys out of the query. It adds the CORS fields
-    last, so that every answer has them, whatever the application does. The listener of
-    METRICS_ADDR needs neither: it takes no events, and no web page reads it.
+    On the public listener it first takes write keys out of the query. It adds the intake's CORS
+    fields last, so that every answer has them, whatever the application does.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -34,7 +35,6 @@ class Front:
         self._private = create_app(pipeline, private=True) if settings.metrics_addr else None
         self._private_port = settings.metrics_addr.rpartition(":")[2]
         self._takes_keys = bool(settings.write_keys)
-        self._cors_fields = Cors(settings.allowed_origins).fields
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -43,7 +43,9 @@ class Front:
             return self._private(environ, start_response)
         if self._takes_keys:
             write_keys.take_from_query(environ)
-        fields = self._cors_fields(environ.get("HTTP_ORIGIN"))
+        if not environ["PATH_INFO"].startswith(INTAKE):
+            return self._public(environ, start_response)
+        fields = cors.fields(environ.get("HTTP_ORIGIN"))
 
         def start(status: str, headers: Fields, exc_info: Any = None) -> Any:
             return start_response(status, headers + fields, exc_info)

@@ -19,7 +19,8 @@ from estat.events.raw_parser import RawIntake
 from estat.events.text import excerpt
 from estat.log import Seldom
 from estat.pipeline.pipeline import Pipeline
-from estat.web.cors import Cors
+from estat.web import cors
+from estat.web.cors import Origins
 from estat.web.environ import BODY, UNREAD_BYTES
 from estat.web.request_context import RequestContext
 from estat.web.turns import give_turn_if_due
@@ -69,7 +70,7 @@ class Collect:
         #: What a large body is read into takes much memory, and others have their turn meanwhile.
         self._reading = BoundedSemaphore(1)
         self._seldom = Seldom(logging.getLogger(__name__))
-        self._cors = Cors(settings.allowed_origins)
+        self._origins = Origins(settings.allowed_origins)
         self._keys = WriteKeys(settings.write_keys) if settings.write_keys else None
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -94,6 +95,7 @@ class Collect:
         counts = self._counts
         counts.count(metrics.REQUESTS)
         try:
+            self._origins.check(req.env)
             key = self._keys.find(req.env) if self._keys else None
             if self._keys and not key:
                 raise Refused("unauthorized", _NO_KEY)
@@ -140,13 +142,15 @@ class Collect:
         """Answer a preflight, or a client that asks for the methods."""
         resp.status = falcon.HTTP_204
         resp.set_header("Allow", _METHODS)
-        for name, value in self._cors.preflight(req.env.get("HTTP_ORIGIN"), _METHODS):
+        for name, value in cors.preflight(req.env, _METHODS):
             resp.set_header(name, value)
 
     def on_get_pixel(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer an image element with a transparent pixel, or with an error as JSON."""
         self.on_get(req, resp)
         resp.status = falcon.HTTP_200
+        # a page that isolates itself (COEP) shows an image only with this header
+        resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
         resp.content_type = "image/gif"
         resp.data = _GIF
 

@@ -1,47 +1,81 @@
-"""Which CORS fields an answer has: the rule of ALLOWED_ORIGINS. It does no I/O.
+"""Which pages may read an answer, and which may send: the rule of ALLOWED_ORIGINS. No I/O.
 
-With ``*`` every answer may be read by every page, but not by a request that sends
-credentials: browsers ask for an origin by name then, and ``*`` never names one.
-With a list, a page of a listed origin may read answers, with credentials too; the
-answer depends on the request's Origin, so caches are told.
+Answers of the intake hold nothing secret, so every page may read them, with credentials too:
+without that, browsers drop beacons of JSON and say nothing. With a list of origins, a request of
+which the page could read the answer (``Sec-Fetch-Mode: cors``) is refused if its origin is neither
+listed nor the server's own. The page can read that, and stops. What no page can read the answer
+to is stored: its sender would never know. So a list keeps out nobody who wants to send.
 """
 
-from estat.config.parsers import ANY_ORIGIN
+import re
+from wsgiref.types import WSGIEnvironment
+
+from estat.config.parsers import ANY_ORIGIN, DEFAULT_PORTS
+from estat.errors import Refused
+from estat.events.text import excerpt
 from estat.web.environ import Fields
 
-_EXPOSED = ("Access-Control-Expose-Headers", "Retry-After")
-_REQUEST_HEADERS = "Content-Type, Content-Encoding, Authorization, X-Write-Key"
-_MAX_AGE_SECONDS = 86400
+_VARY = ("Vary", "Origin")
+_READABLE = [
+    ("Access-Control-Allow-Credentials", "true"),
+    ("Access-Control-Expose-Headers", "Retry-After"),
+    _VARY,
+]
+_MAX_AGE = ("Access-Control-Max-Age", "86400")
+_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]+")
+_SHOWN_CHARS = 100
 
 
-class Cors:
-    """The fields for each origin, made once."""
+def fields(origin: str | None) -> Fields:
+    """Return what every answer of the intake has, also an error, for a request of this origin."""
+    if origin is None:
+        return [_VARY]
+    return [("Access-Control-Allow-Origin", origin), *_READABLE]
+
+
+def preflight(environ: WSGIEnvironment, methods: str) -> Fields:
+    """Return what the answer to a preflight has besides.
+
+    The page may send whatever fields it names: tracing libraries add theirs to each request.
+    """
+    if "HTTP_ORIGIN" not in environ:
+        return []
+    allowed = [("Access-Control-Allow-Methods", methods), _MAX_AGE]
+    names = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+    if _NAMES.fullmatch(names):
+        allowed.append(("Access-Control-Allow-Headers", names))
+    return allowed
+
+
+class Origins:
+    """The origins that may send."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
-        self._listed: dict[str | None, Fields] = {}
-        if allowed == (ANY_ORIGIN,):
-            self._others = [("Access-Control-Allow-Origin", ANY_ORIGIN), _EXPOSED]
+        self._all = allowed == (ANY_ORIGIN,)
+        self._listed = frozenset(allowed)
+        #: Scheme, and the end of the host with the port, of ``https://*.shop.example``.
+        self._ends = [tuple(origin.split("*")) for origin in allowed if "*." in origin]
+
+    def check(self, environ: WSGIEnvironment) -> None:
+        """Raise Refused for a request of a page of another origin, which will hear of it."""
+        if self._all or environ.get("HTTP_SEC_FETCH_MODE") != "cors":
             return
-        vary = ("Vary", "Origin")
-        self._others = [vary]
-        for origin in allowed:
-            self._listed[origin] = [
-                ("Access-Control-Allow-Origin", origin),
-                ("Access-Control-Allow-Credentials", "true"),
-                _EXPOSED,
-                vary,
-            ]
+        origin = environ.get("HTTP_ORIGIN")
+        if origin is None or origin in self._listed or self._is_own(origin, environ):
+            return
+        if not any(origin.startswith(start) and origin.endswith(end) for start, end in self._ends):
+            raise Refused(
+                "forbidden_origin", f"ALLOWED_ORIGINS does not list {excerpt(origin, _SHOWN_CHARS)}"
+            )
 
-    def fields(self, origin: str | None) -> Fields:
-        """Return what every answer to a request of this origin has; not to be changed."""
-        return self._listed.get(origin, self._others)
+    @staticmethod
+    def _is_own(origin: str, environ: WSGIEnvironment) -> bool:
+        """Tell whether a page is of this very server, whatever scheme a proxy speaks."""
+        host = environ.get("HTTP_HOST", "").lower()
+        return bool(host) and _bare(origin.partition("://")[2]) == _bare(host)
 
-    def preflight(self, origin: str | None, methods: str) -> Fields:
-        """Return what the answer to a preflight has besides; nothing for an unlisted origin."""
-        if _EXPOSED not in self.fields(origin):
-            return []
-        return [
-            ("Access-Control-Allow-Methods", methods),
-            ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
-            ("Access-Control-Max-Age", str(_MAX_AGE_SECONDS)),
-        ]
+
+def _bare(host: str) -> str:
+    for port in DEFAULT_PORTS.values():
+        host = host.removesuffix(port)
+    return host

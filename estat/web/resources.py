@@ -96,8 +96,9 @@ class Script:
         resp.set_header("Cache-Control", "public, max-age=3600")
         resp.append_header("Vary", "Accept-Encoding")
         resp.etag = tag
-        # a page that isolates itself (COEP) loads a script only with this header
+        # a page that isolates itself (COEP) loads a script only with one of these
         resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+        resp.set_header("Access-Control-Allow-Origin", "*")
         if {tag, "*"}.intersection(req.if_none_match or []):
             resp.status = falcon.HTTP_304
             return

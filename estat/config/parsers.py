@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from estat.errors import SettingsError
-from estat.events import ids
+from estat.events import charsets, ids
 from estat.events.schema import Schema
 
 T = TypeVar("T", bound=str)
@@ -36,7 +36,7 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s/]*):(?P<port>\d{1,5})"
 #: Header fields that are never stored, for they prove who somebody is.
 CREDENTIALS = ("authorization", "proxy-authorization", "x-write-key")
 #: Members of a stored line that no header field may replace.
-_TAKEN = ("id", "ts", "ip", "write_key", "body")
+_TAKEN = ("id", "ts", "ip", "write_key", "path", "query", "body")
 _MAX_CAPTURED = 20
 #: A key for hashes that is too long to be guessed by trying a few.
 HASH_KEY = re.compile(r"(?s).{16,}")
@@ -228,6 +228,13 @@ def _origin(text: str) -> str:
         between(int, 1, 65535)(match["port"][1:])
         if match["port"] == DEFAULT_PORTS.get(match["scheme"]):
             return text.removesuffix(match["port"])
+    return text
+
+
+def charset(text: str) -> str:
+    """Parse an encoding's label."""
+    if not charsets.codec(text):
+        raise ValueError
     return text
 
 

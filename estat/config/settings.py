@@ -295,7 +295,7 @@ class Settings:
         "",
         "at most 20 names of header fields (letters, digits, hyphens) with commas between; none "
         "of a credential, which is never stored (authorization, proxy-authorization, x-write-key), "
-        "and none that is a name in the record (id, ts, ip, body)",
+        "and none that is a name in the record (id, ts, ip, path, query, body)",
         "Header fields to store with each event, e.g. `referer,cookie`; each under its name in "
         "lower case, with `_` for `-`.",
         unset=tuple,
@@ -321,6 +321,22 @@ class Settings:
     )
     capture_write_key_name: bool = _flag(
         "false", "Whether the name of the write key is stored with each event, as `write_key`."
+    )
+    capture_query: bool = _flag(
+        "false", "Whether the URL's query is stored beside the events of a body, as `query`."
+    )
+    fallback_charset: str = _setting(
+        parsers.charset,
+        "",
+        "a label of an encoding that contains ASCII, as pages name it, e.g. euc-kr or windows-1252",
+        "The encoding of text in queries and forms that is not UTF-8 and names none; empty: its "
+        "bytes become U+FFFD.",
+    )
+    accepted_status: str = _choice(
+        ("202", "200"),
+        "202",
+        "The status of the answer to a POST whose events are accepted; 200 for senders that take "
+        "nothing else for success.",
     )
     event_schema: Schema | None = _setting(  # noqa: RUF009 - a field, made by a helper
         parsers.schema,

@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from estat.errors import Refused
-from estat.events import form, json_text
+from estat.events import charsets, form, json_text
 from estat.events.json_text import MAX_DEPTH, TooDeep
 from estat.events.schema import Mismatch, Schema
 from estat.events.text import excerpt
@@ -45,6 +45,8 @@ _KINDS = {
 #: After so many events others may have their turn.
 _TURN_EVENTS = 4
 
+_CHARSET = re.compile(r"""(?i);\s*charset\s*=\s*["']?([^"';]+)""")
+
 #: Errors that an answer lists; the rest is only counted.
 MAX_ERRORS = 20
 
@@ -65,8 +67,9 @@ _Outcome: TypeAlias = bytes | Refused
 class Intake:
     """Reads bodies and queries within the limits of the settings (bytes, events).
 
-    With a schema an event must be as that says, too. ``give_turn`` is called now and then while
-    a large body is read.
+    With a schema an event must be as that says, too. ``charset`` is the codec for fields of
+    queries and forms that are not UTF-8 and name no encoding. ``give_turn`` is called now and
+    then while a large body is read.
     """
 
     def __init__(
@@ -74,11 +77,13 @@ class Intake:
         max_event_bytes: int,
         max_events: int,
         schema: Schema | None = None,
+        charset: str | None = None,
         give_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._max_event_bytes = max_event_bytes
         self._max_events = max_events
         self._schema = schema
+        self._charset = charset
         self._give_turn = give_turn
 
     def read(self, body: bytes, content_type: str | None) -> Events:
@@ -88,7 +93,7 @@ class Intake:
         if not body or body.isspace():
             raise Refused("empty_body", "the request has no event")
         if kind is _FORM:
-            return self._form(body)
+            return self._form(body.strip(), content_type or "")
         if kind is _LINES:
             return self._batch(self._lines(body))
         try:
@@ -108,15 +113,19 @@ class Intake:
 
     def read_query(self, query: bytes) -> Events:
         """Return the event that a query is. Raises Refused with the reason."""
-        self._check_size(query)
-        return Events([self._checked(form.parse(query))], batch=False)
+        return self._fields(query, self._charset)
 
-    def _form(self, body: bytes) -> Events:
-        if body.lstrip()[:1] in (b"{", b"["):  # a form escapes them
+    def _form(self, body: bytes, content_type: str) -> Events:
+        if not form.is_form(body):
             raise Refused(
                 "invalid_form", "this is no form; for JSON send Content-Type: application/json"
             )
-        return self.read_query(body)
+        named = _CHARSET.search(content_type)
+        return self._fields(body, (named and charsets.codec(named[1])) or self._charset)
+
+    def _fields(self, data: bytes, charset: str | None) -> Events:
+        self._check_size(data)
+        return Events([self._checked(form.parse(data, charset))], batch=False)
 
     def _is_lines(self, body: bytes) -> bool:
         """Tell whether the first line that is not blank is one or more whole values."""

@@ -15,11 +15,8 @@ from estat.events import json_text
 from estat.pipeline.pipeline import Pipeline
 from estat.web import cors, openapi, write_keys
 from estat.web.collect import Collect
-from estat.web.environ import Fields
+from estat.web.environ import INTAKE, Fields
 from estat.web.resources import Document, Exposition, Health, Ready, Script, fail, refuse
-
-#: How the paths begin that take events.
-INTAKE = "/collect"
 
 
 class Front:
@@ -68,8 +65,9 @@ def create_app(pipeline: Pipeline, *, private: bool = False) -> falcon.App[Any, 
         app.add_error_handler(Refused, refuse)
         app.add_route("/", Document({"name": "Estat Ingest", "events": "POST /collect"}))
         collect = Collect(pipeline)
-        app.add_route("/collect", collect)
-        app.add_route("/collect.gif", collect, suffix="pixel")
+        app.add_route(INTAKE, collect)
+        app.add_route(f"{INTAKE}/{{rest:path}}", collect, suffix="below")
+        app.add_route(f"{INTAKE}.gif", collect, suffix="pixel")
         app.add_route("/estat.js", Script(settings))
     return app
 

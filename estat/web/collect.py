@@ -5,6 +5,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import falcon
 import gevent
@@ -12,7 +13,7 @@ from gevent.lock import BoundedSemaphore
 
 from estat.accounting import metrics
 from estat.errors import Refused
-from estat.events import json_text
+from estat.events import charsets, json_text
 from estat.events.gzip import inflate
 from estat.events.parser import Events, Intake
 from estat.events.raw_parser import RawIntake
@@ -26,7 +27,10 @@ from estat.web.request_context import RequestContext
 from estat.web.turns import give_turn_if_due
 from estat.web.write_keys import WriteKeys
 
-_NO_KEY = "send a valid write key as Authorization: Bearer, as X-Write-Key or as ?key="
+_NO_KEY = (
+    "send a valid write key as Authorization: Bearer, as the user of Authorization: Basic, as "
+    "X-Write-Key or as ?key="
+)
 _OK_ONE = b'{"accepted":1}'
 _METHODS = "GET, OPTIONS, POST"
 
@@ -61,9 +65,11 @@ class Collect:
                 settings.max_body_size,
                 settings.max_batch_events,
                 settings.event_schema,
+                charsets.codec(settings.fallback_charset),
                 give_turn_if_due,
             )
         )
+        self._accepted = falcon.code_to_http_status(int(settings.accepted_status))
         self._context = RequestContext(settings)
         self._max_bytes = settings.max_batch_body_size
         self._body = _RequestBody(self._max_bytes, settings.read_timeout)
@@ -73,10 +79,10 @@ class Collect:
         self._origins = Origins(settings.allowed_origins)
         self._keys = WriteKeys(settings.write_keys) if settings.write_keys else None
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer 202 when the events are accepted, an error when they are refused."""
+    def on_post(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
+        """Answer ACCEPTED_STATUS when the events are accepted, an error when they are refused."""
         events = self._take(req, self._posted)
-        resp.status = falcon.HTTP_202
+        resp.status = self._accepted
         resp.content_type = falcon.MEDIA_JSON
         resp.data = _answer(events) if events.batch else _OK_ONE
 
@@ -122,6 +128,8 @@ class Collect:
     def _posted(self, req: falcon.Request) -> Events:
         gzipped = _is_gzip(req)
         body = self._body.read(req)
+        if not body and req.env.get("QUERY_STRING") and not req.env.get("CONTENT_TYPE"):
+            return self._queried(req)  # a beacon that is its URL alone
         self._pipeline.check_room()
         if gzipped:
             body = inflate(body, self._max_bytes)
@@ -136,14 +144,26 @@ class Collect:
 
     def _queried(self, req: falcon.Request) -> Events:
         self._pipeline.check_room()
-        return self._intake.read_query(req.env["QUERY_STRING"].encode("latin-1"))
+        query = req.env.get("QUERY_STRING", "").encode("latin-1")
+        req.env["QUERY_STRING"] = ""  # it is the event, and stands nowhere beside it
+        return self._intake.read_query(query)
 
-    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def on_options(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
         """Answer a preflight, or a client that asks for the methods."""
         resp.status = falcon.HTTP_204
         resp.set_header("Allow", _METHODS)
         for name, value in cors.preflight(req.env, _METHODS):
             resp.set_header(name, value)
+
+    # what senders append to the path is stored; what they GET there, settings say, is not here
+    on_post_below = on_post_pixel = on_post
+    on_options_below = on_options_pixel = on_options
+
+    def on_get_below(self, _req: falcon.Request, _resp: falcon.Response, **_rest: str) -> NoReturn:
+        """Answer 404."""
+        raise falcon.HTTPNotFound
+
+    on_head_below = on_get_below
 
     def on_get_pixel(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer an image element with a transparent pixel, or with an error as JSON."""

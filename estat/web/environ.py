@@ -4,6 +4,9 @@ The types of the environment and of what is called with it are the standard libr
 (``wsgiref.types``).
 """
 
+#: The path that takes events, and how the paths below it begin.
+INTAKE = "/collect"
+
 #: Header fields of an answer.
 Fields = list[tuple[str, str]]
 

@@ -16,6 +16,12 @@ from estat.errors import REFUSALS
 
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 _RETRY_AFTER = {"required": True, "schema": {"type": "integer", "minimum": 1}}
+_NOT_HERE = {"responses": {"404": {"description": "Nothing to read.", "content": _ERROR}}}
+_BELOW = {
+    "parameters": [{"name": "rest", "in": "path", "required": True, "schema": {"type": "string"}}],
+    "get": _NOT_HERE,
+    "head": {"responses": {"404": {"description": "Nothing to read."}}},
+}
 _ANY_TEXT = {"type": "string", "minLength": 1, "description": "Any text is one event."}
 
 Json = dict[str, Any]
@@ -28,6 +34,7 @@ def document(settings: Settings) -> Json:
     )
     found: Json = json.loads(_with_limits(template, settings))
     collect, pixel = found["paths"]["/collect"], found["paths"]["/collect.gif"]
+    collect["post"]["responses"][settings.accepted_status] = collect["post"]["responses"].pop("202")
     for operation in (collect["post"], collect["get"], pixel["get"]):
         operation["responses"] |= _refusals()
         if not settings.write_keys:
@@ -36,6 +43,8 @@ def document(settings: Settings) -> Json:
         del found["components"]["securitySchemes"]
     if settings.event_format == "raw":
         collect["post"]["requestBody"]["content"] = {"*/*": {"schema": _ANY_TEXT}}
+    pixel |= {method: collect[method] for method in ("post", "options")}
+    found["paths"]["/collect/{rest}"] = {**pixel, **_BELOW}
     return found
 
 

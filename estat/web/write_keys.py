@@ -6,15 +6,19 @@ in constant time. A key in a query is taken out before anything else sees it
 (``take_from_query``), and out of what gunicorn logs by itself (``hidden``).
 """
 
+import contextlib
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from hmac import compare_digest
 from urllib.parse import unquote
 from wsgiref.types import WSGIEnvironment
 
 from estat.config.parsers import WriteKey, key_digest
-from estat.events.form import KEY_PARAMETER
 from estat.web.environ import QUERY_KEY
+
+#: The field of a query that is a write key, where there are any.
+_KEY_PARAMETER = "key"
 
 #: A key in a text: behind its parameter, also if that is escaped, or behind a header's name.
 _IN_TEXT = re.compile(
@@ -44,6 +48,10 @@ def _given(environ: WSGIEnvironment) -> Iterator[bytes]:
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
         yield key_digest(token.strip())
+    elif scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            user, _, _ = b64decode(token).partition(b":")
+            yield key_digest(user.decode("latin-1"))
     if "HTTP_X_WRITE_KEY" in environ:
         yield key_digest(environ["HTTP_X_WRITE_KEY"])
     if QUERY_KEY in environ:
@@ -70,7 +78,7 @@ def split_query(query: str) -> tuple[str, str | None]:
     rest, keys = [], []
     for part in query.split("&"):
         name, _, value = part.partition("=")
-        if unquote(name) == KEY_PARAMETER:
+        if unquote(name) == _KEY_PARAMETER:
             keys.append(unquote(value))  # a plus stays one: no key has a space
         else:
             rest.append(part)

@@ -18,7 +18,7 @@ INTAKE = Intake(max_event_bytes=LIMIT, max_events=20)
 
 members = st.lists(st.binary(max_size=400), min_size=1, max_size=4)
 levels = st.integers(0, 9)
-names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(lambda n: n != "key")
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 fields = st.lists(st.tuples(names, names), min_size=1, max_size=8)
 query_bytes = st.lists(
     st.sampled_from(
@@ -103,7 +103,6 @@ def test_any_query_is_refused_with_a_known_reason_or_becomes_one_json_line(query
         return
     assert b"\n" not in line
     assert json.loads(line) == form.parse(query)
-    assert "key" not in json.loads(line)
 
 
 @given(query_bytes)
@@ -116,7 +115,7 @@ def test_any_form_is_the_event_that_the_query_is(data):
 
     posted = outcome(lambda: INTAKE.read(data, "application/x-www-form-urlencoded"))
     if posted != "invalid_form" and data.strip():
-        assert posted == outcome(lambda: INTAKE.read_query(data))
+        assert posted == outcome(lambda: INTAKE.read_query(data.strip()))
 
 
 @given(fields)

@@ -116,10 +116,34 @@ def test_another_coding_is_refused_and_told_which_is_known(coding: str, collecti
 
 
 def test_a_query_is_an_event(collecting: Server) -> None:
-    answer = collecting.get("/collect?n=query&a=x+y&a=%C3%A9&key=secret")
+    answer = collecting.get("/collect?n=query&a=x+y&a=%C3%A9&key=Enter")
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["Cache-Control"] == "no-store"
-    assert bodies(collecting).count({"n": "query", "a": ["x y", "é"]}) == 1
+    assert bodies(collecting).count({"n": "query", "a": ["x y", "é"], "key": "Enter"}) == 1
+
+
+@pytest.mark.parametrize("path", ["/collect", "/collect/v1/batch", "/collect.gif"])
+def test_a_beacon_that_is_its_url_alone_is_an_event(path: str, collecting: Server) -> None:
+    answer = collecting.request("POST", f"{path}?n=leave&from={path}")
+    assert (answer.status, answer.json) == (202, {"accepted": 1})
+    assert bodies(collecting).count({"n": "leave", "from": path}) == 1
+
+
+def test_a_post_without_a_body_but_with_a_type_is_refused(collecting: Server) -> None:
+    before = collecting.rejected("empty_body")
+    answer = collecting.request("POST", "/collect?n=refused", b"", {"Content-Type": "text/plain"})
+    check_refused(collecting, answer, 400, "empty_body", before)
+
+
+@pytest.mark.parametrize(
+    "path", ["/collect/", "/collect/v1/batch", "/collect/p/", "/collect/a%2Fb"]
+)
+def test_senders_that_append_a_path_of_their_own_may_post_there(
+    path: str, collecting: Server
+) -> None:
+    assert collecting.request("POST", path, b'{"n":"below"}').status == 202
+    assert [collecting.request(m, path).status for m in ("GET", "HEAD")] == [404, 404]
+    assert collecting.request("OPTIONS", path).status == 204
 
 
 def test_a_query_of_the_pixel_is_an_event_and_the_answer_an_image(collecting: Server) -> None:
@@ -157,7 +181,6 @@ def test_a_query_is_the_same_event_whoever_parses_its_head(query: str, collectin
     [
         ("", 400, "empty_body"),
         ("?", 400, "empty_body"),
-        ("?key=secret", 400, "empty_body"),
         ("?n=refused&x=" + "x" * MAX_EVENT, 413, "too_large"),
         ("?n=refused&" + "&" * 1000, 413, "too_many_fields"),
     ],
@@ -184,15 +207,26 @@ def test_a_head_request_stores_nothing(path: str, collecting: Server) -> None:
 
 
 def test_a_form_is_an_event(collecting: Server) -> None:
-    answer = collecting.post("n=form&a=1&a=x+y&b=%C3%A9&key=secret", FORM)
+    answer = collecting.post("n=form&a=1&a=x+y&b=%C3%A9&key=Enter", FORM)
     assert (answer.status, answer.json) == (202, {"accepted": 1})
-    assert bodies(collecting).count({"n": "form", "a": ["1", "x y"], "b": "é"}) == 1
+    stored = {"n": "form", "a": ["1", "x y"], "b": "é", "key": "Enter"}
+    assert bodies(collecting).count(stored) == 1
+
+
+def test_a_form_in_another_encoding_is_read_in_it(collecting: Server) -> None:
+    posted = collecting.post(b"n=euckr&t=%BE%C8%B3%E7", f"{FORM}; charset=EUC-KR")
+    assert posted.status == 202
+    pixel = collecting.get("/collect.gif?n=euckr&t=%BE%C8&_charset_=euc-kr")
+    assert pixel.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    texts = [body["t"] for body in bodies(collecting) if body.get("n") == "euckr"]
+    assert sorted(texts) == ["안", "안녕"]
 
 
 @pytest.mark.parametrize(
     ("body", "content_type", "status", "reason"),
     [
         ('{"n":"refused"}', FORM, 400, "invalid_form"),
+        ("app: GET /p?n=refused&key=K HTTP/1.1", FORM, 400, "invalid_form"),
         ("", FORM, 400, "empty_body"),
         ("n=refused" + "&" * 1000, FORM, 413, "too_many_fields"),
         ("n=refused&a=" + "x" * MAX_EVENT, FORM, 413, "too_large"),

@@ -1,5 +1,6 @@
 """With WRITE_KEYS only who has a key may send events, and no key is seen anywhere."""
 
+import base64
 import itertools
 import json
 import signal
@@ -25,9 +26,13 @@ _serial = itertools.count(1)
 
 
 def post(server: Server, how: str, key: str, body: bytes = b"{}", **headers: str) -> Answer:
-    """Post a body with a key in one of the three places."""
+    """Post a body with a key in one of the four places."""
     path = f"/collect?a=1&key={key.replace('+', '%2B')}&b=2" if how == "query" else "/collect"
-    fields = {"bearer": {"Authorization": f"Bearer {key}"}, "field": {"X-Write-Key": key}}
+    fields = {
+        "bearer": {"Authorization": f"Bearer {key}"},
+        "basic": {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()},
+        "field": {"X-Write-Key": key},
+    }
     return server.request("POST", path, body, JSON | fields.get(how, {}) | headers)
 
 
@@ -53,7 +58,7 @@ def guarded(
 @pytest.mark.parametrize(
     ("key", "name"), [(WEB, "web"), (APP, "app"), (UNNAMED, "key3")], ids=["web", "app", "unnamed"]
 )
-@pytest.mark.parametrize("how", ["bearer", "field", "query"])
+@pytest.mark.parametrize("how", ["bearer", "basic", "field", "query"])
 def test_an_event_with_a_key_is_stored_with_its_name_and_counted(
     how: str, key: str, name: str, guarded: Server
 ) -> None:
@@ -67,7 +72,7 @@ def test_an_event_with_a_key_is_stored_with_its_name_and_counted(
     assert line["write_key"] == name
 
 
-@pytest.mark.parametrize("how", ["bearer", "field", "query"])
+@pytest.mark.parametrize("how", ["bearer", "basic", "field", "query"])
 @pytest.mark.parametrize("key", [WRONG, WEB[:-1], WEB.lower(), ""])
 def test_without_a_valid_key_a_request_is_refused_and_nothing_stored(
     how: str, key: str, guarded: Server
@@ -75,7 +80,7 @@ def test_without_a_valid_key_a_request_is_refused_and_nothing_stored(
     before = guarded.rejected("unauthorized")
     answer = post(guarded, how, key, json.dumps({"m": MARK}).encode())
     assert answer.status == 401
-    assert "WWW-Authenticate" not in answer.headers, "browsers would ask for a password"
+    assert "WWW-Authenticate" not in answer.headers, "a browser would ask its user for a password"
     assert set(answer.json) == {"title", "description"}
     assert not key or key not in answer.body.decode()
     assert guarded.rejected("unauthorized") == before + 1

@@ -36,6 +36,7 @@ def ask(tmp_path):
         body=b"",
         *,
         fault=None,
+        accepts=False,
         unreadable=None,
         port="80",
         origin=ORIGIN,
@@ -48,6 +49,8 @@ def ask(tmp_path):
         pipeline = Pipeline(settings, metrics.page(), 1, None)
         if fault:
             pipeline.check_room = fault
+        if accepts:
+            pipeline.check_room = pipeline.accept = lambda *_: None
         environ = {
             "REQUEST_METHOD": method,
             "PATH_INFO": path,

@@ -55,6 +55,39 @@ def test_a_captured_field_of_any_bytes_is_a_json_string():
     assert line["cookie"] == 'caf\ufffd"\\'
 
 
+@pytest.mark.parametrize(
+    ("path", "rest"),
+    [
+        ("/collect/v1/batch", "v1/batch"),
+        ("/collect/p/", "p/"),
+        ("/collect/안".encode().decode("latin-1"), "안"),
+        ("/collect/\xff", "\ufffd"),
+        ("/collect/" + "x" * 300, "x" * 256),
+        ("/collect", None),
+        ("/collect/", None),
+        ("/collect.gif", None),
+    ],
+)
+def test_the_rest_of_the_path_is_stored(path, rest):
+    assert stored({**ENVIRON, "PATH_INFO": path}).get("path") == rest
+
+
+@pytest.mark.parametrize(
+    ("query", "fields"),
+    [
+        ("source=web&a=1&a=2", {"source": "web", "a": ["1", "2"]}),
+        ("t=%BE%C8", {"t": "안"}),
+        ("", {}),
+        ("&&", {}),
+        ("a=1&b=" + "x" * 4096, {"a": "1"}),
+    ],
+)
+def test_the_query_is_stored_beside_the_events_where_that_is_asked_for(query, fields):
+    environ = {**ENVIRON, "QUERY_STRING": query}
+    assert stored(environ, CAPTURE_QUERY="true", FALLBACK_CHARSET="euc-kr")["query"] == fields
+    assert "query" not in stored(environ)
+
+
 def test_the_agent_may_be_named_too():
     line = stored(CAPTURE_HEADERS="user-agent,referer")
     assert list(line) == ["id", "ts", "ip", "user_agent", "referer", "body"]

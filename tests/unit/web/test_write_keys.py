@@ -1,5 +1,7 @@
 """Write keys: what the setting takes, which key a request has, and where none may be seen."""
 
+from base64 import b64encode
+
 import pytest
 
 from estat.accounting import metrics
@@ -59,6 +61,10 @@ def test_settings_do_not_hold_a_key():
     assert loading.effective(settings)["WRITE_KEYS"] == "(hidden)"
 
 
+def base64(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
 def find(query: str | None = None, **environ: str) -> str | None:
     """Return the key's name of a request with this query and environment."""
     request = {"RAW_URI": f"/collect?{query}", "QUERY_STRING": query or ""} | environ
@@ -77,6 +83,9 @@ def find(query: str | None = None, **environ: str) -> str | None:
         {"query": "key=s3cret-A.b_c~d%2Be%2Ff%3D%3D"},
         {"query": f"%6Bey={KEY}"},
         {"HTTP_AUTHORIZATION": "Basic dTpw", "HTTP_X_WRITE_KEY": KEY},
+        {"HTTP_AUTHORIZATION": f"Basic {base64(KEY + ':')}"},
+        {"HTTP_AUTHORIZATION": f"basic {base64(KEY + ':a:password')}"},
+        {"HTTP_AUTHORIZATION": f"Basic {base64(KEY)}"},
         {"HTTP_AUTHORIZATION": "Bearer of-the-proxy", "query": f"key={KEY}"},
     ],
 )
@@ -94,6 +103,9 @@ def test_during_a_rotation_the_old_key_and_the_new_one_are_valid():
         {},
         {"HTTP_AUTHORIZATION": KEY},
         {"HTTP_AUTHORIZATION": f"Basic {KEY}"},
+        {"HTTP_AUTHORIZATION": f"Basic {base64(':' + KEY)}"},
+        {"HTTP_AUTHORIZATION": "Basic \xff"},
+        {"HTTP_AUTHORIZATION": "Basic a"},
         {"HTTP_AUTHORIZATION": "Bearer "},
         {"HTTP_X_WRITE_KEY": ""},
         {"HTTP_X_WRITE_KEY": KEY[:-1]},

@@ -490,6 +490,28 @@ def test_a_batch_that_is_too_large_all_the_same_is_split(web: Web) -> None:
     assert web.told() == web.tracked
 
 
+@pytest.mark.parametrize("settings", [{"ALLOWED_ORIGINS": "https://shop.example"}])
+def test_a_page_of_an_origin_that_is_not_wanted_gives_up(web: Web) -> None:
+    web.open()
+    web.track(3)
+    web.flush()
+    assert web.stats() == {"accepted": 0, "rejected": 3, "dropped": 0, "queued": 0}
+    assert web.run("return estat.track({late: true}) === undefined")
+    web.flush()
+    assert web.proxy.statuses == [403]
+    web.tracked.clear()
+    web.check()
+
+
+@pytest.mark.parametrize("settings", [{"ACCEPTED_STATUS": "200"}])
+def test_every_success_is_one_to_the_page(web: Web) -> None:
+    web.open()
+    web.track(3)
+    web.flush()
+    assert web.stats() == {"accepted": 3, "rejected": 0, "dropped": 0, "queued": 0}
+    assert web.proxy.statuses == [200]
+
+
 def test_a_refusal_for_good_is_counted_and_not_repeated(web: Web) -> None:
     statuses = (400, 401, 403, 413, 415)
     web.open()

@@ -40,7 +40,7 @@
   const claim = 'estat claim ' + endpoint;
   // a beacon can't set headers, and a header of our own would cost every request a preflight
   if (options.key) endpoint.searchParams.set('key', options.key);
-  const off =
+  let off =
     'respectDnt' in options && (navigator.doNotTrack === '1' || navigator.globalPrivacyControl);
 
   const entry = prefix + uuid();
@@ -219,7 +219,11 @@
       batchEvents = Math.ceil(lines.length / 2);
       return true;
     }
-    const accepted = status === 202 ? lines.length - (told.rejected || 0) : 0;
+    if (status === 403) { // pages of this origin are not wanted
+      off = true;
+      lines = lines.concat(queue.splice(0));
+    }
+    const accepted = status < 300 ? lines.length - (told.rejected || 0) : 0;
     const rejected = lines.length - accepted;
     counts.accepted += accepted;
     counts.rejected += rejected;

@@ -112,7 +112,7 @@ def test_no_page_may_read_probes_and_every_page_the_client(both: Both) -> None:
     for path in ("/", "/health", "/ready", "/metrics", "/nothing"):
         assert cors_of(both.any.request("GET", path, headers={"Origin": OTHER})) == {}
     script = both.listed.request("GET", "/estat.js", headers={"Origin": OTHER})
-    assert cors_of(script) == {"Access-Control-Allow-Origin": "*"}
+    assert cors_of(script) == {"access-control-allow-origin": "*"}
 
 
 def test_answers_that_come_one_after_the_other_do_not_take_over_fields(both: Both) -> None:

@@ -169,7 +169,9 @@ class Replay:
         pool = Pool(_CONCURRENCY if os.getuid() else 1)
         interrupted = False
         try:
-            for entry in paced(entries, rate):
+            # a file's turn comes when somebody can take it
+            takable = (entry for entry in entries if pool.wait_available())
+            for entry in paced(takable, rate):
                 pool.spawn(self._one, entry)
             pool.join()
         except KeyboardInterrupt:

@@ -4,7 +4,6 @@ import errno
 import os
 from datetime import UTC, datetime, timedelta
 
-import gevent
 import pytest
 
 from estat.config import loading
@@ -155,21 +154,6 @@ def test_a_directory_that_can_not_be_written_is_worth_another_attempt(tmp_path):
     (tmp_path / "bucket").touch()
     with pytest.raises(StoreUnavailable):
         put(DirectoryStore(str(tmp_path / "bucket")))
-
-
-@pytest.mark.parametrize("linked", [False, True])
-def test_a_pipe_in_place_of_an_object_keeps_nobody_waiting(tmp_path, linked):
-    store = DirectoryStore(str(tmp_path))
-    path = tmp_path / BATCH.key
-    path.parent.mkdir(parents=True)
-    os.mkfifo(tmp_path / "pipe" if linked else path)
-    if linked:
-        path.symlink_to(tmp_path / "pipe")
-    with pytest.raises(ObjectExists):
-        put(store)
-    for ask in (store.head, store.get):
-        with gevent.Timeout(5), pytest.raises(StoreUnavailable, match="no file"):
-            ask(BATCH.key)
 
 
 def test_an_object_that_another_attempt_may_have_found_stays_and_is_synced_before_it_counts(

@@ -22,7 +22,7 @@ from tests.support.eventually import eventually
 from tests.support.forgeries import open_way
 from tests.support.lines import gunzip_lines
 from tests.support.server import BIN, Server
-from tests.support.users import Mapped, OfUser, owners, squashed
+from tests.support.users import OfUser, owners, squashed
 
 USER, OTHER, TEAM, VOLUMES = 61001, 61002, 61003, 61004
 
@@ -39,7 +39,6 @@ class Platform(NamedTuple):
     extra_group: int = 0
     #: How the volume says otherwise whose files are, to bindfs.
     squash: tuple[str, ...] = ()
-    kind: type[OfUser] = OfUser
 
 
 PLATFORMS = {
@@ -51,8 +50,6 @@ PLATFORMS = {
         USER, USER, 0o755, squash=(f"--force-user={VOLUMES}", "--perms=a+rwX")
     ),
     "root_squash": Platform(0, 0, 0o777, user=0, squash=("--map=0/65534",)),
-    "a user namespace": Platform(USER, USER, 0o755, kind=Mapped),
-    "a user namespace on the host's directory": Platform(0, 0, 0o777, kind=Mapped),
 }
 
 
@@ -125,9 +122,7 @@ def prepared(host: Host, platform: Platform) -> Iterator[Callable[[], OfUser]]:
         need(shutil.which("bindfs"), "bindfs")
         volume = squashed(host.dlq_dir, *platform.squash)
     with volume:
-        yield lambda: platform.kind(
-            host.path, host.settings, platform.user, group=platform.extra_group
-        )
+        yield lambda: OfUser(host.path, host.settings, platform.user, group=platform.extra_group)
 
 
 @pytest.mark.parametrize("platform", PLATFORMS.values(), ids=PLATFORMS)

@@ -48,15 +48,6 @@ class OfUser(Server):
         return [*shell, *setpriv, *super()._command()]
 
 
-class Mapped(OfUser):
-    """The same, root within a user namespace of its own: all others' files are nobody's there."""
-
-    def _command(self) -> list[str]:
-        command = super()._command()
-        at = command.index("setpriv") + 4
-        return [*command[:at], "unshare", "--map-root-user", *command[at:]]
-
-
 @contextmanager
 def squashed(directory: Path, *options: str) -> Iterator[None]:
     """Mount a directory over itself, by bindfs(1), so that it says otherwise whose files are."""

@@ -320,8 +320,9 @@ class DeadLetterQueue:
             with files.disk_errors("stat", entry.path), contextlib.suppress(FileNotFoundError):
                 status = os.lstat(entry.path)
                 if not entry.name.startswith("."):
-                    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
-                        os.chmod(entry.path, files.PRIVATE.file)  # of an earlier version
+                    is_ours = status.st_uid == os.geteuid() and status.st_nlink == 1
+                    if is_ours and status.st_mode & 0o077:  # of an earlier version
+                        os.chmod(entry.path, files.PRIVATE.file)
                     count += 1
                     events += entry.events
                     size += _counted_bytes(status)

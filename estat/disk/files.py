@@ -193,11 +193,13 @@ def entries(path: str) -> Iterator["os.DirEntry[str]"]:
         everybody = os.fstat(directory).st_mode & stat.S_IWOTH
         for entry in found:
             with contextlib.suppress(FileNotFoundError):  # gone meanwhile
-                if everybody and not is_trusted(
-                    entry.stat(follow_symlinks=False).st_uid, directory
-                ):
-                    continue
-                yield entry
+                if not (everybody and _is_passed_over(entry, directory)):
+                    yield entry
+
+
+def _is_passed_over(entry: "os.DirEntry[str]", directory: int) -> bool:
+    status = entry.stat(follow_symlinks=False)
+    return not entry.is_symlink() and why_not_followed(status, directory) != ""
 
 
 @contextlib.contextmanager

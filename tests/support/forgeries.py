@@ -226,8 +226,9 @@ def give(directory: Path) -> None:
 def open_way(path: Path) -> None:
     """Let every user pass through to a directory of the test's."""
     for parent in (path, *path.parents):
-        if not parent.stat().st_mode & stat.S_IXOTH:
-            parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
+        mode = stat.S_IMODE(parent.stat().st_mode)
+        if mode & 0o011 != 0o011:
+            parent.chmod(mode | 0o011)
 
 
 def snapshot(directory: Path) -> dict[str, tuple[int, int, bytes]]:

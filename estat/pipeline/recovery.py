@@ -40,22 +40,29 @@ log = logging.getLogger(__name__)
 def pending_events(dlq_dir: str) -> int:
     """Count the events in the journals of all streams of this run of the server.
 
-    A journal that can't be read or understood is logged and counts for nothing. Blocks. Raises
-    DiskError.
+    What can't be read or understood is logged and counts for nothing. Blocks.
     """
     root = os.path.join(dlq_dir, journal.DIRECTORY)
     events = 0
-    for stream in directory_lock.streams(root):
-        if ids.started_at(stream) is not None:
-            for path in directory_lock.journals(os.path.join(root, stream)):
-                try:
-                    events += events_in(files.read_whole(path))
-                except DiskError as exc:
-                    log.error("journal_not_read", extra={"error": str(exc)})
-                except Exception:
-                    # the accounting of the stop must not end with it
-                    log.exception("journal_not_understood", extra={"file": path})
+    try:
+        for stream in directory_lock.streams(root):
+            if ids.started_at(stream) is not None:
+                paths = directory_lock.journals(os.path.join(root, stream))
+                events += sum(map(_events_in, paths))
+    except DiskError as exc:
+        log.error("journals_not_read", extra={"error": str(exc)})
     return events
+
+
+def _events_in(path: str) -> int:
+    try:
+        return events_in(files.read_whole(path))
+    except DiskError as exc:
+        log.error("journal_not_read", extra={"error": str(exc)})
+    except Exception:
+        # the accounting of the stop must not end with it
+        log.exception("journal_not_understood", extra={"file": path})
+    return 0
 
 
 class Recovery(LeaderLoop):

@@ -210,7 +210,10 @@ def on_exit(server: Arbiter) -> None:
     for row in page().used_rows():
         Ledger(Metrics(row)).orphan()
     if not own_directory.set_aside_if_lost():
-        _count_journals()
+        # no process is left to hold those that lie in no journal
+        gone = ledger.terms(page()).pending - recovery.pending_events(settings().dlq_dir)
+        if gone > 0:
+            Ledger(Metrics(page().rows[ARBITER])).correct(0, 0, 0, orphans=gone)
     terms = ledger.terms(page())
     _tell_end({**terms._asdict(), "lost": terms.lost}, os.path.realpath(inherited.dlq_dir()))
     own_directory.release()
@@ -227,18 +230,6 @@ def _tell_end(terms: dict[str, int], directory: str) -> None:
         with contextlib.suppress(DiskError):  # then it can be told nowhere
             access = files.PRIVATE._replace(top=directory)
             whole_file.write(os.path.join(directory, _LAST_STOP), [text.encode()], access)
-
-
-def _count_journals() -> None:
-    """Count the pending events that lie in journals; no process is left to hold the others."""
-    in_journals = 0
-    try:
-        in_journals = recovery.pending_events(settings().dlq_dir)
-    except DiskError as exc:
-        logger.error("journals_not_read", extra={"error": str(exc)})
-    gone = ledger.terms(page()).pending - in_journals
-    if gone > 0:
-        Ledger(Metrics(page().rows[ARBITER])).correct(0, 0, 0, orphans=gone)
 
 
 def _reap_killed(server: Arbiter) -> None:

@@ -17,7 +17,8 @@ of that process: when the process ends while the server goes on, those events co
 until the next one meets them.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from estat.accounting import metrics
@@ -130,6 +131,15 @@ class Ledger:
                 **_in_dlq(-events, -1, -size_bytes),
             }
         )
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Say, while this lasts, that a DLQ file is written or removed, and not counted yet."""
+        self._change({metrics.CHANGING: 1})
+        try:
+            yield
+        finally:
+            self._change({metrics.CHANGING: -1})
 
     def hand_over(self, events: int, size_bytes: int) -> None:
         """Count a DLQ file's events as handed over to FALLBACK_BUCKET."""

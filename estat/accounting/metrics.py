@@ -170,6 +170,8 @@ LOG_DROPPED = _counter(
 ORPHANED = _cell("hidden", "events_orphaned")
 #: Of the events that are set aside, those in journals, which are no DLQ files.
 SET_ASIDE_JOURNALS = _cell("internal", "journal_events_set_aside")
+#: DLQ files that this process is writing or removing: what is counted may not be there yet.
+CHANGING = _cell("internal", "dlq_files_changing")
 #: How many workers have booted in this slot.
 BOOTS = _cell("hidden", "workers_booted")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.

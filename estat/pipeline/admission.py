@@ -78,11 +78,12 @@ class Disk(NamedTuple):
         It leaves the accounting before it leaves the disk. Killed in between, it is found and
         counted as adopted; the other way round it would be missing as lost.
         """
-        try:
-            self.run(claim.remove)
-        except DiskError:
-            accounting.adopt(claim.entry.events, 1, claim.size_bytes)
-            raise
+        with accounting.changing():
+            try:
+                self.run(claim.remove)
+            except DiskError:
+                accounting.adopt(claim.entry.events, 1, claim.size_bytes)
+                raise
 
 
 class Admission:

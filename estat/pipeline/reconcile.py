@@ -47,7 +47,8 @@ class Reconciliation:
         pending events that are in no file are gone.
         """
         started = self._clock()
-        if started < self._next:
+        # a disk may keep a writer waiting for longer than a difference has to stand
+        if started < self._next or any(r.cells[metrics.CHANGING] for r in self._page.used_rows()):
             return
         seen = self._compared(recovered)
         now = self._clock()

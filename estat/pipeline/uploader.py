@@ -64,11 +64,12 @@ class Spill:
         """
         try:
             self._journals.may_write()
-            size = self._write(batch, dlq_file.pack(batch, reason, error))
+            with self._ledger.changing():
+                size = self._write(batch, dlq_file.pack(batch, reason, error))
+                self._ledger.spill(batch.events, size)
         except DiskError as exc:
             self._admission.failed(exc)
             raise
-        self._ledger.spill(batch.events, size)
         if journal:
             self._journals.finish(journal)
         self._admission.expose(-len(batch.payload), files=-1)

@@ -55,6 +55,17 @@ def test_a_file_that_nobody_counts_is_adopted_whatever_its_time(worker, ahead_se
     assert (worker.terms.adopted, worker.terms.lost) == (batch().events, 0)
 
 
+def test_a_file_is_not_adopted_while_the_disk_keeps_its_writer_waiting(worker):
+    with worker.ledger.changing():
+        size = worker.write()
+        worker.compare(100)
+        worker.ledger.accept(batch().events)
+        worker.ledger.spill(batch().events, size)
+    worker.compare()
+    assert worker.counted == worker.dlq.walk() == (1, batch().events, size)
+    assert (worker.terms.adopted, worker.terms.lost) == (0, 0)
+
+
 def test_files_that_come_and_go_are_not_adopted(worker):
     for seq in range(1, 20):
         worker.write(seq=seq)

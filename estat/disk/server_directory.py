@@ -289,10 +289,11 @@ def convert_flat(dlq_dir: str) -> None:
     One server had all of it then. If it lives, it holds leader.lock or the lock of a stream, and
     nothing is done.
     """
-    if not has_areas(dlq_dir):
-        return
+    dlq_dir = os.path.realpath(dlq_dir)  # it may be the operator's own link
     journals = os.path.join(dlq_dir, journal.DIRECTORY)
     with contextlib.ExitStack() as held, files.disk_errors("take over", dlq_dir):
+        if not has_areas(dlq_dir):
+            return
         paths = [os.path.join(dlq_dir, _LEADER)]
         if journal.DIRECTORY in files.directory_names(dlq_dir):
             paths += [os.path.join(journals, n, LOCK) for n in directory_lock.streams(journals)]

@@ -2,39 +2,67 @@
 
 Modules log the name of what happened, and its facts in ``extra``. There is a line for each
 start, stop, outage, recovery and class of refusals, never for a single event.
+
+Whoever wrote a line, a library or a client's words in it: it holds no secret (see ``text``) and
+nothing that acts on a terminal, is cut at a length, and of its kind so many are told a minute.
+What Python code prints on standard error, warnings and tracebacks become such lines as well.
 """
 
+import io
 import logging
+import math
 import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Callable, Hashable, MutableMapping
+from typing import Any, TextIO
 
 import structlog
 
-_BEFORE: list[Any] = [
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.ExtraAdder(),
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
+from estat.text import hidden, shown
+
+#: What is left of a text; of a traceback its beginning and, for the error, more of its end.
+_TEXT_CHARS, _TRACEBACK_CHARS = 1000, 4000
+_LOOKED_AT_CHARS = 16 * 1024
+
+#: Of a line that is longer all facts are left out. Only many or foreign ones can make it so.
+_LINE_CHARS = 32 * 1024
+_WITHOUT_FACTS = ("event", "level", "logger", "timestamp", "left_out")
+
+#: Lines of a kind in a minute, and kinds that are known at a time.
+_LINES, _SECONDS, _KINDS = 60, 60.0, 1000
 
 #: These log much at debug, and nothing that an operator needs.
 _QUIET = ("boto3", "botocore", "urllib3", "s3transfer")
 
+logger = logging.getLogger(__name__)
 
-def configure(level: str, form: str) -> None:
-    """Send all logs of this process to standard error, as ``json`` or ``console``."""
+
+def configure(level: str, form: str, stream: TextIO) -> None:
+    """Send all logs of this process to a stream, as ``json`` or ``console``.
+
+    With them goes what is printed on standard error from now on, a line of it in a log line.
+    """
     renderer: Any = structlog.processors.JSONRenderer()
     if form == "console":
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    handler = logging.StreamHandler(sys.stderr)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    handler = _Handler(stream)
+    handler.addFilter(_within_limit(_Budget(_LINES)))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_BEFORE,
+            foreign_pre_chain=[
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                renderer,
+                _clean,
+                _bounded(renderer),
             ],
         )
     )
@@ -43,22 +71,138 @@ def configure(level: str, form: str) -> None:
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _report
+    sys.unraisablehook = lambda failed: _report(None, failed.exc_value, failed.exc_traceback)
+    threading.excepthook = lambda failed: _report(None, failed.exc_value, failed.exc_traceback)
+    sys.stderr = _Printed(stream)
+
+
+def _report(_kind: Any, error: BaseException | None, _traceback: Any) -> None:
+    logger.error("unexpected_error", exc_info=error)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Tell that a line can't be written as it was to be; with what, might be the fault."""
+        failed = logging.LogRecord(
+            record.name, record.levelno, "", 0, "line_not_written", None, None
+        )
+        self.stream.write(self.format(failed) + self.terminator)
+
+
+class _Printed(io.TextIOBase):
+    """Makes a log line of each line that is printed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        """Log the lines that end in ``text``; return its length in characters."""
+        *lines, begun = (self._begun + text).split("\n")
+        self._begun = begun[-_LOOKED_AT_CHARS:]
+        for line in lines:
+            if not line.isspace() and line:
+                logger.warning("printed", extra={"text": line})
+        return len(text)
+
+    def fileno(self) -> int:
+        """Return the descriptor of standard error."""
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        """Tell whether a person reads this."""
+        return self._stream.isatty()
+
+
+def _clean(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    cleaned: dict[str, Any] = _cleaned(event)
+    traceback = event.get("exception")
+    if isinstance(traceback, str):
+        lines = hidden(_ends_of(traceback, _LOOKED_AT_CHARS)).split("\n")
+        cleaned["exception"] = _ends_of("\n".join(map(shown, lines)), _TRACEBACK_CHARS)
+    return cleaned
+
+
+def _ends_of(text: str, chars: int) -> str:
+    if len(text) <= chars:
+        return text
+    return f"{text[: chars // 4]}\n…\n{text[-3 * chars // 4 :]}"
+
+
+def _cleaned(value: Any) -> Any:
+    match value:
+        case dict():
+            return {_cleaned(str(name)): _cleaned(inner) for name, inner in value.items()}
+        case list() | tuple() | set():
+            return [_cleaned(inner) for inner in value]
+        case None | bool() | int():
+            return value
+        case float() if math.isfinite(value):
+            return value
+    return shown(hidden(str(value)[:_LOOKED_AT_CHARS]), _TEXT_CHARS)
+
+
+def _bounded(renderer: Any) -> Callable[..., str]:
+    def render(log: Any, name: str, event: dict[str, Any]) -> str:
+        line: str = renderer(log, name, dict(event))
+        if len(line) > _LINE_CHARS:
+            kept = {name: event[name] for name in _WITHOUT_FACTS if name in event}
+            line = renderer(log, name, kept | {"cut": len(line)})
+        return line
+
+    return render
+
+
+class _Budget:
+    """Lets so many lines of a kind pass in a minute."""
+
+    def __init__(self, lines: int) -> None:
+        self._lines = lines
+        #: Of each kind the end of its minute, how many passed in it, and were left out since.
+        self._kinds: dict[Hashable, tuple[float, int, int]] = {}
+
+    def take(self, kind: Hashable) -> int | None:
+        """Return how many were left out before this line; None if it is left out, too."""
+        now = time.monotonic()
+        until, passed, left_out = self._kinds.get(kind, (now, 0, 0))
+        if now >= until:
+            until, passed = now + _SECONDS, 0
+        if passed >= self._lines:
+            self._kinds[kind] = until, passed, left_out + 1
+            return None
+        if len(self._kinds) >= _KINDS:
+            self._kinds.clear()
+        self._kinds[kind] = until, passed + 1, 0
+        return left_out
+
+
+def _within_limit(budget: _Budget) -> Callable[[logging.LogRecord], bool]:
+    """Return a filter of records; others' kind is the line of code, ours the event's name, too."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        event = record.msg if record.name.startswith("estat") else ""
+        left_out = budget.take((record.name, record.lineno, str(event)))
+        if left_out:
+            record.left_out = getattr(record, "left_out", 0) + left_out
+        return left_out is not None
+
+    return keep
 
 
 class Seldom:
     """Logs a kind of line at most once a minute, with the number of lines that it left out."""
 
-    _SECONDS = 60.0
-
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._next: dict[str, float] = {}
-        self._left_out: dict[str, int] = {}
+        self._budget = _Budget(1)
 
     def warning(self, event: str, kind: str, **facts: object) -> None:
         """Log ``event`` with ``kind`` as its reason, unless it did so within the last minute."""
-        if self._is_due(kind):
-            left_out = self._left_out.pop(kind, 0)
+        left_out = self._budget.take(kind)
+        if left_out is not None:
             self._log.warning(event, extra={"reason": kind, "left_out": left_out, **facts})
 
     def exception(self, event: str, error: BaseException | None = None) -> None:
@@ -66,14 +210,6 @@ class Seldom:
 
         It is that of ``error``, or of what is being handled.
         """
-        if self._is_due(event):
-            left_out = self._left_out.pop(event, 0)
+        left_out = self._budget.take(event)
+        if left_out is not None:
             self._log.error(event, exc_info=error or True, extra={"left_out": left_out})
-
-    def _is_due(self, kind: str) -> bool:
-        now = time.monotonic()
-        if now < self._next.get(kind, 0.0):
-            self._left_out[kind] = self._left_out.get(kind, 0) + 1
-            return False
-        self._next[kind] = now + self._SECONDS
-        return True

@@ -5,8 +5,10 @@ told together. ``os.environ`` is read in this module alone.
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from dotenv import dotenv_values
 
@@ -14,6 +16,13 @@ from estat.config import checks
 from estat.config.checks import UnknownSetting
 from estat.config.settings import Declaration, Settings, declarations
 from estat.errors import SettingsError
+from estat.text import keep_secret
+
+#: Variables whose values nobody should see; a file's name or an address is none.
+_NAMES_OF_SECRETS = re.compile(
+    r"(?i)(SECRET|TOKEN|PASSW|WRITE.?KEYS?\b|HASH.?KEY|API.?KEY)(?!.*(FILE|UR[IL]|PATH)\s*$)"
+)
+_USER_OF_URL = re.compile(r"//([^/\s:@]*)(?::([^\s@]*))?@")
 
 
 def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Settings:
@@ -30,6 +39,7 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
                 os.environ.setdefault(name, value)
         environ = os.environ
     given = {**from_file, **environ}
+    keep_secret(_secrets(given))
     parsed: dict[str, Any] = {}
     problems: list[str] = []
     for name, declared in declarations().items():
@@ -95,6 +105,18 @@ def effective(settings: Settings) -> dict[str, str]:
         else settings.text(name)
         for name, declared in declarations().items()
     }
+
+
+def _secrets(given: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is secret in variables: also in those of others, and where a name is misspelt."""
+    for name, value in given.items():
+        declared = declarations().get(name)
+        if declared.secret if declared else _NAMES_OF_SECRETS.search(name):
+            for part in (value, *value.split(",")):
+                yield part.strip()
+                yield part.rpartition(":")[2].strip()  # a key's name may stand before it
+        for found in _USER_OF_URL.finditer(value):
+            yield from (part for text in found.groups("") for part in (text, unquote(text)))
 
 
 def _read(env_file: str, *, interpolate: bool = True) -> dict[str, str]:

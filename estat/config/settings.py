@@ -43,7 +43,7 @@ def _setting(
     secret: bool = False,
 ) -> Any:
     declaration = Declaration(parse, default, valid, doc, unset, secret)
-    return field(metadata={"declaration": declaration})
+    return field(metadata={"declaration": declaration}, repr=not secret)
 
 
 def _seconds(default: str, low: str, high: str, doc: str) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from estat.disk import files
 from estat.disk.dlq import PENDING
 from estat.disk.server_directory import SERVERS
-from estat.events.text import excerpt
+from estat.text import shown
 
 _SHOWN_CHARS = 300  # of a path
 
@@ -128,7 +128,7 @@ def not_followed(directory: str) -> list[str]:
         return []
     path, why = found[0]
     more = f"; so are {len(found) - 1} more" if len(found) > 1 else ""
-    return [f"{excerpt(path, _SHOWN_CHARS)} is passed over, as {why}{more}"]
+    return [f"{shown(path, _SHOWN_CHARS)} is passed over, as {why}{more}"]
 
 
 def _others_may_write(path: str) -> bool:

@@ -24,7 +24,7 @@ from estat.errors import Refused
 from estat.events import charsets, form, json_text
 from estat.events.json_text import MAX_DEPTH, TooDeep
 from estat.events.schema import Mismatch, Schema
-from estat.events.text import excerpt
+from estat.text import shown
 
 T = TypeVar("T")
 
@@ -295,6 +295,5 @@ def _kind(content_type: str | None) -> str:
             return kind
     raise Refused(
         "unsupported_type",
-        f"{excerpt(media_type, 100)} is not supported; send application/json or "
-        "application/x-ndjson",
+        f"{shown(media_type, 100)} is not supported; send application/json or application/x-ndjson",
     )

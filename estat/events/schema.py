@@ -8,7 +8,7 @@ time is linear in the text: clients choose the text.
 import json
 from typing import Any
 
-from estat.events.text import excerpt
+from estat.text import shown
 
 #: Characters of a reason: the place in the event, and what is wrong there.
 _POINTER_CHARS, _MESSAGE_CHARS = 100, 200
@@ -46,7 +46,7 @@ class Schema:
                 pattern_options=jsonschema_rs.RegexOptions(),
             )
         except ValueError as exc:
-            reason = excerpt(getattr(exc, "message", str(exc)), _MESSAGE_CHARS)
+            reason = shown(getattr(exc, "message", str(exc)), _MESSAGE_CHARS)
             place = _pointer(getattr(exc, "instance_path", []))
             raise ValueError(f"no JSON Schema that can be used; {place}{reason}") from exc
         self._validate = validator.validate
@@ -61,7 +61,7 @@ class Schema:
             self._validate(value)
         except self._error as exc:
             # the message masks values, but names of the client's may be in it
-            reason = excerpt(exc.message, _MESSAGE_CHARS)
+            reason = shown(exc.message, _MESSAGE_CHARS)
             raise Mismatch(f"{_pointer(exc.instance_path)}{reason}") from exc
         except UnicodeEncodeError:  # a lone surrogate, which is stored as U+FFFD
             self.check(json.loads(encoded), encoded)
@@ -71,4 +71,4 @@ def _pointer(path: list[str | int]) -> str:
     """Return a JSON Pointer (RFC 6901) with a colon; nothing for the whole event."""
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
     text = "".join(f"/{part}" for part in parts)
-    return f"{excerpt(text, _POINTER_CHARS)}: " if text else ""
+    return f"{shown(text, _POINTER_CHARS)}: " if text else ""

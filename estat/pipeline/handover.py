@@ -16,7 +16,6 @@ from estat.disk.dlq import EXPIRED, PENDING, Claim, Entry
 from estat.disk.leader import Leader
 from estat.disk.slots import EVER
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreError
-from estat.events.text import excerpt
 from estat.log import Seldom
 from estat.pipeline.admission import Disk
 from estat.pipeline.delivery import Delivery
@@ -24,7 +23,6 @@ from estat.stores import Stores
 
 log = logging.getLogger(__name__)
 
-_SHOWN_CHARS = 200
 _OTHERS_SECONDS = 0.05  # between looks at what the other workers have left
 
 
@@ -82,8 +80,7 @@ class Handover:
 
     def _skip(self, entry: Entry, error: Exception) -> None:
         error_text = f"{type(error).__name__}: {error}"
-        shown = excerpt(entry.name, _SHOWN_CHARS)
-        self._seldom.warning("hand_over_skipped", "bad", file=shown, error=error_text)
+        self._seldom.warning("hand_over_skipped", "bad", file=entry.name, error=error_text)
         # nobody in this process looks at it any more
         self._disk.dlq.aside[entry.path] = NotOurs.reason
 

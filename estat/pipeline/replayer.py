@@ -24,7 +24,6 @@ from estat.disk.slots import EVER, is_due
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreDenied, StoreError, Unreadable
 from estat.events import ids
 from estat.events.batch import Batch, crc32_of
-from estat.events.text import excerpt
 from estat.pipeline.admission import Accounts, Disk
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.leader_loop import LeaderLoop
@@ -36,7 +35,6 @@ _CONCURRENCY = 4
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
 _STRIKES = 3
-_SHOWN_CHARS = 200
 
 _STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
 
@@ -179,8 +177,7 @@ class Replayer(LeaderLoop):
         self._ledger.set_aside(entry.events, error.reason)
         self._disk.dlq.aside[entry.path] = error.reason
         self._tries.pop(entry.name, None)
-        name = excerpt(entry.name, _SHOWN_CHARS)
-        self._seldom.warning("dlq_file_set_aside", error.reason, file=name, error=str(error))
+        self._seldom.warning("dlq_file_set_aside", error.reason, file=entry.name, error=str(error))
 
     def replay(self, entry: Entry) -> str:
         """Store one file's batch and delete the file; return how that went."""

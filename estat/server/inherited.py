@@ -17,6 +17,7 @@ from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk.server_directory import NONE, SERVERS, ServerDirectory
 from estat.errors import SettingsError
+from estat.server import log_stream
 from estat.server.launch import refuse, refuse_early_load, refuse_without_configuration
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def load_settings() -> Settings:
         new = old
     _here.given = new
     metrics.name_keys(key.name for key in new.write_keys)
-    log.configure(new.log_level, new.log_format)
+    log.configure(new.log_level, new.log_format, log_stream.stderr())
     return settings()
 
 

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, GeventWorker
 
+from estat.text import hidden, shown
+
 _RUN = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
 
 _EARLY_LOAD = "estat.wsgi:app was loaded before the workers were forked, which can't share it"
@@ -57,6 +59,6 @@ def wrong_settings(cfg: Any) -> list[str]:
 def refuse(*problems: str, status: int = _STATUS) -> NoReturn:
     """End the process, and say why on standard error: there may be no log yet."""
     for problem in problems:
-        sys.stderr.write(f"estat: {problem}\n")
+        sys.stderr.write(shown(hidden(f"estat: {problem}")) + "\n")
     sys.stderr.flush()
     sys.exit(status)

@@ -21,7 +21,7 @@ import atexit
 import io
 import os
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 from gevent import monkey
 
@@ -172,12 +172,15 @@ class LogStream(io.TextIOBase):
             self._counts.count(metrics.LOG_DROPPED, number)
 
 
+_installed: list[LogStream] = []  # for standard output and error
+
+
 def install() -> None:
     """Put such streams in the place of this process's own; a second call does nothing.
 
     One that the process was started without leads nowhere.
     """
-    if isinstance(sys.stderr, LogStream):
+    if _installed:
         return
     nowhere = _fill_gaps()
     for stream in filter(None, (sys.stdout, sys.stderr)):
@@ -185,6 +188,12 @@ def install() -> None:
     # without a stream, its number may by now be that of some other file
     sys.stdout = LogStream(1 if sys.stdout else nowhere)
     sys.stderr = LogStream(2 if sys.stderr else nowhere)
+    _installed.extend((sys.stdout, sys.stderr))
+
+
+def stderr() -> TextIO:
+    """Return the stream of the log, whatever stands for standard error by now."""
+    return cast("TextIO", _installed[1]) if _installed else sys.stderr
 
 
 def _fill_gaps() -> int:
@@ -199,15 +208,11 @@ def _fill_gaps() -> int:
 
 def count_in(row: Row) -> None:
     """Count what this process drops in its row of the shared page."""
-    for stream in _installed():
+    for stream in _installed:
         stream.count_in(row)
 
 
 def drain() -> bool:
     """Wait a little until all lines are written, and tell whether they are."""
-    written = [stream.drain() for stream in _installed()]  # each gets its time
+    written = [stream.drain() for stream in _installed]  # each gets its time
     return all(written)
-
-
-def _installed() -> list[LogStream]:
-    return [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, LogStream)]

@@ -15,11 +15,18 @@ from gunicorn.glogging import Logger
 from estat.config.parsers import CREDENTIALS
 from estat.log import Seldom
 from estat.server import inherited
+from estat.text import hidden, shown
 from estat.web.environ import environ_key
-from estat.web.write_keys import hidden
 
 # whatever may be an address or part of one; a time of day looks like one, and is hidden too
 _ADDRESS = re.compile(r"(?:[0-9A-Fa-f]{0,4}:){2,8}[0-9A-Fa-f.]*|[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+
+# with "Invalid HTTP Header: 'x'", say, and the repr of what was read before a client left
+_QUOTED = re.compile(
+    r"(?s)((?:Invalid request from ip=|Ignored premature client disconnection)[^'\"]*?)b?['\"].*"
+)
+
+_ACCESS_CHARS = 8192
 
 #: What accept(2) says where this process, or the host, has no room for another connection.
 _HOST_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -36,18 +43,18 @@ class StructuredLogger(Logger):
         self.error_log.handlers.clear()
         self.error_log.filters[:] = [_hide]
         self.error_log.propagate = True
+        self.access_log.filters[:] = [_hide_in_access]
 
     def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> dict[str, Any]:
         """Return the values that an access log's line may have, without write keys."""
-        atoms = super().atoms(resp, req, environ, request_time)
+        atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
         for name in CREDENTIALS:
             for atom in (f"{{{name}}}i", f"{{{environ_key(name).lower()}}}e"):
                 if atom in atoms:
                     atoms[atom] = "(hidden)"
-        return {
-            name: hidden(value) if isinstance(value, str) else value
-            for name, value in atoms.items()
-        }
+        if atoms["u"] != "-":
+            atoms["u"] = "(hidden)"  # of Basic credentials the user may be the key
+        return atoms
 
 
 def report_failures() -> None:
@@ -69,13 +76,18 @@ def _report(context: object, _kind: Any, error: BaseException, _traceback: Any) 
 
 
 def _hide(record: logging.LogRecord) -> bool:
-    """Hide secrets in what gunicorn quotes of a request that it can't read (a log filter).
+    """Leave out what gunicorn quotes of a request that it can't read (a log filter).
 
-    Write keys are always hidden; clients' addresses are unless IP_MODE is ``full``.
+    Nobody knows where in it a key is. Clients' addresses are hidden unless IP_MODE is ``full``.
     """
-    text = hidden(record.getMessage())
+    text = _QUOTED.sub(r"\1(not shown)", record.getMessage())
     # lines of level info name only the server's own addresses
     if record.levelno != logging.INFO and inherited.settings().ip_mode != "full":
         text = _ADDRESS.sub("(hidden)", text)
     record.msg, record.args = text, None
+    return True
+
+
+def _hide_in_access(record: logging.LogRecord) -> bool:
+    record.msg, record.args = shown(hidden(record.getMessage()), _ACCESS_CHARS), None
     return True

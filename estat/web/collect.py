@@ -17,9 +17,9 @@ from estat.events import charsets, json_text
 from estat.events.gzip import inflate
 from estat.events.parser import Events, Intake
 from estat.events.raw_parser import RawIntake
-from estat.events.text import excerpt
 from estat.log import Seldom
 from estat.pipeline.pipeline import Pipeline
+from estat.text import shown
 from estat.web import cors
 from estat.web.cors import Origins
 from estat.web.environ import BODY, UNREAD_BYTES
@@ -253,8 +253,7 @@ def _is_gzip(req: falcon.Request) -> bool:
         return False
     if name not in _GZIP_CODINGS:
         raise Refused(
-            "unsupported_encoding",
-            f"{excerpt(encoding, 100)} is not supported; send gzip or nothing",
+            "unsupported_encoding", f"{shown(encoding, 100)} is not supported; send gzip or nothing"
         )
     return True
 

@@ -12,7 +12,7 @@ from wsgiref.types import WSGIEnvironment
 
 from estat.config.parsers import ANY_ORIGIN, DEFAULT_PORTS
 from estat.errors import Refused
-from estat.events.text import excerpt
+from estat.text import shown
 from estat.web.environ import Fields
 
 _VARY = ("Vary", "Origin")
@@ -65,7 +65,7 @@ class Origins:
             return
         if not any(origin.startswith(start) and origin.endswith(end) for start, end in self._ends):
             raise Refused(
-                "forbidden_origin", f"ALLOWED_ORIGINS does not list {excerpt(origin, _SHOWN_CHARS)}"
+                "forbidden_origin", f"ALLOWED_ORIGINS does not list {shown(origin, _SHOWN_CHARS)}"
             )
 
     @staticmethod

@@ -3,11 +3,10 @@
 A key is known by its digest from the moment when the setting is read, so that
 neither settings nor a request's environment show it. All keys are compared, each
 in constant time. A key in a query is taken out before anything else sees it
-(``take_from_query``), and out of what gunicorn logs by itself (``hidden``).
+(``take_from_query``).
 """
 
 import contextlib
-import re
 from base64 import b64decode
 from collections.abc import Iterator
 from hmac import compare_digest
@@ -19,13 +18,6 @@ from estat.web.environ import QUERY_KEY
 
 #: The field of a query that is a write key, where there are any.
 _KEY_PARAMETER = "key"
-
-#: A key in a text: behind its parameter, also if that is escaped, or behind a header's name.
-_IN_TEXT = re.compile(
-    r"(?i)((?:^|[?&])(?:k|%6b)(?:e|%65)(?:y|%79)=)[^&#\s'\"\\]*"
-    r"|((?:authorization|x-write-key)(?:[: ]|\\t)+)[^'\"\\\r\n]*"
-)
-_HIDDEN = "(hidden)"
 
 
 class WriteKeys:
@@ -83,8 +75,3 @@ def split_query(query: str) -> tuple[str, str | None]:
         else:
             rest.append(part)
     return "&".join(rest), keys[0] if keys else None
-
-
-def hidden(text: str) -> str:
-    """Return a text for a log, with what follows ``key=`` and the like hidden."""
-    return _IN_TEXT.sub(lambda match: (match[1] or match[2]) + _HIDDEN, text)

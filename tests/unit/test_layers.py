@@ -9,7 +9,8 @@ import estat
 
 # From the bottom up, as CONTRIBUTING.md lists them. A package imports from rows above its own.
 ORDER = [
-    "errors log threads",  # single modules that everything may use
+    "text",  # single modules that everything may use
+    "errors log threads",
     "events",
     "config",
     "accounting",

@@ -1,11 +1,14 @@
 """Settings: parsed, bounded, all problems told together."""
 
+import contextlib
+
 import pytest
 
 from estat.config import loading, parsers, reference
 from estat.config.settings import Settings, declarations
 from estat.errors import SettingsError
 from estat.events.schema import Mismatch
+from estat.text import hidden
 
 MINIMAL = {"RAW_BUCKET": "events"}
 
@@ -268,3 +271,35 @@ def test_a_schema_that_can_not_be_used_is_told_with_all_other_problems(tmp_path)
     assert schema.startswith(f"EVENT_SCHEMA={str(file)!r} is not valid: ")
     assert "/type" in schema
     assert size.startswith("MAX_BODY_SIZE")
+
+
+SECRET = "Zu8-geheim.halten"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"WRITE_KEYS": f"web:{SECRET}, other-key"},
+        {"WRITE_KEY": SECRET},
+        {"write keys": f"web:{SECRET}"},
+        {"IP_HASH_KEY": SECRET},
+        {"AWS_SECRET_ACCESS_KEY": SECRET},
+        {"AWS_SECRET_ACCESS_KEY ": f" {SECRET} "},
+        {"AWS_SESSION_TOKEN": SECRET},
+        {"AWS_ENDPOINT_URL_STS": f"https://user:{SECRET}@sts.example"},
+        {"HTTPS_PROXY": f"http://user:{SECRET.replace('.', '%2E')}@proxy:3128"},
+        {"RAW_BUCKET": f"s3://user:{SECRET}@events"},
+    ],
+)
+def test_a_secret_in_the_environment_is_hidden_from_then_on(given):
+    with contextlib.suppress(SettingsError):
+        loading.load({**MINIMAL, **given}, env_file="")
+    assert SECRET not in hidden(f"it said: {SECRET}")
+    assert hidden("DLQ_DIR=/tmp/dlq") == "DLQ_DIR=/tmp/dlq"
+
+
+def test_the_settings_as_text_hold_no_secret():
+    settings = load(WRITE_KEYS=f"web:{SECRET}", IP_HASH_KEY=SECRET, IP_MODE="hash")
+    shown = f"{settings!r} {loading.effective(settings)}"
+    assert SECRET not in shown
+    assert str(settings.write_keys[0].digest) not in repr(settings)

@@ -1,4 +1,4 @@
-"""gunicorn's own lines keep no address where none is to be kept."""
+"""gunicorn's own lines quote no request, and keep no address where none is to be kept."""
 
 import errno
 import logging
@@ -40,6 +40,24 @@ def test_a_clients_address_is_hidden(address, monkeypatch):
     line = logged(monkeypatch, f"Invalid request from ip={address}: no", "drop")
     assert "(hidden)" in line
     assert not {"113", "7", "db8", "DB8"} & set(line.replace(":", ".").split("."))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            "Invalid request from ip=203.0.113.7: Invalid HTTP Header: 'X-Write-Key=k'",
+            "Invalid request from ip=203.0.113.7: Invalid HTTP Header: (not shown)",
+        ),
+        (
+            "Ignored premature client disconnection. No more data after: b'GET /\nk'",
+            "Ignored premature client disconnection. No more data after: (not shown)",
+        ),
+        ("Connection in use: ('', 8080)", "Connection in use: ('', 8080)"),
+    ],
+)
+def test_what_a_client_sent_is_not_quoted(text, left, monkeypatch):
+    assert logged(monkeypatch, text, "full") == left
 
 
 def test_all_addresses_stay_where_all_is_kept(monkeypatch):

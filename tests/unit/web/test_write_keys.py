@@ -144,27 +144,6 @@ def test_a_query_loses_its_keys_and_nothing_else(query, rest):
     assert environ["RAW_URI"] == (f"/collect?{rest}" if rest or not query else "/collect")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"GET /collect?key={KEY} HTTP/1.1",
-        f"GET /collect?a=1&%6Bey={KEY}&b=2 HTTP/1.1",
-        f"Invalid HTTP request line: 'GET /collect?key={KEY} HTTP/9'",
-        f"No more data after: b'GET / HTTP/1.1\\r\\nAuthorization: Bearer {KEY}\\r\\nX-'",
-        f"Invalid HTTP Header: 'X-Write-Key {KEY}'",
-        f"key={KEY}&a=1",
-    ],
-)
-def test_a_key_in_a_line_for_the_log_is_hidden(text):
-    assert KEY not in write_keys.hidden(text)
-    assert "(hidden)" in write_keys.hidden(text)
-
-
-def test_what_is_no_key_stays_in_a_line_for_the_log():
-    text = "GET /collect?monkey=1&keys=2 HTTP/1.1"
-    assert write_keys.hidden(text) == text
-
-
 def test_a_name_keeps_its_counter_when_the_list_changes():
     metrics.name_keys(["kept", "gone"])
     kept = metrics.accepted_by_key("kept")

@@ -80,7 +80,7 @@ class BatchFile(_File):
 
     def lines(self) -> Iterator[bytes]:
         """Yield its lines behind the header. Raises Unreadable where the damage begins."""
-        lines = _unzipped(self.data)
+        lines = unzipped(self.data)
         next(lines, None)
         return lines
 
@@ -104,7 +104,7 @@ class DamagedRange(_File):
 
     def lines(self) -> Iterator[bytes]:
         """Yield its lines, or what was to be some. Raises Unreadable where it can't be inflated."""
-        return _unzipped(self.data)
+        return unzipped(self.data)
 
     def good_lines(self) -> bytes:
         """Return its bytes as they were. Raises Unreadable."""
@@ -304,8 +304,8 @@ def _reading(entry: Entry) -> Iterator[None]:
         raise
 
 
-def _unzipped(data: bytes) -> Iterator[bytes]:
-    """Yield the lines of a gzip file. Raises Unreadable where it is damaged."""
+def unzipped(data: bytes) -> Iterator[bytes]:
+    """Yield the lines of gzip bytes, one at a time. Raises Unreadable where they are damaged."""
     try:
         yield from gzip.gunzip_lines(data)
     except ValueError as exc:

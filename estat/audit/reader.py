@@ -13,8 +13,7 @@ from typing import TypeVar
 
 from estat.audit import stored
 from estat.audit.stored import Content, Fault, Record
-from estat.errors import StoreUnavailable
-from estat.events import gzip
+from estat.errors import ObjectRefused, StoreUnavailable
 from estat.stores.store import BYTES, Store, full_jitter
 
 T = TypeVar("T")
@@ -51,7 +50,14 @@ class Reader:
 
     def contents(self, keys: Iterable[str], *, deep: bool) -> Iterator[Content]:
         """Yield what each object holds, in any order; ``deep`` trusts no metadata."""
-        return self._each(lambda key: _attempt(lambda: self._look(key, deep=deep)), keys)
+
+        def look(key: str) -> Content:
+            try:
+                return _attempt(lambda: self._look(key, deep=deep))
+            except ObjectRefused as exc:
+                return stored.damaged(key, str(exc))
+
+        return self._each(look, keys)
 
     def records(self, keys: Iterable[str]) -> Iterator[Record | Fault]:
         """Yield the streams' records, in any order."""
@@ -66,8 +72,6 @@ class Reader:
             content = stored.from_metadata(key, head.metadata)
             if content:
                 return content
-        if head.size_bytes > gzip.MAX_BYTES:
-            return stored.damaged(key, f"{head.size_bytes:,} bytes are more than a batch can have")
         content = stored.from_body(key, self._store.get(key))
         content.differs = stored.differs_in_length(key, head)
         if deep and self._described:
@@ -75,10 +79,9 @@ class Reader:
         return content
 
     def _record(self, key: str) -> Record | Fault:
-        body = _attempt(lambda: self._store.get(key))
         try:
-            return stored.record(key, body)
-        except ValueError as exc:
+            return stored.record(key, _attempt(lambda: self._store.get(key)))
+        except (ObjectRefused, ValueError) as exc:
             return Fault(key, None, f"unreadable record: {exc}")
 
     def _each(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -81,7 +81,7 @@ class Report:
             },
         }
 
-    def as_text(self) -> str:
+    def as_lines(self) -> list[str]:
         """Return a paragraph for each stream that is not complete, and the summary."""
         told = [verdict for verdict in self.verdicts if verdict.states != (audit.COMPLETE,)]
         # the worst first, so that the cut leaves out the harmless
@@ -109,7 +109,7 @@ class Report:
             f"repeated    {totals['repeated_events']:>10,}",
             f"unreadable  {unreadable:>10,}  {self.bad_lines:,} lines, {self.bad_objects:,} files",
         ]
-        return "\n".join([*lines, *self._notes(totals["waiting_events"])]) + "\n"
+        return [*lines, *self._notes(totals["waiting_events"])]
 
     def _notes(self, waiting: int) -> list[str]:
         lines = []

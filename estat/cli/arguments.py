@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from estat.config import parsers
+from estat.text import hidden
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ def argument(parse: Callable[[str], T], valid: str) -> Callable[[str], T]:
         try:
             return parse(text)
         except ValueError as exc:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {valid}") from exc
+            raise argparse.ArgumentTypeError(f"{hidden(text)!r} is not {valid}") from exc
 
     return value
 

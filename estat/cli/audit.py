@@ -4,10 +4,7 @@ Reads and changes nothing. The package ``audit`` reads and judges; this is its c
 """
 
 import argparse
-import json
 import os
-import sys
-from contextlib import closing
 from dataclasses import replace
 
 from estat.audit import target as audit_target
@@ -15,8 +12,8 @@ from estat.audit.auditor import Auditor, first_found
 from estat.audit.reader import Reader
 from estat.audit.report import Report
 from estat.audit.target import Target
+from estat.cli import output
 from estat.cli.arguments import whole_number
-from estat.cli.progress import ProgressBar
 from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir
@@ -71,18 +68,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Audit, print the report, and return the exit code."""
-    with closing(ProgressBar(sys.stderr)) as bar:
-        settings = _settings(args.target)
-        targets = audit_target.possible(args.target, settings, with_disk=bool(args.dlq))
-        report = first_found(_audit(target, settings, args, bar) for target in targets)
-    shown = json.dumps(report.as_json()) + "\n" if args.json else _shown(report.as_text())
-    sys.stdout.write(shown)
+    settings = _settings(args.target)
+    targets = audit_target.possible(args.target, settings, with_disk=bool(args.dlq))
+    report = first_found(_audit(target, settings, args) for target in targets)
+    if args.json:
+        output.say_json(report.as_json())
+    else:
+        output.say(*report.as_lines())
     return report.exit_code
-
-
-def _shown(text: str) -> str:
-    """Return text without what a terminal would act upon: names of files may be anybody's."""
-    return "".join(char if char == "\n" or char.isprintable() else "?" for char in text)
 
 
 def _settings(text: str | None) -> Settings:
@@ -96,15 +89,14 @@ def _settings(text: str | None) -> Settings:
     return loading.load({"RAW_BUCKET": bucket}, env_file=os.devnull)
 
 
-def _audit(
-    target: Target, settings: Settings, args: argparse.Namespace, bar: ProgressBar
-) -> Report:
+def _audit(target: Target, settings: Settings, args: argparse.Namespace) -> Report:
     # the S3 client keeps as many connections as so many uploads need
     settings = replace(settings, upload_concurrency=args.concurrency)
     store = Stores(settings, also=[target.bucket]).get(target.bucket)
     # a directory's parsing holds the interpreter's lock: threads would only wait for each other
     threads = 0 if target.is_directory else args.concurrency
     reader = Reader(store, threads, described=not target.is_directory)
-    auditor = Auditor(target, reader, args.dlq or [], deep=args.deep, progress=bar.update)
+    draw = output.progress.update
+    auditor = Auditor(target, reader, args.dlq or [], deep=args.deep, progress=draw)
     with dlq_dir.acting_as_owner(str(target), target.is_directory):
         return auditor.audit()

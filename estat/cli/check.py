@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from estat.cli import refusals, store_probe
+from estat.cli.output import say
 from estat.cli.store_probe import Finding
 from estat.config import loading
 from estat.config.settings import Settings
@@ -58,7 +59,7 @@ def _print(findings: Iterable[Finding]) -> bool:
     """Print each finding as it comes; return whether one of them is a failure."""
     failed = False
     for status, subject, text in findings:
-        print(f"{status:<4} {subject}: {text}")
+        say(f"{status:<4} {subject}: {text}")
         failed |= status == "FAIL"
     return failed
 

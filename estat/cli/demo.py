@@ -9,7 +9,7 @@ from typing import Any
 import estat
 from estat.cli import serve
 from estat.cli.arguments import add_number
-from estat.cli.problems import CommandError
+from estat.cli.output import CommandError, say
 from estat.config import loading
 from estat.demo import TEMPORARY
 
@@ -55,9 +55,8 @@ def run(args: argparse.Namespace) -> int:
         }
     )
     kept = "" if args.dir else " (removed at the end)"
-    print(f"\n  Open       http://{address}/demo")
-    print(f"  Objects in {directory}{kept}")
-    print("  Stop with  Ctrl-C\n", flush=True)
+    say("", f"  Open       http://{address}/demo", f"  Objects in {directory}{kept}")
+    say("  Stop with  Ctrl-C", "")
     return serve.become_gunicorn(_CONFIGURATION, "estat.demo.wsgi:app")
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from typing import Any
 
-from estat.cli import dlq_export, dlq_ls, dlq_replay, dlq_show, dlq_verify
+from estat.cli import dlq_ls, dlq_read, dlq_replay
 from estat.cli.arguments import add_number, argument, positive_number
 from estat.cli.dlq_files import (
     add_files,
@@ -23,7 +23,7 @@ from estat.cli.dlq_files import (
     select_files,
     total_events,
 )
-from estat.cli.problems import printable
+from estat.cli.output import say
 from estat.config import parsers
 from estat.disk import dlq_dir
 from estat.disk.dlq import Claim, DeadLetterQueue
@@ -52,16 +52,16 @@ def _add_readers(commands: Any) -> None:
     add_number(ls, "--limit", None, "list only the N oldest files")
 
     text = "print a file's header and first events as JSON lines"
-    show = _add(commands, "show", dlq_show.show, text)
+    show = _add(commands, "show", dlq_read.show, text)
     add_files(show, required=True)
     add_number(show, "--events", 3, "print N events", low=0)
     show.add_argument("--all", action="store_true", help="print all events")
 
     text = "read files whole and find what is wrong with them"
-    verify = _add(commands, "verify", dlq_verify.verify, text)
+    verify = _add(commands, "verify", dlq_read.verify, text)
     add_files(verify, required=False)
 
-    export = _add(commands, "export", dlq_export.export, "copy files to another directory")
+    export = _add(commands, "export", dlq_read.export, "copy files to another directory")
     add_files(export, required=False)
     export.add_argument("--to", required=True, metavar="DIR", help="copy to DIR, made if missing")
     export.add_argument("--events", action="store_true", help="copy only the events, as JSON lines")
@@ -123,9 +123,9 @@ def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     entries = select_files(dlq, args.files)
     if not args.yes:
         for entry in entries:
-            print(f"would delete {relative(dlq, entry)} ({counted(1, entry.events)})")
+            say(f"would delete {relative(dlq, entry)} ({counted(1, entry.events)})")
         lost = counted(len(entries), total_events(entries))
-        print(f"would lose {lost}; nothing was deleted: say --yes to do it")
+        say(f"would lose {lost}; nothing was deleted: say --yes to do it")
         return 1
     dlq_dir.owner_warnings(args.dlq)  # raises DiskError if anybody may have made it
     refuse_beside_server(dlq, args.while_running)
@@ -139,15 +139,15 @@ def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
                     _delete(claim)
                 deleted.append(entry)
             elif os.path.lexists(entry.path):
-                print(f"in use, not deleted: {relative(dlq, entry)}")
+                say(f"in use, not deleted: {relative(dlq, entry)}")
                 left += 1
         except LaterVersion as exc:
-            print(f"not deleted: {relative(dlq, entry)}: {exc}, which deletes it")
+            say(f"not deleted: {relative(dlq, entry)}: {exc}, which deletes it")
             left += 1
         except DiskError as exc:
-            print(f"not deleted: {printable(str(exc))}")
+            say(f"not deleted: {exc}")
             left += 1
-    print(f"deleted {counted(len(deleted), total_events(deleted))}; not deleted: {left}")
+    say(f"deleted {counted(len(deleted), total_events(deleted))}; not deleted: {left}")
     return 1 if left else 0
 
 

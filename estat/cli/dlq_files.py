@@ -7,15 +7,14 @@ except where a command deletes what it has worked on: they are the server's.
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import DlqFile, Gone
-from estat.cli.problems import CommandError, printable
-from estat.cli.progress import ProgressBar
+from estat.cli import output
+from estat.cli.output import CommandError, say
 from estat.config import loading
 from estat.disk import files, server_directory
 from estat.disk.dlq import DeadLetterQueue, Entry
@@ -38,8 +37,7 @@ def open_queue(args: argparse.Namespace) -> DeadLetterQueue:
         may_go_to = Stores(settings).check
     except SettingsError as exc:
         if args.dlq is None:
-            problems = "\n".join(exc.problems)
-            raise CommandError(f"{problems}\nor name the directory with --dlq") from exc
+            raise CommandError(*exc.problems, "or name the directory with --dlq") from exc
     root = os.path.realpath(args.dlq)
     if not os.path.isdir(root):
         raise CommandError(f"{root} is not a directory")
@@ -107,18 +105,15 @@ def each(
     A file that is gone is left out: it was stored meanwhile, or moved.
     """
     sums = Sums()
-    bar = ProgressBar(sys.stderr)
     for number, entry in enumerate(entries):
-        bar.update(number, len(entries), lambda: progress(sums))
+        output.progress.update(number, len(entries), lambda: progress(sums))
         try:
             work(dlq_reader.found(entry), sums)
         except Gone:
             continue
         except (Unreadable, DiskError, FileExistsError) as exc:
-            bar.close()
-            print(f"{failed} {relative(dlq, entry)}: {printable(str(exc))}")
+            say(f"{failed} {relative(dlq, entry)}: {exc}")
             sums.failed += 1
-    bar.close()
     return sums
 
 
@@ -147,7 +142,7 @@ def tell_of_others(dlq: DeadLetterQueue) -> int:
         for path in server_directory.contents(queue).strays if queue.startswith(servers) else ():
             told.setdefault(path, ("left alone", "no rule knows it"))
     for path, (what, why) in told.items():
-        print(f"{what} {printable(os.path.relpath(path, dlq.root))}: {why}")
+        say(f"{what} {os.path.relpath(path, dlq.root)}: {why}")
     return len(told)
 
 
@@ -171,14 +166,14 @@ def add_while_running(parser: Any) -> None:
 
 
 def relative(dlq: DeadLetterQueue, entry: Entry) -> str:
-    """Return a file's path within the DLQ, fit for a terminal."""
-    return printable(os.path.relpath(entry.path, dlq.root))
+    """Return a file's path within the DLQ."""
+    return os.path.relpath(entry.path, dlq.root)
 
 
 def place(bucket: str, key: str) -> str:
     """Return where an object is, as a person would type it."""
     scheme = "" if bucket.startswith("file:") else "s3://"
-    return printable(f"{scheme}{bucket}/{key}")
+    return f"{scheme}{bucket}/{key}"
 
 
 def counted(file_count: int, events: int) -> str:

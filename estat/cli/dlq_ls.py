@@ -6,7 +6,6 @@ time. Journals are all read, for their names do not tell their events.
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -18,12 +17,13 @@ from typing import Any, NamedTuple
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import BatchFile, DlqFile, Gone, Journal
 from estat.cli.dlq_files import age, counted, size, tell_of_others
-from estat.cli.problems import printable
+from estat.cli.output import say, say_json
 from estat.disk import dlq_file
 from estat.disk.directory_lock import stream_of
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals
 from estat.disk.slots import is_due
 from estat.errors import DiskError, NotOurs, Unreadable
+from estat.text import hidden
 
 #: The last column is cut at the terminal's edge, but not to fewer characters than these.
 _MIN_WHY_CHARS = 30
@@ -118,7 +118,7 @@ def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] 
         "file": os.path.join(entry.slot, entry.name) if is_journal else entry.name,
         "path": os.path.relpath(entry.path, dlq.root),
         "reason": facts.get("reason"),
-        "error": facts.get("error"),
+        "error": hidden(facts.get("error") or "") or None,
     }
 
 
@@ -149,7 +149,7 @@ def _set_aside(error: NotOurs) -> dict[str, Any]:
 def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int) -> None:
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if listed:
-        print(_COLUMNS.format("AREA", "FROM", "AGE", "EVENTS", "SIZE", "BUCKET", "FILE") + "WHY")
+        say(_COLUMNS.format("AREA", "FROM", "AGE", "EVENTS", "SIZE", "BUCKET", "FILE") + "WHY")
     for facts in described:
         aside = f" ({facts['set_aside']})" if "set_aside" in facts else ""
         why = f"{facts['reason']}{aside}{_OWNER[facts['owner_alive']]}"
@@ -157,23 +157,25 @@ def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int
             why += f": {facts['error']}"
         line = _COLUMNS.format(
             facts["area"],
-            "due" if facts["due"] else printable(facts["slot"] or "-")[:_HOUR_CHARS],
+            "due" if facts["due"] else (facts["slot"] or "-")[:_HOUR_CHARS],
             age(facts["age_seconds"]),
             facts["events"],
             size(facts["size_bytes"]),
-            printable(facts["bucket"] or "-"),
-            printable(facts["file"]),
+            facts["bucket"] or "-",
+            facts["file"],
         )
         room = None if columns is None else max(_MIN_WHY_CHARS, columns - len(line))
-        print(line + printable(why)[:room])
+        say(line + why[:room])
     left_out = totals.files - listed
     more = f"; the {left_out} youngest files are not listed" if left_out > 0 else ""
-    print(f"total: {counted(totals.files, totals.events)}, {size(totals.size_bytes)}{more}")
+    say(f"total: {counted(totals.files, totals.events)}, {size(totals.size_bytes)}{more}")
 
 
 def _print_json(described: Iterator[dict[str, Any]], totals: Totals) -> None:
     """Print one JSON document, a file a line, without holding all of it."""
-    print('{"files": [', end="")
-    for number, facts in enumerate(described):
-        print(",\n" if number else "\n", json.dumps(facts), sep="", end="")
-    print('\n], "total": ' + json.dumps(totals._asdict()) + "}")
+    before = '{"files": [\n'
+    for facts in described:
+        say_json(facts, before, after="")
+        before = ",\n"
+    before = before if before.startswith("{") else "\n"
+    say_json(totals._asdict(), f'{before}], "total": ', "}\n")

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import errno
 import os
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -27,8 +26,7 @@ from estat.accounting.metrics import Metrics
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import Gone, Journal
 from estat.cli.dlq_files import Sums, counted, place, refuse_beside_server, relative, select_files
-from estat.cli.problems import printable
-from estat.cli.progress import ProgressBar
+from estat.cli.output import progress, say
 from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir, dlq_file
@@ -90,7 +88,7 @@ def _tell(outcomes: _Outcomes, *names: str) -> None:
     """Print the sum of each outcome that there is, and of the first in any case."""
     for name in names:
         if outcomes[name].done or name == names[0]:
-            print(f"{name}: {counted(outcomes[name].done, outcomes[name].events)}")
+            say(f"{name}: {counted(outcomes[name].done, outcomes[name].events)}")
 
 
 def _tell_of_journals(dlq: DeadLetterQueue) -> None:
@@ -103,7 +101,7 @@ def _tell_of_journals(dlq: DeadLetterQueue) -> None:
                 events += journal.events
                 count += 1
     if count:
-        print(
+        say(
             f"note: journals of dead processes are left alone: {counted(count, events)}; "
             "a server that starts on the directory recovers them"
         )
@@ -118,16 +116,16 @@ def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> 
         except Gone:
             continue
         except EstatError as exc:
-            verdict, target = _CAN_NOT, printable(str(exc))
+            verdict, target = _CAN_NOT, str(exc)
         outcomes[verdict].add(entry.events)
-        print(f"{verdict}: {relative(dlq, entry)} ({counted(1, entry.events)}): {target}")
+        say(f"{verdict}: {relative(dlq, entry)} ({counted(1, entry.events)}): {target}")
     _tell(outcomes, _TO_BE_STORED, _ALREADY, _COMPARED, _CAN_NOT)
     if outcomes[_COMPARED].done:
-        print(
+        say(
             f'"{_COMPARED}": another object has the key; the ids that it lacks go up beside it, '
             "and one that was cut off is replaced"
         )
-    print("dry run: nothing was sent or deleted")
+    say("dry run: nothing was sent or deleted")
     return 1 if outcomes[_CAN_NOT].done else 0
 
 
@@ -159,7 +157,6 @@ class Replay:
         self._delivery = Delivery(stores, "", settings.s3_timeout, counts)
         self._retries = settings.s3_app_retries
         self._failures: Counter[str] = Counter()  # in a row, by bucket
-        self._bar = ProgressBar(sys.stderr)
         self._total = 0
 
     def run(self, entries: list[Entry], rate: float | None) -> int:
@@ -177,10 +174,9 @@ class Replay:
         except KeyboardInterrupt:
             interrupted = True
             pool.kill()
-        self._bar.close()
         _tell(self._outcomes, _STORED, _FAILED, _SKIPPED, _GONE)
         if interrupted:
-            print("interrupted: the other files are still there")
+            say("interrupted: the other files are still there")
             return 130
         return 1 if self._outcomes[_FAILED].done or self._outcomes[_SKIPPED].done else 0
 
@@ -192,11 +188,10 @@ class Replay:
             outcome, why = _FAILED, str(exc) if isinstance(exc, EstatError) else repr(exc)
         self._outcomes[outcome].add(entry.events)
         if why:
-            self._bar.close()
-            print(f"{outcome} {relative(self._dlq, entry)}: {printable(why)}")
+            say(f"{outcome} {relative(self._dlq, entry)}: {why}")
         done = sum(sums.done for sums in self._outcomes.values())
         text = f"{self._outcomes[_STORED].done} stored, {self._outcomes[_FAILED].done} failed"
-        self._bar.update(done, self._total, lambda: text)
+        progress.update(done, self._total, lambda: text)
 
     def _replay(self, entry: Entry) -> tuple[str, str]:
         """Store one file's batch and delete the file. Raises StoreError, Unreadable, DiskError."""
@@ -246,8 +241,7 @@ class Replay:
         """Count a failure of a bucket; say when it is given up."""
         self._failures[bucket] += 1
         if self._failures[bucket] == _GIVE_UP:
-            self._bar.close()
-            print(f"{printable(bucket)} failed {_GIVE_UP} times in a row: no more files are sent")
+            say(f"{bucket} failed {_GIVE_UP} times in a row: no more files are sent")
 
 
 def paced(entries: Iterable[Entry], rate: float | None) -> Iterator[Entry]:

@@ -10,7 +10,7 @@ import sys
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-from estat.cli.problems import complain
+from estat.cli.output import complain
 from estat.config import loading
 from estat.errors import SettingsError
 
@@ -30,7 +30,7 @@ def run(_args: argparse.Namespace) -> int:
     """Return 0 if the server answers that it works, else 1, with the reason on standard error."""
     problem = ask()
     if problem:
-        complain("", [problem])
+        complain("", problem)
     return 1 if problem else 0
 
 

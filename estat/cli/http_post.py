@@ -15,6 +15,9 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Literal, NamedTuple
 from urllib.parse import SplitResult, urlunsplit
 
+#: An answer that is longer is none of an event server's, and its connection is closed.
+_MAX_ANSWER_BYTES = 1024 * 1024
+
 
 class Request(NamedTuple):
     """One request's body and headers, and how many events it holds."""
@@ -98,7 +101,8 @@ def _read(response: HTTPResponse) -> Answer:
     """Read an answer; one whose body breaks off has none."""
     body: bytes | None = None
     with response, suppress(OSError, HTTPException):
-        body = response.read()
+        read = response.read(_MAX_ANSWER_BYTES)
+        body = None if response.read(1) or response.length else read
     return Answer(response.status, response.reason, response.getheader("Retry-After"), body)
 
 

@@ -6,8 +6,8 @@ import signal
 import sys
 
 from estat import __version__
-from estat.cli import audit, check, demo, dlq, health, send, serve
-from estat.cli.problems import CommandError, complain, problems_of
+from estat.cli import audit, check, demo, dlq, health, output, send, serve
+from estat.cli.output import CommandError
 from estat.errors import EstatError
 
 #: What a shell shows for a program that SIGPIPE has ended.
@@ -41,12 +41,14 @@ def _run(argv: list[str] | None) -> int:
     for command in (serve, demo, check, health, send, dlq, audit):
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
+    name = "" if args.name == "serve" else args.name
+    output.be_careful(name)
     try:
         code: int = args.run(args)
     except KeyboardInterrupt:
         return 130
     except EstatError as exc:
-        complain("" if args.name == "serve" else args.name, problems_of(exc))
+        output.complain(name, exc)
         return exc.code if isinstance(exc, CommandError) else 2
     return code
 

@@ -7,19 +7,15 @@ nothing twice.
 """
 
 import argparse
-import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from urllib.parse import SplitResult, urlsplit
 
-from estat.cli import send_input, send_tally
+from estat.cli import output, send_input, send_tally
 from estat.cli.arguments import add_number, argument, positive_number
 from estat.cli.http_post import Request
-from estat.cli.progress import ProgressBar
 from estat.cli.send_pool import Pool
 from estat.cli.send_tally import Tally
 
@@ -68,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Send the file, print the summary, and return the exit code. Raises CommandError."""
     tally = Tally()
     started = time.monotonic()
-    with send_input.open_file(args.file) as file, closing(ProgressBar(sys.stderr)) as bar:
+    with send_input.open_file(args.file) as file:
         size = os.fstat(file.fileno()).st_size  # 0 of a pipe, which has no position
 
         def requests() -> Iterator[Request]:
@@ -77,16 +73,19 @@ def run(args: argparse.Namespace) -> int:
             for request in send_input.requests(file, args.file, *options, tally):
                 yield request
                 position = file.tell() if size else 0
-                bar.update(position, size, lambda: tally.progress(time.monotonic() - started))
+                output.progress.update(
+                    position, size, lambda: tally.progress(time.monotonic() - started)
+                )
 
         pool = Pool(args.url, args.concurrency, args.retries, args.timeout, tally)
         try:
             pool.post_all(requests())
         finally:
-            bar.close()
             summary = tally.summary(time.monotonic() - started)
-            text = json.dumps(summary) + "\n" if args.json else send_tally.as_text(summary)
-            print(text, end="", flush=True)
+            if args.json:
+                output.say_json(summary)
+            else:
+                output.say(*send_tally.as_lines(summary))
     return 0 if tally.complete else 1
 
 

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from urllib.parse import SplitResult
 
 from estat.cli.http_post import Answer, Connection, Failure, Request
-from estat.cli.problems import CommandError
+from estat.cli.output import CommandError
 from estat.cli.send_tally import Tally
 from estat.stores.store import full_jitter
 

@@ -13,6 +13,7 @@ from collections import Counter
 from typing import Any
 
 from estat.cli.http_post import Answer, Failure, Request
+from estat.text import hidden, shown
 
 #: Distinct reasons that are kept apart; what a server writes must not fill the memory.
 _MAX_REASONS = 50
@@ -90,7 +91,7 @@ class Tally:
     def _add(self, fate: str, reason: str, events: int) -> None:
         """Count events by reason, on one line, and by "other reasons" where there are too many."""
         by_reason = self._by_reason[fate]
-        reason = " ".join(reason.split())[:_REASON_CHARS]
+        reason = shown(hidden(reason), _REASON_CHARS)
         if reason not in by_reason and len(by_reason) >= _MAX_REASONS:
             reason = "other reasons"
         by_reason[reason] += events
@@ -130,7 +131,7 @@ class Tally:
             }
 
 
-def as_text(summary: dict[str, Any]) -> str:
+def as_lines(summary: dict[str, Any]) -> list[str]:
     """Return a summary for people; lines that would only say zero are left out."""
     lines = [_line("read", summary["read"]), _line("accepted", summary["accepted"])]
     for fate in _FATES:
@@ -144,11 +145,11 @@ def as_text(summary: dict[str, Any]) -> str:
         first = f"  the first is line {summary['first_unreadable_line']}"
         lines.append(_line("unreadable", summary["unreadable_lines"], first))
     seconds, rate = summary["seconds"], summary["events_per_second"]
-    return "".join(lines) + f"in {seconds:,.1f}s, {rate:,.0f} accepted events/s\n"
+    return [*lines, f"in {seconds:,.1f}s, {rate:,.0f} accepted events/s"]
 
 
 def _line(name: str, count: int, remark: str = "") -> str:
-    return f"{name:<11} {count:>10,}{remark}\n"
+    return f"{name:<11} {count:>10,}{remark}"
 
 
 def _content(body: bytes | None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def become_gunicorn(configuration: str, application: str) -> int:
     # the console script if there is one: under "python -m" gunicorn can't re-execute itself
     script = os.path.join(os.path.dirname(sys.executable), "gunicorn")
     gunicorn = [script] if os.path.exists(script) else [sys.executable, "-m", "gunicorn"]
-    if sys.stderr:  # else it was closed before this process began
-        sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # else it was closed before
+        stream.flush()
     arguments = [*gunicorn, "-c", configuration, application]
     return os.execv(arguments[0], arguments)  # noqa: S606 - no shell

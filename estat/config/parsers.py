@@ -36,7 +36,7 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s/]*):(?P<port>\d{1,5})"
 #: Header fields that are never stored, for they prove who somebody is.
 CREDENTIALS = ("authorization", "proxy-authorization", "x-write-key")
 #: Members of a stored line that no header field may replace.
-_TAKEN = ("id", "ts", "ip", "write_key", "path", "query", "body")
+_TAKEN = ("id", "ts", "ip", "write_key", "query", "path", "body")
 _MAX_CAPTURED = 20
 #: A key for hashes that is too long to be guessed by trying a few.
 HASH_KEY = re.compile(r"(?s).{16,}")
@@ -180,7 +180,8 @@ def header_names(text: str) -> tuple[str, ...]:
         raise ValueError
     for name in names:
         # gunicorn drops a field with an underscore in its name
-        if not _FIELD_NAME.fullmatch(name) or name in CREDENTIALS or name in _TAKEN:
+        member = name.replace("-", "_")
+        if not _FIELD_NAME.fullmatch(name) or name in CREDENTIALS or member in _TAKEN:
             raise ValueError
     return names
 

@@ -295,7 +295,7 @@ class Settings:
         "",
         "at most 20 names of header fields (letters, digits, hyphens) with commas between; none "
         "of a credential, which is never stored (authorization, proxy-authorization, x-write-key), "
-        "and none that is a name in the record (id, ts, ip, path, query, body)",
+        "and none that is a name in the record (id, ts, ip, write-key, query, path, body)",
         "Header fields to store with each event, e.g. `referer,cookie`; each under its name in "
         "lower case, with `_` for `-`.",
         unset=tuple,

@@ -25,7 +25,7 @@ from estat.disk import dlq_file, files, locks, whole_file
 from estat.disk.slots import EVER, SLOT_SECONDS, is_due, later_slot, slot_of
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.events.batch import Batch
-from estat.events.gzip import MAX_BYTES, gzip
+from estat.events.gzip import MAX_BYTES, TOO_LARGE, gzip
 
 PENDING, EXPIRED, QUARANTINE = "pending", "expired", "quarantine"
 
@@ -101,7 +101,7 @@ class Claim:
         with files.disk_errors("read", self.entry.path):
             data = os.pread(self._descriptor, self.size_bytes + 1, 0)
         if len(data) > self.size_bytes:
-            raise NotOurs(files.TOO_LARGE)
+            raise NotOurs(TOO_LARGE)
         return data
 
     def remove(self) -> None:

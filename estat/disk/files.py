@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from estat.errors import DiskError, NotOurs
-from estat.events.gzip import MAX_BYTES
+from estat.events.gzip import MAX_BYTES, TOO_LARGE
 
 
 class Access(NamedTuple):
@@ -42,9 +42,6 @@ BY_UMASK = Access(0o777, 0o666)
 #: Temporary files end so; a scan skips them. Who writes one holds its lock (flock), so that a walk
 #: removes those that dead processes left.
 TEMPORARY = ".tmp"
-
-#: Why no larger file is read.
-TOO_LARGE = f"it has more than the {MAX_BYTES >> 20} MiB that a batch may have"
 
 _READ_BYTES = 1024 * 1024
 _ROOT = 0

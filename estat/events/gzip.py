@@ -31,6 +31,9 @@ _INFLATED_BYTES = 256 * 1024
 #: More than any batch has lines: BATCH_BYTES is 256 MiB at most.
 MAX_BYTES = 512 * 1024 * 1024
 
+#: Why no larger file or object is read.
+TOO_LARGE = f"it has more than the {MAX_BYTES >> 20} MiB that a batch may have"
+
 #: The longest line that is read of an object; what the server accepts is shorter.
 LONGEST_LINE = 32 * 1024 * 1024
 
@@ -116,7 +119,7 @@ def _inflated(data: bytes, room: float = math.inf) -> Iterator[bytes]:
             raise ValueError(f"damaged gzip: {exc}") from exc
         room -= len(found)
         if room < 0:
-            raise ValueError(f"inflates to more than {MAX_BYTES >> 20} MiB")
+            raise ValueError(f"inflated, {TOO_LARGE}")
         if found:
             yield found
         if inflater.eof:

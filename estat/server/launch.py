@@ -52,6 +52,8 @@ def wrong_settings(cfg: Any) -> list[str]:
         "(worker_connections)": cfg.worker_connections < 1,
         "the workers share one socket; leave out --reuse-port (reuse_port)": cfg.reuse_port,
         f"{_EARLY_LOAD}; leave out --preload (preload_app)": cfg.preload_app,
+        "a client could pass its own field off as a proxy's; leave out --header-map "
+        "(header_map)": cfg.header_map == "dangerous",
     }
     return [f"{problem}, and run: {_RUN}" for problem, holds in found.items() if holds]
 

@@ -24,10 +24,12 @@ from estat.errors import (
     UNPROVEN,
     ObjectDamaged,
     ObjectExists,
+    ObjectRefused,
     StoreDenied,
     StoreError,
     StoreUnavailable,
 )
+from estat.events.gzip import MAX_BYTES, TOO_LARGE
 from estat.stores import s3_client
 from estat.stores.s3_credentials import Credentials
 from estat.stores.s3_errors import OF_KEYS, UNNAMED, NotFound, NotImplementedByStore, store_errors
@@ -171,7 +173,11 @@ class S3Store:
         """GET the object."""
         answer = self._call("get_object", Bucket=self._bucket, Key=key)
         with store_errors(), answer["Body"] as stream:
-            body: bytes = stream.read()
+            # the length that it names is looked at first, for nothing is read then
+            size = answer.get("ContentLength", 0)
+            body: bytes = stream.read(MAX_BYTES + 1) if size <= MAX_BYTES else b""
+        if max(size, len(body)) > MAX_BYTES:
+            raise ObjectRefused(TOO_LARGE)
         return body
 
     def delete(self, key: str) -> None:

@@ -80,7 +80,7 @@ class Store(Protocol):
         """Compare an object with what the settings ask for; return what is not so, by setting."""
 
     def get(self, key: str) -> bytes:
-        """Return an object's content."""
+        """Return an object's content. Raises ObjectRefused for one too large to be a batch."""
 
     def delete(self, key: str) -> None:
         """Remove an object; it need not exist."""

@@ -238,7 +238,7 @@ def test_only_what_clients_need_is_reachable_from_outside(ephemeral):
         for condition in rule["Conditions"]
         for path in condition["PathPatternConfig"]["Values"]
     }
-    assert forwarded == {"/collect", "/collect.gif", "/estat.js"}
+    assert forwarded == {"/collect", "/collect/*", "/collect.gif", "/estat.js"}
     (rest,) = (rule["Actions"][0] for rule in rules if rule["IsDefault"])
     assert (rest["Type"], rest["FixedResponseConfig"]["StatusCode"]) == ("fixed-response", "404")
 

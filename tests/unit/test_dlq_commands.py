@@ -12,8 +12,8 @@ import pytest
 from estat.audit import dlq_reader
 from estat.cli import dlq_files, main
 from estat.cli.dlq_files import CommandError, select
+from estat.cli.dlq_read import RECOVERED, examine
 from estat.cli.dlq_replay import paced
-from estat.cli.dlq_verify import RECOVERED, examine
 from estat.disk import dlq_file, locks
 from estat.disk.dlq import EXPIRED, PENDING, DeadLetterQueue
 from estat.disk.server_directory import ServerDirectory
@@ -197,7 +197,7 @@ def test_a_strange_file_is_listed_by_its_name(dlq, capsys):
         file.write("what is this?")
     assert run(dlq, "ls") == 0
     out = capsys.readouterr().out
-    assert "notes [31m.txt" in out
+    assert r"notes\x1b[31m.txt" in out
     assert "unreadable: no header" in out
 
 

@@ -151,7 +151,10 @@ def test_durations_sizes_and_the_like_are_parsed(name, value, parsed):
         ("CAPTURE_HEADERS", "refe rer"),
         ("CAPTURE_HEADERS", "x_custom"),
         ("CAPTURE_HEADERS", "r\u00e9f\u00e9rer"),
-        ("CAPTURE_HEADERS", "body"),
+        *(
+            ("CAPTURE_HEADERS", f"Referer,{n}")
+            for n in ("body", "Write-Key", "query", "path", "ID")
+        ),
         ("CAPTURE_HEADERS", ",".join(f"x-{n}" for n in range(21))),
     ],
 )

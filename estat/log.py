@@ -9,15 +9,15 @@ What Python code prints on standard error, warnings and tracebacks become such l
 """
 
 import io
+import json
 import logging
 import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable, MutableMapping
+from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
 from typing import Any, TextIO
-
-import structlog
 
 from estat.text import hidden, shown
 
@@ -27,7 +27,9 @@ _LOOKED_AT_CHARS = 16 * 1024
 
 #: Of a line that is longer all facts are left out. Only many or foreign ones can make it so.
 _LINE_CHARS = 32 * 1024
-_WITHOUT_FACTS = ("event", "level", "logger", "timestamp", "left_out")
+
+#: What a record has beside the facts that were given with it.
+_NO_FACTS = {*vars(logging.makeLogRecord({})), "message", "taskName"}
 
 #: Lines of a kind in a minute, and kinds that are known at a time.
 _LINES, _SECONDS, _KINDS = 60, 60.0, 1000
@@ -43,29 +45,9 @@ def configure(level: str, form: str, stream: TextIO) -> None:
 
     With them goes what is printed on standard error from now on, a line of it in a log line.
     """
-    renderer: Any = structlog.processors.JSONRenderer()
-    if form == "console":
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
     handler = _Handler(stream)
     handler.addFilter(_within_limit(_Budget(_LINES)))
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.stdlib.ExtraAdder(),
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                _clean,
-                _bounded(renderer),
-            ],
-        )
-    )
+    handler.setFormatter(_Formatter(form))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -112,18 +94,36 @@ class _Printed(io.TextIOBase):
         """Return the descriptor of standard error."""
         return self._stream.fileno()
 
-    def isatty(self) -> bool:
-        """Tell whether a person reads this."""
-        return self._stream.isatty()
 
+class _Formatter(logging.Formatter):
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self._for_people = form == "console"
 
-def _clean(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    cleaned: dict[str, Any] = _cleaned(event)
-    traceback = event.get("exception")
-    if isinstance(traceback, str):
-        lines = hidden(_ends_of(traceback, _LOOKED_AT_CHARS)).split("\n")
-        cleaned["exception"] = _ends_of("\n".join(map(shown, lines)), _TRACEBACK_CHARS)
-    return cleaned
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record; in JSON the facts stand beside its event."""
+        known = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+        }
+        facts = {name: value for name, value in vars(record).items() if name not in _NO_FACTS}
+        known, facts = _cleaned(known), _cleaned(facts)
+        if record.exc_info:
+            text = hidden(_ends_of(self.formatException(record.exc_info), _LOOKED_AT_CHARS))
+            lines = "\n".join(map(shown, text.split("\n")))
+            known["exception"] = _ends_of(lines, _TRACEBACK_CHARS)
+        line = self._line(known, facts)
+        return line if len(line) <= _LINE_CHARS else self._line(known, {"cut": len(line)})
+
+    def _line(self, known: dict[str, Any], facts: dict[str, Any]) -> str:
+        if not self._for_people:
+            return json.dumps(known | facts)
+        traceback = f"\n{known['exception']}" if "exception" in known else ""
+        told = "".join(f" {name}={value}" for name, value in facts.items())
+        start = f"{known['timestamp']} [{known['level']:<8}] {known['event']:<30}"
+        return f"{start} [{known['logger']}]{told}{traceback}"
 
 
 def _ends_of(text: str, chars: int) -> str:
@@ -143,17 +143,6 @@ def _cleaned(value: Any) -> Any:
         case float() if math.isfinite(value):
             return value
     return shown(hidden(str(value)[:_LOOKED_AT_CHARS]), _TEXT_CHARS)
-
-
-def _bounded(renderer: Any) -> Callable[..., str]:
-    def render(log: Any, name: str, event: dict[str, Any]) -> str:
-        line: str = renderer(log, name, dict(event))
-        if len(line) > _LINE_CHARS:
-            kept = {name: event[name] for name in _WITHOUT_FACTS if name in event}
-            line = renderer(log, name, kept | {"cut": len(line)})
-        return line
-
-    return render
 
 
 class _Budget:

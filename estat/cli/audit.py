@@ -13,7 +13,7 @@ from estat.audit.reader import Reader
 from estat.audit.report import Report
 from estat.audit.target import Target
 from estat.cli import output
-from estat.cli.arguments import whole_number
+from estat.cli.arguments import add_number
 from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir
@@ -56,13 +56,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "where the object has the length that it names",
     )
     option("--json", action="store_true", help="print everything as one JSON object")
-    option(
-        "--concurrency",
-        type=whole_number(1, _MAX_CONCURRENCY),
-        default=16,
-        metavar="N",
-        help="requests to S3 at a time [16]; a directory is read by one",
-    )
+    text = "make N requests to S3 at a time; a directory is read by one"
+    add_number(parser, "--concurrency", 16, text, high=_MAX_CONCURRENCY)
     parser.set_defaults(run=run)
 
 

@@ -101,7 +101,6 @@ def _batches(events: Iterator[Request], batch_events: int) -> Iterator[Request]:
 
     A batch that is not full yet is sent too where the file ends, or can't be read further.
     """
-    failure: CommandError | None = None
     batch: list[Request] = []
     size = 0
     try:
@@ -114,12 +113,12 @@ def _batches(events: Iterator[Request], batch_events: int) -> Iterator[Request]:
             if len(batch) == batch_events:
                 yield _joined(batch, lines=batch_events > 1)
                 batch, size = [], 0
-    except CommandError as exc:
-        failure = exc
+    except CommandError:
+        if batch:
+            yield _joined(batch, lines=True)
+        raise
     if batch:
         yield _joined(batch, lines=True)
-    if failure:
-        raise failure
 
 
 def _joined(batch: list[Request], *, lines: bool) -> Request:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from urllib.parse import SplitResult
 
 from estat.cli.http_post import Answer, Connection, Failure, Request
@@ -42,8 +42,8 @@ class Pool:
     ) -> None:
         self._retries = retries
         self._tally = tally
-        self._queue: SimpleQueue[Request | None] = SimpleQueue()
-        self._room = threading.Semaphore(concurrency * REQUESTS_PER_POSTER)
+        # beside those in hand of the posters
+        self._queue: Queue[Request | None] = Queue(concurrency * (REQUESTS_PER_POSTER - 1))
         self._stopped = threading.Event()
         self._cause: BaseException | None = None
         self._posters = [
@@ -81,7 +81,6 @@ class Pool:
             for request in requests:
                 self._tally.add_read(request.events)
                 self._queue.put(request)
-                self._room.acquire()
                 if self._stopped.is_set():
                     break
         except CommandError as exc:
@@ -107,7 +106,6 @@ class Pool:
                 self._deliver(connection, request)
             except Exception as exc:  # noqa: BLE001 - raised again by the thread that runs the pool
                 self._stop(exc)
-            self._room.release()
         connection.close()
 
     def _deliver(self, connection: Connection, request: Request) -> None:

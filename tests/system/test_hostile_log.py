@@ -46,6 +46,13 @@ TARGETS = [
 ]
 
 
+class Started(Server):
+    """A server whose log may be for people."""
+
+    def is_up(self) -> bool:
+        return "worker_started" in self.log_text() and self.get("/ready").status == 200
+
+
 @pytest.fixture(params=["json", "console"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     settings = {
@@ -56,7 +63,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
         "LOG_LEVEL": "debug",
         "LOG_FORMAT": request.param,
     }
-    with Server(tmp_path, settings, gunicorn="--access-logfile -") as found:
+    with Started(tmp_path, settings, gunicorn="--access-logfile -") as found:
         yield found
 
 

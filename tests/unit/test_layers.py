@@ -52,7 +52,6 @@ CONFINED = {
     },
     "isal": {"disk.dlq_file", "disk.journal_file", "events.batch", "events.gzip"},
     "jsonschema_rs": {"events.schema"},
-    "structlog": {"log"},
     "dotenv": {"config.loading"},
 }
 

@@ -1,5 +1,6 @@
 """What is certain about a request that fails, on real connections."""
 
+import contextlib
 import select
 import socket
 import threading
@@ -95,6 +96,32 @@ def test_a_2xx_whose_body_breaks_off_keeps_its_status() -> None:
 
     with Counterpart() as server, server.serving():
         server.plays = [break_off]
+        connection = _connection(server.url)
+        try:
+            answer = connection.post(_SMALL)
+            assert isinstance(answer, Answer)
+            assert (answer.status, answer.body) == (202, None)
+            assert _status(connection) == 202
+        finally:
+            connection.close()
+
+
+@pytest.mark.parametrize("length", [{"Content-Length": "9999999999"}, {}])
+def test_of_an_answer_without_end_no_more_is_read_than_an_answer_can_have(
+    length: dict[str, str],
+) -> None:
+    def go_on(handler: Handler, _: Got) -> None:
+        handler.send_response(202)
+        for name, value in length.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(bytes(2**16))
+        handler.close_connection = True
+
+    with Counterpart() as server, server.serving():
+        server.plays = [go_on]
         connection = _connection(server.url)
         try:
             answer = connection.post(_SMALL)

@@ -76,25 +76,17 @@ _STS_UNREACHABLE = (
     "endpoint; check AWS_REGION"
 )
 
+_LATE = ("ConnectTimeoutError", "ReadTimeoutError")
+_AWAY = (
+    *("ConnectionClosedError", "ConnectionError", "EndpointConnectionError", "HTTPClientError"),
+    *("ProxyConnectionError", "ResponseStreamingError", "SSLError"),
+)
+
 #: By what came instead of an answer, in the names of botocore's errors.
 _NO_ANSWER = {
     NO_NAME: "no name server knows the store: check AWS_ENDPOINT_URL_S3, AWS_REGION and the DNS",
-    **dict.fromkeys(
-        ("ConnectTimeoutError", "ReadTimeoutError"),
-        f"the store does not answer, or not within S3_TIMEOUT: {_ON_THE_WAY}",
-    ),
-    **dict.fromkeys(
-        (
-            "ConnectionClosedError",
-            "ConnectionError",
-            "EndpointConnectionError",
-            "HTTPClientError",
-            "ProxyConnectionError",
-            "ResponseStreamingError",
-            "SSLError",
-        ),
-        f"the store can't be reached: {_ON_THE_WAY}",
-    ),
+    **dict.fromkeys(_LATE, f"the store does not answer, or not within S3_TIMEOUT: {_ON_THE_WAY}"),
+    **dict.fromkeys(_AWAY, f"the store can't be reached: {_ON_THE_WAY}"),
 }
 
 _OF_CODES = _S3 | _NO_ANSWER

@@ -62,18 +62,15 @@ class LogStream(io.TextIOBase):
         self._lock: Any = _new_lock()
         self._lines: Any = _new_queue()
         self._has_thread = False
-        self._unfinished = ""  # a line whose end is not written yet
         self._queued_bytes = self._done_bytes = 0  # since the process began
         self._stuck = False  # a wait for the end was in vain
         self._dropped = 0
         self._counts: Metrics | None = None
 
     def write(self, text: str) -> int:
-        """Hand the lines in ``text`` over; return its length in characters. Never waits."""
+        """Hand a text over, mostly a line; return its length in characters. Never waits."""
         with self._lock:
-            lines, end, self._unfinished = (self._unfinished + text).rpartition("\n")
-            if end:
-                self._put(f"{lines}\n".encode(errors="backslashreplace"))
+            self._put(text.encode(errors="backslashreplace"))
         return len(text)
 
     def count_in(self, row: Row) -> None:
@@ -92,8 +89,6 @@ class LogStream(io.TextIOBase):
 
         Where that was in vain once, it does not wait again.
         """
-        if self._unfinished:
-            self.write("\n")
         return self._wait()
 
     def fileno(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, GeventWorker
 
+from estat.server import log_stream
 from estat.text import hidden, shown
 
 _RUN = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
@@ -59,8 +60,9 @@ def wrong_settings(cfg: Any) -> list[str]:
 
 
 def refuse(*problems: str, status: int = _STATUS) -> NoReturn:
-    """End the process, and say why on standard error: there may be no log yet."""
+    """End the process, and say why on standard error, as text: there may be no log yet."""
+    stream = log_stream.stderr()
     for problem in problems:
-        sys.stderr.write(shown(hidden(f"estat: {problem}")) + "\n")
-    sys.stderr.flush()
+        stream.write(shown(hidden(f"estat: {problem}")) + "\n")
+    stream.flush()
     sys.exit(status)

@@ -15,9 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from estat.cli import output, send_input, send_tally
 from estat.cli.arguments import add_number, argument, positive_number
-from estat.cli.http_post import Request
 from estat.cli.send_pool import Pool
-from estat.cli.send_tally import Tally
+from estat.cli.send_tally import Request, Tally
 
 _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?([/?#][!-~]*)?")
 

@@ -13,9 +13,8 @@ from itertools import islice
 
 import estat
 from estat.cli import combined_log
-from estat.cli.http_post import Request
 from estat.cli.output import CommandError
-from estat.cli.send_tally import Tally
+from estat.cli.send_tally import Request, Tally
 
 _GZIP_MAGIC = b"\x1f\x8b"
 

@@ -1,23 +1,26 @@
 """The threads of ``estat send``: a queue with an end, and posters that empty it.
 
-The calling thread reads and feeds. Each poster has a connection of its own. A request is
-taken only when there is room for it, so the memory is bounded, whatever the file's size. A
-request is sent again only if it surely is not stored: the server answered 429 or 503, or did
-not get the whole request. Each request that is taken is counted once in the tally, also when
-the run is stopped.
+The calling thread reads and feeds. Each poster has a keep-alive connection of its own. A
+request is taken only when there is room for it, so the memory is bounded, whatever the file's
+size. Each request that is taken is counted once in the tally, also when the run is stopped.
+
+A request that is sent twice is stored twice. So it is sent again only if it surely is not
+stored: the server answered 429 or 503, or does not have the whole request (``unsent``). If the
+whole request was sent and no answer came, it may be stored or not (``unanswered``).
 """
 
 import re
+import select
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from queue import Empty, Queue
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlunsplit
 
-from estat.cli.http_post import Answer, Connection, Failure, Request
 from estat.cli.output import CommandError
-from estat.cli.send_tally import Tally
+from estat.cli.send_tally import Outcome, Request, Tally
 from estat.stores.store import full_jitter
 
 #: Requests in hand for each poster: enough to never starve it, few enough for any body size.
@@ -31,7 +34,79 @@ _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 0.2, 4.0
 #: How long requests in flight may take to be answered once the user has stopped the run.
 _GRACE_SECONDS = 2.0
 
-_STOPPED = Failure("unsent", "the run was stopped")
+#: An answer that is longer is none of an event server's, and its connection is closed.
+_MAX_ANSWER_BYTES = 1024 * 1024
+
+_STOPPED = Outcome("unsent", "the run was stopped")
+
+
+class Connection:
+    """Posts requests to an http or https URL, each within ``timeout_seconds`` of silence.
+
+    It notices before it sends if the server closed the idle connection, and opens a new one.
+    """
+
+    def __init__(self, url: SplitResult, timeout_seconds: float) -> None:
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        self._http = kind(url.hostname or "", url.port, timeout=timeout_seconds)
+        self._path = urlunsplit(("", "", url.path or "/", url.query, ""))
+
+    def post(self, request: Request) -> Outcome:
+        """Send a request; return its answer, or why there is none."""
+        http = self._http
+        if http.sock is not None and select.select([http.sock], [], [], 0)[0]:
+            # no request is open, so this is the end of the stream, or an answer to nothing
+            http.close()
+        try:
+            if http.sock is None:
+                http.connect()
+        except OSError as exc:
+            http.close()
+            reason = f"cannot connect to {http.host}:{http.port}: {_cause(exc)}"
+            return Outcome("unsent", reason, unreachable=True)
+        not_sent: OSError | None = None
+        try:
+            http.request("POST", self._path, request.body, request.headers)
+        except OSError as exc:
+            # the server lacks the last bytes; but one that refuses a body early (413) may have
+            # answered before it closed
+            not_sent = exc
+        try:
+            answer = self._read()
+        except (OSError, HTTPException) as exc:
+            http.close()
+            if not_sent:
+                return Outcome("unsent", f"sending failed: {_cause(not_sent)}")
+            return Outcome("unanswered", self._silence(exc))
+        if not_sent or answer.body is None:
+            http.close()  # nobody knows where the next answer would begin
+        return answer
+
+    def close(self) -> None:
+        """Close; the next request opens it anew."""
+        self._http.close()
+
+    def _read(self) -> Outcome:
+        """Read an answer; one whose body breaks off, or is too long, has none."""
+        body: bytes | None = None
+        response = self._http.getresponse()
+        with response, suppress(OSError, HTTPException):
+            read = response.read(_MAX_ANSWER_BYTES)
+            body = None if response.read(1) or response.length else read
+        wait = response.getheader("Retry-After") or ""
+        return Outcome("answered", response.reason, response.status, wait, body)
+
+    def _silence(self, exc: Exception) -> str:
+        """Return why there was no answer to a request that was sent whole."""
+        if isinstance(exc, TimeoutError):
+            return f"no answer within {self._http.timeout:g}s"
+        if isinstance(exc, OSError):  # http.client.RemoteDisconnected is one, too
+            return "connection closed without an answer"
+        return "the answer is not HTTP"
+
+
+def _cause(exc: OSError) -> str:
+    return exc.strerror or str(exc) or type(exc).__name__
 
 
 class Pool:
@@ -110,7 +185,7 @@ class Pool:
 
     def _deliver(self, connection: Connection, request: Request) -> None:
         """Post as often as is safe and allowed; count what came of the last attempt."""
-        outcome: Answer | Failure = _STOPPED
+        outcome = _STOPPED
         wait_seconds = 0.0
         for attempt in range(self._retries + 1):
             # a request that is stopped while it waits has still the outcome of its last attempt
@@ -119,25 +194,17 @@ class Pool:
             if attempt:
                 self._tally.add_retry()
             outcome = connection.post(request)
-            if not _may_go_again(outcome):
+            if outcome.status not in (429, 503) and outcome.fate != "unsent":
                 break
             wait_seconds = _wait_seconds(outcome, attempt)
         self._tally.add_outcome(request, outcome)
-        if isinstance(outcome, Failure) and outcome.unreachable and not self._stopped.is_set():
+        if outcome.unreachable and not self._stopped.is_set():
             # no retry reached the server, so the rest of the file would not either
             self._stop(CommandError(outcome.reason, code=1))
 
 
-def _may_go_again(outcome: Answer | Failure) -> bool:
-    """Return whether the request surely is not stored and a later attempt may succeed."""
-    if isinstance(outcome, Answer):
-        return outcome.status in {429, 503}
-    return outcome.fate == "unsent"
-
-
-def _wait_seconds(outcome: Answer | Failure, attempt: int) -> float:
+def _wait_seconds(outcome: Outcome, attempt: int) -> float:
     """Return what Retry-After asks for; a date, which this server never sends, is ignored."""
-    asked = (isinstance(outcome, Answer) and outcome.retry_after) or ""
-    if re.fullmatch(r"\d{1,9}", asked.strip()):
-        return min(float(asked), _MAX_RETRY_AFTER_SECONDS)
+    if re.fullmatch(r"\s*\d{1,9}\s*", outcome.retry_after):
+        return min(float(outcome.retry_after), _MAX_RETRY_AFTER_SECONDS)
     return full_jitter(attempt, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS)

@@ -10,9 +10,8 @@ import json
 import re
 import threading
 from collections import Counter
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from estat.cli.http_post import Answer, Failure, Request
 from estat.text import hidden, shown
 
 #: Distinct reasons that are kept apart; what a server writes must not fill the memory.
@@ -24,6 +23,25 @@ _GATEWAY_STATUSES = frozenset({502, 504})
 
 #: What becomes of an event that is not accepted; each is counted by reason.
 _FATES = ("refused", "unanswered", "unsent")
+
+
+class Request(NamedTuple):
+    """One request's body and headers, and how many events it holds."""
+
+    body: bytes
+    headers: dict[str, bytes]
+    events: int
+
+
+class Outcome(NamedTuple):
+    """What the server said, or why there is no answer."""
+
+    fate: Literal["answered", "unsent", "unanswered"]
+    reason: str
+    status: int = 0
+    retry_after: str = ""
+    body: bytes | None = b""  # None if the connection broke within it
+    unreachable: bool = False  # not even a connection could be opened
 
 
 class Tally:
@@ -53,10 +71,10 @@ class Tally:
         with self._lock:
             self.retries += 1
 
-    def add_outcome(self, request: Request, outcome: Answer | Failure) -> None:
+    def add_outcome(self, request: Request, outcome: Outcome) -> None:
         """Count the events of a request by what became of it in the end."""
         with self._lock:
-            if isinstance(outcome, Failure):
+            if outcome.fate != "answered":
                 self._add(outcome.fate, outcome.reason, request.events)
             elif 200 <= outcome.status < 300:
                 self._add_success(request.events, outcome)
@@ -65,7 +83,7 @@ class Tally:
                 fate = "unanswered" if outcome.status in _GATEWAY_STATUSES else "refused"
                 self._add(fate, f"{outcome.status} {title}", request.events)
 
-    def _add_success(self, events: int, answer: Answer) -> None:
+    def _add_success(self, events: int, answer: Outcome) -> None:
         """Count a 2xx: it may have accepted some events of a batch and refused others."""
         if answer.body is None and events > 1:
             # 2xx, so at least one is stored, but how many was in the part that is lost

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from estat.cli.http_post import Request
 from estat.cli.send_pool import REQUESTS_PER_POSTER, Pool
-from estat.cli.send_tally import Tally
+from estat.cli.send_tally import Request, Tally
 from tests.support.counterpart import Counterpart, accept, hang_up, hold, refuse
 from tests.support.eventually import eventually
 from tests.unit.sending import Send, lines

@@ -88,7 +88,24 @@ def too_small(settings: Settings) -> list[str]:
     The sums are those of docs/tuning.md and docs/shutdown.md. They are about the worst case:
     with little load a server may do with less.
     """
-    return [text for text in (_room_of_dlq(settings), _time_of_stop(settings)) if text]
+    told: list[str] = []
+    needed = needed_bytes(settings)
+    if settings.dlq_overflow == "reject" and settings.dlq_max_size_bytes < needed:
+        told.append(
+            f"DLQ_MAX_SIZE_BYTES={settings.dlq_max_size_bytes} is below the "
+            f"{math.ceil(needed / _MB)}MB that memory and journals can hold: requests get 503 "
+            "dlq_full with an empty DLQ, under load, or far below that always; raise it, or lower "
+            "WEB_CONCURRENCY, QUEUE_BYTES, BATCH_BYTES or UPLOAD_QUEUE"
+        )
+    uploads = settings.stop_times.uploads - settings.stop_times.requests
+    if uploads < settings.s3_timeout:
+        told.append(
+            f"SHUTDOWN_TIMEOUT={settings.text('SHUTDOWN_TIMEOUT')} less "
+            f"DRAIN_DELAY={settings.text('DRAIN_DELAY')} leaves {uploads:.3g}s for uploads at a "
+            f"stop, less than one attempt of S3_TIMEOUT={settings.text('S3_TIMEOUT')}: raise "
+            "SHUTDOWN_TIMEOUT, or batches wait in the DLQ for the next start"
+        )
+    return told
 
 
 def needed_bytes(settings: Settings) -> int:
@@ -102,32 +119,6 @@ def needed_bytes(settings: Settings) -> int:
     journals = batches * lines if settings.durability.journaled else 0
     overhead = (settings.channel_size + batches) * OVERHEAD_BYTES
     return settings.web_concurrency * (exposed + journals + overhead)
-
-
-def _room_of_dlq(settings: Settings) -> str:
-    needed = needed_bytes(settings)
-    if settings.dlq_overflow != "reject" or settings.dlq_max_size_bytes >= needed:
-        return ""
-    return (
-        f"DLQ_MAX_SIZE_BYTES={settings.dlq_max_size_bytes} is below the "
-        f"{math.ceil(needed / _MB)}MB that memory and journals can hold: requests get 503 dlq_full "
-        "with an empty DLQ, under load, or far below that always; raise it, or lower "
-        "WEB_CONCURRENCY, QUEUE_BYTES, BATCH_BYTES or UPLOAD_QUEUE"
-    )
-
-
-def _time_of_stop(settings: Settings) -> str:
-    """Compare a stop's share for uploads with one attempt."""
-    times = settings.stop_times
-    uploads = times.uploads - times.requests
-    if uploads >= settings.s3_timeout:
-        return ""
-    return (
-        f"SHUTDOWN_TIMEOUT={settings.text('SHUTDOWN_TIMEOUT')} less "
-        f"DRAIN_DELAY={settings.text('DRAIN_DELAY')} leaves {uploads:.3g}s for uploads at a stop, "
-        f"less than one attempt of S3_TIMEOUT={settings.text('S3_TIMEOUT')}: raise "
-        "SHUTDOWN_TIMEOUT, or batches wait in the DLQ for the next start"
-    )
 
 
 def _dlq(settings: Settings) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -46,7 +46,6 @@ def configure(level: str, form: str, stream: TextIO) -> None:
     With them goes what is printed on standard error from now on, a line of it in a log line.
     """
     handler = _Handler(stream)
-    handler.addFilter(_within_limit(_Budget(_LINES)))
     handler.setFormatter(_Formatter(form))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -65,6 +64,18 @@ def _report(_kind: Any, error: BaseException | None, _traceback: Any) -> None:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._budget = _Budget(_LINES)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep so many lines of a kind: others' is the line of code, ours the event's name, too."""
+        event = record.msg if record.name.startswith("estat") else ""
+        left_out = self._budget.take((record.name, record.lineno, str(event)))
+        if left_out:
+            record.left_out = getattr(record, "left_out", 0) + left_out
+        return left_out is not None
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Tell that a line can't be written as it was to be; with what, might be the fault."""
         failed = logging.LogRecord(
@@ -166,19 +177,6 @@ class _Budget:
             self._kinds.clear()
         self._kinds[kind] = until, passed + 1, 0
         return left_out
-
-
-def _within_limit(budget: _Budget) -> Callable[[logging.LogRecord], bool]:
-    """Return a filter of records; others' kind is the line of code, ours the event's name, too."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        event = record.msg if record.name.startswith("estat") else ""
-        left_out = budget.take((record.name, record.lineno, str(event)))
-        if left_out:
-            record.left_out = getattr(record, "left_out", 0) + left_out
-        return left_out is not None
-
-    return keep
 
 
 class Seldom:

@@ -442,7 +442,7 @@ def test_a_file_may_have_any_name_and_is_told_on_any_terminal(directory, dlq):
         pass
     found = run(directory.target, "--dlq", dlq.root, PYTHONIOENCODING="utf-8:strict")
     assert (found.returncode, found.stderr) == (1, "")
-    assert "/??[31m" in found.stdout
+    assert r"/\udcff\x1b[31m" in found.stdout
 
 
 def test_a_write_that_was_cut_off_by_a_crash_is_no_damage_in_quarantine_either(directory, dlq):

@@ -265,6 +265,17 @@ def test_what_one_server_of_an_earlier_version_left_is_taken_over_unless_it_live
     assert os.listdir(tmp_path) == [SERVERS]
 
 
+def test_an_earlier_layout_behind_the_operators_link_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    dlq_dir = tmp_path / "dlq"
+    dlq_dir.symlink_to(tmp_path / "disk")
+    living, dead = Living(dlq_dir), Dead(dlq_dir)
+    (dead.path / PENDING).rename(dlq_dir / PENDING)
+    living.look()
+    living.check(events=3)
+    assert os.listdir(dlq_dir) == [SERVERS]
+
+
 def test_a_dead_server_goes_where_removed_files_stay_while_they_are_open(
     living: Living, tmp_path: Path, silly_renames: None
 ) -> None:

@@ -83,6 +83,7 @@ class ServerDirectory(DirectoryLock):
             try:
                 DeadLetterQueue(made.path).create()
                 made.touch(0)
+                made.sync()
             except DiskError:
                 with contextlib.suppress(DiskError):
                     made.release()
@@ -166,6 +167,11 @@ class ServerDirectory(DirectoryLock):
                     raise
                 return False
             return self.held
+
+    def sync(self) -> None:
+        """Make what the lock tells durable, if that can be: else others have to wait longer."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._descriptor)
 
     def release(self) -> None:
         """Leave the directory to others, or remove it where nothing is left in it."""

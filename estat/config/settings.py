@@ -333,10 +333,7 @@ class Settings:
         "bytes become U+FFFD.",
     )
     accepted_status: str = _choice(
-        ("202", "200"),
-        "202",
-        "The status of the answer to a POST whose events are accepted; 200 for senders that take "
-        "nothing else for success.",
+        ("202", "200"), "202", "The status that answers a POST whose events are accepted."
     )
     event_schema: Schema | None = _setting(  # noqa: RUF009 - a field, made by a helper
         parsers.schema,

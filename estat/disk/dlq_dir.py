@@ -45,7 +45,7 @@ def _of_owners(directory: str) -> list[str]:
             if not files.is_trusted(found.st_uid, place):
                 told.append(_of_a_stranger(path, found))
     finally:
-        os.close(place)
+        files.close(place)
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         told.append(
             f"everybody may write to {real} (mode {stat.S_IMODE(status.st_mode):04o}), and so "
@@ -110,7 +110,7 @@ def _owner(path: str) -> os.stat_result:
                     return found
         return os.fstat(directory)
     finally:
-        os.close(directory)
+        files.close(directory)
 
 
 def _become(user: int, group: int, groups: list[int]) -> None:

@@ -62,13 +62,22 @@ def disk_errors(operation: str, path: str) -> Iterator[None]:
         raise DiskError(operation, path, exc) from exc
 
 
+def close(descriptor: int) -> None:
+    """Close the descriptor of a directory, now.
+
+    gevent's ``os.close`` leaves all but regular files open until the event loop takes a turn. The
+    arbiter has no loop, and would soon have too many open files.
+    """
+    os.closerange(descriptor, descriptor + 1)
+
+
 def sync_directory(path: str) -> None:
     """Make renames and new names in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 class NotFollowed(OSError):
@@ -91,9 +100,9 @@ def open_directory(path: str, *, anybodys: bool = False) -> int:
             if not anybodys:
                 _check(here, above, path)
         finally:
-            os.close(above)
+            close(above)
     if not stat.S_ISDIR(os.fstat(here).st_mode):
-        os.close(here)
+        close(here)
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     return here
 
@@ -105,7 +114,7 @@ def _check(descriptor: int, directory: int, path: str) -> None:
     place = descriptor if stat.S_ISDIR(status.st_mode) else directory
     why = why_not_followed(status, directory, place)
     if why:
-        os.close(descriptor)
+        close(descriptor)
         raise NotFollowed(why, path)
 
 
@@ -206,12 +215,12 @@ def _listed(path: str) -> Iterator[tuple[int, Iterator["os.DirEntry[str]"]]]:
     try:
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
     finally:
-        os.close(above)
+        close(above)
     try:
         with os.scandir(directory) as found:
             yield directory, found
     finally:
-        os.close(directory)
+        close(directory)
 
 
 def open_file(path: str, flags: int, mode: int = PRIVATE.file) -> int:
@@ -230,7 +239,7 @@ def open_file(path: str, flags: int, mode: int = PRIVATE.file) -> int:
         _check(descriptor, directory, path)  # another may have come meanwhile
         return descriptor
     finally:
-        os.close(directory)
+        close(directory)
 
 
 def make_private(path: str, opened: int = 0) -> None:
@@ -247,7 +256,7 @@ def make_private(path: str, opened: int = 0) -> None:
             with contextlib.suppress(OSError):  # it is root's, or its volume has no modes
                 os.chmod(".", status.st_mode & 0o700, dir_fd=directory)
     finally:
-        os.close(directory)
+        close(directory)
 
 
 def make_directories(path: str, access: Access) -> None:
@@ -277,7 +286,7 @@ def make_directories(path: str, access: Access) -> None:
 def is_directory(path: str) -> bool:
     """Tell whether a directory is there. Raises OSError, and NotFollowed."""
     try:
-        os.close(open_directory(path))
+        close(open_directory(path))
     except FileNotFoundError:
         return False
     return True

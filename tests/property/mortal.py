@@ -34,9 +34,10 @@ BATCH_EVENTS = 6
 #: Shared by all lives, to spare their threads: a life that ended runs nothing.
 THREADS, DISK_THREADS = Offload(2), Offload(1)
 
+CLOSES = ("close", "closerange")
 CHANGES = (
+    *CLOSES,
     "open",
-    "close",
     "write",
     "fsync",
     "fdatasync",
@@ -106,14 +107,14 @@ class Disk:
     def operate(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Do an operation, or what its fate is."""
         if self.dead:
-            if name == "close":
+            if name in CLOSES:
                 return None  # the kernel does it; a generator that is thrown away may not raise
             raise Died
         kind = self.next_kind(name)
         if kind in _DEATHS:
             self._die(kind, name, args)
         # a file whose writes are over does not fail to be closed
-        if kind in ERRORS and name != "close":
+        if kind in ERRORS and name not in CLOSES:
             raise OSError(ERRORS[kind], os.strerror(ERRORS[kind]))
         if kind == "short" and name == "write":
             return _write_half(*args)
@@ -145,7 +146,7 @@ class Disk:
         result = REAL[name](*args, **kwargs)
         if name == "open":
             self._open.add(result)
-        elif name == "close":
+        elif name in CLOSES:
             self._open.discard(args[0])
         return result
 

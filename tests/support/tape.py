@@ -109,6 +109,10 @@ class Tape:
         self._numbers.pop(descriptor, None)
         os.close(descriptor)
 
+    def closerange(self, low: int, high: int) -> None:
+        for descriptor in range(low, high):
+            self.close(descriptor)
+
     def write(self, descriptor: int, data: "bytes | memoryview") -> int:
         self._before("write")
         short = self._fails("short_write")

@@ -108,8 +108,12 @@ REQUESTS_QUEUE_FULL = _counter(
     "http_requests_rejected_queue_full_total", "Requests refused because the queue was full."
 )
 REQUESTS_REJECTED = _counters(
-    "http_requests_rejected_total", "Requests to /collect refused, by reason.", "reason", REFUSALS
+    "http_requests_rejected_total",
+    "Requests to /collect refused, by reason; malformed: any that gunicorn's parser refuses.",
+    "reason",
+    (*REFUSALS, "malformed"),
 )
+REQUESTS_MALFORMED = REQUESTS_REJECTED["malformed"]
 EVENTS_REJECTED = _counter(
     "events_rejected_total", "Events refused by themselves inside requests that were accepted."
 )

@@ -20,6 +20,7 @@ from wsgiref.types import WSGIEnvironment
 
 import gevent
 from gevent.hub import get_hub
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 
 from estat.server.plain_request import PlainRequests
 from estat.server.responses import Exchange, Responses
@@ -34,6 +35,11 @@ _BODY_SECONDS = 1.0
 _FIRST_REQUEST_SECONDS = 1.0
 
 _READ = 1  # what the event loop watches for
+
+#: What gunicorn is given of a head, as behind an Application Load Balancer: of its first line, of
+#: each field, and in all. gunicorn itself has the limit of a field.
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html
+MAX_LINE_BYTES, MAX_HEAD_BYTES = 16 * 1024, 64 * 1024
 
 _NEVER = math.inf
 
@@ -50,12 +56,39 @@ class Host(Protocol):
         """Count a request and return the application's answer."""
 
 
+class _Head:
+    """How much has come of a head that gunicorn reads."""
+
+    def __init__(self) -> None:
+        self._size, self._tail = 0, b""
+        self._in_first_line, self._ended = True, False
+
+    def take(self, data: bytes) -> None:
+        """Count what comes next. Raises what gunicorn answers with 414 or 431."""
+        if self._ended:
+            return
+        text = self._tail + data
+        before = self._size - len(self._tail)
+        end, line_end = text.find(b"\r\n\r\n"), text.find(b"\r\n")
+        self._size += len(data)
+        self._tail = text[-3:]
+        if self._in_first_line:
+            length = before + (line_end if line_end >= 0 else len(text))
+            if length > MAX_LINE_BYTES:
+                raise LimitRequestLine(length, MAX_LINE_BYTES)
+            self._in_first_line = line_end < 0
+        self._ended = end >= 0
+        if before + (end if self._ended else len(text)) > MAX_HEAD_BYTES:
+            raise LimitRequestHeaders(f"a head of more than {MAX_HEAD_BYTES} bytes")
+
+
 class Connection(FairSocket):
     """A connection, served in turn by the fast loop and by gunicorn's."""
 
     __slots__ = (
         "_base",
         "_greenlet",
+        "_head",
         "_head_begun",
         "_host",
         "_hub",
@@ -81,6 +114,7 @@ class Connection(FairSocket):
         self.waits_since = now
         #: Until then a drain leaves the connection open: its first request may be on its way.
         self.awaited_until = now + _FIRST_REQUEST_SECONDS
+        self._head = _Head()
         self._head_begun = False
         self._host = host
         self._base = base
@@ -192,6 +226,8 @@ class Connection(FairSocket):
     def recv(self, size: int) -> bytes:
         """Read as a socket does; first comes what the fast loop has read.
 
+        Raises ParseException for a head that is too large.
+
         Others get their turn before each piece, but not before the first piece of a head: gunicorn
         waits for that one.
         """
@@ -207,9 +243,11 @@ class Connection(FairSocket):
             if self.busy:
                 self.waits_since = _NEVER
         if first:
-            self._head_begun = True
+            self._head, self._head_begun = _Head(), True
             self.waits_since = time.monotonic()
             self.deadline = self.waits_since + self._host.head_seconds
+        if not self.busy:
+            self._head.take(received)
         return received
 
     def sendall(self, data: bytes) -> None:

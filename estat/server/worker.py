@@ -33,14 +33,16 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn import util
 from gunicorn.http import wsgi
+from gunicorn.http.errors import ParseException
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.sock import ssl_context
 from gunicorn.workers.ggevent import GeventWorker
 
+from estat.accounting import metrics
 from estat.accounting.shared_memory import DRAINING, SERVING
 from estat.server import drain, inherited
-from estat.server.connection import Connection
+from estat.server.connection import MAX_LINE_BYTES, Connection
 from estat.server.plain_request import PlainRequests
 from estat.server.responses import Exchange, Responses
 
@@ -69,12 +71,30 @@ class EstatWorker(GeventWorker):
         current = inherited.settings()
         self.idle_seconds, self.head_seconds = current.keepalive, current.read_timeout
         self.responses = Responses(self.cfg)
+        self._set_head_limits()
         self.plain_requests = PlainRequests(
             self.cfg.limit_request_fields,
-            min(self.cfg.limit_request_line, self.cfg.limit_request_field_size) - 2,
+            min(self.cfg.limit_request_line or MAX_LINE_BYTES, self.cfg.limit_request_field_size)
+            - 2,
         )
         self._plain = self._serves_plain_requests()
         self._base = lru_cache(maxsize=16)(self._base_environ)
+
+    def _set_head_limits(self) -> None:
+        """Leave the limits to ``Connection`` that nobody has set: gunicorn's are below an ALB's."""
+        for name, value in (
+            ("limit_request_line", 0),
+            ("limit_request_field_size", MAX_LINE_BYTES),
+        ):
+            setting = self.cfg.settings[name]
+            if setting.get() == setting.default:
+                self.cfg.set(name, value)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that failed; count one that gunicorn's parser refuses."""
+        if isinstance(exc, ParseException):
+            self.wsgi.pipeline.counts.count(metrics.REQUESTS_MALFORMED)
+        super().handle_error(req, client, addr, exc)
 
     def init_signals(self) -> None:
         """Let every stop signal drain, but leave Ctrl-C to the arbiter, which tells its workers."""
@@ -202,6 +222,7 @@ class EstatWorker(GeventWorker):
         """Serve a request in gunicorn's loop; the drain knows it meanwhile."""
         self._in_flight[sock] = req
         sock.request_begun()
+        _join_cookies(req)
         try:
             super().handle_request(name, req, sock, addr)
         finally:
@@ -271,3 +292,11 @@ class EstatWorker(GeventWorker):
         while True:
             self.tmp.notify()
             gevent.sleep(_HEARTBEAT_SECONDS)
+
+
+def _join_cookies(req: Request) -> None:
+    """Make several fields of cookies one, as RFC 9113 says (8.2.3); gunicorn joins by commas."""
+    cookies = [value for name, value in req.headers if name == "COOKIE"]
+    if len(cookies) > 1:
+        others = [(name, value) for name, value in req.headers if name != "COOKIE"]
+        req.headers = [*others, ("COOKIE", "; ".join(cookies))]

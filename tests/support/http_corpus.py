@@ -12,8 +12,9 @@ from typing import NamedTuple
 #: What the servers of the tests are started with.
 MAX_EVENT, MAX_BODY = 16 * 1024, 128 * 1024
 
-#: gunicorn's limits: the request line, a field with its CRLF, the number of fields.
-MAX_LINE, MAX_FIELD, MAX_FIELDS = 4094, 8190, 100
+#: The limits that both servers are told: the request line, a field with its CRLF, the number of
+#: fields. Without them the server's own worker has an ALB's, gunicorn's worker its own.
+MAX_LINE, MAX_FIELD, MAX_FIELDS = 4000, 8000, 100
 
 _METHOD = re.compile(rb"(?m)^([A-Z]+) [^ \r\n]+ HTTP/1\.[01]\r$")
 
@@ -474,7 +475,7 @@ def fields() -> Cases:
         yield named(f"folded {name!r}", name)
     yield named("folded behind the line", " X-A: b", host=None)
     yield named("folded Host", host="Host:\r\n estat.example")
-    for line in ("Host", "Content-Type", "User-Agent", "X-Forwarded-For", "Cookie", "X-A"):
+    for line in ("Host", "Content-Type", "User-Agent", "X-Forwarded-For", "X-A"):
         for values in (("a", "a"), ("a", "b"), ("", "a")):
             yield named(f"{line} again, {values}", *(f"{line}: {value}" for value in values))
             yield named(
@@ -891,7 +892,7 @@ def expectations() -> Cases:
 
 
 def limits() -> Cases:
-    for size in (200, 4000, *range(MAX_LINE - 3, MAX_LINE + 4), *range(8189, 8193), 70_000):
+    for size in (200, *range(MAX_LINE - 3, MAX_LINE + 4), 70_000):
         spare = size - len("POST /collect? HTTP/1.1")
         name = f"a line of {size} bytes"
         yield named(name, line=f"POST /collect?{'a' * spare} HTTP/1.1")
@@ -900,7 +901,7 @@ def limits() -> Cases:
             b"\r\n" + post(name, line=f"POST /collect?{'a' * spare} HTTP/1.1"),
         )
         yield named(f"{name} in the path", line=f"POST /collect/{'a' * spare} HTTP/1.1")
-    for size in (200, 201, 4000, 8000, *range(MAX_FIELD - 3, MAX_FIELD + 3), 70_000):
+    for size in (200, 201, 4000, *range(MAX_FIELD - 3, MAX_FIELD + 3), 60_000):
         for field in ("X-A: ", "User-Agent: ", "X-A:"):
             yield named(
                 f"a field {field!r} of {size} bytes with its CRLF",
@@ -920,9 +921,9 @@ def limits() -> Cases:
         yield named(f"{name} of one name", *["X-A: b"] * (count - 3))
         yield named(f"{name}, some dropped", *["X_A: b"] * 10, *["X-A: b"] * (count - 13))
         yield f"{name} of short names", get("/health", *["a:"] * (count - 1))
-    for total in (50, 90, 99):
+    for total in (5, 8):
         yield named(
-            f"{total} fields of 8000 bytes", *(f"X-{i}: {'c' * 8000}" for i in range(total))
+            f"{total} fields of 7900 bytes", *(f"X-{i}: {'c' * 7900}" for i in range(total))
         )
     yield named(
         "a head of a million bytes in good fields", *(f"X-{i}: {'c' * 9990}" for i in range(100))

@@ -129,7 +129,7 @@ HEADS = {
     "a million fields": (431, head("GET /collect?a=b HTTP/1.1", *[b"X-A: b"] * 150_000)),
     "values as long as allowed": (
         204,
-        head("GET /collect?a=b HTTP/1.1", *(b"X-%d: %b" % (i, b"b," * 4000) for i in range(90))),
+        head("GET /collect?a=b HTTP/1.1", *(b"X-%d: %b" % (i, b"b," * 4000) for i in range(8))),
     ),
     "long fields that are read": (
         204,

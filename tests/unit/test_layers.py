@@ -42,6 +42,7 @@ CONFINED = {
     "gunicorn": {
         "server.arbiter",
         "server.chunks",
+        "server.connection",
         "server.drain",
         "server.hooks",
         "server.launch",

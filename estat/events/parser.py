@@ -241,7 +241,7 @@ class Intake:
         encoded = json_text.dump(value, levels)
         if self._schema:
             try:
-                self._schema.check(value, encoded)
+                self._schema.check(value)
             except Mismatch as exc:
                 raise Refused("schema_mismatch", str(exc)) from exc
         return encoded

@@ -55,16 +55,14 @@ class Schema:
     def __str__(self) -> str:
         return self._path
 
-    def check(self, value: Any, encoded: bytes) -> None:
-        """Raise Mismatch unless an event, which is stored as ``encoded``, is as the schema says."""
+    def check(self, value: Any) -> None:
+        """Raise Mismatch unless an event is as the schema says."""
         try:
             self._validate(value)
         except self._error as exc:
             # the message masks values, but names of the client's may be in it
             reason = shown(exc.message, _MESSAGE_CHARS)
             raise Mismatch(f"{_pointer(exc.instance_path)}{reason}") from exc
-        except UnicodeEncodeError:  # a lone surrogate, which is stored as U+FFFD
-            self.check(json.loads(encoded), encoded)
 
 
 def _pointer(path: list[str | int]) -> str:

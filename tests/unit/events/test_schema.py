@@ -28,7 +28,7 @@ def schema(tmp_path, content=SCHEMA):
 
 def mismatch(tmp_path, value):
     with pytest.raises(Mismatch) as caught:
-        schema(tmp_path).check(value, json.dumps(value).encode())
+        schema(tmp_path).check(value)
     return str(caught.value)
 
 
@@ -40,7 +40,7 @@ def problem(tmp_path, content):
 
 def test_an_event_that_matches_passes(tmp_path):
     value = {"name": "x", "items": [{"a/b~c": 1}], "count": 5}
-    schema(tmp_path).check(value, b"")
+    schema(tmp_path).check(value)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,6 @@ def test_values_are_not_repeated_and_names_are_cut(tmp_path):
 
 def test_a_reason_can_not_write_to_a_terminal(tmp_path):
     assert mismatch(tmp_path, {"name": "x", "\x1b[2J\n": 1}).isprintable()
-
-
-def test_a_lone_surrogate_is_checked_as_it_is_stored(tmp_path):
-    value, stored = {"name": "\ud800"}, '{"name":"\ufffd"}'.encode()
-    schema(tmp_path).check(value, stored)
-    value, stored = {"name": "\ud800" * 20}, ('{"name":"%s"}' % ("\ufffd" * 20)).encode()
-    with pytest.raises(Mismatch, match="longer than 10"):
-        schema(tmp_path).check(value, stored)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +114,7 @@ def test_established_drafts_are_known(tmp_path, draft):
         },
     )
     with pytest.raises(Mismatch):
-        checked.check({}, b"{}")
+        checked.check({})
 
 
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 Athena's queries are run in DuckDB's SQL, and Spark's example is not run (see the page).
 """
 
+import ast
 import gzip
 import json
 import os
@@ -160,6 +161,8 @@ def test_these_are_all_the_examples_of_the_page():
         ("Athena", "sql"): 2,
         ("DuckDB", "sql"): 4,
         ("pyarrow", "python"): 3,
+        ("polars", "python"): 1,
+        ("pandas", "python"): 1,
         ("Spark", "pyspark"): 1,
     }
 
@@ -244,27 +247,71 @@ def test_pyarrow_reads_the_objects_as_a_dataset(place, lines):
     assert shown.startswith(f"{len(lines)} struct<time: string,")
 
 
-def test_pyarrow_reads_the_named_fields(place, lines):
+def test_duckdb_makes_arrow_tables(place, lines):
     shown = python(code("pyarrow", "python", 1), place)
-    assert shown == f"{len(lines)} struct<path: string, status: int64>\n"
-
-
-def test_pyarrow_reads_the_named_fields_of_events_that_differ_in_shape(tmp_path):
-    with Server(tmp_path, {"RAW_BUCKET": "file:./data"}) as server:
-        for body in ('{"status":1,"more":"text"}', '{"status":2,"more":{"a":[1]}}', '{"path":"x"}'):
-            assert server.post(body).status == 202
-        assert server.stop() == 0
-    source = code("pyarrow", "python", 1) + "print(table['body'].to_pylist())"
-    last = python(source, tmp_path).splitlines()[-1]
-    assert last == (
-        "[{'path': None, 'status': 1}, {'path': None, 'status': 2}, {'path': 'x', 'status': None}]"
-    )
+    assert shown == f"{len(lines)} int64\n"
 
 
 def test_pyarrow_reads_from_s3(place, s3_bucket, moto):
     source = code("pyarrow", "python", 2).replace("my-bucket", s3_bucket.name)
     shown = python(source, place, AWS_REGION="us-east-1", **moto.environ)
     assert int(shown) == len(s3_bucket.stored()) == 300
+
+
+# --- polars, pandas, and events whose fields have other types
+
+
+def test_polars_finds_the_paths_in_the_body(place, lines):
+    assert ast.literal_eval(python(code("polars", "python"), place)) == best_paths(lines)
+
+
+def test_pandas_finds_the_paths_in_the_body(place, lines):
+    found = ast.literal_eval(python(code("pandas", "python"), place))
+    assert sorted(found.values()) == sorted(count for _, count in best_paths(lines))
+
+
+STRANGE = [
+    *({"path": "/a", "status": status} for status in (200, "200", "none", None, [1], True, 404)),
+    *({"path": "/b", "status": status} for status in (200, {"code": 200}, "2e400", 10**30)),
+    {"status": 404},
+    {"path": {"deep": [1]}, "status": "404"},
+    {},
+]
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory):
+    """A directory with ``data``, in which one event's text is another's number."""
+    directory = tmp_path_factory.mktemp("strange")
+    with Server(directory, {"RAW_BUCKET": "file:./data"}) as server:
+        assert server.post(json.dumps(STRANGE)).json["accepted"] == len(STRANGE)
+        assert server.stop() == 0
+    return directory
+
+
+@pytest.mark.parametrize("section", ["polars", "pandas"])
+def test_a_recipe_in_python_holds_with_strange_events(section, strange):
+    found = ast.literal_eval(python(code(section, "python"), strange))
+    assert dict(found) == {"/a": 2, "/b": 1}
+
+
+@pytest.mark.parametrize("section", ["Athena", "DuckDB"])
+def test_a_query_holds_with_strange_events(section, strange, monkeypatch):
+    monkeypatch.chdir(strange)
+    with duckdb.connect() as database:
+        if section == "Athena":
+            database.execute(ATHENA_EVENTS.format(pattern="data/raw/*/*/*.jsonl.gz"))
+            sql = in_duckdb(code(section, "sql", 1))
+        else:
+            database.execute(code(section, "sql", 0))
+            sql = code(section, "sql", 2)
+        assert database.execute(sql).fetchall() == [("/a", 2), ("/b", 1)]
+
+
+def test_an_arrow_table_is_made_of_strange_events(strange):
+    source = code("pyarrow", "python", 1) + "print(table['status'].to_pylist())"
+    *_, last = python(source, strange).splitlines()
+    assert ast.literal_eval(last).count(200) == 3
 
 
 def test_the_partition_of_an_event_is_the_time_at_which_it_came(place):

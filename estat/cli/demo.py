@@ -3,18 +3,15 @@
 import argparse
 import os
 import socket
-import tempfile
 from typing import Any
 
-import estat
 from estat.cli import serve
 from estat.cli.arguments import add_number
 from estat.cli.output import CommandError, say
 from estat.config import loading
-from estat.demo import TEMPORARY
 
 _HOST = "127.0.0.1"
-_CONFIGURATION = os.path.join(os.path.dirname(estat.__file__), "demo", "gunicorn_conf.py")
+_DIRECTORY = "estat-demo"  # what was stored is there again at the next start
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_number(parser, "--port", 8080, "listen on port N", high=65535)
     parser.add_argument(
-        "--dir", metavar="DIR", help="keep objects and DLQ in DIR [a temporary directory]"
+        "--dir", metavar="DIR", default=_DIRECTORY, help="keep objects and DLQ in DIR [%(default)s]"
     )
     parser.set_defaults(run=run)
 
@@ -39,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         socket.create_server((_HOST, args.port)).close()
     except OSError as exc:
         raise CommandError(f"can't listen on port {args.port}: {exc.strerror}") from exc
-    directory = os.path.abspath(args.dir) if args.dir else _temporary()
+    directory = os.path.abspath(args.dir)
     address = f"{_HOST}:{args.port}"
     loading.replace_environment(
         {
@@ -54,14 +51,6 @@ def run(args: argparse.Namespace) -> int:
             "LOG_FORMAT": "console",
         }
     )
-    kept = "" if args.dir else " (removed at the end)"
-    say("", f"  Open       http://{address}/demo", f"  Objects in {directory}{kept}")
+    say("", f"  Open       http://{address}/demo", f"  Objects in {directory}")
     say("  Stop with  Ctrl-C", "")
-    return serve.become_gunicorn(_CONFIGURATION, "estat.demo.wsgi:app")
-
-
-def _temporary() -> str:
-    """Make a directory with the mark by which the server removes it when it stops."""
-    directory = tempfile.mkdtemp(prefix="estat-demo-")
-    with open(os.path.join(directory, TEMPORARY), "x", encoding="utf-8"):
-        return directory
+    return serve.become_gunicorn("estat.demo.wsgi:app")

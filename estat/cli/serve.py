@@ -18,12 +18,12 @@ def add_parser(subparsers: Any) -> None:
 def run(_args: argparse.Namespace) -> int:
     """Replace this process by gunicorn. Raises SettingsError."""
     loading.load()
-    configuration = os.path.join(os.path.dirname(estat.__file__), "gunicorn_conf.py")
-    return become_gunicorn(configuration, "estat.wsgi:app")
+    return become_gunicorn("estat.wsgi:app")
 
 
-def become_gunicorn(configuration: str, application: str) -> int:
+def become_gunicorn(application: str) -> int:
     """Replace this process by gunicorn."""
+    configuration = os.path.join(os.path.dirname(estat.__file__), "gunicorn_conf.py")
     # the console script if there is one: under "python -m" gunicorn can't re-execute itself
     script = os.path.join(os.path.dirname(sys.executable), "gunicorn")
     gunicorn = [script] if os.path.exists(script) else [sys.executable, "-m", "gunicorn"]

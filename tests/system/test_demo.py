@@ -1,7 +1,6 @@
 """``estat demo`` as a person uses it: started, clicked at in a browser, stopped with Ctrl-C."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -50,11 +49,6 @@ class Demo:
 
     def ready(self) -> None:
         eventually(lambda: listens(self.port), SOON_SECONDS, "it listens", last_words=self.output)
-
-    def objects_in(self) -> Path:
-        match = re.search(r"Objects in (\S+)", self.output())
-        assert match, self.output()
-        return Path(match[1])
 
     def press_ctrl_c(self) -> int:
         os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does
@@ -125,14 +119,26 @@ def test_a_click_is_seen_to_arrive_and_its_object_appears(
     eventually(lambda: "not there" in text("#connection"), SOON_SECONDS, "the page says so")
 
 
-def test_ctrl_c_stops_it_cleanly_and_leaves_nothing_behind(demo: Callable[..., Demo]) -> None:
-    running = demo()
-    running.ready()
-    directory = running.objects_in()
-    assert directory.is_dir()
-    assert running.press_ctrl_c() == 0
-    assert not directory.exists()
-    assert "Traceback" not in running.output()
+def test_what_was_stored_is_there_again_at_the_next_start(
+    demo: Callable[..., Demo], tab: Chrome
+) -> None:
+    first = demo()
+    first.ready()
+    tab.get(first.url)
+    tab.find_element(By.ID, "burst").click()
+    rows = "return [...document.querySelectorAll('#events tr')].map((row) => row.title)"
+
+    def stored() -> bool:
+        return ["stored as" in row for row in tab.execute_script(rows)] == 12 * [True]
+
+    eventually(stored, SOON_SECONDS, "twelve are shown as stored")
+    assert tab.find_element(By.ID, "more").text == "and 88 earlier ones"
+    assert first.press_ctrl_c() == 0
+    assert "Traceback" not in first.output()
+    again = demo()
+    again.ready()
+    tab.get(again.url)
+    eventually(stored, SOON_SECONDS, "they are there again")
 
 
 def test_a_port_that_is_taken_is_told_and_exit_2(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
   const ROWS = 12;
   const POLL_MS = 1000;
 
-  const known = new Map(); // events by id: {id, at, name, state}
+  const known = new Map(); // events by event_id: {id, at, name, state, line}
   const shown = new Map(); // objects on the page by key
   const find = (id) => document.getElementById(id);
 
@@ -27,16 +27,19 @@
       .map(row);
     find('events').replaceChildren(...rows);
     find('no-events').hidden = known.size > 0;
+    find('more').textContent = known.size > ROWS ? 'and ' + (known.size - ROWS) + ' earlier ones' : '';
     find('queued').textContent = estat.stats().queued;
   }
 
   function row(event) {
     const tr = document.createElement('tr');
+    tr.title = [event.id, event.line].filter(Boolean).join(', stored as ');
     tr.append(
       cell(new Date(event.at).toLocaleTimeString('en-GB')),
       cell(event.name),
       cell(event.id.slice(0, 8), 'id'),
-      cell(event.state, 'state ' + event.state)
+      cell(event.state, 'state ' + event.state),
+      cell(event.line ? '…' + event.line.slice(-8) : '', 'id')
     );
     return tr;
   }
@@ -59,7 +62,7 @@
     for (const object of objects.slice().reverse()) {
       for (const line of object.events) {
         const {event_id: id, client_ts: at} = line.body;
-        if (id) known.set(id, {id, at, name: nameOf(line.body), state: 'stored'});
+        if (id) known.set(id, {id, at, name: nameOf(line.body), state: 'stored', line: line.id});
       }
       if (!shown.has(object.key)) {
         shown.set(object.key, card(object));
@@ -113,7 +116,7 @@
   window.addEventListener('estat', ({detail}) => {
     for (const line of detail.lines) {
       const event = known.get(JSON.parse(line).event_id);
-      if (event) event.state = detail.status === 202 ? 'accepted' : 'refused';
+      if (event) event.state = detail.accepted ? 'accepted' : 'refused';
     }
     draw();
   });

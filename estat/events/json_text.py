@@ -40,6 +40,14 @@ _STRAY_BYTE = re.compile("[\udc80-\udcff]")  # what ``decode`` makes of it
 #: An integer that orjson takes for an infinite double.
 _LONG = re.compile(r"(?<![0-9.eE+])[0-9]{309,}(?![0-9.eE])")
 
+#: What orjson's messages mean of a text that the scanner takes.
+_NO_NUMBER = "NaN and Infinity are not JSON"
+_WHY = (
+    ("unexpected character", _NO_NUMBER),
+    ("no digit after sign", _NO_NUMBER),
+    ("number is infinity", "a number is out of range"),
+)
+
 _decoder: Any = json.JSONDecoder(parse_float=len, parse_int=len)  # no number is asked for
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 
@@ -135,7 +143,7 @@ def checked(piece: str) -> bytes:
     except orjson.JSONDecodeError as exc:
         if exc.msg.startswith("depth limit"):
             raise TooDeep from exc
-        raise
+        raise ValueError(next((w for m, w in _WHY if exc.msg.startswith(m)), exc.msg)) from exc
     return text.encode()
 
 

@@ -119,6 +119,20 @@ def test_what_has_no_value_is_rejected_alone_and_spoils_nothing_beside_it(bad, f
     assert [index for index, _ in events.errors] == [1]
 
 
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        ("NaN", "NaN and Infinity are not JSON"),
+        ("-Infinity", "NaN and Infinity are not JSON"),
+        ("-1e400", "a number is out of range"),
+        ("9" * 5000, "an integer has more than 4300 digits"),
+    ],
+)
+def test_the_reason_says_what_is_wrong_with_a_number(number, reason):
+    intake = Intake(max_event_bytes=10_000, max_events=5)
+    assert intake.read(f'[{{"m":1}},{{"x":{number}}}]'.encode(), JSON).errors == [(1, reason)]
+
+
 def test_a_line_that_is_not_whole_values_is_rejected_whole(intake):
     events = intake.read(b'{"m":1}\n\n{"m":2} x\n[{"m":3},\n{"m":4}{"m":NaN}\n{"m":5}', TEXT)
     assert events.bodies == [b'{"m":1}', b'{"m":4}', b'{"m":5}']

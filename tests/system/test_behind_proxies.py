@@ -118,7 +118,9 @@ def test_what_is_private_stays_inside_however_it_is_spelt(
     proxy: int, target: str, method: str
 ) -> None:
     status, found = ask(proxy, method, target)
-    assert status in (400, 404), found
+    # what is below /collect/ for the server, too, is the intake's, which answers every preflight
+    is_intakes = method == "OPTIONS" and target.startswith("/collect/") and status == 204
+    assert status in (400, 404) or is_intakes, found
     assert b"http_requests_total" not in found
 
 

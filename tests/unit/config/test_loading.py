@@ -261,7 +261,7 @@ def test_a_schema_is_read_at_start_and_told_by_its_file(tmp_path):
     settings = load(EVENT_SCHEMA=str(file))
     file.write_text("no longer JSON")
     with pytest.raises(Mismatch):
-        settings.event_schema.check({}, b"{}")
+        settings.event_schema.check({})
     assert loading.effective(settings)["EVENT_SCHEMA"] == str(file)
     file.write_text("{}")
     assert str(fed_back(settings).event_schema) == str(file)

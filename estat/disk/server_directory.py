@@ -119,7 +119,8 @@ class ServerDirectory(DirectoryLock):
                     # the name is this process's own, so nobody else makes one
                     descriptor = locks.lock(os.path.join(target, LOCK), create=True)
             except OSError as exc:
-                _close(descriptor)
+                if descriptor >= 0:
+                    os.close(descriptor)
                 if isinstance(exc, BlockingIOError | FileNotFoundError):
                     return None
                 raise
@@ -367,8 +368,3 @@ def _written(path: str) -> float:
     with contextlib.suppress(FileNotFoundError):
         return os.lstat(os.path.join(path, LOCK)).st_mtime
     return max((os.lstat(place).st_mtime for place, _, _ in os.walk(path)), default=0.0)
-
-
-def _close(descriptor: int) -> None:
-    if descriptor >= 0:
-        os.close(descriptor)

@@ -499,7 +499,8 @@ def test_idle_connections_end_in_the_order_in_which_they_began_to_wait(
     places = 10
     server = serve(**ENDLESS, gunicorn=f"--worker-connections {places}")
     with contextlib.ExitStack() as opened:
-        in_body, *idle = (opened.enter_context(RawConnection(server.port)) for _ in range(places))
+        # who has just connected is ended no sooner than who is in a request: it connects last
+        *idle, in_body = (opened.enter_context(RawConnection(server.port)) for _ in range(places))
         in_body.send(HALF)
         for connection in idle:
             connection.send(before)

@@ -304,8 +304,8 @@ class Settings:
         parsers.origins,
         "*",
         "*, or origins separated by commas, e.g. https://example.com,http://localhost:3000: "
-        "scheme://host or scheme://host:port, without a path or a slash at the end; "
-        "https://*.example.com for all hosts below one, or null",
+        "scheme://host or scheme://host:port, no path, no slash at the end, names beyond ASCII as "
+        "xn--…; https://*.example.com for all hosts below one; null; file://",
         "The origins whose pages may send events and read the answers, besides the server's own; "
         "`*`: all.",
     )

@@ -176,6 +176,12 @@ def test_settings_that_contradict_each_other_are_refused():
     assert [line.split("=")[0] for line in found] == names
 
 
+def test_a_charset_is_refused_where_only_utf_8_is_read():
+    (problem,) = problems(FALLBACK_CHARSET="euc-kr", EVENT_FORMAT="raw")
+    assert problem.startswith("FALLBACK_CHARSET")
+    assert load(FALLBACK_CHARSET="euc-kr", EVENT_FORMAT="raw", CAPTURE_QUERY="true")
+
+
 @pytest.mark.parametrize("name", ["authorization", "Proxy-Authorization", "X-Write-Key"])
 def test_a_credential_is_not_to_be_stored(name):
     (problem,) = problems(CAPTURE_HEADERS=f"referer,{name}")

@@ -78,8 +78,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _unknown_names() -> Iterator[Finding]:
-    for problem in (*map(str, loading.unknown_names()), *loading.not_needed()):
-        yield "warn", "settings", problem
+    for name in loading.unknown_names():
+        yield "warn", "settings", str(name)
 
 
 def too_small(settings: Settings) -> list[str]:

@@ -168,6 +168,8 @@ class UnknownSetting(NamedTuple):
     nearest: str
 
     def __str__(self) -> str:
+        if self.variable in NOT_NEEDED:
+            return f"{self.variable} is not needed any more: {NOT_NEEDED[self.variable]}"
         meant = f"; did you mean {self.nearest}?" if self.nearest else ""
         return f"{self.variable} is no setting{meant}"
 
@@ -192,8 +194,9 @@ def _told(
 ) -> Iterator[tuple[str, str]]:
     for name in names:
         upper = name.upper()
-        if name in settings or name in NOT_NEEDED or _OTHERS.fullmatch(upper):
+        if name in settings or _OTHERS.fullmatch(upper):
             continue
-        near = get_close_matches(upper, settings, n=1, cutoff=likeness)
-        if near or (with_unlike and _VARIABLE.fullmatch(name)):
+        given_up = name in NOT_NEEDED
+        near = [] if given_up else get_close_matches(upper, settings, n=1, cutoff=likeness)
+        if near or given_up or (with_unlike and _VARIABLE.fullmatch(name)):
             yield name, near[0] if near else ""

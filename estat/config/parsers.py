@@ -1,7 +1,7 @@
 """How the text of a setting becomes its value.
 
-Each function takes the text and returns the value, or raises ValueError or
-KeyError; ``loading`` makes the sentence that tells what would be valid. The rules
+Each function takes the text and returns the value, or raises ValueError, KeyError
+or OSError; ``loading`` makes the sentence that tells what would be valid. The rules
 for an S3 bucket are AWS's own; what fits them may still be refused by the bucket,
 which ``estat check`` tells.
 """
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import NamedTuple, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from estat.errors import SettingsError
 from estat.events import charsets, ids
@@ -263,14 +262,6 @@ def tags(text: str) -> tuple[str, ...]:
     if len(found) > _MAX_TAGS:
         raise ValueError
     return tuple(f"{key}={value}" for key, value in found.items())
-
-
-def zone(text: str) -> ZoneInfo:
-    """Parse the name of a time zone."""
-    try:
-        return ZoneInfo(text)
-    except (ZoneInfoNotFoundError, OSError) as exc:
-        raise ValueError from exc
 
 
 def between(parse: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:

@@ -187,7 +187,7 @@ class Settings:
         "The external id that the role's trust policy asks for.",
     )
     partition_tz: ZoneInfo = _setting(  # noqa: RUF009 - a field, made by a helper
-        parsers.zone,
+        ZoneInfo,
         "UTC",
         "a name from the tz database, e.g. UTC or Asia/Seoul",
         "The time zone of the dt= and hr= partitions.",

@@ -183,20 +183,15 @@ def unknown_settings(
     (``${NAME}``): such a name is used, though it is no setting.
     """
     referred = {name for value in from_file.values() for name in _REFERENCE.findall(value)}
-    names = [name for name in from_file if name not in referred]
-    found = dict(_told(names, settings, _SOMEHOW, with_unlike=True))
-    found |= dict(_told(environ, settings, _NEARLY, with_unlike=False))
-    return [UnknownSetting(name, nearest) for name, nearest in found.items()]
-
-
-def _told(
-    names: Collection[str], settings: Collection[str], likeness: float, *, with_unlike: bool
-) -> Iterator[tuple[str, str]]:
-    for name in names:
+    found = []
+    for name in dict.fromkeys([*from_file, *environ]):
         upper = name.upper()
-        if name in settings or _OTHERS.fullmatch(upper):
+        if name in settings or name in referred or _OTHERS.fullmatch(upper):
             continue
-        given_up = name in NOT_NEEDED
-        near = [] if given_up else get_close_matches(upper, settings, n=1, cutoff=likeness)
-        if near or given_up or (with_unlike and _VARIABLE.fullmatch(name)):
-            yield name, near[0] if near else ""
+        in_file = name in from_file
+        near = get_close_matches(upper, settings, n=1, cutoff=_SOMEHOW if in_file else _NEARLY)
+        if name in NOT_NEEDED:
+            found.append(UnknownSetting(name, ""))
+        elif near or (in_file and _VARIABLE.fullmatch(name)):
+            found.append(UnknownSetting(name, near[0] if near else ""))
+    return found

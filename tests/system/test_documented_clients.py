@@ -86,6 +86,10 @@ def check_stored_once(server: Server, sent: list[str]) -> None:
     assert [stored[text] for text in expected] == [1] * len(sent)
 
 
+def test_the_page_has_a_client_in_each_language() -> None:
+    assert {block.language for block in CLIENTS} == COMMANDS.keys()
+
+
 def test_all_events_of_a_batch_are_stored_once(
     client: Client, server: Server, request: pytest.FixtureRequest
 ) -> None:

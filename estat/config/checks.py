@@ -121,8 +121,8 @@ def losing(s: Settings) -> Iterator[str]:
     yield from _unlisted_origins(s.allowed_origins)
     if s.write_keys:
         yield (
-            "WRITE_KEYS: what can't set a header field (beacons, images, forms, browsers' reports) "
-            "gets 401 and does not show it; put ?key= into its URL (data-key for /estat.js)"
+            "what can't set a header field (beacons, images, forms, browsers' reports) gets 401 "
+            "with WRITE_KEYS and does not show it; put ?key= into its URL (data-key for /estat.js)"
         )
     if s.accepted_status == "200" and s.max_body_size < s.max_batch_body_size:
         yield (

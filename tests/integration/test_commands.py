@@ -95,8 +95,8 @@ def test_valid_settings_that_lose_or_are_too_small_for_each_other_are_warnings(t
     assert result.returncode == 0
     assert "hunter2" not in result.stdout
     told = [line for line in result.stdout.splitlines() if line.startswith("warn settings: ")]
-    names = ("WRITE_KEYS", "DLQ_MAX_SIZE_BYTES", "SHUTDOWN_TIMEOUT")
-    assert [line.split(": ")[1].split("=")[0] for line in told] == list(names)
+    names = ("put ?key= into its URL", "DLQ_MAX_SIZE_BYTES", "SHUTDOWN_TIMEOUT")
+    assert [name in line for name, line in zip(names, told, strict=True)] == [True] * 3
 
 
 def test_a_missing_bucket_fails_the_check_with_what_to_do(tmp_path, moto):

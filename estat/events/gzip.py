@@ -11,7 +11,7 @@ it with the rest unread. What is cut off, damaged or followed by other bytes is 
 import math
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from isal import isal_zlib
 
@@ -173,13 +173,17 @@ def _to_the_last_byte(inflater: "zlib._Decompress", damaged: bytes) -> Iterator[
             fed = inflater.unconsumed_tail
 
 
-def inflate(data: bytes, max_bytes: int) -> bytes:
-    """Return what gzip bytes hold, all members joined. Raises Refused."""
+def inflate(data: bytes, max_bytes: int, give_turn: Callable[[], None] = lambda: None) -> bytes:
+    """Return what gzip bytes hold, all members joined. Raises Refused.
+
+    ``give_turn`` is called now and then.
+    """
     whole: list[bytes] = []
     room = max_bytes + 1
     fed = members = 0
     piece, inflater = b"", None
     while True:
+        give_turn()
         if not piece or (inflater is None and len(piece) < _HEADER_BYTES):
             more = data[fed : fed + _PIECE_BYTES]
             piece, fed = piece + more, fed + len(more)

@@ -114,7 +114,7 @@ def pieces(text: str) -> Iterator[str]:
     while at < len(text):
         end = _end(text, at)
         if text[end - 1] not in '}]"' and text[end : end + 1] not in _AFTER_NUMBER:
-            raise ValueError(f"Extra data: char {end}")
+            raise json.JSONDecodeError("Extra data", text, end)
         yield text[at:end]
         at = _skip(text, end)
 
@@ -165,7 +165,7 @@ def _end(text: str, at: int) -> int:
     try:
         _, end = _scan(text, at)
     except StopIteration as exc:
-        raise ValueError(f"Expecting value: char {exc.value}") from None
+        raise json.JSONDecodeError("Expecting value", text, exc.value) from None
     except RecursionError:
         raise TooDeep from None
     finally:

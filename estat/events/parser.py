@@ -15,13 +15,16 @@ the only value, and no array, it refuses the request.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from io import BytesIO
-from itertools import islice
+from itertools import groupby, islice
+from json import JSONDecodeError
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from estat.errors import Refused
-from estat.events import charsets, form, json_text
+from estat.events import charsets, form, json_text, long_text
 from estat.events.json_text import MAX_DEPTH, TooDeep
 from estat.events.schema import Mismatch, Schema
 from estat.text import shown
@@ -44,6 +47,13 @@ _KINDS = {
 
 #: After so many events others may have their turn.
 _TURN_EVENTS = 4
+
+#: A longer line waits until they have had it.
+_TURN_BYTES = 1024
+
+#: An event of more than so many times MAX_BODY_SIZE, without white space, is not read. A sixth
+#: may be left of escapes.
+_BY_FAR = 6
 
 _CHARSET = re.compile(r"""(?i);\s*charset\s*=\s*["']?([^"';]+)""")
 
@@ -81,6 +91,7 @@ class Intake:
         give_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self._max_event_bytes = max_event_bytes
+        self._short_bytes = max(max_event_bytes, long_text.MOST_PART_BYTES)
         self._max_events = max_events
         self._schema = schema
         self._charset = charset
@@ -95,15 +106,18 @@ class Intake:
         if kind is _FORM:
             return self._form(body.strip(), content_type or "")
         if kind is _LINES:
-            return self._batch(self._lines(body))
-        try:
-            value = json_text.load(body)
-        except ValueError:
-            outcomes = self._lines(body) if self._is_lines(body) else self._text(body)
+            return self._batch(self._lines(self._each_line(body), []))
+        if len(body) > self._short_bytes:
+            outcomes = self._values(body)
         else:
-            if type(value) is dict:
-                return Events([self._event(value, body)], batch=False)
-            outcomes = self._value(value, body)
+            try:
+                value = json_text.load(body)
+            except ValueError:
+                outcomes = self._values(body)
+            else:
+                if type(value) is dict:
+                    return Events([self._event(value, body)], batch=False)
+                outcomes = self._value(value, body)
         if len(outcomes) == 1 and body.lstrip()[:1] != b"[":
             (outcome,) = outcomes
             if isinstance(outcome, Refused):
@@ -127,50 +141,88 @@ class Intake:
         self._check_size(data)
         return Events([self._checked(form.parse(data, charset))], batch=False)
 
-    def _is_lines(self, body: bytes) -> bool:
-        """Tell whether the first line that is not blank is one or more whole values."""
+    def _values(self, body: bytes) -> list[_Outcome]:
+        """Take lines, or other values. It is lines if the first one is one or more whole values."""
+        lines = self._each_line(body)
+        first = next(lines)
+        if len(first) == len(body):
+            return self._text(body)
         try:
-            for _ in self._first(json_text.pieces(json_text.decode(next(_lines(body))))):
-                pass
-        except ValueError:
-            return False
-        return True
+            outcomes = self._text(first)
+        except Refused:
+            return self._text(body)
+        return self._lines(lines, outcomes)
 
-    def _lines(self, body: bytes) -> list[_Outcome]:
-        outcomes: list[_Outcome] = []
-        for number, line in enumerate(_lines(body)):
-            if number % _TURN_EVENTS == 0:
-                self._give_turn()
+    def _lines(self, lines: Iterator[bytes], outcomes: list[_Outcome]) -> list[_Outcome]:
+        for line in lines:
             try:
-                value = json_text.load(line)
-                if type(value) is dict:
-                    outcomes.append(self._event(value, line))
-                else:
-                    outcomes += self._value(value, line)
-            except ValueError:
-                outcomes += self._line(line)
+                outcomes += self._text(line)
             except Refused as refusal:
                 outcomes.append(refusal)
             if len(outcomes) > self._max_events:
                 break
         return outcomes
 
-    def _line(self, line: bytes) -> list[_Outcome]:
-        """Take a line that is not one value as ``load`` reads it, or reject it whole."""
-        try:
-            return self._text(line)
-        except Refused as refusal:
-            return [refusal]
+    def _each_line(self, body: bytes) -> Iterator[bytes]:
+        """Yield the lines that are not blank, one by one: very many would take much memory."""
+        for number, line in enumerate(BytesIO(body)):
+            if number % _TURN_EVENTS == 0 or len(line) > _TURN_BYTES:
+                self._give_turn()
+            if not line.isspace():
+                yield line
 
     def _text(self, source: bytes) -> list[_Outcome]:
         """Take one or more values. Raises Refused if the text is anything else."""
         try:
-            pieces = list(self._first(json_text.pieces(json_text.decode(source))))
+            if len(source) <= self._short_bytes:
+                return self._short(source)
+            if long_text.has_few_values(source):
+                with suppress(ValueError):
+                    return self._value(json_text.load(source), source)
+            return self._long(source)
         except ValueError as exc:
             if source.lstrip()[:1] == b"{":
                 self._check_size(source)
             raise Refused("invalid_json", str(exc)) from exc
-        return list(self._first(outcome for piece in pieces for outcome in self._piece(piece)))
+
+    def _short(self, source: bytes) -> list[_Outcome]:
+        """Take one or more values at once. Raises ValueError if the text is anything else."""
+        try:
+            value = json_text.load(source)
+        except ValueError:
+            pieces = list(self._first(json_text.pieces(json_text.decode(source))))
+            return list(self._first(outcome for piece in pieces for outcome in self._piece(piece)))
+        return self._value(value, source)
+
+    def _long(self, source: bytes) -> list[_Outcome]:
+        """Take one or more values bit by bit. Raises ValueError if the text is anything else."""
+        outcomes: list[_Outcome] = []
+        for _, group in groupby(long_text.parts(source, self._give_turn), itemgetter(0)):
+            found: list[_Outcome] = []
+            for _, start, part in group:
+                self._give_turn()
+                if part is None:
+                    found = [Refused("invalid_json", str(TooDeep()))]
+                    break
+                try:
+                    found += self._unread(part) or self._short(part)
+                except JSONDecodeError as exc:
+                    raise ValueError(f"{exc.msg}: char {start + exc.pos}") from exc
+                if len(outcomes) + len(found) > self._max_events:
+                    return outcomes + found
+            outcomes += found
+        return outcomes
+
+    def _unread(self, part: bytes) -> list[_Outcome]:
+        """Reject a single value that is by far too large, or return nothing."""
+        if len(part) <= long_text.MOST_PART_BYTES:
+            return []
+        bare = part.translate(None, b" \t\r\n").removeprefix(b"[")
+        if len(bare) <= _BY_FAR * self._max_event_bytes:
+            return []
+        if bare[:1] == b"{":
+            return [self._too_large(len(bare))]
+        return [_no_object()] if bare[0] in b'["-0123456789' else []
 
     def _piece(self, piece: str) -> Iterable[_Outcome]:
         """Take a value that ``load`` may not be able to read."""
@@ -237,7 +289,7 @@ class Intake:
 
     def _checked(self, value: Any, levels: int = MAX_DEPTH) -> bytes:
         if type(value) is not dict:
-            raise Refused("not_an_object", "an event must be a JSON object")
+            raise _no_object()
         encoded = json_text.dump(value, levels)
         if self._schema:
             try:
@@ -248,9 +300,12 @@ class Intake:
 
     def _check_size(self, source: bytes) -> None:
         if len(source) > self._max_event_bytes:
-            raise Refused(
-                "too_large", f"the event has {len(source)} bytes; at most {self._max_event_bytes}"
-            )
+            raise self._too_large(len(source))
+
+    def _too_large(self, size_bytes: int) -> Refused:
+        return Refused(
+            "too_large", f"the event has {size_bytes} bytes; at most {self._max_event_bytes}"
+        )
 
     def _first(self, items: Iterable[T]) -> Iterable[T]:
         """Return as many items as may come in one request, and one more, which tells of others."""
@@ -278,9 +333,8 @@ class Intake:
         return Events(bodies, True, rejected, errors)
 
 
-def _lines(body: bytes) -> Iterator[bytes]:
-    """Yield the lines that are not blank, one by one: very many would take much memory."""
-    return (line for line in BytesIO(body) if not line.isspace())
+def _no_object() -> Refused:
+    return Refused("not_an_object", "an event must be a JSON object")
 
 
 def _may_be_rounded(outcome: _Outcome) -> bool:

@@ -132,7 +132,7 @@ class Collect:
             return self._queried(req)  # a beacon that is its URL alone
         self._pipeline.check_room()
         if gzipped:
-            body = inflate(body, self._max_bytes)
+            body = inflate(body, self._max_bytes, give_turn_if_due)
         if len(body) <= _PIECE_BYTES:
             return self._intake.read(body, req.env.get("CONTENT_TYPE"))
         with self._reading:

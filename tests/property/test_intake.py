@@ -1,12 +1,13 @@
 """Whatever bytes come in: refused with a reason, or stored as strict JSON of the same meaning."""
 
 import json
+from unittest import mock
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from estat.errors import REFUSALS, Refused
-from estat.events import stored_line
+from estat.events import long_text, stored_line
 from estat.events.parser import Intake
 
 INTAKE = Intake(max_event_bytes=1_000_000, max_events=20)
@@ -102,6 +103,25 @@ def test_any_events_in_any_framing_under_any_name_are_the_same_events(texts, fra
     if framing == "spread over lines" and "{" not in texts[0]:
         return  # its first line is whole values, so each line is read by itself
     assert outcome(INTAKE, body, name) == expected
+
+
+@given(
+    st.lists(singles, min_size=1, max_size=3),
+    st.sampled_from(["", ",", "]", "}", "[", "x", '"', "\\", "\n", " 1", "[]"]),
+    st.sampled_from(["application/json", "application/x-ndjson"]),
+    st.sampled_from([1, 20, 100]),
+    st.data(),
+)
+def test_a_text_that_is_read_in_parts_is_read_as_it_is_at_once(values, put, name, size, data):
+    text = data.draw(st.sampled_from(["", " ", "\n"])).join(f"[{','.join(one)}]" for one in values)
+    at = data.draw(st.integers(0, len(text)))
+    body = (text[:at] + put + text[at:]).encode()
+    parted = Intake(max_event_bytes=1_000_000, max_events=20)
+    parted._short_bytes = 0
+    sizes = {"PART_BYTES": size, "MOST_PART_BYTES": 2 * size + 2, "_FEW_VALUES": -1}
+    with mock.patch.multiple(long_text, **sizes):
+        found = outcome(parted, body, name)
+    assert found == outcome(INTAKE, body, name)
 
 
 @given(st.lists(events | st.lists(events, min_size=1, max_size=3), min_size=1, max_size=5))

@@ -103,14 +103,22 @@ class Ledger:
         became = _enqueued(events, size_bytes) if is_file else {term: events}
         self._change(came_from | became)
 
-    def set_aside(self, events: int, reason: str, *, in_journal: bool = False) -> None:
+    def set_aside(
+        self, events: int, reason: str, *, files: int = 1, in_journal: bool = False
+    ) -> None:
         """Count a file's events as not ours to send; ``reason`` is a key of SET_ASIDE.
 
         The file stays where it is, so it counts as a file and in bytes as before. The events of a
         journal of another run are adopted.
         """
         in_journals = events if in_journal else 0
-        self._change({metrics.SET_ASIDE[reason]: events, metrics.SET_ASIDE_JOURNALS: in_journals})
+        self._change(
+            {
+                metrics.FILES_ASIDE[reason]: files,
+                metrics.SET_ASIDE[reason]: events,
+                metrics.SET_ASIDE_JOURNALS: in_journals,
+            }
+        )
 
     def orphan(self) -> int:
         """Turn the pending events of this row, whose process is dead, into orphans; return them.

@@ -141,6 +141,15 @@ SET_ASIDE = {
     reason: _gauge(_SET_ASIDE, _WHY_SET_ASIDE, ("reason", reason))
     for reason in ("not_ours", "later_version")
 }
+#: Of links and what no rule knows nobody can tell how many events there are, so files are counted.
+FILES_ASIDE = {
+    reason: _gauge(
+        "dlq_files_set_aside",
+        "Files and directories in DLQ_DIR that stay as they are, by reason.",
+        ("reason", reason),
+    )
+    for reason in (*SET_ASIDE, "not_followed", "unknown")
+}
 DIRECTORY_LOST = _cell("running", _SET_ASIDE, _WHY_SET_ASIDE, ("reason", "directory_lost"))
 DROPPED = _counters(
     "dlq_events_dropped_total",

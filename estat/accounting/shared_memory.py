@@ -40,7 +40,7 @@ _READ_ATTEMPTS, _SPINS, _PAUSE_SECONDS = 100, 50, 0.001
 _CELL_BYTES = 8
 
 #: Cells that may change at once.
-_MAX_CHANGES = 16
+_MAX_CHANGES = 24
 #: How many changes are planned, then the place and the new value of each.
 _PLAN_CELLS = 1 + 2 * _MAX_CHANGES
 

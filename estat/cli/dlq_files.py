@@ -136,12 +136,9 @@ def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
 
 def tell_of_others(dlq: DeadLetterQueue) -> int:
     """Print what in the directory is not followed, and why; return how much that is."""
-    told = {path: ("not followed", why) for path, why in files.not_followed(dlq.root)}
-    servers = os.path.join(dlq.root, server_directory.SERVERS)
-    for queue in server_directory.queues(dlq.root):
-        for path in server_directory.contents(queue).strays if queue.startswith(servers) else ():
-            told.setdefault(path, ("left alone", "no rule knows it"))
-    for path, (what, why) in told.items():
+    told = server_directory.passed_over(dlq.root)
+    for path, (reason, why) in told.items():
+        what = "not followed" if reason == "not_followed" else "left alone"
         say(f"{what} {os.path.relpath(path, dlq.root)}: {why}")
     return len(told)
 

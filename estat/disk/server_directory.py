@@ -341,6 +341,20 @@ def has_areas(path: str) -> bool:
     return False
 
 
+def passed_over(dlq_dir: str) -> dict[str, tuple[str, str]]:
+    """Return the paths in a DLQ_DIR that are not looked into: a reason of FILES_ASIDE, and why.
+
+    Raises DiskError.
+    """
+    found = {path: ("not_followed", why) for path, why in files.not_followed(dlq_dir)}
+    servers = os.path.join(dlq_dir, SERVERS)
+    with files.disk_errors("scan", dlq_dir):
+        for queue in queues(dlq_dir):
+            for path in contents(queue).strays if queue.startswith(servers) else ():
+                found.setdefault(path, ("unknown", "no rule knows it"))
+    return found
+
+
 def _is_nothing(name: str) -> bool:
     """Tell whether a file holds nothing of anybody's."""
     return name in _EMPTY_FILES or (name.startswith(".") and name.endswith(files.TEMPORARY))

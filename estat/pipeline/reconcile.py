@@ -82,7 +82,7 @@ class Reconciliation:
         self._ledger.correct(beyond.events, beyond.files, beyond.size_bytes, in_files + gone)
         if any(beyond):
             for aside, reason in self._disk.run(self._disk.dlq.no_more_aside):
-                self._ledger.set_aside(-aside, reason)
+                self._ledger.set_aside(-aside, reason, files=-1)
             facts = {"unknown": max(0, beyond.events), "vanished": max(0, -beyond.events)}
             log.warning("dlq_recounted", extra={"files": self._counted().files, **facts})
         if gone:

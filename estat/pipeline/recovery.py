@@ -167,8 +167,8 @@ class Recovery(LeaderLoop):
             self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
         except NotOurs as exc:
             self._set_aside.add(path)
-            if not of_this_run:
-                self._ledger.set_aside(exc.events, exc.reason, in_journal=True)
+            events = 0 if of_this_run else exc.events  # else they stay pending
+            self._ledger.set_aside(events, exc.reason, in_journal=True)
             self._seldom.warning("journal_set_aside", exc.reason, file=path, error=str(exc))
         except Exception:
             self._set_aside.add(path)

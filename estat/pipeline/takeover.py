@@ -9,6 +9,7 @@ leader's ``Reconciliation`` finds them.
 
 import logging
 import os
+import time
 
 from estat.accounting import metrics
 from estat.disk import directory_lock, files, journal, server_directory
@@ -22,6 +23,9 @@ from estat.pipeline.leader_loop import LeaderLoop
 log = logging.getLogger(__name__)
 
 _SHOWN_FILES = 20
+
+#: How often what is passed over in DLQ_DIR is counted: that looks at each name in it.
+_COUNT_SECONDS = 3600
 
 
 class Takeover(LeaderLoop):
@@ -40,6 +44,7 @@ class Takeover(LeaderLoop):
         self._left: set[str] = set()
         #: The bytes that each server had that lives, by its directory.
         self._others: dict[str, int] = {}
+        self._count_due = 0.0
 
     def turn(self) -> float:
         """Take over every server that is dead by now. Raises DiskError of the own directory."""
@@ -61,6 +66,8 @@ class Takeover(LeaderLoop):
             except DiskError as exc:
                 self._not_taken_over(path, exc)
         self._count_others()
+        if time.monotonic() >= self._count_due:
+            self._count_passed_over(dlq_dir)
         return self._pause_seconds
 
     def _look_at(self, path: str) -> None:
@@ -111,6 +118,13 @@ class Takeover(LeaderLoop):
 
     def _count_others(self) -> None:
         self._counts.set(metrics.OTHERS_BYTES, sum(self._others.values()))
+
+    def _count_passed_over(self, dlq_dir: str) -> None:
+        found = self._run(server_directory.passed_over, dlq_dir).values()
+        for reason in ("not_followed", "unknown"):
+            number = sum(why == reason for why, _ in found)
+            self._counts.set(metrics.FILES_ASIDE[reason], number)
+        self._count_due = time.monotonic() + _COUNT_SECONDS
 
     def _leave(self, path: str, strays: list[str]) -> None:
         if path not in self._left:

@@ -134,6 +134,7 @@ def test_forged_dlq_files_stay_unsent_and_hide_nothing(
     found = second.metrics()
     assert (found["dlq_files_current"], found["dlq_events_current"]) == (len(contents), 0)
     accounting.check_equation(found)
+    assert found['dlq_files_set_aside{reason="later_version"}'] == 1
     told = second.events("dlq_file_set_aside")
     assert sorted(line["reason"] for line in told) == ["later_version", "not_ours"]
     assert all(line["error"] for line in told)

@@ -15,7 +15,8 @@ RULES = (CONF / "alerts.yml").read_text()
 
 #: Words of PromQL, names of labels, and what is Prometheus's own.
 _NO_METRICS = {
-    *("and", "by", "deriv", "histogram_quantile", "increase", "max", "offset", "rate", "sum"),
+    *("and", "by", "deriv", "histogram_quantile", "increase", "max", "offset", "on", "rate"),
+    *("sum", "unless"),
     *("instance", "job", "le", "reason", "up"),
 }
 

@@ -354,6 +354,17 @@ def test_what_no_rule_knows_is_left_alone_and_named_once(
     assert len(told) == 2, "by each leader"
 
 
+def test_what_is_passed_over_is_counted_by_reason(living: Living, tmp_path: Path) -> None:
+    Dead(tmp_path)
+    (tmp_path / SERVERS / "link").symlink_to("/nowhere")
+    (Path(living.own.path) / "notes.txt").write_text("mine")
+    Path(living.own.path, PENDING, "notes").symlink_to("/nowhere")
+    living.look()
+    totals = metrics.totals(living.page)
+    counted = {reason: totals[at] for reason, at in metrics.FILES_ASIDE.items()}
+    assert counted == {"not_ours": 0, "later_version": 0, "not_followed": 2, "unknown": 1}
+
+
 def test_a_server_whose_lock_can_not_be_opened_hides_none_behind_it(
     living: Living, tmp_path: Path
 ) -> None:

@@ -1,7 +1,8 @@
 """What an attacker costs the others: p99 beside each attack over p99 alone.
 
 One client of each attack sends as fast as the server reads, on one connection after the other;
-an open loop drives the server at a steady rate meanwhile.
+an open loop drives the server at a steady rate meanwhile. Each round has all attacks, and a part
+without any, so that what else the machine does meets all of them.
 """
 
 import contextlib
@@ -35,12 +36,21 @@ _ATTACKS = {
 def run(directory: str, options: Namespace) -> None:
     """Measure the wait for an answer beside each kind of attack."""
     with Store() as s3, servers.serving(contenders.latency("journal", s3.url), directory) as server:
-        p99_ms = {}
-        for name, (head, unit) in _ATTACKS.items():
-            with _attack(server.port, head, unit):
-                p99_ms[name] = driver.run(server, _RATE, options.seconds).p99_ms
-    report.describe(directory, f"Load: {_RATE} events/s beside one attacker, {options.seconds} s")
-    rows = [(name, f"{ms:.2f}", f"{ms / p99_ms['alone']:.1f}") for name, ms in p99_ms.items()]
+        found: dict[str, list[float]] = {name: [] for name in _ATTACKS}
+        for _ in range(options.rounds):
+            for name, (head, unit) in _ATTACKS.items():
+                with _attack(server.port, head, unit):
+                    found[name].append(driver.run(server, _RATE, options.seconds).p99_ms)
+    report.describe(
+        directory,
+        f"Load: {_RATE} events/s beside one attacker, {options.rounds} alternating rounds of "
+        f"{options.seconds} s",
+        "Figures: median (min-max) over the rounds; the quotient is that of each round",
+    )
+    rows = []
+    for name, p99s in found.items():
+        quotients = [p99 / alone for p99, alone in zip(p99s, found["alone"], strict=True)]
+        rows.append((name, report.spread(p99s, 2), report.spread(quotients, 1)))
     report.table("attack | p99 ms | p99 ÷ alone", rows)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Hashable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from estat.text import hidden, shown
+from estat.text import hidden, safe, shown
 
 #: What is left of a text; of a traceback its beginning and, for the error, more of its end.
 _TEXT_CHARS, _TRACEBACK_CHARS = 1000, 4000
@@ -153,7 +153,7 @@ def _cleaned(value: Any) -> Any:
             return value
         case float() if math.isfinite(value):
             return value
-    return shown(hidden(str(value)[:_LOOKED_AT_CHARS]), _TEXT_CHARS)
+    return safe(str(value)[:_LOOKED_AT_CHARS], _TEXT_CHARS)
 
 
 class _Budget:

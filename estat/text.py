@@ -89,6 +89,11 @@ def _without_secrets(text: str) -> str:
     return _PLACES.sub(lambda match: (match[match.lastindex or 0]) + _HIDDEN, text)
 
 
+def safe(text: str, max_chars: int | None = None) -> str:
+    """Return a text as anybody may read it anywhere: ``hidden``, then ``shown``."""
+    return shown(hidden(text), max_chars)
+
+
 def shown(text: str, max_chars: int | None = None) -> str:
     r"""Cut a text, and escape (``\x1b``) what could upset a terminal or a line."""
     cut = text if max_chars is None or len(text) <= max_chars else f"{text[:max_chars]}…"

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TextIO
 
 from estat.errors import EstatError, SettingsError
-from estat.text import hidden, shown
+from estat.text import safe, shown
 
 #: The shortest time between two drawings of the progress: nobody can read faster.
 _REDRAW_SECONDS = 0.1
@@ -35,7 +35,7 @@ class CommandError(EstatError):
 
 def say(*lines: str) -> None:
     """Print lines."""
-    _write(sys.stdout, "".join(f"{shown(hidden(line))}\n" for line in lines))
+    _write(sys.stdout, "".join(f"{safe(line)}\n" for line in lines))
 
 
 def say_json(value: object, before: str = "", after: str = "\n") -> None:
@@ -57,7 +57,7 @@ def complain(command: str, problem: EstatError | str) -> None:
     if isinstance(problem, CommandError | SettingsError):
         problems = list(problem.problems)
     name = f"estat {command}".rstrip()
-    _write(sys.stderr, "".join(f"{name}: {shown(hidden(text))}\n" for text in problems))
+    _write(sys.stderr, "".join(f"{name}: {safe(text)}\n" for text in problems))
 
 
 def be_careful(command: str) -> None:
@@ -65,7 +65,7 @@ def be_careful(command: str) -> None:
 
     def tell(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
         lines = "".join(traceback.format_exception(kind, error, at)).splitlines()
-        _write(sys.stderr, "".join(f"{shown(hidden(line))}\n" for line in lines))
+        _write(sys.stderr, "".join(f"{safe(line)}\n" for line in lines))
 
     class Told(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from typing import Any, Literal, NamedTuple
 
-from estat.text import hidden, shown
+from estat.text import safe
 
 #: Distinct reasons that are kept apart; what a server writes must not fill the memory.
 _MAX_REASONS = 50
@@ -109,7 +109,7 @@ class Tally:
     def _add(self, fate: str, reason: str, events: int) -> None:
         """Count events by reason, on one line, and by "other reasons" where there are too many."""
         by_reason = self._by_reason[fate]
-        reason = shown(hidden(reason), _REASON_CHARS)
+        reason = safe(reason, _REASON_CHARS)
         if reason not in by_reason and len(by_reason) >= _MAX_REASONS:
             reason = "other reasons"
         by_reason[reason] += events

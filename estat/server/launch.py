@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, GeventWorker
 
 from estat.server import log_stream
-from estat.text import hidden, shown
+from estat.text import safe
 
 _RUN = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
 
@@ -63,6 +63,6 @@ def refuse(*problems: str, status: int = _STATUS) -> NoReturn:
     """End the process, and say why on standard error, as text: there may be no log yet."""
     stream = log_stream.stderr()
     for problem in problems:
-        stream.write(shown(hidden(f"estat: {problem}")) + "\n")
+        stream.write(safe(f"estat: {problem}") + "\n")
     stream.flush()
     sys.exit(status)

@@ -15,7 +15,7 @@ from gunicorn.glogging import Logger
 from estat.config.parsers import CREDENTIALS
 from estat.log import Seldom
 from estat.server import inherited
-from estat.text import hidden, shown
+from estat.text import safe
 from estat.web.environ import environ_key
 
 # whatever may be an address or part of one; a time of day looks like one, and is hidden too
@@ -89,5 +89,5 @@ def _hide(record: logging.LogRecord) -> bool:
 
 
 def _hide_in_access(record: logging.LogRecord) -> bool:
-    record.msg, record.args = shown(hidden(record.getMessage()), _ACCESS_CHARS), None
+    record.msg, record.args = safe(record.getMessage(), _ACCESS_CHARS), None
     return True

@@ -107,7 +107,7 @@ class Intake:
             return self._form(body.strip(), content_type or "")
         if kind is _LINES:
             return self._batch(self._lines(self._each_line(body), []))
-        if len(body) > self._short_bytes:
+        if len(body) > self._short_bytes and not long_text.has_few_values(body):
             outcomes = self._values(body)
         else:
             try:
@@ -143,6 +143,7 @@ class Intake:
 
     def _values(self, body: bytes) -> list[_Outcome]:
         """Take lines, or other values. It is lines if the first one is one or more whole values."""
+        self._give_turn()
         lines = self._each_line(body)
         first = next(lines)
         if len(first) == len(body):
@@ -196,6 +197,7 @@ class Intake:
 
     def _long(self, source: bytes) -> list[_Outcome]:
         """Take one or more values bit by bit. Raises ValueError if the text is anything else."""
+        self._give_turn()
         outcomes: list[_Outcome] = []
         for _, group in groupby(long_text.parts(source, self._give_turn), itemgetter(0)):
             found: list[_Outcome] = []

@@ -64,7 +64,8 @@ def test_others_have_their_turn_between_events_and_each_is_taken(unit, frame):
 
 def test_others_have_their_turn_in_blank_lines():
     turns = Turns()
-    assert Intake(LIMIT, 1000, give_turn=turns).read(b"\n" * SIZE + b"{}", None).bodies == [b"{}"]
+    found = Intake(LIMIT, 1000, give_turn=turns).read(b"\n" * SIZE + b"{}", "application/jsonl")
+    assert found.bodies == [b"{}"]
     assert turns.count >= TURNS
 
 

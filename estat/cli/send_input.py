@@ -15,8 +15,7 @@ import estat
 from estat.cli import combined_log
 from estat.cli.output import CommandError
 from estat.cli.send_tally import Request, Tally
-
-_GZIP_MAGIC = b"\x1f\x8b"
+from estat.events.gzip import is_gzip
 
 #: The longest line that is read: the largest MAX_BODY_SIZE that a server can be set to.
 _MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -65,7 +64,7 @@ def _events(file: BufferedReader, path: str, combined: bool, tally: Tally) -> It
 def _lines(file: BufferedReader, path: str) -> Iterator[bytes]:
     """Yield each line. Raises CommandError."""
     try:
-        zipped = file.peek(2)[:2] == _GZIP_MAGIC
+        zipped = is_gzip(file.peek(2))
         lines: BufferedIOBase = gzip.GzipFile(fileobj=file) if zipped else file
         while line := lines.readline(_MAX_LINE_BYTES + 1):
             if len(line) > _MAX_LINE_BYTES:

@@ -14,7 +14,7 @@ from gevent.lock import BoundedSemaphore
 from estat.accounting import metrics
 from estat.errors import Refused
 from estat.events import charsets, json_text
-from estat.events.gzip import inflate
+from estat.events.gzip import inflate, is_gzip
 from estat.events.parser import Events, Intake
 from estat.events.raw_parser import RawIntake
 from estat.log import Seldom
@@ -126,12 +126,12 @@ class Collect:
         return events
 
     def _posted(self, req: falcon.Request) -> Events:
-        gzipped = _is_gzip(req)
+        gzipped = _names_gzip(req)
         body = self._body.read(req)
         if not body and req.env.get("QUERY_STRING") and not req.env.get("CONTENT_TYPE"):
             return self._queried(req)  # a beacon that is its URL alone
         self._pipeline.check_room()
-        if gzipped:
+        if gzipped or is_gzip(body):  # beacons can't name an encoding, and no text begins so
             body = inflate(body, self._max_bytes, give_turn_if_due)
         if len(body) <= _PIECE_BYTES:
             return self._intake.read(body, req.env.get("CONTENT_TYPE"))
@@ -245,8 +245,8 @@ def _is_the_clients(error: Exception) -> bool:
     )
 
 
-def _is_gzip(req: falcon.Request) -> bool:
-    """Return whether a body is gzip; False if it has no encoding. Raises Refused for others."""
+def _names_gzip(req: falcon.Request) -> bool:
+    """Tell whether a request names gzip as its encoding, or none. Raises Refused for others."""
     encoding = req.env.get("HTTP_CONTENT_ENCODING", "")
     name = encoding.strip().lower()
     if name in _PLAIN_CODINGS:

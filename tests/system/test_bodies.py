@@ -66,6 +66,17 @@ def test_a_body_in_a_known_coding_is_taken(coding: str, collecting: Server) -> N
     assert bodies(collecting).count({"n": f"coding {coding}"}) == 1
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "", FORM])
+def test_gzip_is_known_by_how_it_begins(content_type: str, collecting: Server) -> None:
+    body = b"n=known+as+" + content_type.encode() if content_type == FORM else b""
+    event = {"n": f"known as {content_type}"}
+    sent = gzip.compress(body or json.dumps(event).encode())
+    assert collecting.post(sent, content_type).json == {"accepted": 1}
+    assert bodies(collecting).count(event) == 1
+    cut_off = collecting.post(REFUSED[:-3], content_type)
+    assert (cut_off.status, cut_off.json["title"]) == (400, "Invalid gzip")
+
+
 @pytest.mark.parametrize("content_type", ["application/x-ndjson", "text/plain"])
 def test_a_batch_of_several_members_is_taken(content_type: str, collecting: Server) -> None:
     events = [{"n": f"{content_type} {i}"} for i in range(50)]

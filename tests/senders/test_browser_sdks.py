@@ -71,6 +71,9 @@ IN_PAGES = {
     ),
 }
 
+#: Those that send beacons, and so hear nothing and send nothing again.
+BEACONS = {"@amplitude/analytics-browser": Use("amplitude.track(n)")}
+
 IN_NODE = {
     "@segment/analytics-node": Use(
         "analytics.track({userId: 'u1', event: n})", end="await analytics.closeAndFlush()"
@@ -208,14 +211,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """One Chromium, which sends reports within a second."""
+    """One Chromium, which sends reports within a second, and whose SDKs can't call home."""
     need(shutil.which("chromium") and shutil.which("chromedriver"), "Chromium and its driver")
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
-    flags = (
-        "headless no-sandbox disable-dev-shm-usage short-reporting-delay ignore-certificate-errors"
-    )
-    for flag in (*flags.split(), f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "ignore-certificate-errors",
+        "short-reporting-delay",
+        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):
         options.add_argument(f"--{flag}")
     with webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver")) as running:
         running.set_script_timeout(SOON_SECONDS)
@@ -247,10 +255,10 @@ def each(uses: dict[str, Use]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(("name", "environ"), pairs, indirect=["environ"], ids=uses)
 
 
-@each(IN_PAGES)
+@each(IN_PAGES | BEACONS)
 def test_what_a_page_sends_is_stored_once(name: str, web: Web) -> None:
     names = [f"{name}-{i}" for i in range(5)]
-    web.open(IN_PAGES[name].program(web.lines(name), names))
+    web.open((IN_PAGES | BEACONS)[name].program(web.lines(name), names))
     web.must_store(names, lambda: SENDERS[name].found(web.server.stored(), name))
 
 
@@ -376,7 +384,7 @@ def test_the_client_ends_at_a_403_beside_a_tracing_library(web: Web) -> None:
     assert "client_ts" not in json.dumps(web.server.stored())
 
 
-@pytest.mark.parametrize("name", [*IN_PAGES, *IN_NODE, "web-vitals"])
+@pytest.mark.parametrize("name", [*IN_PAGES, *BEACONS, *IN_NODE, "web-vitals"])
 def test_the_version_is_the_one_that_the_page_names(name: str) -> None:
     wanted = json.loads((ROOT / "tests/senders/npm/package.json").read_text())["devDependencies"]
     assert f"{wanted[name]}.".startswith(f"{SENDERS[name].version}.")

@@ -6,6 +6,9 @@
   under tests/unit and tests/property, with few examples, and elsewhere what is marked ``quick``.
 - ``rest`` is everything else, and the property tests once more with all of their examples.
 - ``all`` is both, and the default: whoever names a file to pytest gets all of its tests.
+
+What needs packages of npm, or Go, or syslog-ng, lies in tests/senders and runs in
+``make test-senders`` alone.
 """
 
 import os
@@ -60,11 +63,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave files without a chosen test alone: they may import what is not installed."""
     if not collection_path.match("test_*.py"):
         return None
+    if collection_path.parent.name == "senders" and not _is_for_all(collection_path, config):
+        return True
     text = collection_path.read_text()
     if STOCK and "both_workers" not in text:
         return True
     quick = _in_quick_directory(collection_path) or "mark.quick" in text
     return True if config.option.tier == "quick" and not quick else None
+
+
+def _is_for_all(path: Path, config: pytest.Config) -> bool:
+    """Tell whether a test of senders runs here: those beyond Python run where they are named."""
+    named = any("tests/senders" in argument for argument in config.args)
+    return named or path.name == "test_python_clients.py"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:

@@ -16,7 +16,7 @@ PARALLEL ?= --numprocesses=2 --dist=worksteal
 PYTEST := $(BIN)/python -m pytest $(PARALLEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test test-all test-rest needs lint size check release-check soak fuzz bench docs build push pins \
+.PHONY: help run-local test test-all test-rest test-senders needs lint size check release-check soak fuzz bench docs build push pins \
  audit-dependencies audit-template clean
 
 help: ## list the targets
@@ -63,6 +63,15 @@ test-all: needs $(VENV)/.installed-dev ## run all tests, and with the stock work
 test-rest: needs $(VENV)/.installed-dev ## run what make test leaves of make test-all
 	$(PYTEST) --tier=rest
 	TEST_WORKER=stock $(PYTEST) --tier=rest
+
+build/senders/node_modules: tests/senders/npm/package.json tests/senders/npm/package-lock.json
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+test-senders: $(VENV)/.installed-dev build/senders/node_modules ## run the SDKs and log shippers of docs/senders.md against the server (needs npm)
+	$(PYTEST) tests/senders
 
 needs: # say what this machine lacks for all tests
 	@missing=$$(tests/needs); test -z "$$missing" || echo "Some tests will be skipped; for them: apt-get install" $$missing

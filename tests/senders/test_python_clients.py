@@ -67,6 +67,12 @@ USES = {
         "provider = TracerProvider()\n"
         "provider.add_span_processor(BatchSpanProcessor(exporter))",
     ),
+    "amplitude-analytics": Use(
+        "client.track(BaseEvent('signup', user_id='user-1', event_properties={'n': n}))",
+        "[sent.exception() for sent in client.flush()]",
+        "client.shutdown()",
+        "from amplitude import BaseEvent",
+    ),
     "cloudevents": Use("send({'n': n})"),
     "requests": Use(_BATCH),
     "httpx": Use(_BATCH),

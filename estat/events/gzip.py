@@ -198,7 +198,9 @@ def inflate(data: bytes, max_bytes: int, give_turn: Callable[[], None] = lambda:
             raise Refused("invalid_gzip", f"damaged gzip: {exc}") from exc
         room -= len(found)
         if room <= 0:
-            raise Refused("too_large", f"the body inflates to over {max_bytes} bytes")
+            raise Refused(
+                "too_large", f"the body inflates to over {max_bytes} bytes (MAX_BATCH_BODY_SIZE)"
+            )
         whole.append(found)
         if inflater.eof:
             piece, inflater = inflater.unused_data, None

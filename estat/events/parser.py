@@ -138,7 +138,7 @@ class Intake:
         return self._fields(body, (named and charsets.codec(named[1])) or self._charset)
 
     def _fields(self, data: bytes, charset: str | None) -> Events:
-        self._check_size(data)
+        check_size(data, self._max_event_bytes)
         return Events([self._checked(form.parse(data, charset))], batch=False)
 
     def _values(self, body: bytes) -> list[_Outcome]:
@@ -183,7 +183,7 @@ class Intake:
             return self._long(source)
         except ValueError as exc:
             if source.lstrip()[:1] == b"{":
-                self._check_size(source)
+                check_size(source, self._max_event_bytes)
             raise Refused("invalid_json", str(exc)) from exc
 
     def _short(self, source: bytes) -> list[_Outcome]:
@@ -223,7 +223,7 @@ class Intake:
         if len(bare) <= _BY_FAR * self._max_event_bytes:
             return []
         if bare[:1] == b"{":
-            return [self._too_large(len(bare))]
+            return [_too_large(len(bare), self._max_event_bytes)]
         return [_no_object()] if bare[0] in b'["-0123456789' else []
 
     def _piece(self, piece: str) -> Iterable[_Outcome]:
@@ -272,7 +272,7 @@ class Intake:
         """Take an element of an array. Raises TooDeep, which concerns the whole array."""
         try:
             encoded = self._checked(value, MAX_DEPTH - 1)
-            self._check_size(encoded)
+            check_size(encoded, self._max_event_bytes)
         except Refused as refusal:
             return refusal
         return encoded
@@ -280,7 +280,7 @@ class Intake:
     def _event(self, value: Any, source: bytes) -> bytes:
         """Return a value at the top as an event. Raises Refused."""
         if len(source) > self._max_event_bytes:
-            self._check_size(source.strip())
+            check_size(source.strip(), self._max_event_bytes)
         try:
             encoded = self._checked(value)
             if self._schema or json_text.may_be_rounded(encoded):
@@ -300,15 +300,6 @@ class Intake:
                 raise Refused("schema_mismatch", str(exc)) from exc
         return encoded
 
-    def _check_size(self, source: bytes) -> None:
-        if len(source) > self._max_event_bytes:
-            raise self._too_large(len(source))
-
-    def _too_large(self, size_bytes: int) -> Refused:
-        return Refused(
-            "too_large", f"the event has {size_bytes} bytes; at most {self._max_event_bytes}"
-        )
-
     def _first(self, items: Iterable[T]) -> Iterable[T]:
         """Return as many items as may come in one request, and one more, which tells of others."""
         return islice(items, self._max_events + 1)
@@ -316,7 +307,9 @@ class Intake:
     def _batch(self, outcomes: list[_Outcome]) -> Events:
         """Return what came of several events. Raises Refused if none of them is valid."""
         if len(outcomes) > self._max_events:
-            raise Refused("too_many_events", f"more than {self._max_events} events in one request")
+            raise Refused(
+                "too_many_events", f"more than {self._max_events} events (MAX_BATCH_EVENTS)"
+            )
         bodies = [outcome for outcome in outcomes if type(outcome) is bytes]
         rejected = len(outcomes) - len(bodies)
         if not rejected:
@@ -333,6 +326,17 @@ class Intake:
             index, reason = errors[0]
             raise Refused("no_valid_event", f"no event is valid; event {index}: {reason}")
         return Events(bodies, True, rejected, errors)
+
+
+def check_size(event: bytes, max_bytes: int) -> None:
+    """Raise Refused if an event has more than ``max_bytes``."""
+    if len(event) > max_bytes:
+        raise _too_large(len(event), max_bytes)
+
+
+def _too_large(size_bytes: int, max_bytes: int) -> Refused:
+    text = f"the event has {size_bytes} bytes; at most {max_bytes} (MAX_BODY_SIZE)"
+    return Refused("too_large", text)
 
 
 def _no_object() -> Refused:

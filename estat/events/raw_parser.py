@@ -2,7 +2,7 @@
 
 from estat.errors import Refused
 from estat.events import json_text
-from estat.events.parser import Events
+from estat.events.parser import Events, check_size
 
 
 class RawIntake:
@@ -20,10 +20,7 @@ class RawIntake:
         del content_type
         if not body:
             raise Refused("empty_body", "the request has no event")
-        if len(body) > self._max_event_bytes:
-            raise Refused(
-                "too_large", f"the event has {len(body)} bytes; at most {self._max_event_bytes}"
-            )
+        check_size(body, self._max_event_bytes)
         return Events([json_text.dump(body.decode("utf-8", "replace"))], batch=False)
 
     def read_query(self, query: bytes) -> Events:

@@ -231,7 +231,7 @@ class _RequestBody:
     def _too_large(self, req: falcon.Request, found: str) -> Refused:
         """Return the refusal of a body, and let more of it be read than of others unwanted."""
         req.env[UNREAD_BYTES] = _TOO_LARGE_BYTES
-        return Refused("too_large", f"the body has {found} {self._max_bytes}")
+        return Refused("too_large", f"the body has {found} {self._max_bytes} (MAX_BATCH_BODY_SIZE)")
 
 
 def _is_the_clients(error: Exception) -> bool:

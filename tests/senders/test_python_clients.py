@@ -174,7 +174,7 @@ def test_a_wrapped_batch_that_is_larger_than_an_event_may_be_is_told(server_for:
     server = server_for({})
     name = "segment-analytics-python"
     names = [f"{name}-{i}" for i in range(200)]
-    assert "at most 16384" in run(SENDERS[name].lines(server), USES[name], names)
+    assert "at most 16384 (MAX_BODY_SIZE)" in run(SENDERS[name].lines(server), USES[name], names)
 
 
 def test_a_binary_cloudevent_is_its_data_and_captured_headers(server_for: ServerFor) -> None:

@@ -259,6 +259,21 @@ def test_a_spell_of_503_costs_and_doubles_nothing(
         crowd.check(bucket)
 
 
+def test_all_that_waited_in_an_outage_may_come_in_one_request(serve: Serve, bucket: Bucket) -> None:
+    name = "snowplow-tracker"
+    sender = SENDERS[name]
+    server = serve(**sender.environ)
+    names = [f"{name}-{i}" for i in range(6000)]
+    with started(sender.lines(server), USES[name]) as program:
+        server.must_stop()
+        program.give(names)
+        program.wait_until_it_says("\nsent\n")
+        server.start()
+        said = program.end()
+    server.until(server.settled, "all is stored")
+    assert sender.found(bucket.stored(), name) == Counter(names), said[-1000:]
+
+
 @pytest.mark.parametrize("name", [name for name in USES if name != "logging.handlers.HTTPHandler"])
 def test_the_version_is_the_one_that_the_page_names(name: str) -> None:
     assert f"{importlib.metadata.version(name)}.".startswith(f"{SENDERS[name].version}.")

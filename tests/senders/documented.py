@@ -37,14 +37,15 @@ class Sender(NamedTuple):
     def found(self, lines: list[dict[str, Any]], name: str) -> Counter[str]:
         """Return how often each event ``<name>-<i>`` stands in its place in the stored lines.
 
-        What stands elsewhere in a line with such an event is not counted.
+        What else stands in a line with such an event is not counted.
         """
         pattern = re.compile(rf"{name}-\d+")
         found = Counter[str]()
         for line in lines:
             if pattern.search(json.dumps(line)):
                 assert line.get("path", "") == self.path.strip("`")
-                found.update(pattern.search(json.dumps(e))[0] for e in _at(self.place, line))
+                matches = (pattern.search(json.dumps(event)) for event in _at(self.place, line))
+                found.update(match[0] for match in matches if match)
         return found
 
 

@@ -55,8 +55,12 @@ USES = {
     "snowplow-tracker": Use(
         "tracker.track(StructuredEvent('shop', 'signup', label=n))",
         "tracker.flush()",
-        before="from snowplow_tracker import StructuredEvent\n"
-        "tracker.emitters[0].on_failure = lambda *_: print('not sent')",
+        "while waits(): time.sleep(0.1)",
+        "import time; from snowplow_tracker import StructuredEvent\n"
+        "emitter.on_failure = lambda *_: print('not sent')\n"
+        "def waits():\n"
+        "    with emitter.lock:\n"
+        "        return emitter.event_store.size() or emitter.retry_timer.is_active()",
     ),
     "opentelemetry-exporter-otlp-json-http": Use(
         "provider.get_tracer('shop').start_span(n).end()",

@@ -40,7 +40,13 @@ _REFERENCE = re.compile(r"\$\{([^}:]+)")
 
 def contradictions(s: Settings) -> list[str]:
     """Return a sentence for each pair of settings that can't be together."""
-    return [*_of_store(s), *_of_bucket(s), *_of_clients(s), *_of_listeners_and_stop(s)]
+    return [
+        *_of_store(s),
+        *_of_bucket(s),
+        *_of_answers_and_rejections(s),
+        *_of_clients(s),
+        *_of_listeners_and_stop(s),
+    ]
 
 
 def _of_store(s: Settings) -> Iterator[str]:
@@ -73,6 +79,24 @@ def _of_bucket(s: Settings) -> Iterator[str]:
             f"S3_KMS_KEY_ID={s.s3_kms_key_id!r} is in another region than "
             f"AWS_REGION={s.aws_region!r}; S3 takes only a key of the bucket's region"
         )
+
+
+def _of_answers_and_rejections(s: Settings) -> Iterator[str]:
+    if s.receipts and not s.durability.journaled:
+        yield (
+            f"RECEIPTS=true needs a journal; DURABILITY={s.durability.value!r} answers before "
+            "events have ids"
+        )
+    if s.rejected_prefix:
+        own = f"{s.rejected_prefix}/"
+        records = [f"{s.raw_prefix}{end}" for end in ("", "_streams", "_closed")]
+        for taken in (*records, s.dlq_prefix):
+            if own.startswith(f"{taken}/") or f"{taken}/".startswith(own):
+                yield (
+                    f"REJECTED_PREFIX={s.rejected_prefix!r} and {taken!r}, which "
+                    f"{'DLQ' if taken == s.dlq_prefix else 'RAW'}_PREFIX names, lie one within "
+                    "the other; what was refused would mix with what readers expect there"
+                )
 
 
 def _of_clients(s: Settings) -> Iterator[str]:

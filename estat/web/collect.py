@@ -15,6 +15,7 @@ from estat.accounting import metrics
 from estat.errors import Refused
 from estat.events import charsets, json_text
 from estat.events.gzip import inflate
+from estat.events.ids import EventId
 from estat.events.parser import Events, Intake
 from estat.events.raw_parser import RawIntake
 from estat.log import Seldom
@@ -81,10 +82,10 @@ class Collect:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
         """Answer ACCEPTED_STATUS when the events are accepted, an error when they are refused."""
-        events = self._take(req, self._posted)
+        events, first = self._take(req, self._posted)
         resp.status = self._accepted
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = _answer(events) if events.batch else _OK_ONE
+        resp.data = _answer(events, first) if events.batch or first else _OK_ONE
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 204 when the query is accepted as an event, an error when it is refused."""
@@ -92,10 +93,12 @@ class Collect:
         self._take(req, self._queried)
         resp.status = falcon.HTTP_204
 
-    def _take(self, req: falcon.Request, read: Callable[[falcon.Request], Events]) -> Events:
+    def _take(
+        self, req: falcon.Request, read: Callable[[falcon.Request], Events]
+    ) -> tuple[Events, EventId | None]:
         """Accept the events that ``read`` finds in a request, and count the result.
 
-        Raises Refused.
+        With RECEIPTS the first one's id comes with them. Raises Refused.
         """
         started = time.perf_counter()
         counts = self._counts
@@ -106,7 +109,7 @@ class Collect:
             if self._keys and not key:
                 raise Refused("unauthorized", _NO_KEY)
             events = read(req)
-            self._pipeline.accept(self._context.of(req.env, key), events.bodies)
+            first = self._pipeline.accept(self._context.of(req.env, key), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
             if refused.reason == "queue_full":
@@ -123,7 +126,7 @@ class Collect:
         if events.rejected:
             counts.count(metrics.EVENTS_REJECTED, events.rejected)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
-        return events
+        return events, first
 
     def _posted(self, req: falcon.Request) -> Events:
         gzipped = _is_gzip(req)
@@ -258,8 +261,13 @@ def _is_gzip(req: falcon.Request) -> bool:
     return True
 
 
-def _answer(events: Events) -> bytes:
-    errors = [{"index": index, "reason": reason} for index, reason in events.errors]
-    return json_text.dump(
-        {"accepted": len(events.bodies), "rejected": events.rejected, "errors": errors}
-    )
+def _answer(events: Events, first: EventId | None) -> bytes:
+    accepted = len(events.bodies)
+    told: dict[str, object] = {"accepted": accepted}
+    if events.batch:
+        told["rejected"] = events.rejected
+        told["errors"] = [{"index": index, "reason": reason} for index, reason in events.errors]
+    if first:
+        last = EventId(first.stream, first.number + accepted - 1)
+        told["ids"] = [str(first), str(last)]
+    return json_text.dump(told)

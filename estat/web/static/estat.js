@@ -227,7 +227,7 @@
     const rejected = lines.length - accepted;
     counts.accepted += accepted;
     counts.rejected += rejected;
-    const detail = {status, accepted, rejected, errors: told.errors || [], lines};
+    const detail = {status, accepted, rejected, errors: told.errors || [], ids: told.ids || [], lines};
     window.dispatchEvent(new CustomEvent('estat', {detail}));
     return false;
   }

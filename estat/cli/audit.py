@@ -19,7 +19,7 @@ from estat.cli.arguments import add_number
 from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir, files
-from estat.disk.server_directory import SERVERS
+from estat.disk.server_directory import SERVERS, queues
 from estat.errors import SettingsError
 from estat.stores import Stores
 
@@ -117,10 +117,10 @@ def _look_up(target: Target, settings: Settings, args: argparse.Namespace) -> Re
 
 
 def _own_disk(dlq_dir: str) -> list[str]:
-    """Return DLQ_DIR if there is one. Raises DiskError if that can't be told."""
+    """Return DLQ_DIR if a server has used it. Raises DiskError if that can't be told."""
     with files.disk_errors("read", dlq_dir), suppress(FileNotFoundError, NotADirectoryError):
-        os.stat(os.path.join(dlq_dir, SERVERS))
-        return [dlq_dir]
+        if SERVERS in os.listdir(dlq_dir) or queues(dlq_dir):
+            return [dlq_dir]
     return []
 
 

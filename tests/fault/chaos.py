@@ -90,7 +90,7 @@ class Round:
                     trouble.go()
                 self._lives.wait_until_up()
             self._lives.settle()
-            self._lives.account(traffic.accepted, traffic.unanswered)
+            self._lives.account(traffic.accepted, traffic.unanswered, traffic.receipts)
 
     def _made(self, directory: Path, endpoint: Endpoint, wrong: list[str]) -> list[Trouble]:
         kinds = OUTAGES + (LIES + WRONG_SERVERS) * (LYING_STORE in wrong)
@@ -112,7 +112,10 @@ class Round:
         return drawn
 
     def _start(self, place: int) -> None:
-        settings = {"DURABILITY": self._rng.choice(("journal", "fsync"))}
+        settings = {
+            "DURABILITY": self._rng.choice(("journal", "fsync")),
+            "RECEIPTS": self._rng.choice(("true", "false")),
+        }
         for trouble in self._troubles:
             settings |= trouble.environ(place)
         server = self._lives.launch(place=place, **settings)

@@ -37,6 +37,7 @@ from estat.pipeline.lease import Lease
 from estat.pipeline.queue import Submission, SubmissionQueue
 from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
+from estat.pipeline.rejections import Rejections
 from estat.pipeline.replayer import Replayer
 from estat.pipeline.sealer import Sealer
 from estat.pipeline.takeover import Takeover
@@ -51,7 +52,7 @@ Stage: TypeAlias = "gevent.Greenlet[..., None]"
 _ENCODER_THREADS = 2  # the open batch, and the one that is being sealed
 _DISK_THREADS = 4
 
-#: What the last steps of a drain may take beyond the last upload: the stream's record.
+#: What each of a drain's last steps may take: a stream's record, and what was refused.
 _RECORD_SECONDS = 0.5
 
 
@@ -69,11 +70,13 @@ class Pipeline:
         self.counts = Metrics(page.rows[slot])
         self.broken: str | None = None
         self.on_broken: Callable[[], object] = lambda: None
+        self.rejections: Rejections | None = None  # without REJECTED_PREFIX
         self._accepting = False
         self._journaled = settings.durability.journaled
         self._collecting: list[Stage] = []  # each ends by itself when it is told to
         self._leading: list[Stage] = []
         self._endless: list[Stage] = []
+        self._rejecting: list[Stage] = []
         # of an attempt, half is left for the request itself
         self._stores = Stores(settings, wait_seconds=settings.s3_timeout / 2)
         self._lease = lease = Lease(directory, settings.dlq_dir, page)
@@ -104,6 +107,8 @@ class Pipeline:
             self._submissions, self._journals, self._sealer, accounts, encoder, settings
         )
         self._journals.on_lost = self._collector.flush
+        if settings.rejected_prefix:
+            self.rejections = Rejections(self._delivery, settings, counts, encoder)
 
     def _build_way_back(self, disk: Disk, accounts: Accounts) -> None:
         """Put together what one worker does for all: it brings what lies on disk to the store."""
@@ -140,6 +145,8 @@ class Pipeline:
             self._spawn(self._sealer.run),
             *(self._spawn(uploader.run) for _ in range(uploads)),
         ]
+        if self.rejections:
+            self._rejecting = [gevent.spawn(self.rejections.run)]
         self._accepting = True
         log.info("worker_started", extra={"stream": self._collector.streams[-1].name})
 
@@ -232,6 +239,7 @@ class Pipeline:
         if last and self.settings.fallback_bucket:
             self._delivery.end_attempts(deadline)
             self._handover.run(self.settings.fallback_bucket, deadline)
+        self._end_rejections(deadline)
         self._leader.release()
         gevent.killall(self._endless, timeout=0)
         self._journals.close()
@@ -244,6 +252,14 @@ class Pipeline:
             if stream.events:
                 until = min(time.monotonic() + _RECORD_SECONDS, deadline)
                 self._uploader.upload_record(stream.record(self.settings), until)
+
+    def _end_rejections(self, deadline: float) -> None:
+        """Write what was refused, in a moment; where the store has no time for it, drop it."""
+        if self.rejections:
+            if not self._delivery.over:
+                self._delivery.end_attempts(min(time.monotonic() + _RECORD_SECONDS, deadline))
+            self.rejections.end()
+            gevent.joinall(self._rejecting, timeout=_left(deadline))
 
     def _pending(self) -> int:
         return self.counts.row.cells[metrics.PENDING]

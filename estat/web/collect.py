@@ -4,7 +4,7 @@ import gc
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 import falcon
@@ -46,6 +46,9 @@ _PIECE_BYTES = 64 * 1024
 #: How much of a body that is too large is read, so that its sender sees the answer.
 _TOO_LARGE_BYTES = 8 * 1024 * 1024
 
+#: Requests that are refused for these say nothing of what an event is.
+_OF_THE_WHOLE = {"empty_body", "too_many_events"}
+
 _PLAIN_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
 
 
@@ -71,6 +74,7 @@ class Collect:
             )
         )
         self._accepted = falcon.code_to_http_status(int(settings.accepted_status))
+        self._rejections = pipeline.rejections
         self._context = RequestContext(settings)
         self._max_bytes = settings.max_batch_body_size
         self._body = _RequestBody(self._max_bytes, settings.read_timeout)
@@ -115,6 +119,7 @@ class Collect:
             if refused.reason == "queue_full":
                 counts.count(metrics.REQUESTS_QUEUE_FULL)
             self._seldom.warning("requests_refused", refused.reason, example=refused.description)
+            self._keep(req, [(None, refused)])
             raise
         except Exception as exc:
             counts.count(metrics.REQUESTS_REJECTED["internal_error"])
@@ -123,8 +128,9 @@ class Collect:
         counts.count(metrics.REQUESTS_ACCEPTED)
         if key:
             counts.count(metrics.accepted_by_key(key), len(events.bodies))
-        if events.rejected:
+        if events.refused:
             counts.count(metrics.EVENTS_REJECTED, events.rejected)
+            self._keep(req, events.refused)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
         return events, first
 
@@ -135,21 +141,48 @@ class Collect:
             return self._queried(req)  # a beacon that is its URL alone
         self._pipeline.check_room()
         if gzipped:
-            body = inflate(body, self._max_bytes)
-        if len(body) <= _PIECE_BYTES:
-            return self._intake.read(body, req.env.get("CONTENT_TYPE"))
-        with self._reading:
-            gc.disable()  # JSON has no cycles, and to look for some takes a third of the time
-            try:
+            body = self._inflated(body)
+        try:
+            if len(body) <= _PIECE_BYTES:
                 return self._intake.read(body, req.env.get("CONTENT_TYPE"))
-            finally:
-                gc.enable()
+            with self._reading:
+                gc.disable()  # JSON has no cycles, and to look for some takes a third of the time
+                try:
+                    return self._intake.read(body, req.env.get("CONTENT_TYPE"))
+                finally:
+                    gc.enable()
+        except Refused as refused:
+            refused.source = body
+            raise
+
+    def _inflated(self, body: bytes) -> bytes:
+        try:
+            return inflate(body, self._max_bytes)
+        except Refused as refused:
+            if refused.reason == "invalid_gzip":  # else it is too large
+                refused.source = body
+            raise
 
     def _queried(self, req: falcon.Request) -> Events:
         self._pipeline.check_room()
         query = req.env.get("QUERY_STRING", "").encode("latin-1")
         req.env["QUERY_STRING"] = ""  # it is the event, and stands nowhere beside it
-        return self._intake.read_query(query)
+        try:
+            return self._intake.read_query(query)
+        except Refused as refused:
+            refused.source = query
+            raise
+
+    def _keep(self, req: falcon.Request, refused: Iterable[tuple[int | None, Refused]]) -> None:
+        """Keep what was refused for what it is, where REJECTED_PREFIX asks for it."""
+        if not self._rejections:
+            return
+        key = self._keys.find(req.env) if self._keys else None
+        address = self._context.address(req.env)
+        for index, one in refused:
+            if one.source is not None and one.reason not in _OF_THE_WHOLE:
+                self._rejections.keep(one, index, key, address)
+                give_turn_if_due()
 
     def on_options(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
         """Answer a preflight, or a client that asks for the methods."""
@@ -256,7 +289,9 @@ def _is_gzip(req: falcon.Request) -> bool:
         return False
     if name not in _GZIP_CODINGS:
         raise Refused(
-            "unsupported_encoding", f"{shown(encoding, 100)} is not supported; send gzip or nothing"
+            "unsupported_encoding",
+            f"{shown(encoding, 100)} is not supported; send gzip or nothing",
+            req.env.get(BODY, b""),
         )
     return True
 

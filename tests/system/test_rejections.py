@@ -57,8 +57,7 @@ def test_what_is_refused_for_what_it_is_is_kept_and_nothing_else(tmp_path: Path)
         assert post(b'{"x":"' + b"x" * 20_000 + b'"}') == 413
         assert post(b'{"n":1}\n{"n":\n{"n":"x"}\n\xff\n{"n":2}', NDJSON) == 202
         assert post(b'[{"n":3},5,{"x":NaN},{"y":["' + b"y" * 20_000 + b'"]}]') == 202
-        query = "/collect?" + "&".join(f"f{n}=1" for n in range(1001)) + f"&key={KEY}"
-        assert server.get(query).status == 413
+        assert server.get(f"/collect?key={KEY}&{'&'.join('a' * 1001)}").status == 413
         # these are refused for something else
         assert server.post(b"{").status == 401
         assert post(b"") == 400
@@ -84,7 +83,7 @@ def test_what_is_refused_for_what_it_is_is_kept_and_nothing_else(tmp_path: Path)
         ("not_an_object", 1, "5", 1),
         ("invalid_json", 2, '{"x":NaN}', 9),
         ("too_large", 3, '{"y":["yyyyy', 20_010),
-        ("too_many_fields", None, "f0=1&f1=1&f2", len("&".join(f"f{n}=1" for n in range(1001)))),
+        ("too_many_fields", None, "a&a&a&a&a&a&", 2001),
     ]
     assert {one["write_key"] for one in lines} == {"web"}
     assert Counter(one["ip"] for one in lines) == {"203.0.113.0": 13, "127.0.0.0": 1}

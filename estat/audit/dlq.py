@@ -43,7 +43,7 @@ class Disk:
     paths: list[str]
     target: Target
     deep: bool
-    streams: Collection[str] | None = None  # those whose files are read, by their names; None: all
+    streams: Collection[str] | None = None  # whose files are read, by their paths; None: all
     files: int = 0
     journals: int = 0
     left_out: int = 0  # files and journals for other ranges
@@ -74,13 +74,11 @@ class Disk:
 
     def _read(self, path: str, tick: Callable[[int], None]) -> None:
         for entry in dlq_reader.every(path):
-            if not entry.name.endswith(files.TEMPORARY) and self._is_wanted(entry):
+            is_wanted = self.streams is None or any(one in entry.path for one in self.streams)
+            if is_wanted and not entry.name.endswith(files.TEMPORARY):
                 with contextlib.suppress(Gone):  # its events are met further on
                     self._add(dlq_reader.found(entry))
                 tick(self.files + self.journals)
-
-    def _is_wanted(self, entry: Entry) -> bool:
-        return self.streams is None or dlq_reader.stream_of(entry) in self.streams
 
     def _add(self, file: DlqFile) -> None:
         """Add what a file holds. Raises Gone and DiskError."""

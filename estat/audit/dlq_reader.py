@@ -241,14 +241,6 @@ def is_journal(entry: Entry) -> bool:
     return entry.area == JOURNALS
 
 
-def stream_of(entry: Entry) -> str | None:
-    """Return the stream that a file's place or name tells; None if that is not of our form."""
-    if is_journal(entry):
-        return directory_lock.stream_of(entry.slot)
-    name = ids.read_name(entry.name)
-    return name.stream if name else None
-
-
 def is_owned(root: str) -> bool:
     """Tell whether a server lives that has a directory, also while no worker leads.
 

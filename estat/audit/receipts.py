@@ -9,8 +9,7 @@ misses; then keys are listed from there on, and from the beginning, up to a boun
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -31,14 +30,24 @@ MOST_KEYS = 100_000
 STORED, ON_DISK, UNKNOWN = "stored", "on disk", "unknown"
 
 
-class Asked(NamedTuple):
-    """Ids of one stream that are asked for."""
+class Found(NamedTuple):
+    """What became of consecutive ids, and in which object or file they are, or why in none."""
+
+    state: str
+    first: int
+    last: int
+    where: str
+
+
+class Receipt(NamedTuple):
+    """Consecutive ids of one stream, and what became of them: in several places, if they are."""
 
     stream: str
     span: Span
+    found: tuple[Found, ...] = ()
 
 
-def asked(text: str) -> Asked:
+def receipt(text: str) -> Receipt:
     """Read ``ID``, ``ID..ID`` or ``ID..NUMBER``. Raises ValueError that says what is wrong."""
     first, several, last = text.strip().partition("..")
     begin, end = ids.event_id(first), ids.event_id(last if several else first)
@@ -50,60 +59,33 @@ def asked(text: str) -> Asked:
         raise ValueError("its two ids are of different streams")
     if begin.number > end.number:
         raise ValueError("its second id comes before the first")
-    return Asked(begin.stream, Span(begin.number, end.number))
+    return Receipt(begin.stream, Span(begin.number, end.number))
 
 
-@dataclass(slots=True)
-class Receipt:
-    """What became of the ids of one receipt; those in several places are in each of them."""
-
-    asked: Asked
-    stored: list[Stored] = field(default_factory=list)
-    on_disk: list[Stored] = field(default_factory=list)  # and not stored; the key is a path
-    unknown: list[Span] = field(default_factory=list)
-    why: str = ""  # what the unknown ones may be
-
-    def found(self) -> Iterator[tuple[str, int, int, str]]:
-        """Yield what became of them, first and last number, and where that is or why."""
-        for state, places in ((STORED, self.stored), (ON_DISK, self.on_disk)):
-            yield from ((state, *place) for place in places)
-        yield from ((UNKNOWN, *span, self.why) for span in self.unknown)
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Receipts:
-    """The outcome for all receipts."""
+    """What became of all that was asked for."""
 
     target: Target
-    disk: Disk
-    receipts: list[Receipt] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    paths: list[str]  # the DLQ directories that were looked at
+    receipts: list[Receipt]
+    faults: list[Fault]
 
     @property
     def exit_code(self) -> int:
         """The command's exit status: 1 if ids are unknown, 3 if some are on disk only, else 0."""
-        if any(receipt.unknown for receipt in self.receipts):
-            return 1
-        return 3 if any(receipt.on_disk for receipt in self.receipts) else 0
+        states = {found.state for receipt in self.receipts for found in receipt.found}
+        return 1 if UNKNOWN in states else 3 if ON_DISK in states else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, as ``--json`` prints it."""
         return {
             "target": str(self.target),
-            "dlq": self.disk.paths,
+            "dlq": self.paths,
             "exit_code": self.exit_code,
             "receipts": [
-                {
-                    "stream": stream,
-                    "first": span.first,
-                    "last": span.last,
-                    "found": [
-                        dict(zip(("state", "first", "last", "where"), found, strict=True))
-                        for found in receipt.found()
-                    ],
-                }
-                for receipt in self.receipts
-                for stream, span in [receipt.asked]
+                {"stream": stream, **span._asdict(), "found": [one._asdict() for one in found]}
+                for stream, span, found in self.receipts
             ],
             "unreadable": [fault._asdict() for fault in self.faults],
         }
@@ -111,17 +93,17 @@ class Receipts:
     def as_lines(self) -> list[str]:
         """Return a line for each place that holds ids of a receipt, and for those in none."""
         lines = [
-            f"{state:<8} {receipt.asked.stream}-{first}{f'..{last}' * (last > first)}  {where}"
-            for receipt in self.receipts
-            for state, first, last, where in receipt.found()
+            f"{state:<8} {stream}-{first}{f'..{last}' * (last > first)}  {where}"
+            for stream, _, found in self.receipts
+            for state, first, last, where in found
         ]
         lines += [f"unreadable {fault.place}: {fault.reason}" for fault in self.faults]
-        disk = ", ".join(self.disk.paths) or "no disk: there is no DLQ directory here"
+        disk = ", ".join(self.paths) or "no disk: there is no DLQ directory here"
         return [*lines, f"looked at {self.target} and {disk}"]
 
 
 def look_up(
-    wanted: list[Asked],
+    asked: list[Receipt],
     target: Target,
     reader: Reader,
     paths: list[str],
@@ -133,25 +115,27 @@ def look_up(
 
     Raises TargetError, DiskError and StoreError.
     """
-    streams = {stream for stream, _ in wanted}
+    streams = {one.stream for one in asked}
     disk = Disk(paths, target._replace(part=""), deep, streams)
     disk.look(lambda _: None)
-    report = Receipts(target, disk, faults=disk.faults)
     objects = {stream: _Objects(stream, target, reader, zone, deep=deep) for stream in streams}
-    for one in wanted:
-        receipt = Receipt(one, objects[one.stream].holding(one.span))
-        lacking = subtract([one.span], union(receipt.stored))
+    receipts = []
+    for stream, span, _ in asked:
+        found = [Found(STORED, *one) for one in objects[stream].holding(span)]
+        lacking = _lacking(span, found)
         for file in disk.found:
-            if file.stream == one.stream:
-                found = intersect(file.spans, lacking)
-                receipt.on_disk += [Stored(first, last, file.path) for first, last in found]
-        receipt.unknown = subtract(lacking, union(receipt.on_disk))
-        if receipt.unknown:
-            receipt.why = objects[one.stream].why_not(receipt.unknown[0].first)
-        report.receipts.append(receipt)
-    for found_objects in objects.values():
-        report.faults += found_objects.faults
-    return report
+            if file.stream == stream:
+                found += [Found(ON_DISK, *n, file.path) for n in intersect(file.spans, lacking)]
+        for unknown in _lacking(span, found):
+            why = objects[stream].why_not(unknown.first)
+            found.append(Found(UNKNOWN, *unknown, why))
+        receipts.append(Receipt(stream, span, tuple(found)))
+    faults = [fault for one in objects.values() for fault in one.faults]
+    return Receipts(target, paths, receipts, disk.faults + faults)
+
+
+def _lacking(span: Span, found: list[Found]) -> list[Span]:
+    return subtract([span], union(Span(one.first, one.last) for one in found))
 
 
 class _Objects:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from estat.audit import target as audit_target
 from estat.audit.auditor import Auditor, first_found
 from estat.audit.reader import Reader
-from estat.audit.receipts import Asked, Receipts, asked, look_up
+from estat.audit.receipts import Receipt, Receipts, look_up, receipt
 from estat.audit.report import Report
 from estat.audit.target import Target
 from estat.cli import output
@@ -36,8 +36,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "open, cut off, or have gaps or repeats. Changes nothing. Exit status: 0 if every stream "
         "is complete, 1 for gaps, repeats, or anything unreadable or not as its metadata says, "
         "3 if streams are only open, waiting on disk or cut off by the range, 2 for usage and "
-        "access errors. With --receipt: 0 if all ids are stored, 3 if some are on disk, 1 if some "
-        "are unknown.",
+        "access errors. With --receipt: 0 if all are stored, 3 if some are on disk, 1 if unknown.",
     )
     option = parser.add_argument
     option(
@@ -59,14 +58,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="read every line, and compare it with the metadata; else that alone is read, "
         "where the object has the length that it names",
     )
-    option(
-        "--receipt",
-        action="append",
-        type=_receipt,
-        metavar="ID[..ID]",
-        help="tell instead of these ids, or of all from the first to the last, whether they are "
-        "stored, on this disk (--dlq, else DLQ_DIR) or unknown; may be given several times",
-    )
+    text = "tell instead where this event is, or all from ID to ID; may be given several times"
+    option("--receipt", action="append", type=_receipt, metavar="ID[..ID]", help=text)
     option("--json", action="store_true", help="print everything as one JSON object")
     text = "make N requests to S3 at a time; a directory is read by one"
     add_number(parser, "--concurrency", 16, text, high=_MAX_CONCURRENCY)
@@ -131,8 +124,8 @@ def _reader(target: Target, settings: Settings, threads: int) -> Reader:
     return Reader(store, threads, described=not target.is_directory)
 
 
-def _receipt(text: str) -> Asked:
+def _receipt(text: str) -> Receipt:
     try:
-        return asked(text)
+        return receipt(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{text[:100]!r}: {exc}") from exc

@@ -40,13 +40,7 @@ _REFERENCE = re.compile(r"\$\{([^}:]+)")
 
 def contradictions(s: Settings) -> list[str]:
     """Return a sentence for each pair of settings that can't be together."""
-    return [
-        *_of_store(s),
-        *_of_bucket(s),
-        *_of_answers_and_rejections(s),
-        *_of_clients(s),
-        *_of_listeners_and_stop(s),
-    ]
+    return [*_of_store(s), *_of_bucket(s), *_of_clients(s), *_of_listeners_and_stop(s)]
 
 
 def _of_store(s: Settings) -> Iterator[str]:
@@ -61,6 +55,19 @@ def _of_store(s: Settings) -> Iterator[str]:
                 f"DLQ_PREFIX={s.dlq_prefix!r} lies within {taken!r}, which RAW_PREFIX names; "
                 "unreadable files would mix with what readers expect there"
             )
+    records = [f"{s.raw_prefix}{end}" for end in ("", "_streams", "_closed")]
+    for taken in (*records, s.dlq_prefix) if s.rejected_prefix else ():
+        own, other = f"{s.rejected_prefix}/", f"{taken}/"
+        if own.startswith(other) or other.startswith(own):
+            yield (
+                f"REJECTED_PREFIX={s.rejected_prefix!r} is, or lies within or around, {taken!r}, "
+                "where readers expect something else than what was refused"
+            )
+    if s.receipts and not s.durability.journaled:
+        yield (
+            f"RECEIPTS=true needs a journal; DURABILITY={s.durability.value!r} answers before "
+            "events have ids"
+        )
     if s.fallback_bucket == s.raw_bucket:
         yield f"FALLBACK_BUCKET={s.fallback_bucket!r} is RAW_BUCKET; it must be another one"
 
@@ -79,24 +86,6 @@ def _of_bucket(s: Settings) -> Iterator[str]:
             f"S3_KMS_KEY_ID={s.s3_kms_key_id!r} is in another region than "
             f"AWS_REGION={s.aws_region!r}; S3 takes only a key of the bucket's region"
         )
-
-
-def _of_answers_and_rejections(s: Settings) -> Iterator[str]:
-    if s.receipts and not s.durability.journaled:
-        yield (
-            f"RECEIPTS=true needs a journal; DURABILITY={s.durability.value!r} answers before "
-            "events have ids"
-        )
-    if s.rejected_prefix:
-        own = f"{s.rejected_prefix}/"
-        records = [f"{s.raw_prefix}{end}" for end in ("", "_streams", "_closed")]
-        for taken in (*records, s.dlq_prefix):
-            if own.startswith(f"{taken}/") or f"{taken}/".startswith(own):
-                yield (
-                    f"REJECTED_PREFIX={s.rejected_prefix!r} and {taken!r}, which "
-                    f"{'DLQ' if taken == s.dlq_prefix else 'RAW'}_PREFIX names, lie one within "
-                    "the other; what was refused would mix with what readers expect there"
-                )
 
 
 def _of_clients(s: Settings) -> Iterator[str]:

@@ -60,11 +60,6 @@ class Events(NamedTuple):
     refused: list[tuple[int, Refused]] = []  # noqa: RUF012 - replaced, never changed
 
     @property
-    def rejected(self) -> int:
-        """How many were rejected."""
-        return len(self.refused)
-
-    @property
     def errors(self) -> list[tuple[int, str]]:
         """What an answer tells of them."""
         return [(index, one.description) for index, one in self.refused[:MAX_ERRORS]]

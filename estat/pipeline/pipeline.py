@@ -52,7 +52,7 @@ Stage: TypeAlias = "gevent.Greenlet[..., None]"
 _ENCODER_THREADS = 2  # the open batch, and the one that is being sealed
 _DISK_THREADS = 4
 
-#: What each of a drain's last steps may take: a stream's record, and what was refused.
+#: What the last steps of a drain may take beyond the last upload: the stream's record.
 _RECORD_SECONDS = 0.5
 
 
@@ -76,7 +76,6 @@ class Pipeline:
         self._collecting: list[Stage] = []  # each ends by itself when it is told to
         self._leading: list[Stage] = []
         self._endless: list[Stage] = []
-        self._rejecting: list[Stage] = []
         # of an attempt, half is left for the request itself
         self._stores = Stores(settings, wait_seconds=settings.s3_timeout / 2)
         self._lease = lease = Lease(directory, settings.dlq_dir, page)
@@ -135,6 +134,8 @@ class Pipeline:
         uploader, uploads = self._uploader, self.settings.upload_concurrency
         self._collecting = [self._spawn(self._collector.run)]
         self._leading = [self._spawn(loop.run) for loop in self._leader_loops]
+        if self.rejections:
+            self._leading.append(self._spawn(self.rejections.run))
         self._endless = [
             self._spawn(
                 self._admission.watch,
@@ -145,8 +146,6 @@ class Pipeline:
             self._spawn(self._sealer.run),
             *(self._spawn(uploader.run) for _ in range(uploads)),
         ]
-        if self.rejections:
-            self._rejecting = [gevent.spawn(self.rejections.run)]
         self._accepting = True
         log.info("worker_started", extra={"stream": self._collector.streams[-1].name})
 
@@ -227,6 +226,8 @@ class Pipeline:
         self._accepting = False
         for loop in self._leader_loops:
             loop.end()
+        if self.rejections:
+            self.rejections.end()
         self._collector.end()
         if not self._delivery.over:
             self._delivery.end_attempts(upload_until)
@@ -239,7 +240,6 @@ class Pipeline:
         if last and self.settings.fallback_bucket:
             self._delivery.end_attempts(deadline)
             self._handover.run(self.settings.fallback_bucket, deadline)
-        self._end_rejections(deadline)
         self._leader.release()
         gevent.killall(self._endless, timeout=0)
         self._journals.close()
@@ -252,14 +252,6 @@ class Pipeline:
             if stream.events:
                 until = min(time.monotonic() + _RECORD_SECONDS, deadline)
                 self._uploader.upload_record(stream.record(self.settings), until)
-
-    def _end_rejections(self, deadline: float) -> None:
-        """Write what was refused, in a moment; where the store has no time for it, drop it."""
-        if self.rejections:
-            if not self._delivery.over:
-                self._delivery.end_attempts(min(time.monotonic() + _RECORD_SECONDS, deadline))
-            self.rejections.end()
-            gevent.joinall(self._rejecting, timeout=_left(deadline))
 
     def _pending(self) -> int:
         return self.counts.row.cells[metrics.PENDING]

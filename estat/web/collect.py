@@ -129,7 +129,7 @@ class Collect:
         if key:
             counts.count(metrics.accepted_by_key(key), len(events.bodies))
         if events.refused:
-            counts.count(metrics.EVENTS_REJECTED, events.rejected)
+            counts.count(metrics.EVENTS_REJECTED, len(events.refused))
             self._keep(req, events.refused)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
         return events, first
@@ -141,7 +141,7 @@ class Collect:
             return self._queried(req)  # a beacon that is its URL alone
         self._pipeline.check_room()
         if gzipped:
-            body = self._inflated(body)
+            body = inflate(body, self._max_bytes)
         try:
             if len(body) <= _PIECE_BYTES:
                 return self._intake.read(body, req.env.get("CONTENT_TYPE"))
@@ -153,14 +153,6 @@ class Collect:
                     gc.enable()
         except Refused as refused:
             refused.source = body
-            raise
-
-    def _inflated(self, body: bytes) -> bytes:
-        try:
-            return inflate(body, self._max_bytes)
-        except Refused as refused:
-            if refused.reason == "invalid_gzip":  # else it is too large
-                refused.source = body
             raise
 
     def _queried(self, req: falcon.Request) -> Events:
@@ -300,7 +292,7 @@ def _answer(events: Events, first: EventId | None) -> bytes:
     accepted = len(events.bodies)
     told: dict[str, object] = {"accepted": accepted}
     if events.batch:
-        told["rejected"] = events.rejected
+        told["rejected"] = len(events.refused)
         told["errors"] = [{"index": index, "reason": reason} for index, reason in events.errors]
     if first:
         last = EventId(first.stream, first.number + accepted - 1)

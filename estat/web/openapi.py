@@ -22,13 +22,6 @@ _BELOW = {
     "get": _NOT_HERE,
     "head": {"responses": {"404": {"description": "Nothing to read."}}},
 }
-_IDS = {
-    "type": "array",
-    "items": {"type": "string"},
-    "minItems": 2,
-    "maxItems": 2,
-    "description": "The ids of the first and the last event that was accepted.",
-}
 _ANY_TEXT = {"type": "string", "minLength": 1, "description": "Any text is one event."}
 
 Json = dict[str, Any]
@@ -50,10 +43,10 @@ def document(settings: Settings) -> Json:
         del found["components"]["securitySchemes"]
     if settings.event_format == "raw":
         collect["post"]["requestBody"]["content"] = {"*/*": {"schema": _ANY_TEXT}}
-    if settings.receipts:
+    if not settings.receipts:
         for answer in found["components"]["schemas"]["Accepted"]["oneOf"]:
-            answer["properties"]["ids"] = _IDS
-            answer["required"].append("ids")
+            del answer["properties"]["ids"]
+            answer["required"].remove("ids")
     pixel |= {method: collect[method] for method in ("post", "options")}
     found["paths"]["/collect/{rest}"] = {**pixel, **_BELOW}
     return found

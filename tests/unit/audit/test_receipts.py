@@ -7,7 +7,7 @@ import pytest
 
 from estat.audit import receipts
 from estat.audit.reader import Reader
-from estat.audit.receipts import asked, look_up
+from estat.audit.receipts import look_up, receipt
 from estat.audit.spans import Span
 from estat.audit.target import Target
 from estat.events import ids
@@ -62,12 +62,12 @@ class Bucket:
     def look_up(self, *texts, part=""):
         target = Target(f"file:{self.root}", "raw", part)
         reader = Reader(self.store, 0, described=False)
-        return look_up([asked(text) for text in texts], target, reader, [], self.zone, deep=False)
+        return look_up([receipt(text) for text in texts], target, reader, [], self.zone, deep=False)
 
     def found(self, *texts, **more):
         report = self.look_up(*texts, **more)
         return [
-            (state, first, last) for one in report.receipts for state, first, last, _ in one.found()
+            (state, first, last) for one in report.receipts for state, first, last, _ in one.found
         ]
 
 
@@ -140,8 +140,8 @@ def test_where_keys_are_too_many_that_is_told(bucket, monkeypatch):
     stream, at = began(4)
     for hour in range(5):
         bucket.put(STREAM, at - hour * 3600, [hour + 1])
-    (receipt,) = bucket.look_up(f"{stream}-1").receipts
-    assert "not among 3 keys" in receipt.why
+    ((_, _, (found,)),) = bucket.look_up(f"{stream}-1").receipts
+    assert "not among 3 keys" in found.where
 
 
 def test_behind_the_end_of_a_stream_no_id_was_given(bucket):
@@ -150,9 +150,8 @@ def test_behind_the_end_of_a_stream_no_id_was_given(bucket):
     path = bucket.root / ids.record_key("raw", stream)
     path.parent.mkdir()
     path.write_text(f'{{"stream":"{stream}","events":2,"last_id":"{stream}-2"}}')
-    (receipt,) = bucket.look_up(f"{stream}-2..3").receipts
-    assert receipt.unknown == [Span(3, 3)]
-    assert receipt.why == "never given: its stream has ended with 2"
+    ((_, _, (_, found)),) = bucket.look_up(f"{stream}-2..3").receipts
+    assert found == ("unknown", 3, 3, "never given: its stream has ended with 2")
 
 
 def test_an_object_that_cannot_be_read_is_told(bucket):
@@ -187,11 +186,11 @@ def test_an_object_that_cannot_be_read_is_told(bucket):
 )
 def test_what_is_no_receipt_is_refused_with_the_reason(text, why):
     with pytest.raises(ValueError, match=why):
-        asked(text)
+        receipt(text)
 
 
 @pytest.mark.parametrize(
     "text", [f"{STREAM}-4..{STREAM}-{10**17}", f"{STREAM}-4..{10**17}", f" {STREAM}-4..{10**17}\n"]
 )
 def test_a_range_may_be_written_as_it_is_answered_and_as_it_is_printed(text):
-    assert asked(text) == (STREAM, Span(4, 10**17))
+    assert receipt(text) == (STREAM, Span(4, 10**17), ())

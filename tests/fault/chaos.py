@@ -74,6 +74,10 @@ class Round:
     def accepted(self) -> int:
         return len(self._traffic.accepted)
 
+    @property
+    def receipts(self) -> int:
+        return len(self._traffic.receipts)
+
     def run(self) -> None:
         """Kill, then account; raises what pytest's assertions raise."""
         with self._open:

@@ -27,7 +27,6 @@ from estat.disk.journal import Journals
 from estat.disk.leader import Leader
 from estat.disk.server_directory import ServerDirectory
 from estat.errors import Refused, StoreError
-from estat.events.ids import EventId
 from estat.pipeline.admission import Accounts, Admission, Disk
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
@@ -158,11 +157,11 @@ class Pipeline:
             gevent.sleep(0)  # give the collector a turn before refusing
             self._submissions.check(1, 1)
 
-    def accept(self, origin: bytes, bodies: list[bytes]) -> EventId | None:
+    def accept(self, origin: bytes, bodies: list[bytes]) -> Submission:
         """Accept a request's events, all or none; return when they are kept as DURABILITY says.
 
-        With RECEIPTS it returns the id of the first one; the others' follow it.
-        Raises Refused, and nothing is left behind.
+        What comes back tells, with RECEIPTS, the id of the first one. Raises Refused, and nothing
+        is left behind.
         """
         if len(origin) * len(bodies) > self.settings.queue_bytes:
             # every line gets it: this would take memory before it is refused
@@ -182,7 +181,7 @@ class Pipeline:
         self._submissions.put(submission)
         if self._journaled:
             submission.wait()
-        return submission.first
+        return submission
 
     def _check_accepting(self) -> None:
         if not self._accepting or self.broken:

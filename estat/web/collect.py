@@ -20,6 +20,7 @@ from estat.events.parser import Events, Intake
 from estat.events.raw_parser import RawIntake
 from estat.log import Seldom
 from estat.pipeline.pipeline import Pipeline
+from estat.pipeline.queue import Submission
 from estat.text import shown
 from estat.web import cors
 from estat.web.cors import Origins
@@ -86,10 +87,11 @@ class Collect:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
         """Answer ACCEPTED_STATUS when the events are accepted, an error when they are refused."""
-        events, first = self._take(req, self._posted)
+        events, accepted = self._take(req, self._posted)
         resp.status = self._accepted
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = _answer(events, first) if events.batch or first else _OK_ONE
+        plain = not (events.batch or accepted.first)
+        resp.data = _OK_ONE if plain else _answer(events, accepted)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 204 when the query is accepted as an event, an error when it is refused."""
@@ -99,10 +101,10 @@ class Collect:
 
     def _take(
         self, req: falcon.Request, read: Callable[[falcon.Request], Events]
-    ) -> tuple[Events, EventId | None]:
+    ) -> tuple[Events, Submission]:
         """Accept the events that ``read`` finds in a request, and count the result.
 
-        With RECEIPTS the first one's id comes with them. Raises Refused.
+        Return them, and what became of them. Raises Refused.
         """
         started = time.perf_counter()
         counts = self._counts
@@ -113,7 +115,7 @@ class Collect:
             if self._keys and not key:
                 raise Refused("unauthorized", _NO_KEY)
             events = read(req)
-            first = self._pipeline.accept(self._context.of(req.env, key), events.bodies)
+            accepted = self._pipeline.accept(self._context.of(req.env, key), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
             if refused.reason == "queue_full":
@@ -132,7 +134,7 @@ class Collect:
             counts.count(metrics.EVENTS_REJECTED, len(events.refused))
             self._keep(req, events.refused)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
-        return events, first
+        return events, accepted
 
     def _posted(self, req: falcon.Request) -> Events:
         gzipped = _is_gzip(req)
@@ -288,13 +290,13 @@ def _is_gzip(req: falcon.Request) -> bool:
     return True
 
 
-def _answer(events: Events, first: EventId | None) -> bytes:
-    accepted = len(events.bodies)
-    told: dict[str, object] = {"accepted": accepted}
+def _answer(events: Events, accepted: Submission) -> bytes:
+    count, first = len(events.bodies), accepted.first
+    told: dict[str, object] = {"accepted": count}
     if events.batch:
         told["rejected"] = len(events.refused)
         told["errors"] = [{"index": index, "reason": reason} for index, reason in events.errors]
     if first:
-        last = EventId(first.stream, first.number + accepted - 1)
+        last = EventId(first.stream, first.number + count - 1)
         told["ids"] = [str(first), str(last)]
     return json_text.dump(told)

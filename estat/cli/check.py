@@ -17,7 +17,7 @@ from typing import Any
 from estat.cli import refusals, store_probe
 from estat.cli.output import say
 from estat.cli.store_probe import Finding
-from estat.config import loading
+from estat.config import checks, loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir, files
 from estat.disk.dlq import DeadLetterQueue
@@ -67,7 +67,7 @@ def _print(findings: Iterable[Finding]) -> bool:
 def _findings(settings: Settings) -> Iterator[Finding]:
     yield "ok", "settings", "all valid"
     yield from _unknown_names()
-    for warning in too_small(settings):
+    for warning in (*checks.losing(settings), *too_small(settings)):
         yield "warn", "settings", warning
     with dlq_dir.acting_as_owner(settings.dlq_dir):
         yield from _dlq(settings)
@@ -78,8 +78,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _unknown_names() -> Iterator[Finding]:
-    for problem in (*map(str, loading.unknown_names()), *loading.not_needed()):
-        yield "warn", "settings", problem
+    for name in loading.unknown_names():
+        yield "warn", "settings", str(name)
 
 
 def too_small(settings: Settings) -> list[str]:

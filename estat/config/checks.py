@@ -1,4 +1,4 @@
-"""Checks beyond a single value: settings that contradict each other, and unknown names.
+"""Checks beyond a single value: settings that contradict each other or lose, unknown names.
 
 Rules without I/O. A ``.env`` file is for this server alone, so every name in it that is
 unknown is told. The environment is shared with other programs, so there a name is told only
@@ -34,6 +34,11 @@ _NEARLY, _SOMEHOW = 0.85, 0.6
 # A line of a key that lost its quotes may look like an assignment (its base64 ends in "="): what
 # is nearly no setting's name is told only if it is written as variables are.
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
+
+#: An origin of http without a port, of a host with a name that others may know.
+_PUBLIC_HTTP = re.compile(r"http://(.*\.[a-z][a-z0-9-]*)$")
+
+_BALANCER_IDLE_SECONDS = 60
 
 _REFERENCE = re.compile(r"\$\{([^}:]+)")
 
@@ -104,6 +109,8 @@ def _of_clients(s: Settings) -> Iterator[str]:
             )
     if s.event_schema and s.event_format == "raw":
         yield "EVENT_SCHEMA says what JSON is taken; EVENT_FORMAT='raw' takes any text"
+    if s.fallback_charset and s.event_format == "raw" and not s.capture_query:
+        yield "FALLBACK_CHARSET is for queries and forms; EVENT_FORMAT='raw' takes text as UTF-8"
     if s.capture_write_key_name and not s.write_keys:
         yield "CAPTURE_WRITE_KEY_NAME=true needs WRITE_KEYS; without, no key has a name"
 
@@ -122,6 +129,47 @@ def _of_listeners_and_stop(s: Settings) -> Iterator[str]:
         )
 
 
+def losing(s: Settings) -> Iterator[str]:
+    """Yield a sentence for each valid setting by which events may be lost unheard."""
+    yield from _unlisted_origins(s.allowed_origins)
+    if s.write_keys:
+        yield (
+            "what can't set a header field (beacons, images, forms, browsers' reports) gets 401 "
+            "with WRITE_KEYS and does not show it; put ?key= into its URL (data-key for /estat.js)"
+        )
+    if s.accepted_status == "200" and s.max_body_size < s.max_batch_body_size:
+        yield (
+            "ACCEPTED_STATUS=200 is for SDKs, and many put a batch into one object: that is one "
+            f"event, and gets 413 beyond MAX_BODY_SIZE={s.max_body_size}; raise it to the size of "
+            "their requests"
+        )
+    if s.max_batch_events > s.channel_size and s.event_format == "json":
+        yield (
+            f"MAX_BATCH_EVENTS={s.max_batch_events} is above CHANNEL_SIZE={s.channel_size}: a "
+            "request of more events than that always gets 413; raise CHANNEL_SIZE"
+        )
+    if s.max_batch_body_size > s.queue_bytes and s.event_format == "json":
+        yield (
+            f"MAX_BATCH_BODY_SIZE={s.max_batch_body_size} is above QUEUE_BYTES={s.queue_bytes}: "
+            "a request of more than that always gets 413; raise QUEUE_BYTES"
+        )
+    if s.trusted_proxies != 0 and s.keepalive <= _BALANCER_IDLE_SECONDS:
+        yield (
+            f"KEEPALIVE={s.text('KEEPALIVE')} is not above 60s, an AWS balancer's idle timeout: it "
+            "answers 502 when a request meets the end of a connection; raise it, or lower that"
+        )
+
+
+def _unlisted_origins(listed: tuple[str, ...]) -> Iterator[str]:
+    for origin in listed:
+        for other in (origin.replace("*.", ""), _PUBLIC_HTTP.sub(r"https://\1", origin)):
+            if other not in listed:
+                yield (
+                    f"ALLOWED_ORIGINS has {origin} and not {other}: pages of that are refused; add "
+                    "it, if there are any"
+                )
+
+
 #: Settings of earlier versions, and why nobody needs them.
 NOT_NEEDED = {"DLQ_SHARED": "every server has a directory of its own in DLQ_DIR"}
 
@@ -133,6 +181,8 @@ class UnknownSetting(NamedTuple):
     nearest: str
 
     def __str__(self) -> str:
+        if self.variable in NOT_NEEDED:
+            return f"{self.variable} is not needed any more: {NOT_NEEDED[self.variable]}"
         meant = f"; did you mean {self.nearest}?" if self.nearest else ""
         return f"{self.variable} is no setting{meant}"
 
@@ -146,19 +196,15 @@ def unknown_settings(
     (``${NAME}``): such a name is used, though it is no setting.
     """
     referred = {name for value in from_file.values() for name in _REFERENCE.findall(value)}
-    names = [name for name in from_file if name not in referred]
-    found = dict(_told(names, settings, _SOMEHOW, with_unlike=True))
-    found |= dict(_told(environ, settings, _NEARLY, with_unlike=False))
-    return [UnknownSetting(name, nearest) for name, nearest in found.items()]
-
-
-def _told(
-    names: Collection[str], settings: Collection[str], likeness: float, *, with_unlike: bool
-) -> Iterator[tuple[str, str]]:
-    for name in names:
+    found = []
+    for name in dict.fromkeys([*from_file, *environ]):
         upper = name.upper()
-        if name in settings or name in NOT_NEEDED or _OTHERS.fullmatch(upper):
+        if name in settings or name in referred or _OTHERS.fullmatch(upper):
             continue
-        near = get_close_matches(upper, settings, n=1, cutoff=likeness)
-        if near or (with_unlike and _VARIABLE.fullmatch(name)):
-            yield name, near[0] if near else ""
+        in_file = name in from_file
+        near = get_close_matches(upper, settings, n=1, cutoff=_SOMEHOW if in_file else _NEARLY)
+        if name in NOT_NEEDED:
+            found.append(UnknownSetting(name, ""))
+        elif near or (in_file and _VARIABLE.fullmatch(name)):
+            found.append(UnknownSetting(name, near[0] if near else ""))
+    return found

@@ -80,17 +80,6 @@ def unknown_names(
         return []  # told by load
 
 
-def not_needed(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> list[str]:
-    """Return a sentence for each setting of earlier versions that is still given."""
-    environ = os.environ if environ is None else environ
-    try:
-        given = {**_read(env_file, interpolate=False), **environ}
-    except SettingsError:
-        return []  # told by load
-    found = checks.NOT_NEEDED.items()
-    return [f"{name} is not needed any more: {why}" for name, why in found if name in given]
-
-
 def replace_environment(given: Mapping[str, str]) -> None:
     """Put settings into the environment for what this process becomes; all others to default."""
     # an empty one counts as not set, and wins over one of the .env file
@@ -137,7 +126,7 @@ def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:
         return declared.unset()
     try:
         return declared.parse(text)
-    except (ValueError, KeyError) as exc:
+    except (ValueError, KeyError, OSError) as exc:
         shown = "(hidden)" if declared.secret else repr(text)
         problem = f"{name}={shown} is not valid; it must be {declared.valid}"
         raise SettingsError([problem]) from exc

@@ -1,7 +1,7 @@
 """How the text of a setting becomes its value.
 
-Each function takes the text and returns the value, or raises ValueError or
-KeyError; ``loading`` makes the sentence that tells what would be valid. The rules
+Each function takes the text and returns the value, or raises ValueError, KeyError
+or OSError; ``loading`` makes the sentence that tells what would be valid. The rules
 for an S3 bucket are AWS's own; what fits them may still be refused by the bucket,
 which ``estat check`` tells.
 """
@@ -10,9 +10,8 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import NamedTuple, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from estat.errors import SettingsError
 from estat.events import charsets, ids
@@ -49,9 +48,12 @@ _WRITE_KEY = re.compile(r"(?:(?P<name>[A-Za-z0-9_.-]{1,64}):)?(?P<key>[A-Za-z0-9
 #: The value of ALLOWED_ORIGINS that stands for every origin.
 ANY_ORIGIN = "*"
 _ORIGIN = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:(?:\*\.)?[a-z0-9_-][a-z0-9._-]*|\[[0-9a-f:.]+\])"
-    r"(?P<port>:\d{1,5})?|null"
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
+    r"(?:(?P<name>(?:\*\.)?[a-z0-9_-][a-z0-9._-]*)|\[(?P<ipv6>[0-9a-f:.]+)\])"
+    r"(?P<port>:[1-9]\d{0,4})?|null|file://"
 )
+#: A name that browsers take for an address, for its last part is a number.
+_IPV4 = re.compile(r".*(^|\.)(0x[0-9a-f]*|\d+)")
 #: The port that browsers leave out, by the scheme.
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -225,6 +227,10 @@ def origins(text: str) -> tuple[str, ...]:
 
 def _origin(text: str) -> str:
     match = _matched(_ORIGIN, text)
+    if match["ipv6"]:
+        text = text.replace(match["ipv6"], str(IPv6Address(match["ipv6"])))
+    elif match["scheme"] in DEFAULT_PORTS and _IPV4.fullmatch(match["name"]):
+        IPv4Address(match["name"])  # they write it in full
     if match["port"]:
         between(int, 1, 65535)(match["port"][1:])
         if match["port"] == DEFAULT_PORTS.get(match["scheme"]):
@@ -256,14 +262,6 @@ def tags(text: str) -> tuple[str, ...]:
     if len(found) > _MAX_TAGS:
         raise ValueError
     return tuple(f"{key}={value}" for key, value in found.items())
-
-
-def zone(text: str) -> ZoneInfo:
-    """Parse the name of a time zone."""
-    try:
-        return ZoneInfo(text)
-    except (ZoneInfoNotFoundError, OSError) as exc:
-        raise ValueError from exc
 
 
 def between(parse: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:

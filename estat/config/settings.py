@@ -181,7 +181,7 @@ class Settings:
         "The external id that the role's trust policy asks for.",
     )
     partition_tz: ZoneInfo = _setting(  # noqa: RUF009 - a field, made by a helper
-        parsers.zone,
+        ZoneInfo,
         "UTC",
         "a name from the tz database, e.g. UTC or Asia/Seoul",
         "The time zone of the dt= and hr= partitions.",
@@ -298,8 +298,8 @@ class Settings:
         parsers.origins,
         "*",
         "*, or origins separated by commas, e.g. https://example.com,http://localhost:3000: "
-        "scheme://host or scheme://host:port, without a path or a slash at the end; "
-        "https://*.example.com for all hosts below one, or null",
+        "scheme://host or scheme://host:port, no path, no slash at the end, names beyond ASCII as "
+        "xn--…; https://*.example.com for all hosts below one; null; file://",
         "The origins whose pages may send events and read the answers, besides the server's own; "
         "`*`: all.",
     )

@@ -166,8 +166,6 @@ def _log_start(unsafe: list[str]) -> None:
         logger.warning("host_limit_low", extra={"problem": problem})
     for name in loading.unknown_names():
         logger.warning("setting_unknown", extra=name._asdict())
-    for problem in loading.not_needed():
-        logger.warning("setting_not_needed", extra={"problem": problem})
     told = replace(settings(), dlq_dir=inherited.dlq_dir())
     logger.info("server_started", extra={"settings": loading.effective(told)})
 

@@ -82,18 +82,21 @@ def test_a_server_starts_with_a_misspelt_setting_and_says_so_once(serve, tmp_pat
     assert "hunter2" not in server.log_text()
 
 
-def test_sizes_that_are_too_small_for_each_other_are_warnings(tmp_path):
+def test_valid_settings_that_lose_or_are_too_small_for_each_other_are_warnings(tmp_path):
     result = estat(
         "check",
         cwd=tmp_path,
         RAW_BUCKET="file:data",
         DLQ_DIR="dlq",
+        WRITE_KEYS="hunter2",
         DLQ_MAX_SIZE_BYTES="4KiB",
         S3_TIMEOUT="7s",
     )
     assert result.returncode == 0
+    assert "hunter2" not in result.stdout
     told = [line for line in result.stdout.splitlines() if line.startswith("warn settings: ")]
-    assert ["DLQ_MAX_SIZE_BYTES" in told[0], "SHUTDOWN_TIMEOUT" in told[1]] == [True, True]
+    names = ("put ?key= into its URL", "DLQ_MAX_SIZE_BYTES", "SHUTDOWN_TIMEOUT")
+    assert [name in line for name, line in zip(names, told, strict=True)] == [True] * 3
 
 
 def test_a_missing_bucket_fails_the_check_with_what_to_do(tmp_path, moto):

@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(
         self, status: int, content: object = None, headers: dict[str, str] | None = None
     ) -> None:
-        body = b"" if content is None else json.dumps(content).encode()
+        body = b"" if content is None else json.dumps(content, separators=(",", ":")).encode()
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)

@@ -48,15 +48,6 @@ def test_the_settings_as_they_are_logged_can_be_given_again(given):
     assert fed_back(settings) == settings
 
 
-@pytest.mark.parametrize("value", ["true", "false", ""])
-def test_a_setting_of_an_earlier_version_is_told_once_as_not_needed(value):
-    told = loading.not_needed({"DLQ_SHARED": value}, env_file="")
-    assert told == [
-        "DLQ_SHARED is not needed any more: every server has a directory of its own in DLQ_DIR"
-    ]
-    assert loading.unknown_names({"DLQ_SHARED": value}, env_file="") == []
-
-
 def test_every_duration_as_it_is_logged_can_be_given_again():
     for milliseconds in range(10, 4000):
         settings = load(FLUSH_INTERVAL=f"{milliseconds}ms")
@@ -174,6 +165,12 @@ def test_settings_that_contradict_each_other_are_refused():
     )
     names = ["MAX_BODY_SIZE", "DLQ_PREFIX", "FALLBACK_BUCKET", "DRAIN_DELAY"]
     assert [line.split("=")[0] for line in found] == names
+
+
+def test_a_charset_is_refused_where_only_utf_8_is_read():
+    (problem,) = problems(FALLBACK_CHARSET="euc-kr", EVENT_FORMAT="raw")
+    assert problem.startswith("FALLBACK_CHARSET")
+    assert load(FALLBACK_CHARSET="euc-kr", EVENT_FORMAT="raw", CAPTURE_QUERY="true")
 
 
 @pytest.mark.parametrize("name", ["authorization", "Proxy-Authorization", "X-Write-Key"])

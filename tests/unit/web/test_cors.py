@@ -25,6 +25,9 @@ LISTED, OTHER = "https://shop.example", "https://evil.example"
         ("http://[::1]:8080", ("http://[::1]:8080",)),
         ("capacitor://localhost", ("capacitor://localhost",)),
         ("null,https://*.A.example:443", ("null", "https://*.a.example")),
+        ("https://[::0:1]:443", ("https://[::1]",)),
+        ("http://10.0.0.1,app://1", ("http://10.0.0.1", "app://1")),
+        ("file://", ("file://",)),
     ],
 )
 def test_origins_are_read_as_browsers_write_them(text, parsed):
@@ -49,7 +52,13 @@ def test_origins_are_read_as_browsers_write_them(text, parsed):
         "https://a.example:0",
         "https://a.example:65536",
         "https://a.example:",
+        "https://a.example:0443",
         "https://a.example?",
+        "https://쇼핑.example",
+        "https://[:::]",
+        "http://127.1",
+        "http://0x7f.0.0.1",
+        "https://*.10.0.0.1",
         "https://a\r\nX: y",
     ],
 )

@@ -58,13 +58,15 @@ REFUSALS = {
 class Refused(EstatError):
     """A request is refused and leaves nothing behind.
 
-    ``reason`` is a key of ``REFUSALS``; ``description`` tells the client why.
+    ``reason`` is a key of ``REFUSALS``; ``description`` tells the client why. ``source`` is what
+    was refused for what it is: the bytes of its text, or the JSON value that they were; else None.
     """
 
-    def __init__(self, reason: str, description: str) -> None:
+    def __init__(self, reason: str, description: str, source: object = None) -> None:
         super().__init__(f"{reason}: {description}")
         self.reason = reason
         self.description = description
+        self.source = source
 
 
 #: The operation of a StoreError that comes of assuming S3_ROLE_ARN; a profile's is "AssumeRole".

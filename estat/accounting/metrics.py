@@ -117,6 +117,15 @@ REQUESTS_MALFORMED = REQUESTS_REJECTED["malformed"]
 EVENTS_REJECTED = _counter(
     "events_rejected_total", "Events refused by themselves inside requests that were accepted."
 )
+REJECTED_KEPT = _counter(
+    "rejected_kept_total", "Refused requests and events that are kept under REJECTED_PREFIX."
+)
+REJECTED_NOT_KEPT = _counters(
+    "rejected_not_kept_total",
+    "Refused requests and events that could not be kept under REJECTED_PREFIX, by reason.",
+    "reason",
+    ("limit", "store"),
+)
 
 _KEYS = [
     _cell(

@@ -8,7 +8,7 @@ its events are met again further on.
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from estat.audit import dlq_reader, stored
@@ -28,6 +28,7 @@ from estat.events.batch import Batch
 class OnDisk:
     """What one file holds for the audited range: a stream's ids, or its record."""
 
+    path: str
     stream: str
     spans: list[Span]
     record: Record | None
@@ -37,11 +38,12 @@ class OnDisk:
 
 @dataclass(slots=True)
 class Disk:
-    """What DLQ directories hold for a target; ``deep`` trusts no header."""
+    """What DLQ directories hold for a target, or of some ``streams``; ``deep`` trusts no header."""
 
     paths: list[str]
     target: Target
     deep: bool
+    streams: Collection[str] | None = None  # whose files are read, by their paths; None: all
     files: int = 0
     journals: int = 0
     left_out: int = 0  # files and journals for other ranges
@@ -72,7 +74,8 @@ class Disk:
 
     def _read(self, path: str, tick: Callable[[int], None]) -> None:
         for entry in dlq_reader.every(path):
-            if not entry.name.endswith(files.TEMPORARY):
+            is_wanted = self.streams is None or any(one in entry.path for one in self.streams)
+            if is_wanted and not entry.name.endswith(files.TEMPORARY):
                 with contextlib.suppress(Gone):  # its events are met further on
                     self._add(dlq_reader.found(entry))
                 tick(self.files + self.journals)
@@ -112,7 +115,7 @@ class Disk:
         if self.deep:
             spans = self._told(stored.from_lines(path, journal.lines()))
         # where its events will go is lost with its first line
-        self._add_spans(spans, header.bucket if header else None)
+        self._add_spans(path, spans, header.bucket if header else None)
 
     def _add_batch(self, batch: Batch, path: str) -> None:
         is_record = not batch.events and batch.key.startswith(self.target.records)
@@ -121,9 +124,9 @@ class Disk:
         elif is_record:
             self._add_record(batch, path)
         elif self.deep or batch.last - batch.first + 1 != batch.events:
-            self._add_spans(self._told(stored.from_body(path, batch.payload)), batch.bucket)
+            self._add_spans(path, self._told(stored.from_body(path, batch.payload)), batch.bucket)
         else:
-            self._add_spans({batch.stream: [Span(batch.first, batch.last)]}, batch.bucket)
+            self._add_spans(path, {batch.stream: [Span(batch.first, batch.last)]}, batch.bucket)
 
     def _add_record(self, batch: Batch, path: str) -> None:
         try:
@@ -131,16 +134,19 @@ class Disk:
         except ValueError as exc:
             self.faults.append(Fault(path, None, f"unreadable record: {exc}"))
         else:
-            self.found.append(OnDisk(record.stream, [], record, self._is_audited(batch.bucket)))
+            audited = self._is_audited(batch.bucket)
+            self.found.append(OnDisk(path, record.stream, [], record, audited))
 
     def _told(self, content: Content) -> dict[str, list[Span]]:
         """Return the ids that lines tell; what can't be read of them is a fault."""
         self.faults += content.faults
         return content.spans
 
-    def _add_spans(self, spans: dict[str, list[Span]], bucket: str | None) -> None:
+    def _add_spans(self, path: str, spans: dict[str, list[Span]], bucket: str | None) -> None:
         audited = bucket is not None and self._is_audited(bucket)
-        self.found += [OnDisk(stream, found, None, audited) for stream, found in spans.items()]
+        self.found += [
+            OnDisk(path, stream, found, None, audited) for stream, found in spans.items()
+        ]
 
     def _is_audited(self, bucket: str) -> bool:
         return is_same_bucket(bucket, self.target.bucket)

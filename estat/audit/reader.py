@@ -5,6 +5,7 @@ the audit, because an object that was not read proves nothing. An object that
 was read and makes no sense is a finding, not an error.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,12 +37,25 @@ class Reader:
         self._threads = threads
         self._described = described
 
-    def keys(self, prefix: str, tick: Callable[[int], None]) -> list[str]:
-        """List all keys below a prefix; ``tick`` is told how many there are so far."""
+    def keys(
+        self,
+        prefix: str,
+        tick: Callable[[int], None] = lambda _: None,
+        after: str = "",
+        before: str = "\U0010ffff",
+        most: int = sys.maxsize,
+    ) -> list[str]:
+        """List the keys below a prefix that lie between two, at most so many.
+
+        ``tick`` is told how many there are so far.
+        """
         found: list[str] = []
 
         def go_on() -> None:
-            for key in self._store.list(prefix, found[-1] if found else ""):
+            keys = self._store.list(prefix, found[-1] if found else after)
+            for key in islice(keys, most - len(found)):
+                if key >= before:
+                    return
                 found.append(key)
                 tick(len(found))
 

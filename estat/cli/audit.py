@@ -5,18 +5,21 @@ Reads and changes nothing. The package ``audit`` reads and judges; this is its c
 
 import argparse
 import os
+from contextlib import suppress
 from dataclasses import replace
 
 from estat.audit import target as audit_target
 from estat.audit.auditor import Auditor, first_found
 from estat.audit.reader import Reader
+from estat.audit.receipts import Receipt, Receipts, look_up, receipt
 from estat.audit.report import Report
 from estat.audit.target import Target
 from estat.cli import output
 from estat.cli.arguments import add_number
 from estat.config import loading
 from estat.config.settings import Settings
-from estat.disk import dlq_dir
+from estat.disk import dlq_dir, files
+from estat.disk.server_directory import SERVERS, queues
 from estat.errors import SettingsError
 from estat.stores import Stores
 
@@ -33,7 +36,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "open, cut off, or have gaps or repeats. Changes nothing. Exit status: 0 if every stream "
         "is complete, 1 for gaps, repeats, or anything unreadable or not as its metadata says, "
         "3 if streams are only open, waiting on disk or cut off by the range, 2 for usage and "
-        "access errors.",
+        "access errors. With --receipt: 0 if all are stored, 3 if some are on disk, 1 if unknown.",
     )
     option = parser.add_argument
     option(
@@ -55,6 +58,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="read every line, and compare it with the metadata; else that alone is read, "
         "where the object has the length that it names",
     )
+    text = "tell instead where this event is, or all from ID to ID; may be given several times"
+    option("--receipt", action="append", type=_receipt, metavar="ID[..ID]", help=text)
     option("--json", action="store_true", help="print everything as one JSON object")
     text = "make N requests to S3 at a time; a directory is read by one"
     add_number(parser, "--concurrency", 16, text, high=_MAX_CONCURRENCY)
@@ -65,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
     """Audit, print the report, and return the exit code."""
     settings = _settings(args.target)
     targets = audit_target.possible(args.target, settings, with_disk=bool(args.dlq))
-    report = first_found(_audit(target, settings, args) for target in targets)
+    report: Report | Receipts
+    if args.receipt:
+        report = _look_up(targets[0], settings, args)
+    else:
+        report = first_found(_audit(target, settings, args) for target in targets)
     if args.json:
         output.say_json(report.as_json())
     else:
@@ -85,13 +94,38 @@ def _settings(text: str | None) -> Settings:
 
 
 def _audit(target: Target, settings: Settings, args: argparse.Namespace) -> Report:
-    # the S3 client keeps as many connections as so many uploads need
-    settings = replace(settings, upload_concurrency=args.concurrency)
-    store = Stores(settings, also=[target.bucket]).get(target.bucket)
     # a directory's parsing holds the interpreter's lock: threads would only wait for each other
-    threads = 0 if target.is_directory else args.concurrency
-    reader = Reader(store, threads, described=not target.is_directory)
+    reader = _reader(target, settings, 0 if target.is_directory else args.concurrency)
     draw = output.progress.update
     auditor = Auditor(target, reader, args.dlq or [], deep=args.deep, progress=draw)
     with dlq_dir.acting_as_owner(str(target), target.is_directory):
         return auditor.audit()
+
+
+def _look_up(target: Target, settings: Settings, args: argparse.Namespace) -> Receipts:
+    reader, zone = _reader(target, settings, 0), settings.partition_tz
+    paths = args.dlq or _own_disk(settings.dlq_dir)
+    with dlq_dir.acting_as_owner(str(target), target.is_directory):
+        return look_up(args.receipt, target, reader, paths, zone, deep=args.deep)
+
+
+def _own_disk(dlq_dir: str) -> list[str]:
+    """Return DLQ_DIR if a server has used it. Raises DiskError if that can't be told."""
+    with files.disk_errors("read", dlq_dir), suppress(FileNotFoundError, NotADirectoryError):
+        if SERVERS in os.listdir(dlq_dir) or queues(dlq_dir):
+            return [dlq_dir]
+    return []
+
+
+def _reader(target: Target, settings: Settings, threads: int) -> Reader:
+    # the S3 client keeps as many connections as so many uploads need
+    settings = replace(settings, upload_concurrency=max(1, threads))
+    store = Stores(settings, also=[target.bucket]).get(target.bucket)
+    return Reader(store, threads, described=not target.is_directory)
+
+
+def _receipt(text: str) -> Receipt:
+    try:
+        return receipt(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text[:100]!r}: {exc}") from exc

@@ -60,6 +60,19 @@ def _of_store(s: Settings) -> Iterator[str]:
                 f"DLQ_PREFIX={s.dlq_prefix!r} lies within {taken!r}, which RAW_PREFIX names; "
                 "unreadable files would mix with what readers expect there"
             )
+    records = [f"{s.raw_prefix}{end}" for end in ("", "_streams", "_closed")]
+    for taken in (*records, s.dlq_prefix) if s.rejected_prefix else ():
+        own, other = f"{s.rejected_prefix}/", f"{taken}/"
+        if own.startswith(other) or other.startswith(own):
+            yield (
+                f"REJECTED_PREFIX={s.rejected_prefix!r} is, or lies within or around, {taken!r}, "
+                "where readers expect something else than what was refused"
+            )
+    if s.receipts and not s.durability.journaled:
+        yield (
+            f"RECEIPTS=true needs a journal; DURABILITY={s.durability.value!r} answers before "
+            "events have ids"
+        )
     if s.fallback_bucket == s.raw_bucket:
         yield f"FALLBACK_BUCKET={s.fallback_bucket!r} is RAW_BUCKET; it must be another one"
 

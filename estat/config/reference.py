@@ -4,7 +4,19 @@
 fails when they differ from what it would write.
 """
 
-from estat.config.settings import GROUPS, Declaration, declarations
+from estat.config.settings import Declaration, declarations
+
+#: The headings of the reference, each with the setting that comes first under it.
+_GROUPS = {
+    "RAW_BUCKET": "Where events go",
+    "HTTP_ADDR": "HTTP",
+    "DURABILITY": "Queue and batches",
+    "UPLOAD_QUEUE": "Uploads",
+    "DLQ_DIR": "Dead letter queue",
+    "FALLBACK_BUCKET": "Shutdown",
+    "TRUSTED_PROXIES": "Clients and privacy",
+    "INSTANCE_ID": "Logs and identity",
+}
 
 _INTRODUCTION = """\
 # Configuration
@@ -37,8 +49,8 @@ def configuration() -> str:
     """Return docs/configuration.md."""
     parts = [_INTRODUCTION]
     for name, declared in declarations().items():
-        if name in GROUPS:
-            parts.append(f"\n## {GROUPS[name]}\n")
+        if name in _GROUPS:
+            parts.append(f"\n## {_GROUPS[name]}\n")
         text = f"{declared.doc} ({_default(declared)})"
         parts.append(f"\n### {name}\n\n{text}\n\nValid: {declared.valid}.\n")
     return "".join(parts)
@@ -48,8 +60,8 @@ def example() -> str:
     """Return conf/estat.env.example."""
     parts = [_EXAMPLE_HEAD]
     for name, declared in declarations().items():
-        if name in GROUPS:
-            parts.append(f"\n# --- {GROUPS[name]}\n")
+        if name in _GROUPS:
+            parts.append(f"\n# --- {_GROUPS[name]}\n")
         required = declared.default is None
         assignment = f"{name}=my-bucket" if required else f"#{name}={declared.default}"
         parts.append(f"\n# {declared.doc}\n{assignment}\n")

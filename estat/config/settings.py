@@ -83,19 +83,6 @@ def _default_instance() -> str:
     return cleaned or "instance"
 
 
-#: The headings of the reference, each with the setting that comes first under it.
-GROUPS = {
-    "RAW_BUCKET": "Where events go",
-    "HTTP_ADDR": "HTTP",
-    "DURABILITY": "Queue and batches",
-    "UPLOAD_QUEUE": "Uploads",
-    "DLQ_DIR": "Dead letter queue",
-    "FALLBACK_BUCKET": "Shutdown",
-    "TRUSTED_PROXIES": "Clients and privacy",
-    "INSTANCE_ID": "Logs and identity",
-}
-
-
 class Durability(StrEnum):
     """What an acknowledgement survives, each level also what those before it do."""
 
@@ -146,6 +133,13 @@ class Settings:
         _PREFIX,
         "The beginning of the keys of files that can't be read, which are kept for a person to "
         "look at; never RAW_PREFIX.",
+    )
+    rejected_prefix: str = _setting(
+        parsers.prefix,
+        "",
+        _PREFIX,
+        "The beginning of the keys under which events and requests are kept that were refused for "
+        "what they are; empty: they are not kept.",
     )
     aws_region: str = _text(
         re.compile(r"[a-z0-9-]*"),
@@ -334,6 +328,9 @@ class Settings:
     )
     accepted_status: str = _choice(
         ("202", "200"), "202", "The status that answers a POST whose events are accepted."
+    )
+    receipts: bool = _flag(
+        "false", "Whether the answer to a POST names the ids of the first and the last event."
     )
     event_schema: Schema | None = _setting(  # noqa: RUF009 - a field, made by a helper
         parsers.schema,

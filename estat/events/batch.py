@@ -11,6 +11,7 @@ from estat.events import ids
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json"
+BINARY = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,11 +191,11 @@ def inflate(data: bytes, max_bytes: int, give_turn: Callable[[], None] = lambda:
             if not piece:
                 return b"".join(whole)
             members += 1
-            inflater = _begin(piece, members)
+            inflater = _begin(piece, members, data)
         try:
             found = inflater.decompress(piece, room)
         except isal_zlib.error as exc:  # type: ignore[misc]
-            raise Refused("invalid_gzip", f"damaged gzip: {exc}") from exc
+            raise Refused("invalid_gzip", f"damaged gzip: {exc}", data) from exc
         room -= len(found)
         if room <= 0:
             raise Refused(
@@ -205,18 +205,17 @@ def inflate(data: bytes, max_bytes: int, give_turn: Callable[[], None] = lambda:
         if inflater.eof:
             piece, inflater = inflater.unused_data, None
         elif not (found or inflater.unconsumed_tail or fed < len(data)):
-            raise Refused("invalid_gzip", "the gzip body is cut off")
+            raise Refused("invalid_gzip", "the gzip body is cut off", data)
         else:
             piece = inflater.unconsumed_tail
 
 
-def _begin(data: bytes, number: int) -> "isal_zlib.Decompress":
-    if not _MAGIC.startswith(data[:2]):
-        raise Refused(
-            "invalid_gzip", "the body is not gzip" if number == 1 else "bytes behind the gzip's end"
-        )
-    if len(data) > _FLAGS_AT and data[_FLAGS_AT] > _LARGEST_FLAGS:  # isal lets them pass
-        raise Refused("invalid_gzip", "damaged gzip: unknown flags")
+def _begin(piece: bytes, number: int, data: bytes) -> "isal_zlib.Decompress":
+    if not _MAGIC.startswith(piece[:2]):
+        what = "the body is not gzip" if number == 1 else "bytes behind the gzip's end"
+        raise Refused("invalid_gzip", what, data)
+    if len(piece) > _FLAGS_AT and piece[_FLAGS_AT] > _LARGEST_FLAGS:  # isal lets them pass
+        raise Refused("invalid_gzip", "damaged gzip: unknown flags", data)
     if number > MAX_MEMBERS:
         raise Refused("too_large", f"the gzip body has over {MAX_MEMBERS} members")
     return isal_zlib.decompressobj(_GZIP)

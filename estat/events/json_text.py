@@ -105,6 +105,11 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
+def encode(text: str) -> bytes:
+    """Return the bytes of a text, or a part of one, that came from ``decode``."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def pieces(text: str) -> Iterator[str]:
     """Yield the text of each value in a text, one after the other.
 

@@ -66,8 +66,13 @@ class Events(NamedTuple):
 
     bodies: list[bytes]
     batch: bool  # whether the answer counts them, for they did not come as one single object
-    rejected: int = 0
-    errors: list[tuple[int, str]] = []  # noqa: RUF012 - replaced, never changed
+    #: The rejected ones, with their index among all.
+    refused: list[tuple[int, Refused]] = []  # noqa: RUF012 - replaced, never changed
+
+    @property
+    def errors(self) -> list[tuple[int, str]]:
+        """What an answer tells of them."""
+        return [(index, one.description) for index, one in self.refused[:MAX_ERRORS]]
 
 
 #: What comes of one event: its JSON, or why it is rejected.
@@ -159,6 +164,7 @@ class Intake:
             try:
                 outcomes += self._text(line)
             except Refused as refusal:
+                refusal.source = line
                 outcomes.append(refusal)
             if len(outcomes) > self._max_events:
                 break
@@ -223,8 +229,13 @@ class Intake:
         if len(bare) <= _BY_FAR * self._max_event_bytes:
             return []
         if bare[:1] == b"{":
-            return [_too_large(len(bare), self._max_event_bytes)]
-        return [_no_object()] if bare[0] in b'["-0123456789' else []
+            refused = _too_large(len(bare), self._max_event_bytes)
+        elif bare[0] in b'["-0123456789':
+            refused = _no_object()
+        else:
+            return []
+        refused.source = bare
+        return [refused]
 
     def _piece(self, piece: str) -> Iterable[_Outcome]:
         """Take a value that ``load`` may not be able to read."""
@@ -232,8 +243,9 @@ class Intake:
             data = json_text.checked(piece)
         except ValueError as exc:
             if piece[0] != "[" or isinstance(exc, TooDeep):
-                return [Refused("invalid_json", str(exc))]
-            return self._elements(self._element_text, json_text.elements(piece))
+                return [Refused("invalid_json", str(exc), json_text.encode(piece))]
+            elements = json_text.elements(piece)
+            return self._elements(self._element_text, elements, json_text.encode(piece))
         return self._value(json_text.load_exactly(data), data)
 
     def _value(self, value: Any, source: bytes) -> list[_Outcome]:
@@ -242,13 +254,16 @@ class Intake:
             try:
                 return [self._event(value, source)]
             except Refused as refusal:
+                refusal.source = source
                 return [refusal]
-        outcomes = self._elements(self._element, value)
+        outcomes = self._elements(self._element, value, source)
         if self._schema or any(map(_may_be_rounded, outcomes)):
-            return self._elements(self._element, json_text.load_exactly(source))
+            return self._elements(self._element, json_text.load_exactly(source), source)
         return outcomes
 
-    def _elements(self, take: Callable[[T], _Outcome], elements: Iterable[T]) -> list[_Outcome]:
+    def _elements(
+        self, take: Callable[[T], _Outcome], elements: Iterable[T], source: bytes
+    ) -> list[_Outcome]:
         """Take the elements of an array; one that is nested too deeply concerns all of it."""
         outcomes = []
         for number, element in enumerate(self._first(elements)):
@@ -257,7 +272,7 @@ class Intake:
             try:
                 outcomes.append(take(element))
             except TooDeep as exc:
-                return [Refused("invalid_json", str(exc))]
+                return [Refused("invalid_json", str(exc), source)]
         return outcomes
 
     def _element_text(self, element: str) -> _Outcome:
@@ -266,7 +281,7 @@ class Intake:
         except TooDeep:
             raise
         except ValueError as exc:
-            return Refused("invalid_json", str(exc))
+            return Refused("invalid_json", str(exc), json_text.encode(element))
 
     def _element(self, value: Any) -> _Outcome:
         """Take an element of an array. Raises TooDeep, which concerns the whole array."""
@@ -274,6 +289,7 @@ class Intake:
             encoded = self._checked(value, MAX_DEPTH - 1)
             check_size(encoded, self._max_event_bytes)
         except Refused as refusal:
+            refusal.source = value
             return refusal
         return encoded
 
@@ -311,21 +327,16 @@ class Intake:
                 "too_many_events", f"more than {self._max_events} events (MAX_BATCH_EVENTS)"
             )
         bodies = [outcome for outcome in outcomes if type(outcome) is bytes]
-        rejected = len(outcomes) - len(bodies)
-        if not rejected:
+        if len(bodies) == len(outcomes):
             if not bodies:
                 raise Refused("empty_body", "the array has no event")
             return Events(bodies, True)
-        refused = (
-            (index, outcome.description)
-            for index, outcome in enumerate(outcomes)
-            if isinstance(outcome, Refused)
-        )
-        errors = list(islice(refused, MAX_ERRORS))
+        refused = [(n, one) for n, one in enumerate(outcomes) if isinstance(one, Refused)]
         if not bodies:
-            index, reason = errors[0]
-            raise Refused("no_valid_event", f"no event is valid; event {index}: {reason}")
-        return Events(bodies, True, rejected, errors)
+            index, first = refused[0]
+            reason = f"no event is valid; event {index}: {first.description}"
+            raise Refused("no_valid_event", reason)
+        return Events(bodies, True, refused)
 
 
 def check_size(event: bytes, max_bytes: int) -> None:

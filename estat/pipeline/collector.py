@@ -107,6 +107,7 @@ class Collector:
         self._encoder = encoder
         self._settings = settings
         self._whole_seconds = settings.event_format == "raw"
+        self._has_receipts = settings.receipts
         self._gather_seconds = _GATHER_SECONDS if settings.durability.synced else 0
         self._batcher = Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval)
         self._batch: OpenBatch | None = None
@@ -182,6 +183,8 @@ class Collector:
         if batch.journal:
             self._journals.append(batch.journal, lines)
             self._ledger.accept(len(lines))
+            if self._has_receipts:
+                _name_first_ids(group, stream)
             for submission in group:
                 submission.settle()
         stream.events += len(lines)
@@ -231,3 +234,11 @@ class Collector:
 
     def _partition(self, quarter: int) -> str:
         return ids.partition(quarter * _PARTITION_SECONDS, self._settings.partition_tz)
+
+
+def _name_first_ids(group: list[Submission], stream: Stream) -> None:
+    """Tell each submission of a group, the stream's next one, the id of its first event."""
+    number = stream.events + 1
+    for submission in group:
+        submission.first = ids.EventId(stream.name, number)
+        number += len(submission.lines)

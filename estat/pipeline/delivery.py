@@ -28,7 +28,7 @@ from estat.errors import (
     StoreUnavailable,
 )
 from estat.events import gzip, ids
-from estat.events.batch import Batch, crc32_of
+from estat.events.batch import BINARY, Batch, crc32_of
 from estat.pipeline import found_object
 from estat.pipeline.breaker import Breaker
 from estat.stores import Stores
@@ -81,14 +81,12 @@ class Delivery:
         for second, events in batch.accepted_at or ((batch.opened, batch.events),):
             self._counts.observe(metrics.LAG_SECONDS, max(0.0, now - second), events)
 
-    def put_file(self, bucket: str, key: str, body: bytes) -> None:
+    def put_file(self, bucket: str, key: str, body: bytes, content_type: str = BINARY) -> None:
         """Store a file as it is, for a person to look at. Raises StoreError."""
         crc32 = crc32_of(body)
 
         def put(replaces: str | None) -> None:
-            self._proven(
-                key, lambda: store.put(key, body, crc32, "application/octet-stream", {}, replaces)
-            )
+            self._proven(key, lambda: store.put(key, body, crc32, content_type, {}, replaces))
 
         try:
             store = self._bounded(lambda: self._stores.get(bucket))

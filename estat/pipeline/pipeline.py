@@ -36,6 +36,7 @@ from estat.pipeline.lease import Lease
 from estat.pipeline.queue import Submission, SubmissionQueue
 from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
+from estat.pipeline.rejections import Rejections
 from estat.pipeline.replayer import Replayer
 from estat.pipeline.sealer import Sealer
 from estat.pipeline.takeover import Takeover
@@ -68,6 +69,7 @@ class Pipeline:
         self.counts = Metrics(page.rows[slot])
         self.broken: str | None = None
         self.on_broken: Callable[[], object] = lambda: None
+        self.rejections: Rejections | None = None  # without REJECTED_PREFIX
         self._accepting = False
         self._journaled = settings.durability.journaled
         self._collecting: list[Stage] = []  # each ends by itself when it is told to
@@ -103,6 +105,8 @@ class Pipeline:
             self._submissions, self._journals, self._sealer, accounts, encoder, settings
         )
         self._journals.on_lost = self._collector.flush
+        if settings.rejected_prefix:
+            self.rejections = Rejections(self._delivery, settings, counts, encoder)
 
     def _build_way_back(self, disk: Disk, accounts: Accounts) -> None:
         """Put together what one worker does for all: it brings what lies on disk to the store."""
@@ -129,6 +133,8 @@ class Pipeline:
         uploader, uploads = self._uploader, self.settings.upload_concurrency
         self._collecting = [self._spawn(self._collector.run)]
         self._leading = [self._spawn(loop.run) for loop in self._leader_loops]
+        if self.rejections:
+            self._leading.append(self._spawn(self.rejections.run))
         self._endless = [
             self._spawn(
                 self._admission.watch,
@@ -151,10 +157,11 @@ class Pipeline:
             gevent.sleep(0)  # give the collector a turn before refusing
             self._submissions.check(1, 1)
 
-    def accept(self, origin: bytes, bodies: list[bytes]) -> None:
+    def accept(self, origin: bytes, bodies: list[bytes]) -> Submission:
         """Accept a request's events, all or none; return when they are kept as DURABILITY says.
 
-        Raises Refused, and nothing is left behind.
+        What comes back tells, with RECEIPTS, the id of the first one. Raises Refused, and nothing
+        is left behind.
         """
         if len(origin) * len(bodies) > self.settings.queue_bytes:
             # every line gets it: this would take memory before it is refused
@@ -174,6 +181,7 @@ class Pipeline:
         self._submissions.put(submission)
         if self._journaled:
             submission.wait()
+        return submission
 
     def _check_accepting(self) -> None:
         if not self._accepting or self.broken:
@@ -217,6 +225,8 @@ class Pipeline:
         self._accepting = False
         for loop in self._leader_loops:
             loop.end()
+        if self.rejections:
+            self.rejections.end()
         self._collector.end()
         if not self._delivery.over:
             self._delivery.end_attempts(upload_until)

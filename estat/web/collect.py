@@ -4,7 +4,7 @@ import gc
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 import falcon
@@ -15,10 +15,12 @@ from estat.accounting import metrics
 from estat.errors import Refused
 from estat.events import charsets, json_text
 from estat.events.gzip import inflate, is_gzip
+from estat.events.ids import EventId
 from estat.events.parser import Events, Intake
 from estat.events.raw_parser import RawIntake
 from estat.log import Seldom
 from estat.pipeline.pipeline import Pipeline
+from estat.pipeline.queue import Submission
 from estat.text import shown
 from estat.web import cors
 from estat.web.cors import Origins
@@ -45,6 +47,9 @@ _PIECE_BYTES = 64 * 1024
 #: How much of a body that is too large is read, so that its sender sees the answer.
 _TOO_LARGE_BYTES = 8 * 1024 * 1024
 
+#: Requests that are refused for these say nothing of what an event is.
+_OF_THE_WHOLE = {"empty_body", "too_many_events"}
+
 _PLAIN_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
 
 
@@ -70,6 +75,7 @@ class Collect:
             )
         )
         self._accepted = falcon.code_to_http_status(int(settings.accepted_status))
+        self._rejections = pipeline.rejections
         self._context = RequestContext(settings)
         self._max_bytes = settings.max_batch_body_size
         self._body = _RequestBody(self._max_bytes, settings.read_timeout)
@@ -81,10 +87,11 @@ class Collect:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
         """Answer ACCEPTED_STATUS when the events are accepted, an error when they are refused."""
-        events = self._take(req, self._posted)
+        events, accepted = self._take(req, self._posted)
         resp.status = self._accepted
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = _answer(events) if events.batch else _OK_ONE
+        plain = not (events.batch or accepted.first)
+        resp.data = _OK_ONE if plain else _answer(events, accepted)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 204 when the query is accepted as an event, an error when it is refused."""
@@ -92,10 +99,12 @@ class Collect:
         self._take(req, self._queried)
         resp.status = falcon.HTTP_204
 
-    def _take(self, req: falcon.Request, read: Callable[[falcon.Request], Events]) -> Events:
+    def _take(
+        self, req: falcon.Request, read: Callable[[falcon.Request], Events]
+    ) -> tuple[Events, Submission]:
         """Accept the events that ``read`` finds in a request, and count the result.
 
-        Raises Refused.
+        Return them, and what became of them. Raises Refused.
         """
         started = time.perf_counter()
         counts = self._counts
@@ -106,12 +115,13 @@ class Collect:
             if self._keys and not key:
                 raise Refused("unauthorized", _NO_KEY)
             events = read(req)
-            self._pipeline.accept(self._context.of(req.env, key), events.bodies)
+            accepted = self._pipeline.accept(self._context.of(req.env, key), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
             if refused.reason == "queue_full":
                 counts.count(metrics.REQUESTS_QUEUE_FULL)
             self._seldom.warning("requests_refused", refused.reason, example=refused.description)
+            self._keep(req, [(None, refused)])
             raise
         except Exception as exc:
             counts.count(metrics.REQUESTS_REJECTED["internal_error"])
@@ -120,10 +130,11 @@ class Collect:
         counts.count(metrics.REQUESTS_ACCEPTED)
         if key:
             counts.count(metrics.accepted_by_key(key), len(events.bodies))
-        if events.rejected:
-            counts.count(metrics.EVENTS_REJECTED, events.rejected)
+        if events.refused:
+            counts.count(metrics.EVENTS_REJECTED, len(events.refused))
+            self._keep(req, events.refused)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
-        return events
+        return events, accepted
 
     def _posted(self, req: falcon.Request) -> Events:
         gzipped = _names_gzip(req)
@@ -133,20 +144,39 @@ class Collect:
         self._pipeline.check_room()
         if gzipped or is_gzip(body):  # beacons can't name an encoding, and no text begins so
             body = inflate(body, self._max_bytes, give_turn_if_due)
-        if len(body) <= _PIECE_BYTES:
-            return self._intake.read(body, req.env.get("CONTENT_TYPE"))
-        with self._reading:
-            gc.disable()  # JSON has no cycles, and to look for some takes a third of the time
-            try:
+        try:
+            if len(body) <= _PIECE_BYTES:
                 return self._intake.read(body, req.env.get("CONTENT_TYPE"))
-            finally:
-                gc.enable()
+            with self._reading:
+                gc.disable()  # JSON has no cycles, and to look for some takes a third of the time
+                try:
+                    return self._intake.read(body, req.env.get("CONTENT_TYPE"))
+                finally:
+                    gc.enable()
+        except Refused as refused:
+            refused.source = body
+            raise
 
     def _queried(self, req: falcon.Request) -> Events:
         self._pipeline.check_room()
         query = req.env.get("QUERY_STRING", "").encode("latin-1")
         req.env["QUERY_STRING"] = ""  # it is the event, and stands nowhere beside it
-        return self._intake.read_query(query)
+        try:
+            return self._intake.read_query(query)
+        except Refused as refused:
+            refused.source = query
+            raise
+
+    def _keep(self, req: falcon.Request, refused: Iterable[tuple[int | None, Refused]]) -> None:
+        """Keep what was refused for what it is, where REJECTED_PREFIX asks for it."""
+        if not self._rejections:
+            return
+        key = self._keys.find(req.env) if self._keys else None
+        address = self._context.address(req.env)
+        for index, one in refused:
+            if one.source is not None and one.reason not in _OF_THE_WHOLE:
+                self._rejections.keep(one, index, key, address)
+                give_turn_if_due()
 
     def on_options(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
         """Answer a preflight, or a client that asks for the methods."""
@@ -253,13 +283,20 @@ def _names_gzip(req: falcon.Request) -> bool:
         return False
     if name not in _GZIP_CODINGS:
         raise Refused(
-            "unsupported_encoding", f"{shown(encoding, 100)} is not supported; send gzip or nothing"
+            "unsupported_encoding",
+            f"{shown(encoding, 100)} is not supported; send gzip or nothing",
+            req.env.get(BODY, b""),
         )
     return True
 
 
-def _answer(events: Events) -> bytes:
-    errors = [{"index": index, "reason": reason} for index, reason in events.errors]
-    return json_text.dump(
-        {"accepted": len(events.bodies), "rejected": events.rejected, "errors": errors}
-    )
+def _answer(events: Events, accepted: Submission) -> bytes:
+    count, first = len(events.bodies), accepted.first
+    told: dict[str, object] = {"accepted": count}
+    if events.batch:
+        told["rejected"] = len(events.refused)
+        told["errors"] = [{"index": index, "reason": reason} for index, reason in events.errors]
+    if first:
+        last = EventId(first.stream, first.number + count - 1)
+        told["ids"] = [str(first), str(last)]
+    return json_text.dump(told)

@@ -43,6 +43,10 @@ def document(settings: Settings) -> Json:
         del found["components"]["securitySchemes"]
     if settings.event_format == "raw":
         collect["post"]["requestBody"]["content"] = {"*/*": {"schema": _ANY_TEXT}}
+    if not settings.receipts:
+        for answer in found["components"]["schemas"]["Accepted"]["oneOf"]:
+            del answer["properties"]["ids"]
+            answer["required"].remove("ids")
     pixel |= {method: collect[method] for method in ("post", "options")}
     found["paths"]["/collect/{rest}"] = {**pixel, **_BELOW}
     return found

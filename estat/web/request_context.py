@@ -26,13 +26,17 @@ class RequestContext:
         self._has_query = settings.capture_query
         self._charset = charsets.codec(settings.fallback_charset)
 
+    def address(self, environ: WSGIEnvironment) -> str:
+        """Return the client's address as IP_MODE stores it."""
+        return self._stored_form(self._client.find(environ))
+
     def of(self, environ: WSGIEnvironment, write_key: str | None = None) -> bytes:
         """Return the part of the stored line that all events of a request share.
 
         ``write_key`` is the name of the request's write key, if it has one. Raises Refused for
         a query of too many fields.
         """
-        ip = self._stored_form(self._client.find(environ))
+        ip = self.address(environ)
         agent = environ.get("HTTP_USER_AGENT", "")
         path = environ.get("PATH_INFO", "")
         below = path[len(INTAKE) + 1 :] if path.startswith(f"{INTAKE}/") else ""

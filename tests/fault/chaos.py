@@ -74,6 +74,10 @@ class Round:
     def accepted(self) -> int:
         return len(self._traffic.accepted)
 
+    @property
+    def receipts(self) -> int:
+        return len(self._traffic.receipts)
+
     def run(self) -> None:
         """Kill, then account; raises what pytest's assertions raise."""
         with self._open:
@@ -90,7 +94,7 @@ class Round:
                     trouble.go()
                 self._lives.wait_until_up()
             self._lives.settle()
-            self._lives.account(traffic.accepted, traffic.unanswered)
+            self._lives.account(traffic.accepted, traffic.unanswered, traffic.receipts)
 
     def _made(self, directory: Path, endpoint: Endpoint, wrong: list[str]) -> list[Trouble]:
         kinds = OUTAGES + (LIES + WRONG_SERVERS) * (LYING_STORE in wrong)
@@ -112,7 +116,10 @@ class Round:
         return drawn
 
     def _start(self, place: int) -> None:
-        settings = {"DURABILITY": self._rng.choice(("journal", "fsync"))}
+        settings = {
+            "DURABILITY": self._rng.choice(("journal", "fsync")),
+            "RECEIPTS": self._rng.choice(("true", "false")),
+        }
         for trouble in self._troubles:
             settings |= trouble.environ(place)
         server = self._lives.launch(place=place, **settings)

@@ -848,3 +848,55 @@ def test_what_a_killed_server_has_left_in_its_journals_is_waiting_and_then_store
     code, report = against(bucket, moto, "--dlq", str(server.dlq_dir))
     assert (code, report["events"], report["waiting_events"]) == (3, 200, 0)
     assert set(report["states"]) == {"open"}
+
+
+# --- receipts
+
+
+def receipts(store, *options, **environ):
+    """Return the exit code, and what was found of each receipt."""
+    result = run(store.target, "--json", *options, **store.environ, **environ)
+    assert result.stderr == ""
+    report = json.loads(result.stdout)
+    assert report["exit_code"] == result.returncode
+    return result.returncode, [
+        [(found["state"], found["first"], found["last"]) for found in one["found"]]
+        for one in report["receipts"]
+    ]
+
+
+@pytest.mark.quick
+def test_a_receipt_is_stored_or_on_disk_or_unknown(store, dlq):
+    put(store, batch(range(1, 11)), batch(range(11, 21), seq=2))
+    spill(dlq, batch(range(21, 26), seq=3), store)
+    spill(dlq, batch(range(1, 4), stream=OTHER), store)
+    kept(store, [26, 27], seq=4).write(dlq.root)
+    asked = [f"--receipt={STREAM}-{ids}" for ids in ("3..12", "20..22", "25..27", "28")]
+    stored = [("stored", 3, 10), ("stored", 11, 12)]
+    assert receipts(store, asked[0], "--dlq", dlq.root) == (0, [stored])
+    both = [("stored", 20, 20), ("on disk", 21, 22)]
+    # without --dlq it is the disk of the server's settings
+    assert receipts(store, *asked[:2], DLQ_DIR=dlq.root, RAW_BUCKET="events") == (3, [stored, both])
+    on_disk = [("on disk", 25, 25), ("on disk", 26, 27)]
+    unknown = [("unknown", 28, 28)]
+    found = receipts(store, *asked, "--deep", "--dlq", dlq.root)
+    assert (found[0], sorted(found[1][2]), found[1][3]) == (1, on_disk, unknown)
+
+
+def test_a_receipt_says_where_its_events_are_in_lines_for_people(directory, dlq):
+    put(directory, batch(range(1, 11)))
+    (path,) = [kept(directory, [11, 12], seq=2).write(dlq.root)]
+    result = run(directory.target, f"--receipt={STREAM}-10..12", "--dlq", dlq.root)
+    assert result.stdout.splitlines() == [
+        f"stored   {STREAM}-10  {batch().key}",
+        f"on disk  {STREAM}-11..12  {path}",
+        f"looked at {directory.target}/raw/ and {dlq.root}",
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["", "x\x1b[31m", f"{STREAM}-2..1", f"{STREAM}-1..{OTHER}-1"])
+def test_a_mistyped_receipt_is_a_usage_error_and_nothing_is_looked_at(wrong):
+    result = run("s3://events/raw", "--receipt", wrong, AWS_ENDPOINT_URL_S3="http://127.0.0.1:1")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "argument --receipt" in result.stderr
+    assert "\x1b" not in result.stderr

@@ -19,6 +19,8 @@ LEFT_OUT = {
     "http_requests_rejected_queue_full_total": "it is reason queue_full of another",
     "log_lines_dropped_total": "it has an alert, and says nothing of events",
     "events_accepted_by_key_total": "it is there only with WRITE_KEYS",
+    "rejected_kept_total": "it counts only with REJECTED_PREFIX, and says nothing of events",
+    "rejected_not_kept_total": "the same",
 }
 
 #: What Grafana itself sets.

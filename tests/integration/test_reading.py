@@ -70,8 +70,11 @@ def place(tmp_path_factory):
     """A directory with ``data``, written by a server of two workers, and ``conf``."""
     directory = tmp_path_factory.mktemp("reading")
     settings = {"RAW_BUCKET": "file:./data", "BATCH_SIZE": BATCH_SIZE, "FLUSH_INTERVAL": "1h"}
+    settings["REJECTED_PREFIX"] = "rejected"
     with Server(directory, settings, workers=2) as server:
         send(server, hits.access_log(directory))
+        for body in ('{"n":', '[{"n":1', "[4]"):
+            assert server.post(body).status == 400
         assert server.stop() == 0
     (directory / "conf").symlink_to(ROOT / "conf")
     return directory
@@ -237,6 +240,15 @@ def test_duckdb_makes_parquet_of_all_events(database, lines, tmp_path, monkeypat
     database.execute(code("DuckDB", "sql", 3))
     written = database.sql("select count(distinct id) from 'parquet/*/*/*.parquet'").fetchall()
     assert written == [(len(lines),)]
+
+
+def test_duckdb_shows_what_was_refused(at):
+    with duckdb.connect() as opened:
+        rows = opened.execute(code("What was refused", "sql", 0)).fetchall()
+    assert [(reason, lines, text) for reason, lines, _, text in rows] == [
+        ("invalid_json", 2, '[{"n":1'),
+        ("no_valid_event", 1, "[4]"),
+    ]
 
 
 # --- pyarrow

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from random import Random
@@ -179,21 +179,20 @@ def stepping_every(world: World):
     return every
 
 
-@given(random=st.randoms(use_true_random=False), ends=st.booleans(), deep=st.booleans())
-@settings(max_examples=examples(150))
-def test_whatever_moves_while_the_audit_reads_there_is_no_gap_and_no_repeat(random, ends, deep):
+@contextmanager
+def moving(random, ends):
+    """Yield a world that goes on before each step of the audit."""
     with tempfile.TemporaryDirectory() as root, patch("os.fsync", lambda _: None):
         world = World(root, random)
         world.run(random.randint(5, 40))
         world._append()
-        before = world.given
         keys = Reader.keys
 
-        def keys_at_the_end(*args):
+        def keys_at_the_end(*args, **more):
             if ends and not world.ended and world.random.random() < 0.3:
                 world.end()
             world.run(world.random.randint(0, 3))
-            return keys(*args)
+            return keys(*args, **more)
 
         with (
             patch.object(directory_lock, "streams", stepping(world, directory_lock.streams)),
@@ -203,9 +202,31 @@ def test_whatever_moves_while_the_audit_reads_there_is_no_gap_and_no_repeat(rand
             patch.object(Reader, "keys", keys_at_the_end),
             patch.object(Reader, "_look", stepping(world, Reader._look, most=1)),
         ):
-            code, report = audit(world, *["--deep"][:deep])
-        (stream,) = report["streams"]
-        assert not {"gaps", "repeats", "past record"} & set(stream["states"]), stream
-        assert stream["events"] + report["waiting_events"] >= before
-        assert report["unreadable"] == []
-        assert code in (0, 3)
+            yield world
+
+
+@given(random=st.randoms(use_true_random=False), ends=st.booleans(), deep=st.booleans())
+@settings(max_examples=examples(150))
+def test_whatever_moves_while_the_audit_reads_there_is_no_gap_and_no_repeat(random, ends, deep):
+    with moving(random, ends) as world:
+        before = world.given
+        code, report = audit(world, *["--deep"][:deep])
+    (stream,) = report["streams"]
+    assert not {"gaps", "repeats", "past record"} & set(stream["states"]), stream
+    assert stream["events"] + report["waiting_events"] >= before
+    assert report["unreadable"] == []
+    assert code in (0, 3)
+
+
+@given(random=st.randoms(use_true_random=False), ends=st.booleans(), deep=st.booleans())
+@settings(max_examples=examples(50))
+def test_whatever_moves_while_a_receipt_is_looked_up_it_is_found(random, ends, deep):
+    with moving(random, ends) as world:
+        asked = [random.randint(1, world.given) for _ in range(3)]
+        receipts = [f"--receipt={STREAM}-{min(asked)}..{number}" for number in asked]
+        code, report = audit(world, *receipts, *["--deep"][:deep])
+    for one in report["receipts"]:
+        ids_found = [n for f in one["found"] for n in range(f["first"], f["last"] + 1)]
+        assert set(ids_found) == set(range(one["first"], one["last"] + 1))
+    assert report["unreadable"] == []
+    assert code in (0, 3)

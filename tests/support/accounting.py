@@ -43,6 +43,16 @@ def check_ids(lines: list[Line]) -> dict[str, int]:
     return {stream: len(found) for stream, found in numbers.items()}
 
 
+def check_receipts(receipts: Iterable[tuple[str, str, list[str]]], stored: list[Line]) -> None:
+    """Assert that a request's events have the ids that its answer named, in their order."""
+    ids = {line["body"]["n"]: line["id"] for line in stored}
+    for first, last, names in receipts:
+        stream, _, number = first.rpartition("-")
+        told = [f"{stream}-{n}" for n in range(int(number), int(number) + len(names))]
+        assert told[-1] == last
+        assert [ids[name] for name in names] == told
+
+
 def missing(metrics: dict[str, float]) -> float:
     """Return how many events the terms of the metrics do not account for."""
     labelled = ("dlq_events_dropped_total{", "dlq_events_set_aside{")

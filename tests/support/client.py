@@ -3,12 +3,21 @@
 import http.client
 import itertools
 import json
+from typing import NamedTuple
 
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.server import Answer, Server, ask
 from tests.support.threads import Clients
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
+
+
+class Receipt(NamedTuple):
+    """The ids that an answer named, and the events of its request in their order."""
+
+    first: str
+    last: str
+    names: list[str]
 
 
 class Client:
@@ -18,6 +27,7 @@ class Client:
         self.accepted: list[str] = []
         self.refused: list[str] = []
         self.unanswered: list[str] = []  # these may be stored or not
+        self.receipts: list[Receipt] = []
         self._name = name
         self._padding = "x" * size_bytes
         self._numbers = itertools.count(1)
@@ -41,6 +51,8 @@ class Client:
         if answer.status == 202:
             assert answer.json["accepted"] == count, answer
             self.accepted += names
+            if "ids" in answer.json:
+                self.receipts.append(Receipt(*answer.json["ids"], names))
         else:
             self.refused += names
         return answer
@@ -80,6 +92,10 @@ class Senders(Clients):
     @property
     def refused(self) -> list[str]:
         return [name for client in self.clients for name in client.refused]
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        return [receipt for client in self.clients for receipt in client.receipts]
 
 
 class Load(Senders):

@@ -11,11 +11,12 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from tests.support import accounting
-from tests.support.client import Senders
+from tests.support.client import Receipt, Senders
 from tests.support.command import run
 from tests.support.dlq_dir import dlq_paths
 from tests.support.eventually import eventually
@@ -26,6 +27,7 @@ from tests.support.server import BIN, CONFIG, Server
 FAILPOINTS = Path(__file__).with_name("failpoints.py")
 
 _RECOUNT_SECONDS = 15
+_RECEIPTS = 5000  # in one command: its arguments have a limit
 _SETTLE_SECONDS = 240  # intervals of the breaker's, recounts and takeovers, on a slow machine
 
 
@@ -174,11 +176,14 @@ class Lives:
         )
         eventually(self._at_rest, _SETTLE_SECONDS, "all is stored", last_words=self._last_words)
 
-    def account(self, accepted: list[str], unanswered: list[str]) -> None:
+    def account(
+        self, accepted: list[str], unanswered: list[str], receipts: Sequence[Receipt] = ()
+    ) -> None:
         """Stop the servers, and check what is stored and what their accounting says.
 
         Every accepted event is stored once, and every stream has its numbers from 1 without
-        gaps, for the bucket, for ``estat audit`` and for the servers themselves.
+        gaps, for the bucket, for ``estat audit`` and for the servers themselves. Each receipt
+        names the ids of its events, and ``estat audit`` finds them.
         """
         books = [self._books(server) for server in self.present.values()]
         codes = [server.stop() for server in self.present.values()]
@@ -187,7 +192,9 @@ class Lives:
         assert not [path for path in self.dlq_dir.rglob("*.jsonl.gz") if path.is_file()]
         stored = self.bucket.stored()
         accounting.check(accepted, stored, unanswered=unanswered)
+        accounting.check_receipts(receipts, stored)
         self._audit(len(stored))
+        self._look_up(receipts)
         missing = list(map(accounting.missing, books))
         assert not any(missing), f"every event is stored, and the books miss {missing}: {books}"
         for server in self.present.values():
@@ -227,6 +234,17 @@ class Lives:
         assert set(report["states"]) <= {"complete", "open"}, report
         assert not report["unreadable"], report
         assert sum(stream["events"] for stream in report["streams"]) == events
+
+    def _look_up(self, receipts: Sequence[Receipt]) -> None:
+        for start in range(0, len(receipts), _RECEIPTS):
+            some = receipts[start : start + _RECEIPTS]
+            options = [f"--receipt={first}..{last}" for first, last, _ in some]
+            report = json.loads(self._estat(0, "audit", "--json", *options))
+            for receipt, looked_up in zip(some, report["receipts"], strict=True):
+                found = looked_up["found"]
+                assert {one["state"] for one in found} == {"stored"}, looked_up
+                events = sum(one["last"] - one["first"] + 1 for one in found)
+                assert events == len(receipt.names), looked_up
 
     def _estat(self, codes: int | tuple[int, ...], *arguments: str) -> str:
         result = run([str(BIN / "estat"), *arguments], env=self.server.environ, cwd=self._directory)

@@ -14,6 +14,7 @@ NOT_FOR_US = "positive_data_acceptance,negative_data_rejection"
 
 def test_generated_requests_are_answered_as_described(tmp_path: Path) -> None:
     settings = {"RAW_BUCKET": f"file:{tmp_path / 'store'}", "WRITE_KEYS": "web:s3cret"}
+    settings["RECEIPTS"] = "true"
     with Server(tmp_path, settings) as server:
         run = subprocess.run(
             [

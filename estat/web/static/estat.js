@@ -227,7 +227,8 @@
     const rejected = lines.length - accepted;
     counts.accepted += accepted;
     counts.rejected += rejected;
-    const detail = {status, accepted, rejected, errors: told.errors || [], lines};
+    const {errors = [], ids = []} = told;
+    const detail = {status, accepted, rejected, errors, ids, lines};
     window.dispatchEvent(new CustomEvent('estat', {detail}));
     return false;
   }

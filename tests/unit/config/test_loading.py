@@ -221,6 +221,19 @@ def test_the_name_of_a_key_is_not_stored_where_no_key_is_asked_for():
     assert problem.startswith("CAPTURE_WRITE_KEY_NAME=true needs WRITE_KEYS")
 
 
+def test_receipts_need_a_journal():
+    (problem,) = problems(RECEIPTS="true", DURABILITY="memory")
+    assert problem.startswith("RECEIPTS=true needs a journal; DURABILITY='memory'")
+
+
+@pytest.mark.parametrize("prefix", ["raw", "raw/x", "raw_streams", "raw_closed/x", "raw_dlq", "a"])
+def test_what_was_refused_is_kept_neither_above_nor_below_what_others_read(prefix):
+    (problem,) = problems(
+        REJECTED_PREFIX=prefix, **({"DLQ_PREFIX": "a/b"} if prefix == "a" else {})
+    )
+    assert problem.startswith(f"REJECTED_PREFIX={prefix!r}")
+
+
 def test_the_environment_wins_over_the_env_file(tmp_path):
     file = tmp_path / ".env"
     file.write_text("RAW_BUCKET=from-file\nBATCH_SIZE=7\n")

@@ -160,7 +160,7 @@ def test_nesting_beyond_the_limit_refuses_the_value_at_the_top(
     deep = f'[{{"m":1}},{inner}{{"x":{nested}}}]'
     events = intake.read(f'{{"m":0}}\n{deep}\n{{"m":3}}'.encode(), content_type)
     assert len(events.bodies) == (4 if is_read else 2)
-    assert events.rejected == (bool(inner) if is_read else 1)
+    assert len(events.refused) == (bool(inner) if is_read else 1)
 
 
 @pytest.mark.parametrize("levels", [255, 1000])
@@ -212,7 +212,7 @@ def test_too_many_events_refuse_the_request(intake, body, content_type):
 def test_in_a_batch_bad_events_are_refused_by_themselves(intake, body, content_type):
     events = intake.read(body, content_type)
     assert events.bodies == [b'{"a":1}', b'{"c":3}']
-    assert events.rejected == 2
+    assert len(events.refused) == 2
     assert [index for index, _ in events.errors] == [1, 2]
     assert "at most 100" in events.errors[1][1]
 
@@ -224,7 +224,7 @@ def test_a_batch_without_a_valid_event_is_refused(intake):
 
 def test_an_answer_lists_no_more_errors_than_it_says(intake):
     events = intake.read(b'{"a":1}\n' + b"x\n" * 40, NDJSON)
-    assert events.rejected == 40
+    assert len(events.refused) == 40
     assert len(events.errors) == MAX_ERRORS
 
 

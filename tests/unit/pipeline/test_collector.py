@@ -106,6 +106,17 @@ def test_numbers_are_given_in_the_order_of_requests_without_a_gap_over_all_batch
     assert ids == [f"{stream.name}-{number}" for number in range(1, 14)]
 
 
+def test_with_receipts_each_request_knows_the_id_of_its_first_event(tmp_path):
+    worker = Worker(tmp_path, RECEIPTS="true")
+    submissions = worker.collect(4, 8, 1)
+    worker.collector.seal()
+    firsts = [lines[0]["id"] for lines in worker.sealed]
+    stream = worker.collector.streams[-1].name
+    assert [str(one.first) for one in submissions] == [f"{stream}-{n}" for n in (1, 5, 13)]
+    assert firsts == [f"{stream}-1", f"{stream}-5"]
+    worker.journals.close()
+
+
 def test_what_is_acknowledged_is_in_the_journal_and_counted(worker):
     for submission in worker.collect(4, 2):
         submission.wait()

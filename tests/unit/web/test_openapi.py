@@ -18,7 +18,7 @@ VARIANTS = [
     {},
     {"WRITE_KEYS": "web:k"},
     {"METRICS_ADDR": ":9090", "MAX_BATCH_EVENTS": "7"},
-    {"EVENT_FORMAT": "raw", "WRITE_KEYS": "web:k"},
+    {"EVENT_FORMAT": "raw", "WRITE_KEYS": "web:k", "RECEIPTS": "true"},
 ]
 
 

@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,16 @@ def moto_server_path() -> str | None:
 
 
 @contextmanager
-def running(argv: list[str], log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    argv: list[str], log: IO[bytes], environ: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process until the end of the block, or of this process, however that comes."""
     process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        ["setpriv", "--pdeathsig", "KILL", *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=environ,
     )
     try:
         yield process

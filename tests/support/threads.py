@@ -38,7 +38,8 @@ class Serving:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        address, port = self._server.server_address[:2]
+        return f"http://{address!s}:{port}"
 
     def hang_up(self) -> None:
         """End what is still being answered; called when nothing new is accepted any more."""

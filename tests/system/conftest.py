@@ -22,11 +22,14 @@ def same_counts(pair: Pair) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """One Chromium for the tests of a file; each opens a tab of its own."""
+@pytest.fixture(scope="session", params=["chromium", "firefox", "webkit"])
+def browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[object]:
+    """One process of each browser for all tests; each test opens tabs of its own."""
     from tests.support import browser as browsers  # Selenium is for the full tier alone
 
-    need(browsers.available(), "Chromium and its driver")
-    with browsers.chromium(tmp_path_factory.mktemp("profile")) as running:
+    name: str = request.param
+    need(browsers.available(name), f"{name} or what drives it")
+    with browsers.start(name, tmp_path_factory.mktemp(name)) as running:
         yield running

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
 
+from tests.support.browser import Driven
 from tests.support.command import run
 from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
@@ -73,16 +74,18 @@ def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 
 
 @pytest.fixture
-def tab(browser: Chrome) -> Iterator[Chrome]:
-    first = browser.current_window_handle
-    browser.switch_to.new_window("tab")
-    yield browser
-    browser.close()
-    browser.switch_to.window(first)
+def tab(browser: Driven) -> Iterator[WebDriver]:
+    opened = browser.new_tab()
+    yield browser.driver
+    opened.close()
 
 
+in_chromium = pytest.mark.parametrize("browser", ["chromium"], indirect=True)
+
+
+@in_chromium
 def test_a_click_is_seen_to_arrive_and_its_object_appears(
-    demo: Callable[..., Demo], tab: Chrome, tmp_path: Path
+    demo: Callable[..., Demo], tab: WebDriver, tmp_path: Path
 ) -> None:
     running = demo("--dir", str(tmp_path / "kept"))
     running.ready()
@@ -119,8 +122,9 @@ def test_a_click_is_seen_to_arrive_and_its_object_appears(
     eventually(lambda: "not there" in text("#connection"), SOON_SECONDS, "the page says so")
 
 
+@in_chromium
 def test_what_was_stored_is_there_again_at_the_next_start(
-    demo: Callable[..., Demo], tab: Chrome
+    demo: Callable[..., Demo], tab: WebDriver
 ) -> None:
     first = demo()
     first.ready()

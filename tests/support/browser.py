@@ -1,7 +1,7 @@
 """Real browsers on real pages: Chromium, Firefox and WebKit behind one interface, and a web site.
 
-A tab shows one page after the other. A new tab hides those before it; to use one of those again
-does not show it.
+A tab shows one page after the other. Where Selenium drives it is a window: WebKit's small browser
+opens tabs hidden.
 """
 
 import json
@@ -56,6 +56,9 @@ class Tab(Protocol):
     def run(self, script: str, *arguments: object) -> Any:
         """Run the body of an async function in the page, and return what it returns."""
 
+    def hide(self) -> None:
+        """Have the page be hidden."""
+
     def close(self) -> None:
         """Close the tab, as a person does."""
 
@@ -64,7 +67,10 @@ class Browser(Protocol):
     """A browser that runs."""
 
     def new_tab(self) -> Tab:
-        """Open a tab, and show it."""
+        """Open a tab; its pages are visible."""
+
+    def close_tabs(self) -> None:
+        """Close the tabs that were opened."""
 
 
 def available(name: str) -> bool:
@@ -91,8 +97,13 @@ class Driven:
 
     def new_tab(self) -> "_DrivenTab":
         self.driver.switch_to.window(self._first)
-        self.driver.switch_to.new_window("tab")
+        self.driver.switch_to.new_window("window")
         return _DrivenTab(self.driver)
+
+    def close_tabs(self) -> None:
+        for handle in set(self.driver.window_handles) - {self._first}:
+            self.driver.switch_to.window(handle)
+            self.driver.close()
 
 
 class _DrivenTab:
@@ -112,6 +123,9 @@ class _DrivenTab:
     def run(self, script: str, *arguments: object) -> Any:
         function = f"return (async function () {{ {script} }}).apply(null, arguments)"
         return self._used().execute_script(function, *arguments)
+
+    def hide(self) -> None:
+        self._used().minimize_window()
 
     def close(self) -> None:
         self._used().close()
@@ -152,29 +166,42 @@ def _webkit(home: Path) -> Iterator[Driven]:
 # --- Firefox, which speaks WebDriver BiDi itself
 
 
-class _Firefox:
+class Firefox:
+    """A Firefox at the other end of a WebSocket."""
+
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
         self._calls = 0
+        self.call("session.new", capabilities={})
+        (self._first,) = self._tabs()
 
     def call(self, method: str, **parameters: object) -> dict[str, Any]:
         """Have a command done, and return its result."""
         self._calls += 1
         call = {"id": self._calls, "method": method, "params": parameters}
         self._socket.send(json.dumps(call))
-        answer = json.loads(self._socket.recv())
+        answer: dict[str, Any] = {"id": 0}
+        while answer["id"] != self._calls:  # one may be late that a test before did not wait for
+            answer = json.loads(self._socket.recv())
         assert answer["type"] == "success", (call, answer)
-        assert answer["id"] == self._calls
         result: dict[str, Any] = answer["result"]
         return result
 
     def new_tab(self) -> "_FirefoxTab":
         return _FirefoxTab(self, self.call("browsingContext.create", type="tab")["context"])
 
+    def close_tabs(self) -> None:
+        for context in self._tabs() - {self._first}:
+            self.call("browsingContext.close", context=context)
+
+    def _tabs(self) -> set[str]:
+        tree = self.call("browsingContext.getTree", maxDepth=0)
+        return {context["context"] for context in tree["contexts"]}
+
 
 class _FirefoxTab:
-    def __init__(self, browser: _Firefox, context: str) -> None:
-        self._call, self._context = browser.call, context
+    def __init__(self, browser: Firefox, context: str) -> None:
+        self._browser, self._call, self._context = browser, browser.call, context
 
     def open(self, url: str) -> None:
         self._call("browsingContext.navigate", context=self._context, url=url, wait="complete")
@@ -198,12 +225,15 @@ class _FirefoxTab:
         assert answer["type"] == "success", answer
         return json.loads(answer["result"].get("value", "null"))
 
+    def hide(self) -> None:
+        self._browser.new_tab()
+
     def close(self) -> None:
         self._call("browsingContext.close", context=self._context)
 
 
 @contextmanager
-def _firefox(home: Path) -> Iterator[_Firefox]:
+def _firefox(home: Path) -> Iterator[Firefox]:
     log = home / "firefox.log"
     command = ["firefox-esr", "--headless", "--profile", str(home), "--remote-debugging-port=0"]
     with log.open("wb") as output, running(command, output, _environ(home)):
@@ -211,8 +241,7 @@ def _firefox(home: Path) -> Iterator[_Firefox]:
         # it takes no connection that names an origin, as those of pages do
         socket = create_connection(f"{url}/session", timeout=_ANSWER_SECONDS, suppress_origin=True)
         with closing(socket):
-            browser = _Firefox(socket)
-            browser.call("session.new", capabilities={})
+            browser = Firefox(socket)
             yield browser
             browser.call("browser.close")
 

@@ -19,11 +19,13 @@ from estat.events import stored_line
 class Submission:
     """The events of one request on their way: finished lines, but for id and time."""
 
-    __slots__ = ("_done", "_refused", "_waiter", "lines", "size_bytes")
+    __slots__ = ("_done", "_refused", "_waiter", "lines", "on_disk_alone", "size_bytes")
 
     def __init__(self, origin: bytes, bodies: list[bytes]) -> None:
         self.lines = [b"%b%b}\n" % (origin, body) for body in bodies]
         self.size_bytes = sum(map(len, self.lines)) + stored_line.STAMP_BYTES * len(self.lines)
+        #: Whether they were kept on disk where DURABILITY asks for the store.
+        self.on_disk_alone = False
         self._done = False
         self._waiter: Waiter[None] | None = None
         self._refused: Refused | None = None

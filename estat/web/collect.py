@@ -5,7 +5,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import falcon
 import gevent
@@ -81,10 +81,11 @@ class Collect:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
         """Answer ACCEPTED_STATUS when the events are accepted, an error when they are refused."""
-        events = self._take(req, self._posted)
+        events, on_disk_alone = self._take(req, self._posted)
         resp.status = self._accepted
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = _answer(events) if events.batch else _OK_ONE
+        plain = not (events.batch or on_disk_alone)
+        resp.data = _OK_ONE if plain else _answer(events, on_disk_alone=on_disk_alone)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 204 when the query is accepted as an event, an error when it is refused."""
@@ -92,10 +93,12 @@ class Collect:
         self._take(req, self._queried)
         resp.status = falcon.HTTP_204
 
-    def _take(self, req: falcon.Request, read: Callable[[falcon.Request], Events]) -> Events:
+    def _take(
+        self, req: falcon.Request, read: Callable[[falcon.Request], Events]
+    ) -> tuple[Events, bool]:
         """Accept the events that ``read`` finds in a request, and count the result.
 
-        Raises Refused.
+        Return them, and whether they were kept on disk instead of the store. Raises Refused.
         """
         started = time.perf_counter()
         counts = self._counts
@@ -106,7 +109,7 @@ class Collect:
             if self._keys and not key:
                 raise Refused("unauthorized", _NO_KEY)
             events = read(req)
-            self._pipeline.accept(self._context.of(req.env, key), events.bodies)
+            accepted = self._pipeline.accept(self._context.of(req.env, key), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
             if refused.reason == "queue_full":
@@ -123,7 +126,7 @@ class Collect:
         if events.rejected:
             counts.count(metrics.EVENTS_REJECTED, events.rejected)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
-        return events
+        return events, accepted.on_disk_alone
 
     def _posted(self, req: falcon.Request) -> Events:
         gzipped = _is_gzip(req)
@@ -258,8 +261,11 @@ def _is_gzip(req: falcon.Request) -> bool:
     return True
 
 
-def _answer(events: Events) -> bytes:
-    errors = [{"index": index, "reason": reason} for index, reason in events.errors]
-    return json_text.dump(
-        {"accepted": len(events.bodies), "rejected": events.rejected, "errors": errors}
-    )
+def _answer(events: Events, *, on_disk_alone: bool) -> bytes:
+    answer: dict[str, Any] = {"accepted": len(events.bodies)}
+    if events.batch:
+        errors = [{"index": index, "reason": reason} for index, reason in events.errors]
+        answer |= {"rejected": events.rejected, "errors": errors}
+    if on_disk_alone:
+        answer["kept"] = "disk"
+    return json_text.dump(answer)

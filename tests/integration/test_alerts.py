@@ -16,7 +16,7 @@ RULES = (CONF / "alerts.yml").read_text()
 #: Words of PromQL, names of labels, and what is Prometheus's own.
 _NO_METRICS = {
     *("and", "by", "deriv", "histogram_quantile", "increase", "max", "offset", "rate", "sum"),
-    *("instance", "job", "le", "reason", "up"),
+    *("instance", "job", "le", "reason", "up", "where"),
 }
 
 

@@ -19,6 +19,7 @@ LEFT_OUT = {
     "http_requests_rejected_queue_full_total": "it is reason queue_full of another",
     "log_lines_dropped_total": "it has an alert, and says nothing of events",
     "events_accepted_by_key_total": "it is there only with WRITE_KEYS",
+    "answers_kept_total": "it counts only with DURABILITY=stored, and has an alert",
 }
 
 #: What Grafana itself sets.

@@ -7,6 +7,7 @@ import json
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.server import Answer, Server, ask
 from tests.support.threads import Clients
+from tests.support.witness import Witness
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -18,6 +19,10 @@ class Client:
         self.accepted: list[str] = []
         self.refused: list[str] = []
         self.unanswered: list[str] = []  # these may be stored or not
+        #: Accepted ones of which the answer says that they are in the store (DURABILITY=stored).
+        self.stored: list[str] = []
+        #: Looks whether that is so, at once.
+        self.witness: Witness | None = None
         self._name = name
         self._padding = "x" * size_bytes
         self._numbers = itertools.count(1)
@@ -41,6 +46,10 @@ class Client:
         if answer.status == 202:
             assert answer.json["accepted"] == count, answer
             self.accepted += names
+            if server.environ.get("DURABILITY") == "stored" and "kept" not in answer.json:
+                self.stored += names
+                if self.witness:
+                    self.witness.look(names)
         else:
             self.refused += names
         return answer
@@ -72,6 +81,10 @@ class Senders(Clients):
     @property
     def accepted(self) -> list[str]:
         return [name for client in self.clients for name in client.accepted]
+
+    @property
+    def stored(self) -> list[str]:
+        return [name for client in self.clients for name in client.stored]
 
     @property
     def unanswered(self) -> list[str]:

@@ -33,7 +33,7 @@ class Answers:
         self.wake = wake
         #: The batches that requests wait for.
         self.waiting: set[Waiting] = set()
-        self._breaker = breaker
+        self.breaker = breaker
         self._counts = counts
         self._age_seconds = settings.stored_interval
         self._most_seconds = settings.flush_interval
@@ -41,14 +41,9 @@ class Answers:
         self._on_disk = False  # the last answer
 
     @property
-    def at_once(self) -> bool:
-        """Whether to answer from disk: the store is down, and no probe is due."""
-        return self._breaker.seconds_to_probe > 0
-
-    @property
     def max_age_seconds(self) -> float:
         """The age at which a batch that is opened now is closed."""
-        return min(self._most_seconds, max(self._age_seconds, self._breaker.seconds_to_probe))
+        return min(self._most_seconds, max(self._age_seconds, self.breaker.seconds_to_probe))
 
     @property
     def busy(self) -> bool:
@@ -88,7 +83,7 @@ class Waiting:
     def add(self, requests: list[Submission]) -> None:
         """Take in requests whose events are in the batch's journal."""
         self._requests += requests
-        if self._answers.at_once:
+        if self._answers.breaker.seconds_to_probe:
             self.settle("breaker_open")
         else:
             self._answers.waiting.add(self)

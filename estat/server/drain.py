@@ -86,10 +86,6 @@ class Drain:
         """Whether a second signal asked to skip to the disk."""
         return self._pipeline.page.state == HURRYING
 
-    def answer_waiting(self) -> bool:
-        """Answer requests that wait for the store, for their time has passed; tell if any did."""
-        return self._pipeline.answer_waiting()
-
     def finish(self) -> None:
         """Empty the pipeline, once no request is in flight. A second call does nothing."""
         if self._finished:

@@ -143,7 +143,7 @@ class EstatWorker(GeventWorker):
         ):
             gevent.sleep(_POLL_SECONDS)  # read first what has arrived: its connection is not idle
             self._close_idle()
-        answering_seconds = _ANSWER_SECONDS if ending.answer_waiting() else 0
+        answering_seconds = _ANSWER_SECONDS if self.wsgi.pipeline.answer_waiting() else 0
         for server in servers:
             server.stop(timeout=answering_seconds)
         ending.finish()

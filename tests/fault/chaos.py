@@ -76,6 +76,11 @@ class Round:
     def accepted(self) -> int:
         return len(self._traffic.accepted)
 
+    @property
+    def witnessed(self) -> int:
+        """How many events were looked for in the store at the moment of their answer."""
+        return self._lives.witness.events if self._lives.witness else 0
+
     def run(self) -> None:
         """Kill, then account; raises what pytest's assertions raise."""
         with self._open:

@@ -42,7 +42,9 @@ def main() -> None:
             chaos = Round(place / seed, moto, moto.new_bucket(), seed, _KILLS, wrong)
             chaos.run()
         print(
-            f"  {dict(chaos.kills)}, {chaos.accepted} events accepted and stored once", flush=True
+            f"  {dict(chaos.kills)}, {chaos.accepted} events accepted and stored once, "
+            f"{chaos.witnessed} seen in the store when they were answered",
+            flush=True,
         )
         shutil.rmtree(place / seed)
         rounds += 1

@@ -104,6 +104,13 @@ def stored(store_url: str) -> tuple[Contender, ...]:
     return tuple(found)
 
 
+#: As many connections for each of two workers as there are for one elsewhere.
+WORKERS = tuple(
+    replace(_estat(f"WEB_CONCURRENCY={count}", WEB_CONCURRENCY=str(count)), connections=64)
+    for count in (1, 2)
+)
+
+
 def latency(durability: str, store_url: str) -> Contender:
     """Return the one whose batches are small, so that uploads go on all the time."""
     small = {"BATCH_SIZE": "1000", "FLUSH_INTERVAL": "1s"}

@@ -265,6 +265,22 @@ def test_a_stop_while_the_store_hangs_answers_those_who_wait_from_disk(
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
 
 
+def test_a_reload_while_the_store_hangs_answers_those_who_wait_from_disk(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, pool: ThreadPoolExecutor
+) -> None:
+    server = serve(via=s3, DURABILITY="stored", S3_TIMEOUT="60s", SHUTDOWN_TIMEOUT="3s")
+    held = s3.fail("hang", method="*")
+    client = Client()
+    sent = send_aside(pool, server, client)
+    server.until(lambda: held.hits, "a batch is on its way")
+    server.send_signal(signal.SIGHUP)
+    assert kept(sent.result()) == "disk"
+    s3.heal()
+    assert kept(client.send(server)) == "store"
+    server.must_store(client.accepted, bucket)
+    server.must_stop()
+
+
 @both_workers
 def test_workers_that_are_replaced_answer_everybody_from_the_store(
     serve: Serve, bucket: Bucket

@@ -57,7 +57,7 @@ _POLL_SECONDS = 0.02
 _LEAVE_SECONDS = 2.0
 
 #: How long requests that waited for the store may take to send their answers, in a drain.
-_ANSWER_SECONDS = 0.5
+_ANSWER_SECONDS = 0.3
 
 #: Of a socket: host, port and so on, or the path of a unix socket.
 Address = tuple[Any, ...] | str

@@ -120,6 +120,8 @@ class Round:
 
     def _start(self, place: int) -> None:
         settings = {"DURABILITY": self._rng.choice(("journal", "fsync", "stored"))}
+        if settings["DURABILITY"] == "stored":
+            settings["STORED_INTERVAL"] = "20ms"  # or clients that wait send little
         for trouble in self._troubles:
             settings |= trouble.environ(place)
         server = self._lives.launch(place=place, **settings)

@@ -22,6 +22,8 @@ class Contender:
     ready_path: str | None = None
     events_per_request: int = 1
     connections: int = 32
+    #: How many of its requests are tried one by one before; None: all.
+    tried: int | None = None
 
     @property
     def content_type(self) -> str:
@@ -85,6 +87,22 @@ DURABILITY = (
     *_LEVELS,
     *(replace(one, name=f"{one.name}, one connection", connections=1) for one in _LEVELS),
 )
+
+
+def stored(store_url: str) -> tuple[Contender, ...]:
+    """Return the ones whose answers wait for the store, beside those that do not."""
+    settings = {"journal": {}, "stored": {}, "stored, 30ms": {"STORED_INTERVAL": "30ms"}}
+    found = []
+    for connections in (32, 512):
+        for name, more in settings.items():
+            durability = name.partition(",")[0]
+            prefix = {"RAW_PREFIX": f"{len(found)}.raw"}  # tells whose objects are whose
+            one = _with_s3(
+                f"{name}, {connections} connections", store_url, durability, **more, **prefix
+            )
+            found.append(replace(one, connections=connections, tried=1))
+    return tuple(found)
+
 
 #: As many connections for each of two workers as there are for one elsewhere.
 WORKERS = tuple(

@@ -10,10 +10,14 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from bench import BenchError, load, loop, report, servers, traffic
-from bench.contenders import DURABILITY, FLOOR, NDJSON, OVERHEAD, WORKERS, Contender
+from bench.contenders import DURABILITY, FLOOR, NDJSON, OVERHEAD, WORKERS, Contender, stored
 from bench.report import Target
+from bench.store import Store
 
 WORKERS_TARGET = Target("CPU per event with 2 workers ÷ with 1", 1.15)
+#: What a PUT takes where answers wait for it.
+_PUT_SECONDS = 0.03
+
 NDJSON_TARGET = Target("CPU per event, server ÷ plain loop,", 1.5)
 
 Found = dict[Contender, list[load.Round]]
@@ -33,9 +37,16 @@ def durability(directory: str, options: Namespace) -> None:
     """Compare an event under each DURABILITY.
 
     At full load a request's latency is mostly time in line, the same line for all;
-    one connection alone shows what each acknowledgement waits for.
+    one connection alone shows what each acknowledgement waits for. With ``stored`` that
+    is the store, here one that takes its time for each PUT.
     """
     _in_turns(DURABILITY, directory, options)
+    with Store(_PUT_SECONDS) as s3:
+        found = _in_turns(stored(s3.url), directory, options)
+    print(f"- Store: each PUT takes {_PUT_SECONDS * 1000:.0f} ms; PUTs a second:")
+    for contender in found:
+        puts = sum(key.startswith(contender.environ["RAW_PREFIX"]) for key in s3.objects)
+        print(f"    - {contender.name}: {puts / (options.rounds * options.seconds):.1f}")
     print("- Target: none; the levels are there to choose from")
 
 

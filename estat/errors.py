@@ -50,6 +50,7 @@ REFUSALS = {
     "queue_full": Refusal(503, "Queue full", 1),
     "dlq_full": Refusal(503, "Dead letter queue full", 10),
     "disk_error": Refusal(503, "Disk failing", 5),
+    "store_down": Refusal(503, "Store down", 5),
     "unavailable": Refusal(503, "Starting or stopping", 1),
     "internal_error": Refusal(503, "Internal error", 5),
 }

@@ -138,6 +138,12 @@ _KEYS = [
 ]
 
 ACCEPTED = _counter("events_accepted_total", "Events answered with 2xx.")
+ANSWERS_KEPT = _counters(
+    "answers_kept_total",
+    "Answers with DURABILITY=stored, by where the events were kept.",
+    "where",
+    ("store", "disk"),
+)
 ADOPTED = _counter("events_adopted_total", "Events found on disk from a previous run.")
 STORED = _counter("s3_events_stored_total", "Events stored in S3, replayed ones included.")
 HANDED_OVER = _counter("events_handed_over_total", "Events handed over to FALLBACK_BUCKET.")

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from estat.config import parsers
-from estat.config.settings import Settings
+from estat.config.settings import Settings, declarations
 
 #: Header fields in which proxies tell addresses.
 _WITH_ADDRESSES = re.compile(
@@ -73,6 +73,9 @@ def _of_store(s: Settings) -> Iterator[str]:
             f"RECEIPTS=true needs a journal; DURABILITY={s.durability.value!r} answers before "
             "events have ids"
         )
+    for name in () if s.durability.stored else ("STORED_INTERVAL", "STORED_STRICT"):
+        if s.text(name) != declarations()[name].default:
+            yield f"{name}={s.text(name)} needs DURABILITY=stored; without, no answer waits"
     if s.fallback_bucket == s.raw_bucket:
         yield f"FALLBACK_BUCKET={s.fallback_bucket!r} is RAW_BUCKET; it must be another one"
 

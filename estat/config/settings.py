@@ -9,11 +9,11 @@ import re
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
-from enum import StrEnum
 from typing import Any, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from estat.config import parsers
+from estat.config.durability import Durability
 from estat.events import ids
 from estat.events.schema import Schema
 
@@ -81,24 +81,6 @@ def _default_instance() -> str:
     """Return the host's name, without what an object's key can't have."""
     cleaned = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:48]
     return cleaned or "instance"
-
-
-class Durability(StrEnum):
-    """What an acknowledgement survives, each level also what those before it do."""
-
-    MEMORY = "memory"  # a failing store and a stop
-    JOURNAL = "journal"  # the death of any process
-    FSYNC = "fsync"  # a power failure
-
-    @property
-    def journaled(self) -> bool:
-        """Whether events are in a journal before they are acknowledged."""
-        return self is not Durability.MEMORY
-
-    @property
-    def synced(self) -> bool:
-        """Whether the journal is on the disk itself by then."""
-        return self is Durability.FSYNC
 
 
 _PREFIX = "letters, digits and -_.=!*'() in parts joined by /, none of them . or .."
@@ -209,7 +191,13 @@ class Settings:
         Durability,
         "journal",
         "What an acknowledgement survives: `memory` a failing store and a stop, `journal` also "
-        "the death of any process, `fsync` also a power failure.",
+        "the death of any process, `fsync` also a power failure, `stored` the loss of the host.",
+    )
+    stored_interval: float = _seconds(
+        "250ms", "10ms", "10s", "With DURABILITY=stored, the age at which a batch is closed."
+    )
+    stored_strict: bool = _flag(
+        "false", "With DURABILITY=stored, refuse new events while the store is down."
     )
     channel_size: int = _count("4000", 1, 10_000_000, "Events that may wait in the queue.")
     queue_bytes: int = _bytes("16MiB", "1KiB", "4GiB", "Bytes that may wait in the queue.")

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
-from estat.config.settings import Durability
+from estat.config.durability import Durability
 from estat.disk import files, journal_file
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal_file import Header

@@ -36,6 +36,8 @@ class Breaker:
         self.open = False
         #: Called whenever an outage ends, or may have ended.
         self.on_close: Callable[[], object] = lambda: None
+        #: Called when an outage begins.
+        self.on_open: Callable[[], object] = lambda: None
         self._counts = counts
         self._clock = clock
         self._failures = 0
@@ -48,14 +50,17 @@ class Breaker:
 
     def allows(self) -> bool:
         """Tell whether to attempt an upload now; while open, one caller an interval may."""
-        if not self.open:
-            return True
-        now = self._clock()
-        if now < self._probe_at:
+        if self.seconds_to_probe:
             return False
-        self._interval = min(2 * self._interval, _CAP_SECONDS)
-        self._probe_at = now + self._interval
+        if self.open:
+            self._interval = min(2 * self._interval, _CAP_SECONDS)
+            self._probe_at = self._clock() + self._interval
         return True
+
+    @property
+    def seconds_to_probe(self) -> float:
+        """How long no upload may be attempted; 0 while it is closed."""
+        return max(0.0, self._probe_at - self._clock()) if self.open else 0.0
 
     def failed(self, error: StoreError, key: str) -> None:
         """Take note of a failed attempt to store the object ``key``."""
@@ -75,6 +80,7 @@ class Breaker:
         self._probe_at = self._since + self._interval
         self._kind = None
         self._tell(error)
+        self.on_open()
 
     def _tell(self, error: StoreError) -> None:
         """Log why the store is down, and again when that has become somebody else's matter.

@@ -17,6 +17,7 @@ from estat.disk.journal_file import Header
 from estat.errors import DiskError
 from estat.events import ids, stored_line
 from estat.pipeline.admission import Accounts
+from estat.pipeline.answers import Answers, Waiting
 from estat.pipeline.open_batch import OpenBatch
 from estat.pipeline.queue import Submission, SubmissionQueue
 from estat.pipeline.sealer import Sealer
@@ -43,20 +44,19 @@ class Batcher:
     so a request larger than BATCH_SIZE makes a batch of its own.
     """
 
-    def __init__(self, max_events: int, max_bytes: int, max_age_seconds: float) -> None:
+    def __init__(self, max_events: int, max_bytes: int) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._max_age_seconds = max_age_seconds
         self._partition: str | None = None
         self._events = 0
         self._bytes = 0
         self._due = 0.0
 
-    def open(self, partition: str, now: float) -> None:
+    def open(self, partition: str, now: float, max_age_seconds: float) -> None:
         """Begin a batch, ``now`` by a clock that never steps (seconds)."""
         self._partition = partition
         self._events = self._bytes = 0
-        self._due = now + self._max_age_seconds
+        self._due = now + max_age_seconds
 
     def close(self) -> None:
         """End the batch."""
@@ -97,6 +97,7 @@ class Collector:
         accounts: Accounts,
         encoder: Offload,
         settings: Settings,
+        answers: Answers | None = None,
     ) -> None:
         #: The last one grows.
         self.streams = [Stream(ids.new_stream())]
@@ -106,10 +107,12 @@ class Collector:
         _, self._ledger, self._admission = accounts
         self._encoder = encoder
         self._settings = settings
+        #: Who waits for the store; None where an answer does not wait for it.
+        self._answers = answers
         self._whole_seconds = settings.event_format == "raw"
         self._has_receipts = settings.receipts
         self._gather_seconds = _GATHER_SECONDS if settings.durability.synced else 0
-        self._batcher = Batcher(settings.batch_size, settings.batch_bytes, settings.flush_interval)
+        self._batcher = Batcher(settings.batch_size, settings.batch_bytes)
         self._batch: OpenBatch | None = None
         self._flush = False
         self._ending = False
@@ -119,15 +122,22 @@ class Collector:
         """Collect until ``end``, then seal what is left and return."""
         while True:
             ending = self._ending
-            patience = 0.0 if ending else self._batcher.seconds_left(time.monotonic())
+            patience = 0.0 if ending else self._seconds_left()
             waiting = self._submissions.take(patience, self._gather_seconds)
             while waiting:
                 self.collect(waiting)
-            if ending or self._flush or self._batcher.seconds_left(time.monotonic()) == 0:
+            if ending or self._flush or self._seconds_left() == 0:
                 self.seal()
             self._flush = False
             if ending:
                 return
+
+    def _seconds_left(self) -> float | None:
+        """Return how long the open batch may stay open; None until something else changes."""
+        seconds = self._batcher.seconds_left(time.monotonic())
+        if self._answers and self._answers.busy and seconds == 0:
+            return None  # it grows instead of waiting in the upload queue
+        return seconds
 
     def flush(self) -> None:
         """Seal the open batch now, whatever its size and age."""
@@ -185,8 +195,11 @@ class Collector:
             self._ledger.accept(len(lines))
             if self._has_receipts:
                 _name_first_ids(group, stream)
-            for submission in group:
-                submission.settle()
+            if batch.waiting:
+                batch.waiting.add(group)
+            else:
+                for submission in group:
+                    submission.settle()
         stream.events += len(lines)
         batch.add(lines, sum(submission.size_bytes for submission in group), now)
 
@@ -221,8 +234,11 @@ class Collector:
         journal = None
         if settings.durability.journaled:
             journal = self._journals.open(header, stream.batches)
-        self._batcher.open(partition, time.monotonic())
-        self._batch = OpenBatch(header, journal)
+        age, waiting = settings.flush_interval, None
+        if self._answers:
+            age, waiting = self._answers.max_age_seconds, Waiting(self._answers)
+        self._batcher.open(partition, time.monotonic(), age)
+        self._batch = OpenBatch(header, journal, waiting)
         return self._batch
 
     def seal(self) -> None:

@@ -8,6 +8,7 @@ from estat.disk.journal import Journal
 from estat.disk.journal_file import Header
 from estat.events.batch import Batch
 from estat.events.gzip import Encoder
+from estat.pipeline.answers import Waiting
 from estat.threads import Offload, Result
 
 #: Lines wait for the compressor until they are so many bytes: one hop to its
@@ -18,10 +19,13 @@ _PIECE_BYTES = 128 * 1024
 class OpenBatch:
     """A batch that still takes events."""
 
-    def __init__(self, header: Header, journal: Journal | None = None) -> None:
+    def __init__(
+        self, header: Header, journal: Journal | None = None, waiting: Waiting | None = None
+    ) -> None:
         self.events = 0
         self.raw_bytes = 0
         self.journal = journal
+        self.waiting = waiting
         self._header = header
         self._lines: list[bytes] = []
         self._waiting_bytes = 0

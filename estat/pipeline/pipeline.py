@@ -13,6 +13,7 @@ A pipeline is made after fork, because its stream must be unlike any other.
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import gevent
@@ -28,6 +29,7 @@ from estat.disk.leader import Leader
 from estat.disk.server_directory import ServerDirectory
 from estat.errors import Refused, StoreError
 from estat.pipeline.admission import Accounts, Admission, Disk
+from estat.pipeline.answers import Answers
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.handover import Handover
@@ -72,6 +74,7 @@ class Pipeline:
         self.rejections: Rejections | None = None  # without REJECTED_PREFIX
         self._accepting = False
         self._journaled = settings.durability.journaled
+        self._stored = settings.durability.stored
         self._collecting: list[Stage] = []  # each ends by itself when it is told to
         self._leading: list[Stage] = []
         self._endless: list[Stage] = []
@@ -101,8 +104,11 @@ class Pipeline:
         self._uploader = Uploader(self._delivery, self._journals, disk, accounts, settings)
         self._uploader.may_be_stored = lambda: lease.gone
         self._sealer = Sealer(self._uploader, self._journals, accounts, encoder)
+        self._answers = Answers(self._breaker, counts, settings, self._submissions.wake)
+        self._breaker.on_open = partial(self._answers.settle_all, "breaker_open")
+        answers = self._answers if self._stored else None
         self._collector = Collector(
-            self._submissions, self._journals, self._sealer, accounts, encoder, settings
+            self._submissions, self._journals, self._sealer, accounts, encoder, settings, answers
         )
         self._journals.on_lost = self._collector.flush
         if settings.rejected_prefix:
@@ -112,8 +118,8 @@ class Pipeline:
         """Put together what one worker does for all: it brings what lies on disk to the store."""
         settings, page, delivery = self.settings, self.page, self._delivery
         self._leader = leader = Leader(settings.dlq_dir, self._lease.check)
-        replayer = Replayer(disk, leader, delivery, accounts, settings)
-        delivery.breaker.on_close = replayer.nudge
+        self._replayer = replayer = Replayer(disk, leader, delivery, accounts, settings)
+        delivery.breaker.on_close = self._end_outage
         own_thread = Disk(disk.dlq, Offload(1))
         found = Reconciliation(own_thread, accounts.ledger, page)
         recovery = Recovery(own_thread, leader, found, delivery, accounts, settings)
@@ -153,6 +159,8 @@ class Pipeline:
         self._check_accepting()
         if self._journals.stalled:
             raise self._admission.refusal()
+        if self.settings.stored_strict and self._breaker.seconds_to_probe:
+            raise Refused("store_down", "the store is down, and nothing is kept on disk alone")
         if self._submissions.full_for(1, 1):
             gevent.sleep(0)  # give the collector a turn before refusing
             self._submissions.check(1, 1)
@@ -160,8 +168,8 @@ class Pipeline:
     def accept(self, origin: bytes, bodies: list[bytes]) -> Submission:
         """Accept a request's events, all or none; return when they are kept as DURABILITY says.
 
-        What comes back tells, with RECEIPTS, the id of the first one. Raises Refused, and nothing
-        is left behind.
+        What comes back tells where they are and, with RECEIPTS, the id of the first one. Raises
+        Refused, and nothing is left behind.
         """
         if len(origin) * len(bodies) > self.settings.queue_bytes:
             # every line gets it: this would take memory before it is refused
@@ -205,7 +213,12 @@ class Pipeline:
 
     def flush(self) -> None:
         """Begin to empty the pipeline while the last requests are still being served."""
+        self._answers.hurry()
         self._collector.flush()
+
+    def answer_waiting(self) -> bool:
+        """Answer the requests that still wait for the store; tell whether there were any."""
+        return self._answers.settle_all("stopping")
 
     def hurry(self) -> None:
         """Make no further attempt to upload: what is left goes to disk at once."""
@@ -244,6 +257,12 @@ class Pipeline:
         self._journals.close()
         self._stores.close()
         return 0 if self._journaled else self._pending()
+
+    def _end_outage(self) -> None:
+        """Wait no more for what an outage has put off."""
+        self._replayer.nudge()
+        if self._stored:
+            self._collector.flush()  # its batch was to wait for the next probe
 
     def _upload_records(self, deadline: float) -> None:
         """Say of each stream that no more events come, and which was the last one."""

@@ -20,13 +20,15 @@ from estat.events.ids import EventId
 class Submission:
     """The events of one request on their way: finished lines, but for id and time."""
 
-    __slots__ = ("_done", "_refused", "_waiter", "first", "lines", "size_bytes")
+    __slots__ = ("_done", "_refused", "_waiter", "first", "lines", "on_disk_alone", "size_bytes")
 
     def __init__(self, origin: bytes, bodies: list[bytes]) -> None:
         self.lines = [b"%b%b}\n" % (origin, body) for body in bodies]
         self.size_bytes = sum(map(len, self.lines)) + stored_line.STAMP_BYTES * len(self.lines)
         #: The id of the first event, once the events are kept; only with RECEIPTS.
         self.first: EventId | None = None
+        #: Whether they were kept on disk where DURABILITY asks for the store.
+        self.on_disk_alone = False
         self._done = False
         self._waiter: Waiter[None] | None = None
         self._refused: Refused | None = None

@@ -46,7 +46,7 @@ class Sealer:
             except DiskError as exc:
                 self._admission.failed(exc)  # the events are safe: each group says so for itself
         self._admission.expose(len(batch.payload) - open_batch.raw_bytes)
-        self._uploader.submit(Upload(batch, journal))
+        self._uploader.submit(Upload(batch, journal, open_batch.waiting))
 
     def join(self, timeout_seconds: float) -> None:
         """Wait until every batch is with the uploader, at most so long."""

@@ -28,6 +28,7 @@ from estat.errors import DiskError, NotOurs, StoreError, StoreUnavailable
 from estat.events.batch import Batch
 from estat.log import Seldom
 from estat.pipeline.admission import Accounts, Disk
+from estat.pipeline.answers import Waiting
 from estat.pipeline.delivery import Delivery
 from estat.stores.store import full_jitter
 
@@ -43,10 +44,16 @@ _MAX_DROPS = 100
 
 
 class Upload(NamedTuple):
-    """A finished batch, and the journal that keeps its events meanwhile, if there is one."""
+    """A finished batch, the journal that keeps its events meanwhile, and who waits for it."""
 
     batch: Batch
     journal: Journal | None = None
+    waiting: Waiting | None = None
+
+    def settle(self, on_disk: str = "") -> None:
+        """Answer those who wait, if anybody does; see ``Waiting.settle``."""
+        if self.waiting:
+            self.waiting.settle(on_disk)
 
 
 class Spill:
@@ -233,15 +240,17 @@ class Uploader:
         self._keep_on_disk(upload, reason, error)
 
     def _deliver(self, upload: Upload) -> None:
-        batch, journal = upload
+        batch, journal, _ = upload
         self._delivery.attempt(batch, recovered=self.may_be_stored())
         self._ledger.store(batch.events)
+        upload.settle()
         if journal:
             self._journals.finish(journal)
         self._admission.expose(-len(batch.payload), files=-1)
 
     def _keep_on_disk(self, upload: Upload, reason: str, error: str) -> None:
-        batch, journal = upload
+        batch, journal, _ = upload
+        upload.settle(reason)  # the journal has the events, whatever comes next
         attempt = 0
         while True:
             try:

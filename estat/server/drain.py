@@ -114,6 +114,9 @@ def follow_stop(worker: Worker) -> None:
         gevent.sleep(_HEED_SECONDS)
     if worker.alive:
         os.kill(os.getpid(), signal.SIGTERM)
+    # the stock worker drains only once its requests are answered
+    pipeline.flush()
+    gevent.spawn_later(pipeline.settings.stop_times.requests, pipeline.answer_waiting)
     while page.state != HURRYING:
         gevent.sleep(_POLL_SECONDS)
     pipeline.hurry()

@@ -56,6 +56,9 @@ _POLL_SECONDS = 0.02
 #: How long a worker serves on that others replace, so that connections in use may end in order.
 _LEAVE_SECONDS = 2.0
 
+#: How long requests that waited for the store may take to send their answers, in a drain.
+_ANSWER_SECONDS = 0.3
+
 #: Of a socket: host, port and so on, or the path of a unix socket.
 Address = tuple[Any, ...] | str
 
@@ -140,8 +143,9 @@ class EstatWorker(GeventWorker):
         ):
             gevent.sleep(_POLL_SECONDS)  # read first what has arrived: its connection is not idle
             self._close_idle()
+        answering_seconds = _ANSWER_SECONDS if self.wsgi.pipeline.answer_waiting() else 0
         for server in servers:
-            server.stop(timeout=0)
+            server.stop(timeout=answering_seconds)
         ending.finish()
         beat.kill(block=False)
 

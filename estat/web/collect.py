@@ -90,7 +90,7 @@ class Collect:
         events, accepted = self._take(req, self._posted)
         resp.status = self._accepted
         resp.content_type = falcon.MEDIA_JSON
-        plain = not (events.batch or accepted.first)
+        plain = not (events.batch or accepted.first or accepted.on_disk_alone)
         resp.data = _OK_ONE if plain else _answer(events, accepted)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -299,4 +299,6 @@ def _answer(events: Events, accepted: Submission) -> bytes:
     if first:
         last = EventId(first.stream, first.number + count - 1)
         told["ids"] = [str(first), str(last)]
+    if accepted.on_disk_alone:
+        told["kept"] = "disk"
     return json_text.dump(told)

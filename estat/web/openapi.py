@@ -22,6 +22,7 @@ _BELOW = {
     "get": _NOT_HERE,
     "head": {"responses": {"404": {"description": "Nothing to read."}}},
 }
+_KEPT = {"const": "disk", "description": "Not in the store yet: the server has them on its disk."}
 _ANY_TEXT = {"type": "string", "minLength": 1, "description": "Any text is one event."}
 
 Json = dict[str, Any]
@@ -41,6 +42,9 @@ def document(settings: Settings) -> Json:
             del operation["security"]
     if not settings.write_keys:
         del found["components"]["securitySchemes"]
+    if settings.durability.stored:
+        for answer in found["components"]["schemas"]["Accepted"]["oneOf"]:
+            answer["properties"]["kept"] = _KEPT
     if settings.event_format == "raw":
         collect["post"]["requestBody"]["content"] = {"*/*": {"schema": _ANY_TEXT}}
     if not settings.receipts:

@@ -68,6 +68,8 @@ class Round:
         self._lives = self._open.enter_context(
             Lives(directory, endpoint, bucket, self._s3, workers=2, **settings)
         )
+        if isinstance(endpoint, Ceph):
+            self._lives.witness = None  # it would stand still with the gateway, and the clients too
         self._traffic = Traffic(self._lives, seed, pause_seconds=0.05)
 
     @property
@@ -77,6 +79,11 @@ class Round:
     @property
     def receipts(self) -> int:
         return len(self._traffic.receipts)
+
+    @property
+    def witnessed(self) -> int:
+        """How many events were looked for in the store at the moment of their answer."""
+        return self._lives.witness.events if self._lives.witness else 0
 
     def run(self) -> None:
         """Kill, then account; raises what pytest's assertions raise."""
@@ -117,9 +124,11 @@ class Round:
 
     def _start(self, place: int) -> None:
         settings = {
-            "DURABILITY": self._rng.choice(("journal", "fsync")),
+            "DURABILITY": self._rng.choice(("journal", "fsync", "stored")),
             "RECEIPTS": self._rng.choice(("true", "false")),
         }
+        if settings["DURABILITY"] == "stored":
+            settings["STORED_INTERVAL"] = "20ms"  # or clients that wait send little
         for trouble in self._troubles:
             settings |= trouble.environ(place)
         server = self._lives.launch(place=place, **settings)

@@ -43,7 +43,8 @@ def main() -> None:
             chaos.run()
         print(
             f"  {dict(chaos.kills)}, {chaos.accepted} events accepted and stored once, "
-            f"{chaos.receipts} receipts found",
+            f"{chaos.receipts} receipts found, "
+            f"{chaos.witnessed} seen in the store when they were answered",
             flush=True,
         )
         shutil.rmtree(place / seed)

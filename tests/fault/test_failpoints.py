@@ -70,8 +70,8 @@ def die_at(
 
 @pytest.mark.parametrize(
     ("durability", "place", "up_to"),
-    [("journal", "appended", 30), ("fsync", "synced", 30)],
-    ids=["after the append", "after the sync"],
+    [("journal", "appended", 30), ("fsync", "synced", 30), ("stored", "put", 5)],
+    ids=["after the append", "after the sync", "after the PUT"],
 )
 def test_killed_before_the_answer_an_event_is_stored_once_or_not_at_all(
     lives: Lives, tmp_path: Path, durability: str, place: str, up_to: int

@@ -1,6 +1,7 @@
 """Processes die by kill -9; the books stay right and the living take over."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,24 @@ def test_everything_killed_in_the_middle_of_a_replay_stores_nothing_twice(
     second = serve(via=s3)
     second.must_store(client.accepted, bucket)
     assert len(bucket.keys("raw/")) == 20
+
+
+@both_workers
+def test_a_host_that_is_lost_with_its_disk_takes_no_event_along_that_was_answered_as_stored(
+    serve: Serve, s3: FaultyS3, bucket: Bucket
+) -> None:
+    for fault in ("lands_then_resets", "hang", "503"):
+        server = serve(via=s3, workers=2, DURABILITY="stored", STORED_INTERVAL="20ms")
+        with Load(server, clients=8, name=fault) as load:
+            server.until(lambda: len(load.stored) > 200, "events are stored")
+            s3.fail(fault, times=4)
+            before = len(load.accepted)
+            server.until(lambda: len(load.accepted) > before + 100, "more come")  # noqa: B023
+            server.kill()
+        shutil.rmtree(server.dlq_dir)
+        s3.heal()
+        there = {line["body"]["n"] for line in bucket.stored()}
+        assert set(load.stored) <= there
 
 
 @both_workers

@@ -17,7 +17,7 @@ RULES = (CONF / "alerts.yml").read_text()
 _NO_METRICS = {
     *("and", "by", "deriv", "histogram_quantile", "increase", "max", "offset", "on", "rate"),
     *("sum", "unless"),
-    *("instance", "job", "le", "reason", "up"),
+    *("instance", "job", "le", "reason", "up", "where"),
 }
 
 

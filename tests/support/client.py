@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.server import Answer, Server, ask
 from tests.support.threads import Clients
+from tests.support.witness import Witness
 
 _NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -28,6 +29,10 @@ class Client:
         self.refused: list[str] = []
         self.unanswered: list[str] = []  # these may be stored or not
         self.receipts: list[Receipt] = []
+        #: Accepted ones of which the answer says that they are in the store (DURABILITY=stored).
+        self.stored: list[str] = []
+        #: Looks whether that is so, at once.
+        self.witness: Witness | None = None
         self._name = name
         self._padding = "x" * size_bytes
         self._numbers = itertools.count(1)
@@ -53,6 +58,10 @@ class Client:
             self.accepted += names
             if "ids" in answer.json:
                 self.receipts.append(Receipt(*answer.json["ids"], names))
+            if server.environ.get("DURABILITY") == "stored" and "kept" not in answer.json:
+                self.stored += names
+                if self.witness:
+                    self.witness.look(names)
         else:
             self.refused += names
         return answer
@@ -84,6 +93,10 @@ class Senders(Clients):
     @property
     def accepted(self) -> list[str]:
         return [name for client in self.clients for name in client.accepted]
+
+    @property
+    def stored(self) -> list[str]:
+        return [name for client in self.clients for name in client.stored]
 
     @property
     def unanswered(self) -> list[str]:

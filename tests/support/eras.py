@@ -21,7 +21,7 @@ from unittest.mock import patch
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.config import loading
-from estat.config.settings import Durability
+from estat.config.durability import Durability
 from estat.disk import directory_lock, dlq, files, journal, locks, whole_file
 from estat.disk.dlq import EXPIRED, PENDING
 from estat.disk.journal import Journals

@@ -23,6 +23,7 @@ from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket, Endpoint
 from tests.support.server import BIN, CONFIG, Server
+from tests.support.witness import Witness
 
 FAILPOINTS = Path(__file__).with_name("failpoints.py")
 
@@ -98,6 +99,8 @@ class Lives:
         self.bucket = bucket
         self.servers: list[Server] = []
         self.present: dict[int, Server] = {}  # by place
+        #: Checks what answers say with DURABILITY=stored, as they come; None: does not.
+        self.witness: Witness | None = Witness(s3, bucket)
         self._directory = directory
         self._workers = workers
         self._settings = (
@@ -200,6 +203,7 @@ class Lives:
         for server in self.present.values():
             accounting.check_stopped(server.logs())
         assert not any(codes), self._last_words()
+        assert not (self.witness and self.witness.missing), "answered as stored before it was"
 
     def _books(self, server: Server) -> dict[str, float]:
         """Return the metrics; what they miss of the last moments of the dead, they find."""
@@ -285,6 +289,8 @@ class Traffic(Senders):
 
     def __init__(self, lives: Lives, seed: str, *, pause_seconds: float) -> None:
         super().__init__(3, "c")
+        for client in self.clients:
+            client.witness = lives.witness
         self._pause_seconds = pause_seconds
         self._lives = lives
         self._seed = seed

@@ -18,6 +18,7 @@ from estat.disk.journal import Journals
 from estat.disk.leader import Leader
 from estat.events.batch import Batch
 from estat.pipeline.admission import Accounts, Admission, Disk
+from estat.pipeline.answers import Answers
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.handover import Handover
@@ -84,8 +85,15 @@ class Parts:
 
     @cached_property
     def collector(self) -> Collector:
+        answers = Answers(self.delivery.breaker, self.counts, self.settings, self.queue.wake)
         return Collector(
-            self.queue, self.journals, self.sealer, self.accounts, self.threads, self.settings
+            self.queue,
+            self.journals,
+            self.sealer,
+            self.accounts,
+            self.threads,
+            self.settings,
+            answers if self.settings.durability.stored else None,
         )
 
     @cached_property

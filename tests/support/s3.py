@@ -4,8 +4,8 @@ import shutil
 import socket
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -153,6 +153,14 @@ class Bucket:
         return StoredObject(
             key, data, answer["ContentType"], answer.get("ContentEncoding"), answer["Metadata"]
         )
+
+    def bodies(self, keys: Iterable[str]) -> list[bytes]:
+        """Return the content of those objects that are there."""
+        found = []
+        for key in keys:
+            with suppress(self._client.exceptions.NoSuchKey):
+                found.append(self.object(key).body)
+        return found
 
     def objects(self, prefix: str = "raw/") -> list[StoredObject]:
         return [self.object(key) for key in self.keys(prefix)]

@@ -196,6 +196,14 @@ class Server:
         finally:
             connection.close()
 
+    def refuses_connections(self) -> bool:
+        """Tell whether nobody listens there any more."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
     def get(self, path: str) -> Answer:
         return self.request("GET", path)
 

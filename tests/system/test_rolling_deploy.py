@@ -42,7 +42,8 @@ def fleet_of(tmp_path: Path, endpoint: Endpoint, bucket: Bucket) -> Iterator[Mak
 def test_a_deploy_in_place_fails_no_request_and_stores_every_event_once(
     fleet_of: MakeFleet, bucket: Bucket
 ) -> None:
-    fleet = fleet_of({})
+    # every request waits for the store, so some are in flight at each stop
+    fleet = fleet_of({"DURABILITY": "stored"})
     with fleet.load:
         fleet.go_on()
         for name in NAMES:

@@ -26,14 +26,6 @@ SOON_SECONDS = 15
 MAX_REQUESTS = 50
 
 
-def refuses_connections(server: Server) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
 def head_of(body: bytes) -> bytes:
     return (
         b"POST /collect HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -52,7 +44,7 @@ def test_a_stop_under_load_stores_what_was_accepted_and_exits_with_0(
     with Load(server) as load:
         eventually(lambda: len(load.accepted) > 500, 20, "the load runs")
         server.send_signal(number)
-        eventually(lambda: refuses_connections(server), 20, "the server is closing")
+        eventually(server.refuses_connections, 20, "the server is closing")
         assert server.wait(SOON_SECONDS) == 0
     accounting.check(load.accepted, bucket.stored())  # what was stored was also answered
     line = accounting.check_stopped(server.logs())
@@ -153,7 +145,7 @@ def test_a_second_signal_skips_to_disk_at_once(serve: Serve, s3: FaultyS3, bucke
     client.must_send(server, count=10, requests=3)
     eventually(lambda: len(s3.attempts()) == 3, 20, "the uploads hang")
     server.send_signal(signal.SIGTERM)
-    eventually(lambda: refuses_connections(server), 20, "the first signal is heeded")
+    eventually(server.refuses_connections, 20, "the first signal is heeded")
     assert events_on_disk(server.dlq_dir) == []
     assert server.process.poll() is None, "it waits for the uploads"
 
@@ -201,7 +193,7 @@ def test_a_request_in_flight_at_the_stop_is_served_and_its_connection_closed(
             lambda: server.metrics()["http_requests_total"] == 1, 10, "the request is being read"
         )
         server.send_signal(signal.SIGTERM)
-        eventually(lambda: refuses_connections(server), 20, "the stop has begun")
+        eventually(server.refuses_connections, 20, "the stop has begun")
         connection.sendall(body[5:])
         answer = b""
         while piece := connection.recv(65536):
@@ -222,7 +214,7 @@ def test_a_body_that_is_late_at_the_stop_is_waited_for(serve: Serve, bucket: Buc
         assert server.get("/health").status == 200  # by then the worker has accepted the other
         connection.sendall(head_of(body) + body[:5])
         server.send_signal(signal.SIGTERM)
-        eventually(lambda: refuses_connections(server), 20, "the stop has begun")
+        eventually(server.refuses_connections, 20, "the stop has begun")
         answered_or_ended, _, _ = select.select([connection], [], [], 1.5)
         assert not answered_or_ended
         connection.sendall(body[5:])

@@ -173,6 +173,15 @@ def test_a_charset_is_refused_where_only_utf_8_is_read():
     assert load(FALLBACK_CHARSET="euc-kr", EVENT_FORMAT="raw", CAPTURE_QUERY="true")
 
 
+def test_what_is_for_stored_answers_is_refused_with_another_durability():
+    found = problems(STORED_INTERVAL="1s", STORED_STRICT="true")
+    assert [line.partition(" needs ")[0] for line in found] == [
+        "STORED_INTERVAL=1s",
+        "STORED_STRICT=true",
+    ]
+    assert load(DURABILITY="stored", STORED_INTERVAL="1s").stored_interval == 1
+
+
 @pytest.mark.parametrize("name", ["authorization", "Proxy-Authorization", "X-Write-Key"])
 def test_a_credential_is_not_to_be_stored(name):
     (problem,) = problems(CAPTURE_HEADERS=f"referer,{name}")

@@ -14,7 +14,7 @@ import pytest
 
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
-from estat.config.settings import Durability
+from estat.config.durability import Durability
 from estat.disk import journal_file
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal import DIRECTORY, Journal, Journals

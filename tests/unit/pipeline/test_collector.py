@@ -16,8 +16,8 @@ HOUR, NEXT_HOUR = "dt=2025-11-13/hr=07", "dt=2025-11-13/hr=08"
 
 
 def opened(events: int = 0, size: int = 0) -> Batcher:
-    batcher = Batcher(max_events=10, max_bytes=1000, max_age_seconds=60)
-    batcher.open(HOUR, now=100)
+    batcher = Batcher(max_events=10, max_bytes=1000)
+    batcher.open(HOUR, now=100, max_age_seconds=60)
     if events:
         batcher.add(events, size)
     return batcher

@@ -19,6 +19,7 @@ VARIANTS = [
     {"WRITE_KEYS": "web:k"},
     {"METRICS_ADDR": ":9090", "MAX_BATCH_EVENTS": "7"},
     {"EVENT_FORMAT": "raw", "WRITE_KEYS": "web:k", "RECEIPTS": "true"},
+    {"EVENT_FORMAT": "raw", "WRITE_KEYS": "web:k", "DURABILITY": "stored", "RECEIPTS": "true"},
 ]
 
 
@@ -104,6 +105,13 @@ def test_what_the_code_fixes_is_described_as_it_is(tmp_path):
     assert batch["properties"]["errors"]["maxItems"] == parser.MAX_ERRORS
     scrape = document["paths"]["/metrics"]["get"]["responses"]["200"]
     assert set(scrape["content"]) == {metrics.CONTENT_TYPE}
+
+
+@pytest.mark.parametrize("durability", ["journal", "stored"])
+def test_where_events_are_kept_is_described_where_it_may_be_told(durability, tmp_path):
+    document = openapi.document(load(tmp_path, DURABILITY=durability))
+    for answer in document["components"]["schemas"]["Accepted"]["oneOf"]:
+        assert ("kept" in answer["properties"]) == (durability == "stored")
 
 
 def test_a_server_that_takes_any_text_describes_nothing_else(tmp_path):

@@ -21,6 +21,7 @@ from estat.pipeline.admission import Accounts, Admission, Disk
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.handover import Handover
+from estat.pipeline.hours import Hours
 from estat.pipeline.queue import SubmissionQueue
 from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
@@ -67,7 +68,11 @@ class Parts:
 
     @cached_property
     def accounts(self) -> Accounts:
-        return Accounts(self.counts, self.ledger, self.admission)
+        return Accounts(self.counts, self.ledger, self.admission, self.hours)
+
+    @cached_property
+    def hours(self) -> Hours:
+        return Hours(self.settings, self.counts, self.threads)
 
     @cached_property
     def delivery(self) -> Delivery:
@@ -120,7 +125,7 @@ class Parts:
 
     @cached_property
     def handover(self) -> Handover:
-        return Handover(self.disk, self.leader, self.stores, self.delivery, self.ledger)
+        return Handover(self.disk, self.leader, self.stores, self.delivery, self.accounts)
 
     @property
     def terms(self) -> Terms:

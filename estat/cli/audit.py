@@ -66,6 +66,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="read every line, and compare it with the metadata; else that alone is read, "
         "where the object has the length that it names",
     )
+    option("--json", action="store_true", help="print everything as one JSON object")
+    text = "make N requests to S3 at a time; a directory is read by one"
+    add_number(parser, "--concurrency", 16, text, high=_MAX_CONCURRENCY)
+    _add_hour(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_hour(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
     option(
         "--hour",
         type=argument(_partition, "an hour as 2026-11-27T18"),
@@ -82,10 +91,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="with --hour: say in the bucket, for good, that this server's events of the hour are "
         "not waited for",
     )
-    option("--json", action="store_true", help="print everything as one JSON object")
-    text = "make N requests to S3 at a time; a directory is read by one"
-    add_number(parser, "--concurrency", 16, text, high=_MAX_CONCURRENCY)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -76,6 +76,7 @@ class Closing(LeaderLoop):
         self._settings = settings
         self._page = page
         self._told: set[str] = set()  # files of the hours that are open in the bucket
+        self._refused: dict[str, float] = {}  # until when a file is left alone
         self._look_at = 0.0  # when the DLQ may be looked at again
 
     def turn(self) -> float:
@@ -113,7 +114,9 @@ class Closing(LeaderLoop):
         """Bring what the bucket tells up to date; return the seconds until the next time."""
         try:
             found = self._disk.run(hour_files.found_in, self._disk.dlq.root)
-            self._told &= {file.path for file in found}
+            paths = {file.path for file in found}
+            self._told &= paths
+            self._refused = {path: at for path, at in self._refused.items() if path in paths}
             if not found or self._delivery.breaker.open:
                 return self._pause_seconds
             for file in found[:-_MOST_HOURS]:
@@ -129,8 +132,9 @@ class Closing(LeaderLoop):
         now = hour_files.name_of_partition(ids.partition(time.time(), zone))
         over = {file.name for file in found if ending or not file.name.startswith(now)}
         held = self._held(over)
-        pause = self._pause_seconds
         for file in found:
+            if time.monotonic() < self._refused.get(file.path, 0.0) and not ending:
+                continue
             try:
                 if file.name in over - held:
                     self._close(file)
@@ -144,8 +148,8 @@ class Closing(LeaderLoop):
             except (StoreError, NotOurs) as exc:
                 # of another bucket, perhaps: it hides none of the others
                 self._seldom.warning("hour_not_closed", "refused", error=str(exc))
-                pause = _REFUSED_SECONDS
-        return pause
+                self._refused[file.path] = time.monotonic() + _REFUSED_SECONDS
+        return self._pause_seconds
 
     def _held(self, over: set[str]) -> set[str]:
         """Return those hours, by their files' names, of which something is left here."""

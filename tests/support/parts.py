@@ -18,6 +18,7 @@ from estat.disk.journal import Journals
 from estat.disk.leader import Leader
 from estat.events.batch import Batch
 from estat.pipeline.admission import Accounts, Admission, Disk
+from estat.pipeline.closing import Closing
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.handover import Handover
@@ -118,6 +119,12 @@ class Parts:
     @cached_property
     def takeover(self) -> Takeover:
         return Takeover(self.disk, self.leader, self.accounts)
+
+    @cached_property
+    def closing(self) -> Closing:
+        return Closing(
+            self.disk, self.leader, self.delivery, self.accounts, self.settings, self.page
+        )
 
     @cached_property
     def replayer(self) -> Replayer:

@@ -158,23 +158,19 @@ def remove(file: HourFile, size_bytes: int) -> bool:
     return True
 
 
-def with_batches(
-    dlq: DeadLetterQueue, names: set[str], by_time: Callable[[int], str], *, has_files: bool
-) -> set[str]:
-    """Return those of ``names`` of which a journal or the DLQ still has events.
+def of_files(dlq: DeadLetterQueue, names: set[str], by_time: Callable[[int], str]) -> set[str]:
+    """Return those of ``names`` of which the DLQ has events, looking no further than is needed.
 
-    Journals come first, as batches move. ``by_time`` names the hour of a file that can't be read,
-    by its unix time. The DLQ is looked at if it ``has_files``, and as far as is needed.
+    ``by_time`` names the hour of a file that can't be read, by its unix time.
     """
-    held = names & set(_of_journals(dlq.root, names))
-    if has_files and names - held:
-        wanted = [_unix(name) for name in names]
-        for entry in dlq.every():
-            opened = entry.opened
-            if opened and entry.events and any(abs(opened - at) < _FAR_SECONDS for at in wanted):
-                held |= names & {_of_file(entry, by_time)}
-                if held == names:
-                    break
+    held: set[str] = set()
+    wanted = [_unix(name) for name in names]
+    for entry in dlq.every():
+        opened = entry.opened
+        if opened and entry.events and any(abs(opened - at) < _FAR_SECONDS for at in wanted):
+            held |= names & {_of_file(entry, by_time)}
+            if held == names:
+                break
     return held
 
 
@@ -185,8 +181,8 @@ def _unix(name: str) -> float:
         return 0.0
 
 
-def _of_journals(root: str, names: set[str]) -> Iterator[str]:
-    """Yield the hours of journals; of one that does not tell, all."""
+def of_journals(root: str, names: set[str]) -> Iterator[str]:
+    """Yield the hours of journals; of one that does not tell, all of ``names``."""
     place = os.path.join(root, journal.DIRECTORY)
     for stream in directory_lock.streams(place):
         for path in directory_lock.journals(os.path.join(place, stream)):

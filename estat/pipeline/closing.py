@@ -22,7 +22,6 @@ import contextlib
 import logging
 import os
 import time
-from functools import partial
 
 import gevent
 
@@ -89,16 +88,16 @@ class Closing(LeaderLoop):
         What can't be closed is said to lie on this server's disk.
         """
         self._hours.write()
+        until = min(deadline, time.monotonic() + _LAST_SECONDS)
+        self._delivery.end_attempts(until)
         for notes in hour_files.by_hour(self._hours.notes).values():
             # this server has lost its directory: whoever has it closes the hour
             with contextlib.suppress(StoreError, NotOurs):
                 self._tell(os.path.basename(self._disk.dlq.root), notes, "")
         self._counts.set(metrics.BEGINS_BATCHES, 0)
-        until = min(deadline, time.monotonic() + _LAST_SECONDS)
         while last and time.monotonic() < until and not self._others_go_on():
             try:
                 if self._leader.lead():
-                    self._delivery.end_attempts(until)
                     self._settle(ending=True)
                     return
             except DiskError as exc:
@@ -161,11 +160,17 @@ class Closing(LeaderLoop):
         started = time.monotonic()
         if not names or started < self._look_at:
             return over
-        has_files = self._admission.in_dlq().files > 0
-        look = partial(hour_files.with_batches, has_files=has_files)
-        held |= self._disk.run(look, self._disk.dlq, names, self._by_time)
+        held |= self._disk.run(self._on_disk, names)
         now = time.monotonic()
-        self._look_at = now + _SHARE * (now - started) if has_files else 0.0
+        self._look_at = now + _SHARE * (now - started)
+        return held
+
+    def _on_disk(self, names: set[str]) -> set[str]:
+        """Return those hours of which a journal has something, or then the DLQ."""
+        dlq = self._disk.dlq
+        held = names & {*hour_files.of_journals(dlq.root, names)}
+        if names - held and self._admission.in_dlq().files:
+            held |= hour_files.of_files(dlq, names, self._by_time)
         return held
 
     def _by_time(self, unix_seconds: int) -> str:

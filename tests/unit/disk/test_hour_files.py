@@ -118,9 +118,8 @@ def test_a_file_that_has_grown_since_it_was_read_stays(root):
 # --- what is left of an hour
 
 
-def held(root, *, names=(NAME,), has_files=True):
-    dlq = DeadLetterQueue(root)
-    return hour_files.with_batches(dlq, {*names}, lambda _: NAME, has_files=has_files)
+def held(root, *names):
+    return hour_files.of_files(DeadLetterQueue(root), {NAME, *names}, lambda _: NAME)
 
 
 def put_journal(root, data, stream=STREAM):
@@ -148,7 +147,7 @@ def header(key=KEY):
 )
 def test_a_journal_holds_its_hour_and_one_that_does_not_tell_holds_all(root, data, is_held):
     put_journal(root, data)
-    assert held(root, has_files=False) == ({NAME} if is_held else set())
+    assert (NAME in hour_files.of_journals(root, {NAME})) == is_held
 
 
 def put_file(root, one, data=None, area="pending/2026-11-23T01"):
@@ -162,7 +161,7 @@ def put_file(root, one, data=None, area="pending/2026-11-23T01"):
 def test_a_file_of_the_dlq_holds_its_hour_wherever_it_lies(root, area):
     put_file(root, batch(), area=area)
     other = hour_files.name_of("events", KEY.replace("hr=07", "hr=08"))
-    assert held(root, names=(NAME, other)) == {NAME}
+    assert held(root, other) == {NAME}
 
 
 def test_a_file_holds_the_hour_of_its_key_whatever_zone_that_was_in(root):

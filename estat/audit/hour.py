@@ -168,15 +168,18 @@ def read_markers(target: Target, reader: Reader, zone: str) -> HourReport:
     prefix = ids.closed_key(target.raw_prefix, _partition(target), "").removesuffix(_JSON)
     report = HourReport(target, is_over=True, servers=[])
     given_up: dict[str, float] = {}
+    unreadable: dict[str, Fault] = {}
     for found in reader.read(reader.keys(prefix, lambda _: None), _read):
         if isinstance(found, Fault):
-            report.faults.append(found)
+            unreadable[_server_of(found.place)] = found
         elif isinstance(found, Marker):
             report.servers.append(ServerHour(found))
         else:
             given_up |= found
     known = {server.marker.server for server in report.servers}
-    report.servers += [_unknown(target, name, zone) for name in sorted(given_up.keys() - known)]
+    others = (given_up.keys() | unreadable.keys()) - known
+    report.servers += [_unknown(target, name, zone) for name in sorted(others)]
+    report.faults = [fault for name, fault in unreadable.items() if name not in given_up]
     for server in report.servers:
         server.given_up = given_up.get(server.marker.server)
     then = time.time() - _SETTLED_SECONDS
@@ -222,6 +225,10 @@ def _unknown(target: Target, name: str, zone: str, instance: str = "") -> Server
     return ServerHour(Marker(name, _partition(target), zone, instance))
 
 
+def _server_of(key: str) -> str:
+    return key.rpartition("/")[2].removesuffix(_GIVEN_UP).removesuffix(_JSON)
+
+
 def _partition(target: Target) -> str:
     return target.part.rstrip("/")
 
@@ -233,7 +240,7 @@ def _read(key: str, body: bytes) -> Marker | dict[str, float]:
         said = json_text.parse(body)
         if not isinstance(said, dict) or type(said.get("given_up")) not in (int, float):
             raise ValueError("it does not tell when a server was given up")
-        return {name.removesuffix(_GIVEN_UP): float(said["given_up"])}
+        return {_server_of(key): float(said["given_up"])}
     marker = closed_hour.unpack(body)
     parsers.zone(marker.tz)
     if (marker.server + _JSON, marker.partition) != (name, f"{day}/{hour}"):

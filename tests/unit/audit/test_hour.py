@@ -135,6 +135,10 @@ def test_a_marker_that_no_server_writes_is_told_and_is_no_reason_to_begin(bucket
     report = read(bucket)
     assert report.state == GAP
     assert report.faults[0].place == f"raw_closed/{PARTITION}/{SERVER}.json"
+    give_up(bucket, SERVER)
+    assert read(bucket).state == OPEN, "whose stream it is nobody knows now"
+    give_up(bucket, STREAM)
+    assert read(bucket).state == COMPLETE
 
 
 def test_a_field_of_a_later_version_is_passed_over(bucket):

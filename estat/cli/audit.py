@@ -160,10 +160,13 @@ def _audit_hour(target: Target, settings: Settings, args: argparse.Namespace) ->
                 store.put(key, body, crc32_of(body), JSON, {})
         if args.give_up:
             report = hour.read_hour(target, reader, zone, tick, deep=args.deep)
+        seen: HourReport | None = None
         while args.wait and report.state == hour.OPEN:
             time.sleep(_POLL_SECONDS)
+            told = hour.read_markers(target, reader, zone)
             # the objects only once all markers say that they are there
-            if hour.read_markers(target, reader, zone).state != hour.OPEN:
+            if told.state != hour.OPEN and told != seen:
+                seen = told
                 report = hour.read_hour(target, reader, zone, tick, deep=args.deep)
         return report
 

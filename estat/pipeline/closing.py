@@ -162,7 +162,8 @@ class Closing(LeaderLoop):
             return over
         held |= self._disk.run(self._on_disk, names)
         now = time.monotonic()
-        self._look_at = now + _SHARE * (now - started)
+        in_dlq = self._admission.in_dlq().files
+        self._look_at = now + _SHARE * (now - started) if in_dlq else 0.0
         return held
 
     def _on_disk(self, names: set[str]) -> set[str]:

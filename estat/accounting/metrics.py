@@ -208,6 +208,10 @@ EXPOSED_BYTES = _cell("internal", "exposed_bytes")
 OTHERS_BYTES = _cell("internal", "others_bytes")
 #: DLQ files that this worker would write then.
 EXPOSED_FILES = _cell("internal", "exposed_files")
+#: The oldest hour of which this worker has a batch in memory, as ``ids.Key`` numbers them, and
+#: whether it may still begin another batch.
+OLDEST_HOUR = _cell("internal", "oldest_hour")
+BEGINS_BATCHES = _cell("internal", "begins_batches")
 #: When the oldest batch in the DLQ was opened, in unix seconds; written by the replayer.
 DLQ_OLDEST = _cell("internal", "dlq_oldest_unix")
 

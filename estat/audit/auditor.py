@@ -20,10 +20,10 @@ from estat.audit import stored, verdict
 from estat.audit.dlq import Disk
 from estat.audit.reader import Reader
 from estat.audit.report import Report
-from estat.audit.spans import Span, Stored, intersect
 from estat.audit.stored import Fault
 from estat.audit.target import Target, TargetError
 from estat.audit.verdict import Evidence, Verdict
+from estat.events.spans import Span, Stored, intersect
 
 #: Is told how much is done, of how much if that is known, and a text about it.
 Progress = Callable[[int, int | None, Callable[[], str]], None]
@@ -119,7 +119,7 @@ class Auditor:
     def _add_records(self, keys: list[str]) -> None:
         if self._target.is_partial:
             keys = [key for key in keys if stored.stream_of_record(key) in self._evidence]
-        for found in self._reader.records(keys):
+        for found in self._reader.read(keys, stored.record):
             if isinstance(found, Fault):
                 self._report.add_faults([found])
                 continue

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from estat.audit import dlq_reader, stored
 from estat.audit.dlq_reader import DAMAGED_RANGE, DamagedRange, DlqFile, Gone, Journal
-from estat.audit.spans import Span
 from estat.audit.stored import Content, Fault, Record
 from estat.audit.target import Target, TargetError, is_same_bucket
 from estat.disk import dlq_dir, dlq_file, files
@@ -22,6 +21,7 @@ from estat.disk.server_directory import SERVERS, queues
 from estat.errors import DiskError, Unreadable
 from estat.events import gzip
 from estat.events.batch import Batch
+from estat.events.spans import Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from estat.audit.spans import Span, union
 from estat.disk import directory_lock, dlq_file, files, journal, journal_file, locks
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
 from estat.disk.journal_file import BadRange, Content
@@ -25,6 +24,7 @@ from estat.disk.server_directory import queues
 from estat.errors import DiskError, EstatError, Unreadable
 from estat.events import gzip, ids
 from estat.events.batch import Batch
+from estat.events.spans import Span, union
 
 #: The area of journals, beside those of DLQ files.
 JOURNALS = journal.DIRECTORY

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TypeVar
 
 from estat.audit import stored
-from estat.audit.stored import Content, Fault, Record
+from estat.audit.stored import Content, Fault
 from estat.errors import ObjectRefused, StoreUnavailable
 from estat.stores.store import BYTES, Store, full_jitter
 
@@ -73,9 +73,16 @@ class Reader:
 
         return self._each(look, keys)
 
-    def records(self, keys: Iterable[str]) -> Iterator[Record | Fault]:
-        """Yield the streams' records, in any order."""
-        return self._each(self._record, keys)
+    def read(self, keys: Iterable[str], parse: Callable[[str, bytes], R]) -> Iterator[R | Fault]:
+        """Yield what ``parse`` makes of small objects, in any order; ValueError is a fault."""
+
+        def look(key: str) -> R | Fault:
+            try:
+                return parse(key, _attempt(lambda: self._store.get(key)))
+            except (ObjectRefused, ValueError) as exc:
+                return Fault(key, None, f"unreadable record: {exc}")
+
+        return self._each(look, keys)
 
     def _look(self, key: str, *, deep: bool) -> Content:
         head = self._store.head(key)
@@ -91,12 +98,6 @@ class Reader:
         if deep and self._described:
             content.differs += stored.differs_in_ids(content, head)
         return content
-
-    def _record(self, key: str) -> Record | Fault:
-        try:
-            return stored.record(key, _attempt(lambda: self._store.get(key)))
-        except (ObjectRefused, ValueError) as exc:
-            return Fault(key, None, f"unreadable record: {exc}")
 
     def _each(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         if not self._threads:

@@ -17,10 +17,10 @@ from zoneinfo import ZoneInfo
 from estat.audit import stored
 from estat.audit.dlq import Disk
 from estat.audit.reader import Reader
-from estat.audit.spans import Span, Stored, intersect, subtract, total_ids, union
 from estat.audit.stored import Fault, Record
 from estat.audit.target import Target
 from estat.events import ids
+from estat.events.spans import Span, Stored, intersect, subtract, total_ids, union
 
 _HOUR_SECONDS = 3600
 
@@ -173,7 +173,7 @@ class _Objects:
     def why_not(self, number: int) -> str:
         """Return what may have become of an id that is neither stored nor on disk."""
         record = ids.record_key(self._target.raw_prefix, self._stream)
-        for found in self._reader.records(self._reader.keys(record, most=1)):
+        for found in self._reader.read(self._reader.keys(record, most=1), stored.record):
             if isinstance(found, Record) and number > found.last:
                 return f"never given: its stream has ended with {found.last}"
         if self._cut:

@@ -7,10 +7,10 @@ from typing import Any
 
 from estat.audit import verdict as audit
 from estat.audit.dlq import Disk
-from estat.audit.spans import Repeat, Span, total_ids
 from estat.audit.stored import Content, Fault
 from estat.audit.target import Target
 from estat.audit.verdict import Verdict
+from estat.events.spans import Repeat, Span, total_ids
 
 #: What is shown of a list, at most; the rest is counted.
 _STREAMS, _SPANS, _KEYS, _FAULTS = 50, 10, 4, 20

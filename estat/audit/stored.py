@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from estat.audit.spans import Span, Stored, append, joined
 from estat.events import gzip, ids, json_text
+from estat.events.spans import Span, Stored, append, joined
 from estat.stores.store import BYTES, Head
 
 #: Unreadable lines of one object that are kept with their reason; all are counted.

@@ -41,6 +41,11 @@ class Target(NamedTuple):
         return ids.record_key(self.raw_prefix, "").removesuffix(".json")
 
     @property
+    def closed(self) -> str:
+        """What the keys of the servers' markers of hours begin with."""
+        return ids.closed_key(self.raw_prefix, "", "").removesuffix("/.json")
+
+    @property
     def is_partial(self) -> bool:
         """Whether streams may have objects outside of the range."""
         return not _PARTITION.startswith(self.part)
@@ -136,4 +141,6 @@ def _is_prefix(path: str) -> bool:
 
 
 def _is_bucket(path: str, raw_prefix: str) -> bool:
-    return any(os.path.isdir(os.path.join(path, raw_prefix + end)) for end in ("", "_streams"))
+    return any(
+        os.path.isdir(os.path.join(path, raw_prefix + end)) for end in ("", "_streams", "_closed")
+    )

@@ -19,7 +19,7 @@ one found can't be told.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from estat.audit.spans import Repeat, Span, Stored, intersect, subtract, total_ids, union
+from estat.events.spans import Repeat, Span, Stored, intersect, subtract, total_ids, union
 
 COMPLETE = "complete"
 GAPS, REPEATS, PAST_RECORD = "gaps", "repeats", "past record"

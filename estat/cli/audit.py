@@ -5,26 +5,36 @@ Reads and changes nothing. The package ``audit`` reads and judges; this is its c
 
 import argparse
 import os
+import time
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
+from estat.audit import hour
 from estat.audit import target as audit_target
 from estat.audit.auditor import Auditor, first_found
+from estat.audit.hour import HourReport
 from estat.audit.reader import Reader
 from estat.audit.receipts import Receipt, Receipts, look_up, receipt
 from estat.audit.report import Report
-from estat.audit.target import Target
+from estat.audit.target import Target, TargetError
 from estat.cli import output
-from estat.cli.arguments import add_number
+from estat.cli.arguments import add_number, argument
+from estat.cli.output import CommandError
 from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir, files
 from estat.disk.server_directory import SERVERS, queues
-from estat.errors import SettingsError
+from estat.errors import ObjectExists, SettingsError
+from estat.events.batch import JSON, crc32_of
 from estat.stores import Stores
+from estat.stores.store import Store
 
 #: Requests at a time, at most: each is a thread and a connection.
 _MAX_CONCURRENCY = 256
+
+#: Between two looks at an hour that is waited for.
+_POLL_SECONDS = 5.0
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -63,15 +73,44 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     option("--json", action="store_true", help="print everything as one JSON object")
     text = "make N requests to S3 at a time; a directory is read by one"
     add_number(parser, "--concurrency", 16, text, high=_MAX_CONCURRENCY)
+    _add_hour(parser)
     parser.set_defaults(run=run)
+
+
+def _add_hour(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
+    option(
+        "--hour",
+        type=argument(_partition, "an hour as 2026-11-27T18"),
+        metavar="HOUR",
+        help="tell from the bucket alone whether this hour is complete (0), a server has not "
+        "closed it yet (3), or events are missing (1); as 2026-11-27T18 in PARTITION_TZ",
+    )
+    option("--wait", action="store_true", help="with --hour: wait until it is not open any more")
+    option(
+        "--give-up",
+        action="append",
+        default=[],
+        metavar="SERVER",
+        help="with --hour: say in the bucket, for good, that this server's events of the hour are "
+        "not waited for",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Audit, print the report, and return the exit code."""
+    if args.hour and (args.dlq or args.receipt):
+        raise CommandError("--hour is answered from the bucket alone, without --dlq or --receipt")
+    if not args.hour and (args.wait or args.give_up):
+        raise CommandError("--wait and --give-up are for an --hour")
     settings = _settings(args.target)
     targets = audit_target.possible(args.target, settings, with_disk=bool(args.dlq))
-    report: Report | Receipts
-    if args.receipt:
+    report: Report | HourReport | Receipts
+    if args.hour:
+        if targets[0].part:
+            raise CommandError("--hour names the part of the prefix: leave it out of TARGET")
+        report = _audit_hour(targets[0]._replace(part=f"{args.hour}/"), settings, args)
+    elif args.receipt:
         report = _look_up(targets[0], settings, args)
     else:
         report = first_found(_audit(target, settings, args) for target in targets)
@@ -80,6 +119,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         output.say(*report.as_lines())
     return report.exit_code
+
+
+def _partition(text: str) -> str:
+    """Read an hour; return its partition. Raises ValueError."""
+    hour = datetime.strptime(text, "%Y-%m-%dT%H").replace(tzinfo=UTC)  # whatever its zone is
+    return f"{hour:dt=%Y-%m-%d/hr=%H}"
 
 
 def _settings(text: str | None) -> Settings:
@@ -95,7 +140,7 @@ def _settings(text: str | None) -> Settings:
 
 def _audit(target: Target, settings: Settings, args: argparse.Namespace) -> Report:
     # a directory's parsing holds the interpreter's lock: threads would only wait for each other
-    reader = _reader(target, settings, 0 if target.is_directory else args.concurrency)
+    _, reader = _opened(target, settings, 0 if target.is_directory else args.concurrency)
     draw = output.progress.update
     auditor = Auditor(target, reader, args.dlq or [], deep=args.deep, progress=draw)
     with dlq_dir.acting_as_owner(str(target), target.is_directory):
@@ -103,7 +148,7 @@ def _audit(target: Target, settings: Settings, args: argparse.Namespace) -> Repo
 
 
 def _look_up(target: Target, settings: Settings, args: argparse.Namespace) -> Receipts:
-    reader, zone = _reader(target, settings, 0), settings.partition_tz
+    (_, reader), zone = _opened(target, settings, 0), settings.partition_tz
     paths = args.dlq or _own_disk(settings.dlq_dir)
     with dlq_dir.acting_as_owner(str(target), target.is_directory):
         return look_up(args.receipt, target, reader, paths, zone, deep=args.deep)
@@ -117,11 +162,43 @@ def _own_disk(dlq_dir: str) -> list[str]:
     return []
 
 
-def _reader(target: Target, settings: Settings, threads: int) -> Reader:
+def _audit_hour(target: Target, settings: Settings, args: argparse.Namespace) -> HourReport:
+    threads = 0 if target.is_directory else args.concurrency
+    store, reader = _opened(target, settings, threads)
+    zone = settings.partition_tz.key
+
+    def tick(count: int) -> None:
+        output.progress.update(count, None, lambda: f"listing: {count:,} objects")
+
+    with dlq_dir.acting_as_owner(str(target), target.is_directory):
+        if not next(store.list(target.closed), ""):
+            raise TargetError(f"{target}: no server has ever told of an hour beside it")
+        report = hour.read_hour(target, reader, zone, tick, deep=args.deep)
+        known = {server.marker.server for server in report.servers}
+        for server in args.give_up:
+            if server not in known:
+                raise CommandError(f"--give-up {server}: no such server in this hour")
+            key, body = hour.give_up(target, server)
+            with suppress(ObjectExists):
+                store.put(key, body, crc32_of(body), JSON, {})
+        if args.give_up:
+            report = hour.read_hour(target, reader, zone, tick, deep=args.deep)
+        seen: HourReport | None = None
+        while args.wait and report.state == hour.OPEN:
+            time.sleep(_POLL_SECONDS)
+            told = hour.read_markers(target, reader, zone)
+            # the objects only once all markers say that they are there
+            if told.state != hour.OPEN and told != seen:
+                seen = told
+                report = hour.read_hour(target, reader, zone, tick, deep=args.deep)
+        return report
+
+
+def _opened(target: Target, settings: Settings, threads: int) -> tuple[Store, Reader]:
     # the S3 client keeps as many connections as so many uploads need
     settings = replace(settings, upload_concurrency=max(1, threads))
     store = Stores(settings, also=[target.bucket]).get(target.bucket)
-    return Reader(store, threads, described=not target.is_directory)
+    return store, Reader(store, threads, described=not target.is_directory)
 
 
 def _receipt(text: str) -> Receipt:

@@ -154,7 +154,7 @@ def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
 def _delete(claim: Claim) -> None:
     """Delete a file, whatever it is. Raises LaterVersion for what nobody here can know."""
     try:
-        claim.bucket()
+        claim.about()
     except LaterVersion:
         raise
     except Unreadable:

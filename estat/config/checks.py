@@ -54,7 +54,7 @@ def _of_store(s: Settings) -> Iterator[str]:
             f"MAX_BODY_SIZE={s.max_body_size} is above MAX_BATCH_BODY_SIZE="
             f"{s.max_batch_body_size}; no such event could be sent"
         )
-    for taken in (s.raw_prefix, f"{s.raw_prefix}_streams"):
+    for taken in (s.raw_prefix, f"{s.raw_prefix}_streams", f"{s.raw_prefix}_closed"):
         if f"{s.dlq_prefix}/".startswith(f"{taken}/"):
             yield (
                 f"DLQ_PREFIX={s.dlq_prefix!r} lies within {taken!r}, which RAW_PREFIX names; "

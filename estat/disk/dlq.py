@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from estat.disk import dlq_file, files, locks, whole_file
 from estat.disk.slots import EVER, SLOT_SECONDS, is_due, later_slot, slot_of
@@ -85,8 +85,8 @@ class Claim:
         """Return the file's batch. Raises Unreadable, or NotOurs."""
         return dlq_file.read(self.entry.name, self.content())
 
-    def bucket(self) -> str:
-        """Return where the file's batch goes, by its header alone.
+    def about(self) -> dict[str, Any]:
+        """Return the facts of the file's header alone: where its batch goes, and its ids.
 
         Raises Unreadable, or NotOurs, as ``read`` does.
         """
@@ -94,7 +94,7 @@ class Claim:
             head = os.pread(self._descriptor, dlq_file.HEADER_READ_BYTES, 0)
         about = dlq_file.read_header(head)
         dlq_file.check_header(self.entry.name, about)
-        return str(about["bucket"])
+        return about
 
     def content(self) -> bytes:
         """Return the file's bytes as they are. Raises NotOurs for what is no file of ours."""
@@ -263,7 +263,7 @@ class DeadLetterQueue:
 
         Raises Unreadable where that can't be read.
         """
-        self.may_go_to(claim.bucket())
+        self.may_go_to(claim.about()["bucket"])
 
     def no_more_aside(self) -> list[tuple[int, str]]:
         """Forget files that were set aside and are gone; return their events and reasons."""

@@ -2,6 +2,7 @@
 
     DLQ_DIR/servers/<server>/lock                  held (flock) by every process of the server
     DLQ_DIR/servers/<server>/journal, pending, …   its streams, and its dead letter queue
+    DLQ_DIR/servers/<server>/hours                 which hours it has open
 
 The lock holds one line of a fixed length, which the owner writes anew once a second: the boot of
 its kernel, whether it was released by a clean stop, and the bytes in the directory.
@@ -26,7 +27,7 @@ import stat
 import time
 from typing import NamedTuple, Self
 
-from estat.disk import directory_lock, files, journal, locks
+from estat.disk import directory_lock, files, hour_files, journal, locks
 from estat.disk.directory_lock import LOCK, DirectoryLock
 from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, DeadLetterQueue
 from estat.errors import DiskError
@@ -43,7 +44,10 @@ SILENCE_SECONDS = 3 * LEASE_SECONDS
 #: Where a server is told to keep its files that has no directory: nobody makes it.
 NONE = ".none"
 
-AREAS = (PENDING, EXPIRED, QUARANTINE, journal.DIRECTORY)
+AREAS = (PENDING, EXPIRED, QUARANTINE, journal.DIRECTORY, hour_files.DIRECTORY)
+
+#: In these every directory has the name of a stream, or of a server.
+_OF_NAMES = (journal.DIRECTORY, hour_files.DIRECTORY)
 
 #: Files that hold nothing of anybody's. The first is of earlier versions.
 _LEADER, _PROBE = "leader.lock", ".probe"
@@ -260,8 +264,8 @@ class Contents(NamedTuple):
     """What lies in a server's directory."""
 
     #: Area and name of each slot and stream, in the order in which they are to be taken over: slots
-    #: first, so that a journal whose batch is in the DLQ already finds it there. A quarantine that
-    #: has no slots is moved as one, and has no name.
+    #: first, so that a journal whose batch is in the DLQ already finds it there; hours last. A
+    #: quarantine that has no slots is moved as one, and has no name.
     moving: list[tuple[str, str]]
     #: Paths of what no rule knows: it is neither sent nor deleted.
     strays: list[str]
@@ -277,8 +281,8 @@ def contents(path: str) -> Contents:
         for area, place in ((area, os.path.join(path, area)) for area in areas):
             directories = files.directory_names(place)
             for name in directories:
-                is_stream = ids.started_at(directory_lock.stream_of(name)) is not None
-                if area != journal.DIRECTORY or is_stream:
+                is_known = ids.started_at(directory_lock.stream_of(name)) is not None
+                if area not in _OF_NAMES or is_known:
                     moving.append((area, name))
                 else:
                     strays.append(os.path.join(place, name))

@@ -4,6 +4,7 @@
     event    <stream>-<n>                 n counts 1, 2, 3 … without gaps
     object   <prefix>/dt=2025-11-13/hr=07/<unix>_<instance>-<stream>_<seq>.jsonl.gz
     record   <prefix>_streams/<stream>.json
+    hour     <prefix>_closed/dt=2025-11-13/hr=07/<server>.json
 
 Time comes first in each, so names sort by age.
 
@@ -53,9 +54,9 @@ _FILE = re.compile(
 )
 _ID = re.compile(rf"(?P<stream>{_STREAM.pattern})-(?P<number>[1-9][0-9]{{0,17}})")
 _LINE = re.compile(rb'%b(%b)"' % (re.escape(LINE_START), _ID.pattern.encode()))
+_PARTITION = "dt=[0-9]{4}-[0-9]{2}-[0-9]{2}/hr=[0-9]{2}"
 _KEY = re.compile(
-    rf"{PREFIX.pattern}/dt=[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}/hr=[0-9]{{2}}/"
-    rf"{_NAME.pattern}{re.escape(SUFFIX)}"
+    rf"(?P<prefix>{PREFIX.pattern})/(?P<partition>{_PARTITION})/{_NAME.pattern}{re.escape(SUFFIX)}"
 )
 _RECORD = re.compile(rf"{PREFIX.pattern}_streams/(?P<stream>{_STREAM.pattern})\.json")
 _DIRECTORY = "file:/"
@@ -70,6 +71,20 @@ class EventId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.stream}-{self.number}"
+
+
+class Key(NamedTuple):
+    """What the key of an object tells."""
+
+    prefix: str
+    partition: str
+    instance: str
+    stream: str
+
+    @property
+    def hour(self) -> int:
+        """The partition as a number, ``2025111307``: hours sort by it."""
+        return int("".join(filter(str.isdecimal, self.partition)))
 
 
 class Name(NamedTuple):
@@ -120,6 +135,19 @@ def rest_key(key: str, number: int) -> str:
 def record_key(prefix: str, stream: str) -> str:
     """Return the key of a stream's record, written when the stream has ended cleanly."""
     return f"{prefix}_streams/{stream}.json"
+
+
+def read_key(key: str) -> Key:
+    """Read the key of an object. Raises NotOurs if it is not of this server's form."""
+    match = _KEY.fullmatch(key)
+    if not match:
+        raise NotOurs(f"its key is {_shown(key)}")
+    return Key(*match.group("prefix", "partition", "instance", "stream"))
+
+
+def closed_key(prefix: str, partition: str, server: str) -> str:
+    """Return the key under which a server says what it took in an hour; see ``closed_hour``."""
+    return f"{prefix}_closed/{partition}/{server}.json"
 
 
 def read_name(name: str) -> Name | None:

@@ -26,6 +26,7 @@ from estat.disk.dlq import Claim, DeadLetterQueue, Totals
 from estat.disk.dlq_file import OVERHEAD_BYTES
 from estat.disk.files import disk_errors
 from estat.errors import DiskError, Refused
+from estat.pipeline.hours import Hours
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
@@ -245,3 +246,4 @@ class Accounts(NamedTuple):
     counts: Metrics
     ledger: Ledger
     admission: Admission
+    hours: Hours

@@ -104,7 +104,7 @@ class Collector:
         self._submissions = queue
         self._journals = journals
         self._sealer = sealer
-        _, self._ledger, self._admission = accounts
+        _, self._ledger, self._admission, self._hours = accounts
         self._encoder = encoder
         self._settings = settings
         #: Who waits for the store; None where an answer does not wait for it.
@@ -221,6 +221,7 @@ class Collector:
         self._batcher.close()
         if batch.journal:
             self._journals.finish(batch.journal)
+        self._hours.left(batch.key)
 
     def _open(self, partition: str, now: float) -> OpenBatch:
         """Begin a batch. Raises DiskError if its journal can't be made."""
@@ -232,8 +233,13 @@ class Collector:
         first = stream.events + 1
         header = Header(settings.raw_bucket, key, ids.stem(key), stream.name, first, now)
         journal = None
+        self._hours.opened(header)
         if settings.durability.journaled:
-            journal = self._journals.open(header, stream.batches)
+            try:
+                journal = self._journals.open(header, stream.batches)
+            except DiskError:
+                self._hours.left(key)
+                raise
         age, waiting = settings.flush_interval, None
         if self._answers:
             age, waiting = self._answers.max_age_seconds, Waiting(self._answers)

@@ -28,7 +28,7 @@ from estat.errors import (
     StoreUnavailable,
 )
 from estat.events import gzip, ids
-from estat.events.batch import BINARY, Batch, crc32_of
+from estat.events.batch import BINARY, JSON, Batch, crc32_of
 from estat.pipeline import found_object
 from estat.pipeline.breaker import Breaker
 from estat.stores import Stores
@@ -49,6 +49,8 @@ class Delivery:
     ) -> None:
         #: Driven by ``bucket`` alone: DLQ files may name another.
         self.breaker = Breaker(counts)
+        #: Called for each batch that is stored, before what is left of it on disk may go.
+        self.on_stored: Callable[..., object] = lambda _batch, **_: None
         self._stores = stores
         self._bucket = bucket
         self._timeout_seconds = timeout_seconds
@@ -77,6 +79,7 @@ class Delivery:
             raise
         if batch.bucket == self._bucket:
             self.breaker.worked()
+        self.on_stored(batch, at_once=recovered)
         now = time.time()
         for second, events in batch.accepted_at or ((batch.opened, batch.events),):
             self._counts.observe(metrics.LAG_SECONDS, max(0.0, now - second), events)
@@ -99,6 +102,22 @@ class Delivery:
         except StoreError:
             self._counts.count(metrics.PUT_ERRORS)
             raise
+
+    def rewrite(
+        self, bucket: str, key: str, change: Callable[[bytes | None], bytes | None]
+    ) -> None:
+        """Make one attempt to replace a small object of JSON by what ``change`` makes of it.
+
+        ``change`` is given None where there is none, and returns None to leave it as it is. The
+        breaker takes no notice. Raises StoreError, also if somebody else has changed it meanwhile.
+        """
+        store = self._bounded(lambda: self._stores.get(bucket))
+        head = self._look(store, key)
+        body = change(self._bounded(lambda: store.get(key)) if head else None)
+        if body is not None:
+            etag = head and head.etag
+            crc32 = crc32_of(body)
+            self._bounded(lambda: store.put(key, body, crc32, JSON, {}, etag))
 
     def end_attempts(self, at: float) -> None:
         """Let no attempt last beyond ``at`` (``time.monotonic``); running ones end by then too."""

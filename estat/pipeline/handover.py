@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import gevent
 
-from estat.accounting.ledger import Ledger
 from estat.disk.dlq import EXPIRED, PENDING, Claim, Entry
 from estat.disk.leader import Leader
 from estat.disk.slots import EVER
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreError
+from estat.events.closed_hour import HANDED_OVER
 from estat.log import Seldom
-from estat.pipeline.admission import Disk
+from estat.pipeline.admission import Accounts, Disk
 from estat.pipeline.delivery import Delivery
 from estat.stores import Stores
 
@@ -30,13 +30,13 @@ class Handover:
     """The last step of a drain, done by whichever worker leads."""
 
     def __init__(
-        self, disk: Disk, leader: Leader, stores: Stores, delivery: Delivery, ledger: Ledger
+        self, disk: Disk, leader: Leader, stores: Stores, delivery: Delivery, accounts: Accounts
     ) -> None:
         self._disk = disk
         self._leader = leader
         self._stores = stores
         self._delivery = delivery
-        self._ledger = ledger
+        _, self._ledger, _, self._hours = accounts
         self._seldom = Seldom(log)
 
     def run(self, bucket: str, deadline: float) -> None:
@@ -88,5 +88,6 @@ class Handover:
         batch = self._disk.run(claim.read)
         self._stores.check(batch.bucket)
         self._delivery.attempt(replace(batch, bucket=bucket), recovered=True)
+        self._hours.note(batch, HANDED_OVER)
         self._ledger.hand_over(claim.entry.events, claim.size_bytes)
         self._disk.remove(claim, self._ledger)

@@ -33,6 +33,11 @@ class OpenBatch:
         self._piece: Result[None] | None = None
         self._accepted_at: list[tuple[int, int]] = []
 
+    @property
+    def key(self) -> str:
+        """The key of its object."""
+        return self._header.key
+
     def add(self, lines: list[bytes], size_bytes: int, accepted: float) -> None:
         """Append finished lines that were accepted at one time."""
         self._lines += lines

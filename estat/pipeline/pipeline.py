@@ -30,9 +30,11 @@ from estat.disk.server_directory import ServerDirectory
 from estat.errors import Refused, StoreError
 from estat.pipeline.admission import Accounts, Admission, Disk
 from estat.pipeline.answers import Answers
+from estat.pipeline.closing import Closing
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.handover import Handover
+from estat.pipeline.hours import Hours
 from estat.pipeline.leader_loop import LeaderLoop
 from estat.pipeline.lease import Lease
 from estat.pipeline.queue import Submission, SubmissionQueue
@@ -86,7 +88,8 @@ class Pipeline:
         disk = Disk(dlq, Offload(_DISK_THREADS))
         self._admission = Admission(disk, page, self.counts, settings, lease.renew)
         self._ledger = Ledger(self.counts)
-        accounts = Accounts(self.counts, self._ledger, self._admission)
+        self._hours = Hours(settings, self.counts)
+        accounts = Accounts(self.counts, self._ledger, self._admission, self._hours)
         self._build_way_in(disk, accounts)
         self._build_way_back(disk, accounts)
 
@@ -99,6 +102,7 @@ class Pipeline:
         encoder = Offload(_ENCODER_THREADS)
         self._journals = Journals(settings.dlq_dir, settings.durability, counts, lease.check)
         self._delivery = Delivery(self._stores, settings.raw_bucket, settings.s3_timeout, counts)
+        self._delivery.on_stored = self._hours.stored
         self._breaker = self._delivery.breaker
         self._submissions = SubmissionQueue(settings.channel_size, settings.queue_bytes, counts)
         self._uploader = Uploader(self._delivery, self._journals, disk, accounts, settings)
@@ -124,8 +128,9 @@ class Pipeline:
         found = Reconciliation(own_thread, accounts.ledger, page)
         recovery = Recovery(own_thread, leader, found, delivery, accounts, settings)
         takeover = Takeover(own_thread, leader, accounts)
-        self._leader_loops: list[LeaderLoop] = [replayer, recovery, takeover]
-        self._handover = Handover(disk, leader, self._stores, delivery, accounts.ledger)
+        self._closing = Closing(own_thread, leader, delivery, accounts, settings, page)
+        self._leader_loops: list[LeaderLoop] = [replayer, recovery, takeover, self._closing]
+        self._handover = Handover(disk, leader, self._stores, delivery, accounts)
 
     def start(self) -> None:
         """Open the store and start every stage; nothing here waits for the network."""
@@ -147,11 +152,13 @@ class Pipeline:
                 self._journals.mend,
                 uploader.resume,
                 uploader.spill.make_room,
+                self._hours.write,
             ),
             self._spawn(self._sealer.run),
             *(self._spawn(uploader.run) for _ in range(uploads)),
         ]
         self._accepting = True
+        self.counts.set(metrics.BEGINS_BATCHES, 1)
         log.info("worker_started", extra={"stream": self._collector.streams[-1].name})
 
     def check_room(self) -> None:
@@ -252,6 +259,7 @@ class Pipeline:
         if last and self.settings.fallback_bucket:
             self._delivery.end_attempts(deadline)
             self._handover.run(self.settings.fallback_bucket, deadline)
+        self._closing.finish(deadline, last=last)
         self._leader.release()
         gevent.killall(self._endless, timeout=0)
         self._journals.close()

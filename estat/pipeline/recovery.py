@@ -83,7 +83,7 @@ class Recovery(LeaderLoop):
         self._disk = disk
         self._reconciliation = reconciliation
         self._delivery = delivery
-        self._counts, self._ledger, _ = accounts
+        self._counts, self._ledger, *_ = accounts
         self._settings = settings
         #: Journals that are not obeyed: they stay where they are.
         self._set_aside: set[str] = set()

@@ -59,7 +59,7 @@ class Replayer(LeaderLoop):
         self._disk = disk
         self._delivery = delivery
         self._breaker = delivery.breaker
-        self._counts, self._ledger, _ = accounts
+        self._counts, self._ledger, *_ = accounts
         self._settings = settings
         self._failures = 0  # passes in a row in which nothing succeeded
         self._tries: dict[str, _Tries] = {}  # files that failed, the least recently tried first

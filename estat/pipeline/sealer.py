@@ -23,7 +23,7 @@ class Sealer:
     ) -> None:
         self._uploader = uploader
         self._journals = journals
-        self._counts, _, self._admission = accounts
+        self._counts, _, self._admission, _ = accounts
         self._encoder = encoder
         self._queue: JoinableQueue[OpenBatch] = JoinableQueue(maxsize=1)
 

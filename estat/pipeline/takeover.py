@@ -12,7 +12,7 @@ import os
 import time
 
 from estat.accounting import metrics
-from estat.disk import directory_lock, files, journal, server_directory
+from estat.disk import directory_lock, files, hour_files, journal, server_directory
 from estat.disk.dlq import DeadLetterQueue, Totals
 from estat.disk.leader import Leader
 from estat.disk.server_directory import ServerDirectory
@@ -39,7 +39,7 @@ class Takeover(LeaderLoop):
         self._own = disk.dlq.root
         self._servers = os.path.dirname(self._own)
         self._access = disk.dlq.access
-        self._counts, self._ledger, _ = accounts
+        self._counts, self._ledger, *_ = accounts
         #: Directories of which it was told that something is left that no rule knows.
         self._left: set[str] = set()
         #: The bytes that each server had that lives, by its directory.
@@ -102,16 +102,16 @@ class Takeover(LeaderLoop):
             if self._ending:
                 break
             source, target = os.path.join(root, area, name), os.path.join(self._own, area)
-            is_stream = area == journal.DIRECTORY
+            in_dlq = area not in (journal.DIRECTORY, hour_files.DIRECTORY)
             try:
-                found = Totals(0, 0, 0) if is_stream else self._run(dead.count, area, name)
+                found = self._run(dead.count, area, name) if in_dlq else Totals(0, 0, 0)
                 self._run(directory_lock.hand_on, source.rstrip("/"), target, self._access)
             except DiskError as exc:
                 self._not_taken_over(source, exc)  # and it hides nothing behind it
                 continue
             self._ledger.adopt(found.events, found.files, found.size_bytes)
             file_count += found.files
-            streams += is_stream
+            streams += area == journal.DIRECTORY
         if file_count or streams:
             facts = {"directory": path, "files": file_count, "streams": streams}
             log.warning("server_taken_over", extra=facts)

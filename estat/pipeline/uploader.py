@@ -62,7 +62,7 @@ class Spill:
     def __init__(self, disk: Disk, journals: Journals, accounts: Accounts) -> None:
         self._disk = disk
         self._journals = journals
-        _, self._ledger, self._admission = accounts
+        _, self._ledger, self._admission, self._hours = accounts
 
     def spill(self, batch: Batch, reason: str, error: str, journal: Journal | None = None) -> None:
         """Write a batch to the DLQ; its journal then goes.
@@ -79,6 +79,7 @@ class Spill:
             raise
         if journal:
             self._journals.finish(journal)
+        self._hours.left(batch.key)
         self._admission.expose(-len(batch.payload), files=-1)
 
     def make_room(self) -> None:
@@ -108,6 +109,7 @@ class Spill:
             return False
         entry = claim.entry
         with claim:
+            self._hours.dropped(claim)
             self._ledger.drop(entry.events, claim.size_bytes, "overflow")
             self._disk.remove(claim, self._ledger)
         log.warning("dlq_file_dropped", extra={"file": entry.name, "events": entry.events})
@@ -132,7 +134,7 @@ class Uploader:
         self._breaker = delivery.breaker
         self._journals = journals
         self._disk = disk
-        self._counts, self._ledger, self._admission = accounts
+        self._counts, self._ledger, self._admission, self._hours = accounts
         self._settings = settings
         self._seldom = Seldom(log)
         self._queue: JoinableQueue[Upload] = JoinableQueue(maxsize=settings.upload_queue)
@@ -246,6 +248,7 @@ class Uploader:
         upload.settle()
         if journal:
             self._journals.finish(journal)
+        self._hours.left(batch.key)
         self._admission.expose(-len(batch.payload), files=-1)
 
     def _keep_on_disk(self, upload: Upload, reason: str, error: str) -> None:

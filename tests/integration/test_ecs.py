@@ -372,7 +372,7 @@ def test_nothing_expires_unless_that_is_asked_for_and_the_dlq_prefix_never(ephem
         }
         for stack in (ephemeral, full)
     ]
-    assert expiring == [set(), {"raw/", "raw_streams/"}]
+    assert expiring == [set(), {"raw/", "raw_streams/", "raw_closed/"}]
 
 
 # --- scaling and alarms

@@ -5,8 +5,9 @@ This is the one place that knows how the arbiter and its workers are put togethe
 
 import contextlib
 import copy
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Self
@@ -34,7 +35,7 @@ from tests.support.parts import load
 FINE = Fate()
 _NOBODY: Any = SimpleNamespace(WORKERS={})
 _new_page = metrics.page
-LOOPS = range(3)
+LOOPS = range(4)
 _DRAIN_SECONDS = 16
 
 
@@ -71,11 +72,19 @@ class Bucket:
     def _put(self, key: str, body: bytes, metadata: dict[str, str], replaces: str | None) -> None:
         if key in self.objects and replaces is None:
             raise ObjectExists(key)
+        if replaces and replaces != self._etag(key):
+            raise StoreUnavailable("changed since it was read")
         self.objects[key] = body, metadata | {BYTES: str(len(body))}
 
     def head(self, key: str) -> Head | None:
         body, metadata = self.objects.get(key, (b"", {}))
-        return Head(metadata, len(body), "etag") if key in self.objects else None
+        return Head(metadata, len(body), self._etag(key)) if key in self.objects else None
+
+    def _etag(self, key: str) -> str:
+        return hashlib.sha256(self.objects[key][0]).hexdigest() if key in self.objects else ""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
+        return (key for key in sorted(self.objects) if key.startswith(prefix) and key > after)
 
     def get(self, key: str) -> bytes:
         return self.objects[key][0]

@@ -12,15 +12,21 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from estat.audit.hour import COMPLETE, GAP, HourReport, read_hour
+from estat.audit.reader import Reader
+from estat.audit.target import Target
 from estat.disk import dlq_file, journal_file
 from estat.disk.directory_lock import LOCK
 from estat.disk.dlq import DeadLetterQueue
@@ -28,6 +34,7 @@ from estat.disk.journal_file import Header
 from estat.disk.slots import slot_of
 from estat.events import gzip, ids
 from estat.events.batch import Batch, crc32_of
+from estat.events.closed_hour import CLOSED
 from tests.property.crew import FINE, LOOPS, Crew, Host, Server
 from tests.property.found import Found, events_in, events_in_journal, files_below, read, read_gzip
 from tests.property.kernel import Process
@@ -63,6 +70,14 @@ class Surprises(logging.Handler):
             self.told.append(self.format(record))
 
 
+class Hour(NamedTuple):
+    """An hour in the bucket: the revisions of its markers, and the ids in its objects."""
+
+    part: str
+    revisions: Counter[str]
+    ids: set[tuple[str, int]]
+
+
 class ServerMachine(RuleBasedStateMachine):
     """What became of each event, told by the number in its body."""
 
@@ -74,6 +89,8 @@ class ServerMachine(RuleBasedStateMachine):
         self.events = 0
         self.foreign: list[str] = []  # names of files that are not ours to send
         self.unknown: list[str] = []
+        #: Each hour that was complete, as it was then.
+        self.complete: dict[str, Hour] = {}
         self.surprises = Surprises()
         logging.getLogger("estat").addHandler(self.surprises)
         self.crew = Crew(self.root).__enter__()
@@ -179,6 +196,10 @@ class ServerMachine(RuleBasedStateMachine):
         for server in list(self.crew.servers) if work else ():
             self.crew.work(server)
 
+    @rule(seconds=st.sampled_from([-90_000, -4000, -1800, 1800, 4000, 90_000]))
+    def step_clock(self, seconds: int) -> None:
+        self.crew.kernel.wrong_by += seconds
+
     @precondition(lambda self: os.path.exists(self.dlq_dir))
     @rule(what=st.sampled_from([-90_000, -100, -30, 30, 100, 90_000, "is away", "is another one"]))
     def volume(self, what: int | str) -> None:
@@ -275,6 +296,38 @@ class ServerMachine(RuleBasedStateMachine):
             server.look()
             assert server.terms.lost == 0, server.terms
 
+    @invariant()
+    def a_revision_never_goes_down_and_no_id_that_was_told_is_missing(self) -> None:
+        for hour, report in self.hours():
+            before = self.complete.get(hour.part, hour)
+            assert not before.revisions - hour.revisions
+            assert before.ids <= hour.ids
+            assert report.state != GAP, report.as_lines()
+            if report.state == COMPLETE:
+                self.complete[hour.part] = hour
+
+    def check_hours(self) -> None:
+        """Check that every hour is closed, and that none that was complete grew by stealth.
+
+        Who took events and could not say so yet says it later, with a marker of its own.
+        """
+        for hour, report in self.hours():
+            before = self.complete.get(hour.part, hour)
+            assert before.ids == hour.ids or hour.revisions - before.revisions
+            assert all(s.marker.state == CLOSED for s in report.servers), report.as_lines()
+
+    def hours(self) -> Iterator[tuple[Hour, HourReport]]:
+        """Audit every hour of which a server has told, as ``estat audit --hour`` does."""
+        bucket: Any = self.crew.bucket
+        for part in sorted({"/".join(key.split("/")[1:3]) for key in bucket.list("raw_closed/")}):
+            with mock.patch.object(time, "time", return_value=self.crew.kernel.now):
+                target = Target("bucket", "raw", f"{part}/")
+                report = read_hour(target, Reader(bucket, 0), "UTC", int, deep=False)
+            revisions = Counter({s.marker.server: s.marker.revision for s in report.servers})
+            stored = [stream for server in report.servers for stream in server.stored.items()]
+            spans = {(name, n) for name, found in stored for a, z in found for n in range(a, z + 1)}
+            yield Hour(part, revisions, spans), report
+
     def teardown(self) -> None:
         try:
             # a stop leaves the record of a stream behind where its worker takes the store for down
@@ -287,6 +340,7 @@ class ServerMachine(RuleBasedStateMachine):
                     assert 0 <= beyond <= server.unanswered
                 assert not self.crew.servers
             self.check_end()
+            self.check_hours()
             assert self.strange_left() or not self.directories()
         finally:
             self.crew.__exit__()
@@ -299,6 +353,7 @@ class ServerMachine(RuleBasedStateMachine):
         if os.path.exists(self.away):
             self.bring_volume_back()
         self.reconnect()
+        crew.kernel.wrong_by = 0
         if not any(not server.stopping and not server.arbiter.dead for server in crew.servers):
             crew.start(crew.hosts[0])
         for number in range(ROUNDS):

@@ -19,9 +19,11 @@ from estat.disk.leader import Leader
 from estat.events.batch import Batch
 from estat.pipeline.admission import Accounts, Admission, Disk
 from estat.pipeline.answers import Answers
+from estat.pipeline.closing import Closing
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.handover import Handover
+from estat.pipeline.hours import Hours
 from estat.pipeline.queue import SubmissionQueue
 from estat.pipeline.reconcile import Reconciliation
 from estat.pipeline.recovery import Recovery
@@ -68,7 +70,11 @@ class Parts:
 
     @cached_property
     def accounts(self) -> Accounts:
-        return Accounts(self.counts, self.ledger, self.admission)
+        return Accounts(self.counts, self.ledger, self.admission, self.hours)
+
+    @cached_property
+    def hours(self) -> Hours:
+        return Hours(self.settings, self.counts, self.threads)
 
     @cached_property
     def delivery(self) -> Delivery:
@@ -123,12 +129,18 @@ class Parts:
         return Takeover(self.disk, self.leader, self.accounts)
 
     @cached_property
+    def closing(self) -> Closing:
+        return Closing(
+            self.disk, self.leader, self.delivery, self.accounts, self.settings, self.page
+        )
+
+    @cached_property
     def replayer(self) -> Replayer:
         return Replayer(self.disk, self.leader, self.delivery, self.accounts, self.settings)
 
     @cached_property
     def handover(self) -> Handover:
-        return Handover(self.disk, self.leader, self.stores, self.delivery, self.ledger)
+        return Handover(self.disk, self.leader, self.stores, self.delivery, self.accounts)
 
     @property
     def terms(self) -> Terms:

@@ -140,9 +140,15 @@ def test_every_hit_of_an_access_log_is_stored_once_and_the_stop_is_clean(
     assert {record.key: json.loads(record.body)["last_id"] for record in records} == {
         f"raw_streams/{stream}.json": f"{stream}-{last}" for stream, last in last_numbers.items()
     }
-    assert sorted(bucket.keys()) == sorted(
-        [found.key for found in objects] + [record.key for record in records]
-    ), "nothing else was written"
+    markers = [bucket.object(key) for key in bucket.keys("raw_closed/")]
+    hours = [json.loads(marker.body) for marker in markers]
+    assert {hour["state"] for hour in hours} == {"closed"}
+    told = [item for hour in hours for item in hour["streams"].items()]
+    ids = [f"{s}-{n}" for s, spans in told for first, last in spans for n in range(first, last + 1)]
+    assert sorted(ids) == sorted(line["id"] for line in lines)
+    assert sorted(bucket.keys()) == sorted(found.key for found in (*objects, *records, *markers)), (
+        "nothing else was written"
+    )
 
     line = accounting.check_stopped(server.logs())
     assert line["accepted"] == line["stored"] == expected.total()

@@ -8,10 +8,10 @@ import pytest
 from estat.audit import receipts
 from estat.audit.reader import Reader
 from estat.audit.receipts import look_up, receipt
-from estat.audit.spans import Span
 from estat.audit.target import Target
 from estat.events import ids
 from estat.events.gzip import gzip
+from estat.events.spans import Span
 from estat.stores.directory import DirectoryStore
 from tests.unit.batches import STREAM, lines
 

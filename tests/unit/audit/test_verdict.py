@@ -7,12 +7,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from estat.audit import spans
 from estat.audit import stored as audit_content
-from estat.audit.spans import Repeat, Span, Stored
 from estat.audit.stored import Content, from_body, from_lines, from_metadata
 from estat.audit.verdict import Evidence, exit_code, judge
+from estat.events import spans
 from estat.events.gzip import gzip
+from estat.events.spans import Repeat, Span, Stored
 from tests.unit.batches import STREAM, batch, lines
 
 KEY = batch().key

@@ -21,6 +21,7 @@ LEFT_OUT = {
     "events_accepted_by_key_total": "it is there only with WRITE_KEYS",
     "rejected_kept_total": "it counts only with REJECTED_PREFIX, and says nothing of events",
     "rejected_not_kept_total": "the same",
+    "dlq_files_set_aside": "it has an alert, and its files stay until somebody looks at them",
     "answers_kept_total": "it counts only with DURABILITY=stored, and has an alert",
 }
 

@@ -76,6 +76,7 @@ def demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 @pytest.fixture
 def tab(browser: Driven) -> Iterator[WebDriver]:
     opened = browser.new_tab()
+    browser.driver.get_log("browser")  # what pages of other tests have said
     yield browser.driver
     opened.close()
 

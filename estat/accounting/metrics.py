@@ -1,36 +1,22 @@
-"""What the server counts, and how /metrics tells it.
+"""What the server counts.
 
 Every worker writes its own row of the shared page; a scrape adds the rows up,
 whichever worker answers it. Nothing is published late, so a worker that was
 killed has left its numbers behind, and the next worker in its slot counts on.
 
-This module declares the cells (name, help and place of each, once) and renders
-them. What the terms of the accounting mean, and which of them change together,
-is ``ledger``'s. prometheus_client is imported here alone.
+This module declares the cells (name, help and place of each, once). What the terms of
+the accounting mean, and which of them change together, is ``ledger``'s; how /metrics
+tells them is ``exposition``'s.
 """
 
-import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
-from itertools import accumulate
 from typing import Literal, NamedTuple
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
 
 from estat.accounting.shared_memory import Row, SharedPage
 from estat.config.parsers import MAX_WRITE_KEYS
 from estat.errors import REFUSALS
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 
 #: What a cell holds, and whether /metrics shows it:
 #:
@@ -63,15 +49,15 @@ class Histogram(NamedTuple):
     scale: int  # cells hold integers: the sum is stored as value * scale
 
 
-_CELLS: list[Cell] = []
-_HISTOGRAMS: list[Histogram] = []
+CELLS: list[Cell] = []
+HISTOGRAMS: list[Histogram] = []
 _width = 1  # cell 0 is the row's sequence
 
 
 def _cell(kind: Kind, name: str, text: str = "", label: tuple[str, str] | None = None) -> int:
     """Declare a cell; return its place."""
     global _width  # noqa: PLW0603 - the table is filled once, below, while the module loads
-    _CELLS.append(Cell(name, text, kind, _width, label))
+    CELLS.append(Cell(name, text, kind, _width, label))
     _width += 1
     return _width - 1
 
@@ -87,7 +73,7 @@ def _counters(name: str, text: str, label: str, values: Iterable[str]) -> dict[s
 def _histogram(name: str, text: str, bounds: tuple[float, ...], scale: int = 1) -> Histogram:
     global _width  # noqa: PLW0603
     histogram = Histogram(name, text, _width, bounds, scale)
-    _HISTOGRAMS.append(histogram)
+    HISTOGRAMS.append(histogram)
     _width += len(bounds) + 2
     return histogram
 
@@ -241,7 +227,7 @@ COLUMNS = _width
 
 _cells_of_keys: dict[str, int] = {}
 
-_OF_LIVING = [cell.at for cell in _CELLS if cell.kind in ("gauge", "internal")]
+_OF_LIVING = [cell.at for cell in CELLS if cell.kind in ("gauge", "internal")]
 
 
 class Metrics:
@@ -285,8 +271,8 @@ def name_keys(names: Iterable[str]) -> None:
             at = _KEYS[min(len(_cells_of_keys), len(_KEYS) - 1)]
             _cells_of_keys[name] = at
             shown = name if at != _KEYS[-1] else "(others)"
-            index = next(i for i, cell in enumerate(_CELLS) if cell.at == at)
-            _CELLS[index] = _CELLS[index]._replace(kind="counter", label=("key", shown))
+            index = next(i for i, cell in enumerate(CELLS) if cell.at == at)
+            CELLS[index] = CELLS[index]._replace(kind="counter", label=("key", shown))
 
 
 def accepted_by_key(name: str) -> int:
@@ -311,50 +297,3 @@ def totals(shared: SharedPage) -> list[int]:
     found[ADOPTED] += found[SET_ASIDE_JOURNALS]
     found[DLQ_EVENTS] += found[SET_ASIDE_JOURNALS] - sum(found[at] for at in SET_ASIDE.values())
     return found
-
-
-def render(shared: SharedPage) -> bytes:
-    """Return the Prometheus text exposition of all rows together."""
-    registry = CollectorRegistry()
-    registry.register(_PageCollector(shared))
-    return generate_latest(registry)
-
-
-class _PageCollector(Collector):
-    def __init__(self, shared: SharedPage) -> None:
-        self._page = shared
-
-    def collect(self) -> Iterator[Metric]:
-        found = totals(self._page)
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        for cell in _CELLS:
-            if cell.kind in ("internal", "hidden", "spare"):
-                continue
-            family = families.get(cell.name)
-            if family is None:
-                kind = CounterMetricFamily if cell.kind == "counter" else GaugeMetricFamily
-                labels = [cell.label[0]] if cell.label else []
-                family = families[cell.name] = kind(cell.name, cell.help, labels=labels)
-            family.add_metric([cell.label[1]] if cell.label else [], found[cell.at])
-        yield from families.values()
-        yield _oldest(self._page, found[DLQ_FILES])
-        for histogram in _HISTOGRAMS:
-            yield _family(histogram, found)
-
-
-def _oldest(shared: SharedPage, files: int) -> Metric:
-    known = [row.cells[DLQ_OLDEST] for row in shared.used_rows() if row.cells[DLQ_OLDEST]]
-    age = max(0.0, time.time() - min(known)) if known and files > 0 else 0.0
-    return GaugeMetricFamily("dlq_oldest_seconds", "Age of the oldest batch in the DLQ.", age)
-
-
-def _family(histogram: Histogram, found: list[int]) -> Metric:
-    end = histogram.at + len(histogram.bounds) + 1
-    cumulated = accumulate(found[histogram.at : end])
-    bounds = (*map(str, map(float, histogram.bounds)), "+Inf")
-    return HistogramMetricFamily(
-        histogram.name,
-        histogram.help,
-        buckets=list(zip(bounds, cumulated, strict=True)),
-        sum_value=found[end] / histogram.scale,
-    )

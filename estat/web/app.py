@@ -16,7 +16,17 @@ from estat.pipeline.pipeline import Pipeline
 from estat.web import cors, openapi, write_keys
 from estat.web.collect import Collect
 from estat.web.environ import INTAKE, Fields
-from estat.web.resources import Document, Exposition, Health, Ready, Script, fail, refuse
+from estat.web.resources import (
+    Below,
+    Document,
+    Exposition,
+    Health,
+    Pixel,
+    Ready,
+    Script,
+    fail,
+    refuse,
+)
 
 
 class Front:
@@ -66,8 +76,8 @@ def create_app(pipeline: Pipeline, *, private: bool = False) -> falcon.App[Any, 
         app.add_route("/", Document({"name": "Estat Ingest", "events": "POST /collect"}))
         collect = Collect(pipeline)
         app.add_route(INTAKE, collect)
-        app.add_route(f"{INTAKE}/{{rest:path}}", collect, suffix="below")
-        app.add_route(f"{INTAKE}.gif", collect, suffix="pixel")
+        app.add_route(f"{INTAKE}/{{rest:path}}", Below(collect))
+        app.add_route(f"{INTAKE}.gif", Pixel(collect))
         app.add_route("/estat.js", Script(settings))
     return app
 

@@ -5,7 +5,6 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Iterable
-from typing import NoReturn
 
 import falcon
 import gevent
@@ -36,11 +35,6 @@ _NO_KEY = (
 _OK_ONE = b'{"accepted":1}'
 _METHODS = "GET, OPTIONS, POST"
 
-#: One transparent pixel.
-_GIF = bytes.fromhex(
-    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
-)
-
 #: Bytes that must arrive within READ_TIMEOUT. A larger body has READ_TIMEOUT for each piece.
 _PIECE_BYTES = 64 * 1024
 
@@ -54,10 +48,7 @@ _PLAIN_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
 
 
 class Collect:
-    """``POST /collect`` takes the events in a body; ``GET`` takes its query as one event.
-
-    So does ``GET /collect.gif``, for an image element, which needs no preflight.
-    """
+    """``POST /collect`` takes the events in a body; ``GET`` takes its query as one event."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         settings = pipeline.settings
@@ -185,25 +176,6 @@ class Collect:
         for name, value in cors.preflight(req.env, _METHODS):
             resp.set_header(name, value)
 
-    # what senders append to the path is stored; what they GET there, settings say, is not here
-    on_post_below = on_post_pixel = on_post
-    on_options_below = on_options_pixel = on_options
-
-    def on_get_below(self, _req: falcon.Request, _resp: falcon.Response, **_rest: str) -> NoReturn:
-        """Answer 404."""
-        raise falcon.HTTPNotFound
-
-    on_head_below = on_get_below
-
-    def on_get_pixel(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer an image element with a transparent pixel, or with an error as JSON."""
-        self.on_get(req, resp)
-        resp.status = falcon.HTTP_200
-        # a page that isolates itself (COEP) shows an image only with this header
-        resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
-        resp.content_type = "image/gif"
-        resp.data = _GIF
-
 
 class _BodyTimeoutError(Exception):
     """The body did not arrive in time.
@@ -242,10 +214,10 @@ class _RequestBody:
             try:
                 with gevent.Timeout(self._read_seconds, _BodyTimeoutError):
                     piece: bytes = req.stream.read(wanted)
-            except _BodyTimeoutError as exc:
+            except _BodyTimeoutError as late:
                 raise Refused(
                     "body_timeout", f"the body did not arrive within {self._read_seconds:g}s"
-                ) from exc
+                ) from late
             except Exception as exc:
                 if not _is_the_clients(exc):
                     raise

@@ -1,4 +1,4 @@
-"""The HTTP resources besides ``/collect``, and the answer to a request that was refused."""
+"""The HTTP resources besides ``/collect`` itself, and the answer to a request that was refused."""
 
 import gzip
 import hashlib
@@ -10,16 +10,55 @@ from typing import Any, NoReturn
 import falcon
 import rjsmin
 
-from estat.accounting import metrics
+from estat.accounting import exposition
 from estat.config.settings import Settings
 from estat.errors import REFUSALS, Refused
 from estat.events import json_text
 from estat.log import Seldom
 from estat.pipeline.pipeline import Pipeline
+from estat.web.collect import Collect
+
+#: One transparent pixel.
+_GIF = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
+)
 
 _seldom = Seldom(logging.getLogger(__name__))
 
 _ACCEPTS_GZIP = re.compile(r"(?i)(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?:1|0?\.0*[1-9]))")
+
+
+class Below:
+    """``/collect/<anything>``: what senders append to the path is stored with their events.
+
+    What they GET there, settings say, is not here.
+    """
+
+    def __init__(self, collect: Collect) -> None:
+        self.on_post, self.on_options = collect.on_post, collect.on_options
+
+    def on_get(self, _req: falcon.Request, _resp: falcon.Response, **_rest: str) -> NoReturn:
+        """Answer 404."""
+        raise falcon.HTTPNotFound
+
+    on_head = on_get
+
+
+class Pixel:
+    """``/collect.gif``: the query is an event of an image element, which needs no preflight."""
+
+    def __init__(self, collect: Collect) -> None:
+        self.on_post, self.on_options = collect.on_post, collect.on_options
+        self._take = collect.on_get
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer with a transparent pixel, or with an error as JSON."""
+        self._take(req, resp)
+        resp.status = falcon.HTTP_200
+        # a page that isolates itself (COEP) shows an image only with this header
+        resp.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+        resp.content_type = "image/gif"
+        resp.data = _GIF
 
 
 class Health:
@@ -62,8 +101,8 @@ class Exposition:
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         """Answer with the Prometheus text format."""
-        resp.content_type = metrics.CONTENT_TYPE
-        resp.data = metrics.render(self._page)
+        resp.content_type = exposition.CONTENT_TYPE
+        resp.data = exposition.render(self._page)
         _never_cached(resp)
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from estat.accounting import metrics
+from estat.accounting import exposition, metrics
 from tests.conftest import need
 from tests.support.command import run
 from tests.support.server import ROOT
@@ -44,7 +44,7 @@ def test_every_metric_of_a_rule_is_one_that_the_server_has():
     assert len(expressions) == RULES.count("- alert:")
     text = re.sub(r'"[^"]*"|\[[^]]*\]', "", "\n".join(expressions))
     names = set(re.findall(r"\b[a-z][a-z0-9_]+", text)) - _NO_METRICS
-    exposed = set(re.findall(r"(?m)^(\w+)", metrics.render(metrics.page()).decode()))
+    exposed = set(re.findall(r"(?m)^(\w+)", exposition.render(metrics.page()).decode()))
     assert names
     assert names <= exposed
 

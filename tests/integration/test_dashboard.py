@@ -8,7 +8,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from estat.accounting import metrics
+from estat.accounting import exposition, metrics
 from estat.config import loading
 from tests.support import dashboard
 from tests.support.dashboard import DASHBOARD
@@ -98,5 +98,5 @@ def test_every_metric_is_on_it_or_left_out_for_a_reason():
 def test_every_metric_that_the_server_has_is_told():
     table = RUNBOOK.partition("## Metrics")[2].partition("###")[0]
     told = set(re.findall(r"(?m)^\| `(\w+)", table))
-    exposed = re.findall(r"(?m)^# TYPE (\w+)", metrics.render(metrics.page()).decode())
+    exposed = re.findall(r"(?m)^# TYPE (\w+)", exposition.render(metrics.page()).decode())
     assert set(exposed) | {"events_accepted_by_key_total"} == told

@@ -38,7 +38,7 @@ CONFINED = {
         "stores.s3_errors",
         "stores.s3_sources",
     },
-    "prometheus_client": {"accounting.metrics"},
+    "prometheus_client": {"accounting.exposition"},
     "gunicorn": {
         "server.arbiter",
         "server.chunks",

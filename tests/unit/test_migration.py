@@ -2,7 +2,7 @@
 
 import re
 
-from estat.accounting import metrics
+from estat.accounting import exposition, metrics
 from estat.config.settings import declarations
 from tests.support.page import rows, sections
 
@@ -42,7 +42,7 @@ SETTINGS = {row[0].strip("`"): row[1].strip("`") for row in rows(PAGE["Settings"
 
 
 def exposed():
-    return set(re.findall(r"(?m)^# TYPE (\w+)", metrics.render(metrics.page()).decode()))
+    return set(re.findall(r"(?m)^# TYPE (\w+)", exposition.render(metrics.page()).decode()))
 
 
 def test_the_established_settings_have_their_names_and_defaults():

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from estat.accounting import ledger, metrics
+from estat.accounting import exposition, ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import Row
@@ -152,13 +152,13 @@ def test_orphans_are_still_told_as_pending_when_their_worker_is_forgotten(page):
     books(page, 2).accept(2)
     terms = ledger.terms(page)
     assert (terms.pending, terms.lost) == (7, 0)
-    assert "events_pending 7.0" in metrics.render(page).decode()
+    assert "events_pending 7.0" in exposition.render(page).decode()
 
 
 def test_a_recovered_file_is_counted_as_any_other_in_the_dlq(page):
     books(page, 1).recover(5, 400, of_this_run=True)
     books(page, 1).recover(2, 100, of_this_run=False)
-    text = metrics.render(page).decode()
+    text = exposition.render(page).decode()
     for name, value in (("events_enqueued_total", 7), ("files_current", 2), ("size_bytes", 500)):
         assert f"dlq_{name} {value}.0" in text
 
@@ -210,7 +210,7 @@ def test_the_exposition_adds_up_the_rows_and_names_every_metric_of_the_contract(
     books(page, 2).accept(4)
     Metrics(page.rows[1]).observe(metrics.BATCH_EVENTS, 10)
     Metrics(page.rows[2]).observe(metrics.BATCH_EVENTS, 11, weight=2)
-    text = metrics.render(page).decode()
+    text = exposition.render(page).decode()
     assert "events_accepted_total 7.0" in text
     assert 'batch_events_bucket{le="10.0"} 1.0' in text
     assert 'batch_events_bucket{le="50.0"} 3.0' in text
@@ -220,8 +220,8 @@ def test_the_exposition_adds_up_the_rows_and_names_every_metric_of_the_contract(
 
 
 def test_cells_do_not_overlap():
-    spans = [(cell.at, cell.at) for cell in metrics._CELLS]
-    spans += [(h.at, h.at + len(h.bounds) + 1) for h in metrics._HISTOGRAMS]
+    spans = [(cell.at, cell.at) for cell in metrics.CELLS]
+    spans += [(h.at, h.at + len(h.bounds) + 1) for h in metrics.HISTOGRAMS]
     spans.sort()
     assert spans[0][0] == 1
     assert spans[-1][1] == metrics.COLUMNS - 1

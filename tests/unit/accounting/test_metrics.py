@@ -2,7 +2,7 @@
 
 import pytest
 
-from estat.accounting import metrics
+from estat.accounting import exposition, metrics
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SharedPage
 
@@ -19,7 +19,7 @@ def write(page: SharedPage, slot: int) -> Metrics:
 
 
 def samples(page: SharedPage) -> dict[str, float]:
-    lines = metrics.render(page).decode().splitlines()
+    lines = exposition.render(page).decode().splitlines()
     told = [line.rpartition(" ") for line in lines if not line.startswith("#")]
     return {name: float(value) for name, _, value in told}
 

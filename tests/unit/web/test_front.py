@@ -7,7 +7,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from gunicorn.http.errors import InvalidChunkSize, NoMoreData
 
-from estat.accounting import metrics
+from estat.accounting import exposition, metrics
 from estat.config import loading
 from estat.pipeline.pipeline import Pipeline
 from estat.web.app import Front
@@ -103,7 +103,7 @@ def test_only_what_the_client_caused_is_its_fault(error, status, reason, ask):
 
 
 def test_an_error_that_nobody_expected_is_one_line_of_the_log(ask, monkeypatch, caplog, capsys):
-    monkeypatch.setattr(metrics, "render", lambda _page: broken())
+    monkeypatch.setattr(exposition, "render", lambda _page: broken())
     assert ask("GET", "/metrics")[0] == 500
     assert [line.message for line in caplog.records] == ["request_failed"]
     assert "Traceback" not in capsys.readouterr().err

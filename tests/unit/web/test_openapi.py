@@ -5,7 +5,7 @@ import falcon.inspect
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from estat.accounting import metrics
+from estat.accounting import exposition, metrics
 from estat.config import loading
 from estat.config.settings import Settings
 from estat.errors import REFUSALS, Refused
@@ -104,7 +104,7 @@ def test_what_the_code_fixes_is_described_as_it_is(tmp_path):
     _, batch = document["components"]["schemas"]["Accepted"]["oneOf"]
     assert batch["properties"]["errors"]["maxItems"] == parser.MAX_ERRORS
     scrape = document["paths"]["/metrics"]["get"]["responses"]["200"]
-    assert set(scrape["content"]) == {metrics.CONTENT_TYPE}
+    assert set(scrape["content"]) == {exposition.CONTENT_TYPE}
 
 
 @pytest.mark.parametrize("durability", ["journal", "stored"])

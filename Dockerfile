@@ -1,14 +1,17 @@
-# Two stages: pip and a shell stay behind; what ships has Python, the package and nothing to
-# log in to. Both images are Debian 12 with Python 3.11, which compiled wheels depend on.
+# Two stages: pip, a C compiler and a shell stay behind; what ships has Python, the package and
+# nothing to log in to. Both images are Debian 12 with Python 3.11, which compiled code depends on.
 # Tags move: docs/image.md says how to pin both images by digest.
-ARG BUILD_IMAGE=docker.io/library/python:3.11.14-slim-bookworm
+ARG BUILD_IMAGE=docker.io/library/python:3.11.14-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/python3-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
 # what EVENT_SCHEMA needs, 15 MB; --build-arg EXTRAS= leaves it out
 ARG EXTRAS=schema
+# mypyc compiles what an event passes through; --build-arg ESTAT_COMPILE=0 leaves it as source, and
+# needs no compiler: the slim image will do
+ARG ESTAT_COMPILE=1
 WORKDIR /src
-COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY setup.cfg setup.py pyproject.toml README.md LICENSE ./
 COPY conf/image/requirements.txt conf/image/build.txt ./
 COPY estat ./estat
 # Nothing is taken from an index but files with the hashes that "make pins" wrote. /tools has what

@@ -16,8 +16,8 @@ PARALLEL ?= --numprocesses=2 --dist=worksteal
 PYTEST := $(BIN)/python -m pytest $(PARALLEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test test-all test-rest test-senders needs lint size check release-check soak fuzz bench docs build push pins \
- audit-dependencies audit-template clean
+.PHONY: help run-local test test-all test-rest test-compiled test-senders needs lint size check release-check soak fuzz \
+ bench docs build wheel push pins audit-dependencies audit-template clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,15 @@ build/senders/node_modules: tests/senders/npm/package.json tests/senders/npm/pac
 test-senders: $(VENV)/.installed-dev build/senders/node_modules ## run the SDKs and log shippers of docs/senders.md against the server (needs npm)
 	$(PYTEST) tests/senders
 
+test-compiled: ## run all tests on the compiled build, in a copy of what git knows
+	rm -rf build/compiled
+	mkdir -p build/compiled
+	git ls-files -z | xargs -0 cp --parents --target-directory=build/compiled
+	$(PYTHON) -m venv build/compiled/$(VENV)
+	cd build/compiled && ESTAT_COMPILE=1 $(BIN)/python -m pip install --quiet --editable '.[test,test-all,check]'
+	cd build/compiled && touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev
+	$(MAKE) -C build/compiled test-all
+
 needs: # say what this machine lacks for all tests
 	@missing=$$(tests/needs); test -z "$$missing" || echo "Some tests will be skipped; for them: apt-get install" $$missing
 	@test "$$(id -u)" = 0 || echo "Some tests will be skipped; they need root, for mounts and the image."
@@ -87,9 +96,9 @@ lint: $(VENV)/.installed-dev ## check style and types
 size: ## count the lines of code
 	@$(PYTHON) .ci/size.py
 
-check: lint test test-rest ## what CI runs
+check: lint test test-compiled ## what CI runs
 
-release-check: lint audit-template test-all ## check, audit-template, and make test on the newest Python; PYTHON_NEW=python3.13
+release-check: lint audit-template test test-compiled ## what CI runs, audit-template, and make test on the newest Python; PYTHON_NEW=python3.13
 	$(MAKE) test PYTHON=$(PYTHON_NEW) VENV=.venv-new
 
 soak: $(VENV)/.installed-dev ## kill it at random for an hour, or for DURATION=10m, from SEED=…
@@ -112,6 +121,9 @@ build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=
 	 $(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE=$(BUILD_IMAGE)) \
 	 $(if $(RUNTIME_IMAGE),--build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE)) \
 	 $(BUILD_FLAGS) --tag $(IMAGE) .
+
+wheel: ## build a wheel into dist, its hot path compiled (needs a C compiler)
+	ESTAT_COMPILE=1 $(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 push: ## push the image to ECR; IMAGE=<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>
 	@test -n "$(ECR)" || { echo "IMAGE=$(IMAGE) is not a name in ECR; it must be" \

@@ -6,18 +6,23 @@ from whatever index it is set up to ask, of which nothing is written down.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+from setuptools import build_meta
+
 PROCESSORS = ("x86_64", "aarch64")
 #: The versions of glibc that wheels are made for, up to Debian 12's 2.36.
 GLIBC = ("2014", "_2_17", "_2_24", "_2_27", "_2_28", "_2_31", "_2_34", "_2_35", "_2_36")
 BACK_END = tomllib.loads(Path("pyproject.toml").read_text())["build-system"]["requires"]
+os.environ["ESTAT_COMPILE"] = "1"
+BUILD = [*BACK_END, *build_meta.get_requires_for_build_wheel(), "cyclonedx-bom>=7.5,<8"]
 FILES = {
     "requirements.txt": ("What the image is made of.", [".[schema]"]),
-    "build.txt": ("What builds it and lists its parts.", [*BACK_END, "cyclonedx-bom>=7.5,<8"]),
+    "build.txt": ("What builds it and lists its parts.", BUILD),
 }
 
 

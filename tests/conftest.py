@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 import hypothesis
 import pytest
 
+from estat import build
 from tests.support.ceph import Ceph, ceph_missing
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket, Endpoint, Moto, moto_server_path
@@ -88,6 +89,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 
 def _is_chosen(item: pytest.Function, tier: str) -> bool:
     if STOCK and (_needs_another_s3(item) or not item.get_closest_marker("both_workers")):
+        return False
+    if build() == "compiled" and item.get_closest_marker("interpreted"):
         return False
     if tier == "rest":
         return not _is_quick(item) or hypothesis.is_hypothesis_test(item.obj)

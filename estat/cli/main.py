@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from estat import __version__
+from estat import __version__, build
 from estat.cli import audit, check, demo, dlq, health, output, send, serve
 from estat.cli.output import CommandError
 from estat.errors import EstatError
@@ -34,7 +34,7 @@ def _run(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="estat", description="Takes events over HTTP and puts every accepted one into S3."
     )
-    parser.add_argument("--version", action="version", version=f"estat {__version__}")
+    parser.add_argument("--version", action="version", version=f"estat {__version__} ({build()})")
     subparsers = parser.add_subparsers(
         title="commands", dest="name", required=True, metavar="COMMAND"
     )

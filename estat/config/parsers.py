@@ -38,7 +38,7 @@ CREDENTIALS = ("authorization", "proxy-authorization", "x-write-key")
 _TAKEN = ("id", "ts", "ip", "write_key", "query", "path", "body")
 _MAX_CAPTURED = 20
 #: A key for hashes that is too long to be guessed by trying a few.
-HASH_KEY = re.compile(r"(?s).{16,}")
+HASH_KEY: re.Pattern[str] = re.compile(r"(?s).{16,}")
 
 #: Write keys at a time, and so the values of the label that counts them.
 MAX_WRITE_KEYS = 32
@@ -72,19 +72,25 @@ _DIRECTORY_BUCKET = "--x-s3"
 #: Classes whose objects can be read at once: `estat audit`, and the comparison of ids after a
 #: 412, read objects. GLACIER and DEEP_ARCHIVE want a restore first; the rest is not of general
 #: purpose buckets, or given up (REDUCED_REDUNDANCY).
-STORAGE_CLASSES = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
+STORAGE_CLASSES: tuple[str, ...] = (
+    "STANDARD",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER_IR",
+)
 
 # https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id
 _KEY = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}"
 _ALIAS = r"alias/[A-Za-z0-9/_-]{1,250}"
-KMS_KEY = re.compile(
+KMS_KEY: re.Pattern[str] = re.compile(
     rf"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):[0-9]{{12}}:(?:key/(?:{_KEY})|{_ALIAS})"
     rf"|{_KEY}|{_ALIAS}"
 )
-OWNER = re.compile(r"[0-9]{12}")
+OWNER: re.Pattern[str] = re.compile(r"[0-9]{12}")
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,576}")
-EXTERNAL_ID = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
+ROLE: re.Pattern[str] = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,576}")
+EXTERNAL_ID: re.Pattern[str] = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 _TAG_KEY = re.compile(r"(?!(?i:aws:))[\w .:/=+@-]{1,128}")

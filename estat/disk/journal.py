@@ -165,7 +165,7 @@ class Journals:
         self._synced = durability.synced
         self._counts = counts
         self._waiting_since: float | None = None
-        self._thread = SerialExecutor()  # one group after the other
+        self._appender = SerialExecutor()  # one group after the other
         self._housekeeping = Offload(1)
         self._locks: dict[str, DirectoryLock] = {}
         self._held: Counter[str] = Counter()  # journals by stream
@@ -185,7 +185,7 @@ class Journals:
         try:
             with self._waiting():
                 self.may_write()
-                self._thread.run(self._create, journal)
+                self._appender.run(self._create, journal)
         except DiskError:
             self._held[header.stream] -= 1
             raise
@@ -203,7 +203,7 @@ class Journals:
         try:
             if self._synced:
                 with self._waiting():
-                    self._thread.run(journal.append, lines, self.may_write)
+                    self._appender.run(journal.append, lines, self.may_write)
             else:
                 # microseconds into the page cache; a hop to a thread is 40
                 journal.append(lines, self.may_write)
@@ -313,7 +313,7 @@ class Journals:
         if self._waiting_since is not None:
             return  # behind a disk that hangs whoever renews the lease would wait, too
         # in the thread that may replace it
-        if self._thread.run(lambda: lock.held) or journal is not self._last:
+        if self._appender.run(lambda: lock.held) or journal is not self._last:
             return
         journal.lost = True
         log.error("journal_lost", extra={"stream": journal.header.stream, "directory": lock.path})

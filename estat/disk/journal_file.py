@@ -294,11 +294,10 @@ def _read(line: bytes) -> dict[str, Any] | None:
 
 def _header(facts: dict[str, Any]) -> Header:
     """Return the header in a line's facts. Raises NotOurs if this server does not write such."""
-    words: dict[str, Any] = {name: facts.get(name) for name in Header.__slots__}
-    header = Header(**words)
-    ids.check(header.bucket, header.key, header.name, header.stream)
-    ids.check_number("first", header.first)
-    ids.check_time("opened", header.opened)
-    if not header.first:
+    words = ("bucket", "key", "name", "stream")
+    ids.check(*map(facts.get, words))
+    ids.check_number("first", facts.get("first"))
+    ids.check_time("opened", facts.get("opened"))
+    if not facts["first"]:
         raise NotOurs("its first event has the number 0")
-    return header
+    return Header(*map(facts.__getitem__, (*words, "first", "opened")))

@@ -28,10 +28,10 @@ SUFFIX = ".jsonl.gz"
 PREFIX = re.compile(r"[A-Za-z0-9!_.*'()=-]+(?:/[A-Za-z0-9!_.*'()=-]+)*")
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 BUCKET = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-INSTANCE = re.compile(r"[A-Za-z0-9.-]{1,48}")
+INSTANCE: re.Pattern[str] = re.compile(r"[A-Za-z0-9.-]{1,48}")
 
 #: Every stored line begins so; its id follows.
-LINE_START = b'{"id":"'
+LINE_START: bytes = b'{"id":"'
 
 #: Keys in S3 are no longer (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html).
 _MAX_KEY_CHARS = 1024

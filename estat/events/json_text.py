@@ -35,7 +35,7 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 
-_STRAY_BYTE = re.compile("[\udc80-\udcff]")  # what ``decode`` makes of it
+_STRAY_BYTE = re.compile(r"[\udc80-\udcff]")  # what ``decode`` makes of it
 
 #: An integer that orjson takes for an infinite double.
 _LONG = re.compile(r"(?<![0-9.eE+])[0-9]{309,}(?![0-9.eE])")

@@ -26,6 +26,7 @@ import gevent
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
+from estat import build
 from estat.accounting import ledger, metrics
 from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
@@ -167,7 +168,7 @@ def _log_start(unsafe: list[str]) -> None:
     for name in loading.unknown_names():
         logger.warning("setting_unknown", extra=name._asdict())
     told = replace(settings(), dlq_dir=inherited.dlq_dir())
-    logger.info("server_started", extra={"settings": loading.effective(told)})
+    logger.info("server_started", extra={"build": build(), "settings": loading.effective(told)})
 
 
 def pre_fork(_server: Arbiter, worker: Worker) -> None:

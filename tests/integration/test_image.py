@@ -84,6 +84,7 @@ def test_it_stores_what_it_accepted_and_ends_with_0_on_sigterm(container, bucket
     numbers = [line["body"]["n"] for found in bucket.objects() for line in found.lines]
     assert sorted(numbers) == list(range(_EVENTS))
     assert server.events("server_stopped")[0]["lost"] == 0
+    assert server.events("server_started")[0]["build"] == "compiled"
 
 
 def test_what_s3_does_not_take_is_in_its_volume_after_the_stop(container):

@@ -206,7 +206,7 @@ class Life:
         self._parts = parts = Parts(settings, page, SLOT, DISK_THREADS)
         parts.stores = SimpleNamespace(get=lambda bucket: store)
         parts.delivery.breaker = Breaker(parts.counts, lambda: 0.0)  # once open, a replay closes it
-        parts.journals._thread = parts.journals._housekeeping = DISK_THREADS
+        parts.journals._appender = parts.journals._housekeeping = DISK_THREADS
         self.counts, self.dlq, self.compare = parts.counts, parts.dlq, parts.compare
         self._sealer = Sealer(parts.uploader, parts.journals, parts.accounts, THREADS)
         self._sealing = parts.sealer = _Sealing()

@@ -9,6 +9,8 @@ import pytest
 from tests.support.eras import DLQ_DIR, Era, on
 from tests.support.tape import CALLS, Tape
 
+pytestmark = pytest.mark.interpreted
+
 FAULTS = [*itertools.combinations(CALLS, 1), *itertools.combinations(CALLS, 2)]
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -26,6 +27,8 @@ from estat.pipeline.queue import Submission
 from tests.property.found import Found, events_below, events_in_journal, read
 from tests.property.mortal import KINDS, SLOT, Died, Disk, Fate, Life, Outage
 from tests.support.examples import examples
+
+pytestmark = pytest.mark.interpreted
 
 NOW = 4102444800.0  # later than any file's real time: what a dead process left half done is stale
 FAR = NOW + 10**6

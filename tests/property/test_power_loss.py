@@ -33,6 +33,8 @@ from tests.support.lines import parse_lines
 from tests.support.model_disk import EXTREMES, KEPT, Disk, Fate, Tree, chance, plant
 from tests.support.tape import CALLS, Step, Tape
 
+pytestmark = pytest.mark.interpreted
+
 Story = list[tuple[Any, ...]]
 
 #: Thousands of small directories are made and read back; no sync of theirs is for real.

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import hypothesis
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -41,6 +42,8 @@ from tests.property.kernel import Process
 from tests.property.mortal import KINDS, Fate
 from tests.support import layouts
 from tests.support.examples import examples
+
+pytestmark = pytest.mark.interpreted
 
 MOST_SERVERS = 3
 ROUNDS = 40

@@ -56,6 +56,8 @@ _SHIPPED = {
     "tzdata",
     "zlib1g",
 }
+#: What compiles is only in the image for the build stage.
+_PACKAGES = f"python{PYTHON},libpython{PYTHON}-dev,gcc,libc6-dev"
 _MERGED = ("bin", "lib", "lib64", "sbin")  # links into /usr
 
 #: What the Dockerfile calls them.
@@ -109,7 +111,7 @@ def make_base_images(buildah: Buildah, wheels: Path) -> None:
     dpkg = tree / "etc/dpkg/dpkg.cfg.d/quick"
     dpkg.parent.mkdir(parents=True)
     dpkg.write_text("force-unsafe-io\n")  # no sync for each file
-    run("debootstrap", "--variant=minbase", f"--include=python{PYTHON}", SUITE, tree, _mirror())
+    run("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", SUITE, tree, _mirror())
     run("sh", "-c", "rm -rf var/cache/apt/* var/lib/apt/lists/* usr/share/doc/*", cwd=tree)
     (tree / "usr/bin/python3").symlink_to(f"python{PYTHON}")
 

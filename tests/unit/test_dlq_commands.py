@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -256,7 +257,8 @@ def test_a_size_has_a_unit(size_bytes, shown):
 def packed(payload_lines, reason="put_failed", **changes):
     """Return a file whose checksum is right, whatever its lines are."""
     payload = gzip(payload_lines)
-    made = replace(batch(), payload=payload, crc32=crc32_of(payload), **changes)
+    made = SimpleNamespace(**asdict(batch()) | {"payload": payload, "crc32": crc32_of(payload)})
+    vars(made).update(changes)
     return dlq_file.file_name(made), b"".join(dlq_file.pack(made, reason, ""))
 
 

@@ -15,9 +15,9 @@ import pytest
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.config.durability import Durability
-from estat.disk import journal_file
+from estat.disk import files, journal_file
 from estat.disk.directory_lock import DirectoryLock
-from estat.disk.journal import DIRECTORY, Journal, Journals
+from estat.disk.journal import DIRECTORY, Journals
 from estat.disk.journal_file import Header
 from estat.errors import DiskError
 from estat.events import ids
@@ -421,13 +421,14 @@ def test_a_stream_is_kept_whose_name_sorts_before_the_last_ones_also_while_it_is
     earlier = "0199c1b2e000" + STREAM[12:]  # the clock was set back
     making, mended = threading.Event(), threading.Event()
 
-    def create_slowly(journal):
-        create(journal)
+    def open_slowly(*args):
+        descriptor = open_file(*args)
         making.set()
         assert mended.wait(20)
+        return descriptor
 
-    create = Journal.create
-    monkeypatch.setattr(Journal, "create", create_slowly)
+    open_file = files.open_file
+    monkeypatch.setattr(files, "open_file", open_slowly)
     opening = gevent.spawn(journals.open, replace(HEADER, stream=earlier), 1)
     gevent.sleep(0)
     assert making.wait(20)

@@ -108,7 +108,11 @@ fuzz: $(VENV)/.installed-dev ## compare our worker with gunicorn's in 20,000 way
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest --capture=no \
 	 --hypothesis-show-statistics tests/system/test_same_when_mutated.py
 
-bench: $(VENV)/.installed-dev $(VENV)/.installed-bench ## measure all, or MEASURE="latency start"; CHARTS=dir draws (needs wrk)
+build/fast: $(shell find estat -name '*.py') setup.py setup.cfg
+	rm -rf $@
+	ESTAT_COMPILE=1 $(PYTHON) -m pip install --quiet --no-deps --target $@ .
+
+bench: $(VENV)/.installed-dev $(VENV)/.installed-bench build/fast ## measure all, or MEASURE="latency start"; CHARTS=dir draws (needs wrk)
 	$(BIN)/python -m bench $(if $(CHARTS),--charts $(CHARTS)) $(MEASURE)
 
 docs: $(VENV)/.installed ## write the generated references

@@ -45,6 +45,16 @@ def _estat(name: str, durability: str = "journal", **more: str) -> Contender:
     return Contender(name, command, environ | more, ready_path="/health")
 
 
+def _compiled(contender: Contender) -> Contender:
+    """Return the same on the compiled build, which ``make bench`` puts into build/fast."""
+    name, command = (
+        f"{contender.name}, compiled",
+        f"{contender.command} --chdir {{root}}/build/fast",
+    )
+    environ = {**contender.environ, "PYTHONPATH": "{root}/build/fast"}
+    return replace(contender, name=name, command=command, environ=environ)
+
+
 def _with_s3(name: str, store_url: str, durability: str = "journal", **more: str) -> Contender:
     access = {
         "RAW_BUCKET": "bench",
@@ -72,13 +82,15 @@ LATENCY_FLOOR = replace(FLOOR, connections=64)
 
 RECOVERY = _estat("estat")
 
-NDJSON = replace(_estat("estat, NDJSON of 100"), events_per_request=100)
+_NDJSON = replace(_estat("estat, NDJSON of 100"), events_per_request=100)
+NDJSON = (_NDJSON, _compiled(_NDJSON))
 
 OVERHEAD = (
     BARE,
     FLOOR,
     *(_estat(f"estat, DURABILITY={level}", level) for level in DURABILITIES),
-    NDJSON,
+    *(_compiled(_estat(f"estat, DURABILITY={level}", level)) for level in DURABILITIES),
+    *NDJSON,
 )
 
 _LEVELS = tuple(_estat(f"DURABILITY={level}", level) for level in DURABILITIES)

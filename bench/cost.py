@@ -52,7 +52,6 @@ def durability(directory: str, options: Namespace) -> None:
     for contender in found:
         puts = sum(key.startswith(contender.environ["RAW_PREFIX"]) for key in s3.objects)
         print(f"    - {contender.name}: {puts / (options.rounds * options.seconds):.1f}")
-    print("- Target: none; the levels are there to choose from")
 
 
 def workers(directory: str, options: Namespace) -> None:

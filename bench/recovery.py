@@ -77,7 +77,6 @@ def takeover(directory: str, options: Namespace) -> None:
         "start of the next server",
     )
     report.table("until | s | CPU s", rows)
-    print("- Target: none; files are counted and not moved")
 
 
 @contextlib.contextmanager

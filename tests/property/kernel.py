@@ -102,7 +102,7 @@ class Process(Disk):
         self.steps.clear()
         with self._kernel.running(self):
             # what is thrown away later would close files that have their numbers by then
-            gc.collect(1)
+            gc.collect()
         self.bury()
         self.dead = True
 
@@ -202,8 +202,13 @@ class Kernel:
             ):
                 patches.enter_context(patch)
             self._patches = patches.pop_all()
+        # a generator that is thrown away at any moment would close its file as another process
+        gc.freeze()
+        gc.disable()
 
     def __exit__(self, *_: object) -> None:
+        gc.enable()
+        gc.unfreeze()
         self._patches.close()
 
     def _operations(self, module: Any, *names: str) -> Any:

@@ -26,6 +26,9 @@ class Pipeline:
     def flush(self):
         self.asked.append("flush")
 
+    def answer_waiting(self):
+        self.asked.append("answer_waiting")
+
     def hurry(self):
         self.asked.append("hurry")
 
@@ -105,7 +108,7 @@ def test_a_worker_ends_with_its_server_and_hurries_with_it(alive, handlers):
     pipeline.page.state = HURRYING
     drain.follow_stop(SimpleNamespace(alive=alive, wsgi=SimpleNamespace(pipeline=pipeline)))
     assert handlers == [signal.SIGTERM] * alive
-    assert pipeline.asked == ["hurry"]
+    assert pipeline.asked == ["flush", "hurry"]
 
 
 def test_a_second_signal_ends_the_delay_and_hurries_the_workers(page):

@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -129,6 +130,7 @@ def look_up(
         for unknown in _lacking(span, found):
             why = objects[stream].why_not(unknown.first)
             found.append(Found(UNKNOWN, *unknown, why))
+        found.sort(key=attrgetter("first"))  # an object's rest, -r1, is read before it
         receipts.append(Receipt(stream, span, tuple(found)))
     faults = [fault for one in objects.values() for fault in one.faults]
     return Receipts(target, paths, receipts, disk.faults + faults)

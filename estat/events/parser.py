@@ -32,6 +32,7 @@ from estat.text import shown
 T = TypeVar("T")
 
 _BOM = b"\xef\xbb\xbf"  # RFC 8259, 8.1
+_RS = b"\x1e"  # begins each text of a sequence (RFC 7464)
 
 _LINES, _TEXT, _FORM = "lines", "text", "form"
 
@@ -113,6 +114,7 @@ class Intake:
         if kind is _FORM:
             return self._form(body.strip(), content_type or "")
         if kind is _LINES:
+            body = body.removeprefix(_RS).replace(b"\n" + _RS, b"\n")
             return self._batch(self._lines(self._each_line(body), []))
         if len(body) > self._short_bytes and not long_text.has_few_values(body):
             outcomes = self._values(body)

@@ -42,6 +42,13 @@ def test_lines_are_a_batch_and_blank_ones_do_not_count(intake, content_type):
     assert intake.read(b'{"a":1}\r\n\n{"b":2}', content_type).bodies == [b'{"a":1}', b'{"b":2}']
 
 
+def test_a_sequence_of_json_texts_is_lines_with_a_separator_before_each(intake):
+    body = b'\x1e{"a":1}\n\x1e{"b":"\x1e"}\n\x1e[{"c":3}]\n'
+    events = intake.read(body, "application/json-seq")
+    assert events.bodies == [b'{"a":1}', b'{"c":3}']
+    assert [index for index, _ in events.refused] == [1]
+
+
 def test_a_pretty_printed_object_as_text_is_one_event(intake):
     assert intake.read(b'{\n "a": 1\n}', TEXT).bodies == [b'{"a":1}']
 

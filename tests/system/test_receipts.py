@@ -76,10 +76,10 @@ def test_a_page_is_told_the_ids_of_its_events(browser: Any, tmp_path: Path) -> N
     with Server(tmp_path, settings) as server, Site() as site:
         note = "addEventListener('estat', ({detail}) => (window.told = detail))"
         site.pages["/"] = f"<script>{note}</script><script src='{server.url}/estat.js'></script>"
-        browser.get(site.url)
-        tracked = browser.execute_script("return [1, 2, 3].map((n) => estat.track({n}))")
-        browser.execute_async_script("estat.flush().then(arguments[0])")
-        first, last = browser.execute_script("return told.ids")
+        tab = browser.new_tab()
+        tab.open(site.url)
+        tracked = tab.run("return [1, 2, 3].map((n) => estat.track({n}))")
+        first, last = tab.run("await estat.flush(); return told.ids")
         stored = sorted((line["id"], line["body"]["event_id"]) for line in server.stored())
         assert [event for _, event in stored] == tracked
         assert [stored[0][0], stored[-1][0]] == [first, last]

@@ -152,9 +152,9 @@ class _Objects:
         self._reader = reader
         self._zone = zone
         self._deep = deep
-        began = int(ids.started_at(stream) or 0) // _HOUR_SECONDS
-        # one more: a zone may be off by half an hour
-        self._hours = range(began, int(time.time()) // _HOUR_SECONDS + 2)
+        self._began = int(ids.started_at(stream) or 0)
+        # from its beginning, in hours of no zone; one more, for the one that has begun since
+        self._hours = range(int(time.time() - self._began) // _HOUR_SECONDS + 2)
         self._in_hours: dict[str, list[str]] = {}  # the stream's keys
         self._read: dict[str, list[Stored]] = {}  # what objects hold
         self._everywhere: list[str] | None = None
@@ -225,7 +225,7 @@ class _Objects:
         return self._in_hours[key]
 
     def _key_of(self, hour: int) -> str:
-        partition = ids.partition(hour * _HOUR_SECONDS, self._zone)
+        partition = ids.partition(self._began + hour * _HOUR_SECONDS, self._zone)
         return f"{self._target.raw_prefix}/{partition}/"
 
     def _all(self, begin: str) -> list[str]:

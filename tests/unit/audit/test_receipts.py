@@ -71,9 +71,9 @@ class Bucket:
         ]
 
 
-def began(days):
-    """Name a stream that began so many days ago."""
-    at = int(time.time() - days * DAY)
+def began(days, minute=0):
+    """Name a stream that began so many days ago, and in that minute of an hour."""
+    at = int(time.time() - days * DAY) // 3600 * 3600 + minute * 60
     return f"{at * 1000:012x}{OTHER}", at
 
 
@@ -82,10 +82,11 @@ def bucket(tmp_path):
     return Bucket(tmp_path)
 
 
+@pytest.mark.parametrize("minute", [1, 31])
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Seoul", "Asia/Kolkata", "America/New_York"])
-def test_among_objects_of_weeks_an_id_is_found_in_few_requests(zone, tmp_path):
+def test_among_objects_of_weeks_an_id_is_found_in_few_requests(zone, minute, tmp_path):
     bucket = Bucket(tmp_path, ZoneInfo(zone))
-    stream, at = began(12.5)
+    stream, at = began(12.5, minute)
     for hour in range(300):
         bucket.put(stream, at + hour * 3600, [hour + 1])
         bucket.put(STREAM, at + hour * 3600, [hour + 1])

@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -129,6 +130,7 @@ def look_up(
         for unknown in _lacking(span, found):
             why = objects[stream].why_not(unknown.first)
             found.append(Found(UNKNOWN, *unknown, why))
+        found.sort(key=attrgetter("first"))  # an object's rest, -r1, is read before it
         receipts.append(Receipt(stream, span, tuple(found)))
     faults = [fault for one in objects.values() for fault in one.faults]
     return Receipts(target, paths, receipts, disk.faults + faults)
@@ -150,9 +152,9 @@ class _Objects:
         self._reader = reader
         self._zone = zone
         self._deep = deep
-        began = int(ids.started_at(stream) or 0) // _HOUR_SECONDS
-        # one more: a zone may be off by half an hour
-        self._hours = range(began, int(time.time()) // _HOUR_SECONDS + 2)
+        self._began = int(ids.started_at(stream) or 0)
+        # from its beginning, in hours of no zone; one more, for the one that has begun since
+        self._hours = range(int(time.time() - self._began) // _HOUR_SECONDS + 2)
         self._in_hours: dict[str, list[str]] = {}  # the stream's keys
         self._read: dict[str, list[Stored]] = {}  # what objects hold
         self._everywhere: list[str] | None = None
@@ -223,7 +225,7 @@ class _Objects:
         return self._in_hours[key]
 
     def _key_of(self, hour: int) -> str:
-        partition = ids.partition(hour * _HOUR_SECONDS, self._zone)
+        partition = ids.partition(self._began + hour * _HOUR_SECONDS, self._zone)
         return f"{self._target.raw_prefix}/{partition}/"
 
     def _all(self, begin: str) -> list[str]:

@@ -54,7 +54,7 @@ def parts(data: bytes, give_turn: Callable[[], None]) -> Iterator[tuple[int, int
             value, in_array = end, mark == b"["
             start = element = at if in_array else end
         elif not in_array:
-            if data[start:at].strip():
+            if data[start:at].strip(b" \t\r\n"):
                 yield value, start, data[start:at]
             value = start = at
         else:

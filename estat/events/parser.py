@@ -32,6 +32,7 @@ from estat.text import shown
 T = TypeVar("T")
 
 _BOM = b"\xef\xbb\xbf"  # RFC 8259, 8.1
+_RS = b"\x1e"  # begins each text of a sequence (RFC 7464)
 
 _LINES, _TEXT, _FORM = "lines", "text", "form"
 
@@ -54,6 +55,8 @@ _TURN_BYTES = 1024
 #: An event of more than so many times MAX_BODY_SIZE, without white space, is not read. A sixth
 #: may be left of escapes.
 _BY_FAR = 6
+
+_NO_EVENT = re.compile(r"\[[ \t\r\n]*\]")
 
 _CHARSET = re.compile(r"""(?i);\s*charset\s*=\s*["']?([^"';]+)""")
 
@@ -111,6 +114,7 @@ class Intake:
         if kind is _FORM:
             return self._form(body.strip(), content_type or "")
         if kind is _LINES:
+            body = body.removeprefix(_RS).replace(b"\n" + _RS, b"\n")
             return self._batch(self._lines(self._each_line(body), []))
         if len(body) > self._short_bytes and not long_text.has_few_values(body):
             outcomes = self._values(body)
@@ -182,8 +186,9 @@ class Intake:
         """Take one or more values. Raises Refused if the text is anything else."""
         try:
             if len(source) <= self._short_bytes:
-                return self._short(source)
-            if long_text.has_few_values(source):
+                with suppress(TooDeep):  # where that value ends, brackets tell
+                    return self._short(source)
+            elif long_text.has_few_values(source):
                 with suppress(ValueError):
                     return self._value(json_text.load(source), source)
             return self._long(source)
@@ -197,9 +202,16 @@ class Intake:
         try:
             value = json_text.load(source)
         except ValueError:
-            pieces = list(self._first(json_text.pieces(json_text.decode(source))))
+            pieces = list(self._first(self._pieces(source)))
             return list(self._first(outcome for piece in pieces for outcome in self._piece(piece)))
         return self._value(value, source)
+
+    def _pieces(self, source: bytes) -> Iterator[str]:
+        """Yield the text of each value that is no empty array. Raises ValueError."""
+        for piece in json_text.pieces(json_text.decode(source)):
+            self._give_turn()
+            if not _NO_EVENT.fullmatch(piece):
+                yield piece
 
     def _long(self, source: bytes) -> list[_Outcome]:
         """Take one or more values bit by bit. Raises ValueError if the text is anything else."""
@@ -306,9 +318,9 @@ class Intake:
         return encoded
 
     def _checked(self, value: Any, levels: int = MAX_DEPTH) -> bytes:
+        encoded = json_text.dump(value, levels)
         if type(value) is not dict:
             raise _no_object()
-        encoded = json_text.dump(value, levels)
         if self._schema:
             try:
                 self._schema.check(value)

@@ -100,7 +100,8 @@ def test_white_space_and_escapes_do_not_make_an_event_too_large():
 
 
 @pytest.mark.parametrize(
-    ("end", "at"), [(b'{"a":}]', 5), (b"", 0), (b",]", 0), (b"{}}", 2), (b'{"a', 1), (b"{} x]", 3)]
+    ("end", "at"),
+    [(b'{"a":}]', 5), (b"", 0), (b",]", 0), (b"{}}", 2), (b'{"a', 1), (b"{} x]", 3), (b"{}]\f", 3)],
 )
 def test_what_breaks_a_long_text_is_told_with_its_place(end, at):
     body = b"[" + b"[%b]," % filled(b"0", 2000) * 20

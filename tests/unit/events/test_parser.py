@@ -42,6 +42,13 @@ def test_lines_are_a_batch_and_blank_ones_do_not_count(intake, content_type):
     assert intake.read(b'{"a":1}\r\n\n{"b":2}', content_type).bodies == [b'{"a":1}', b'{"b":2}']
 
 
+def test_a_sequence_of_json_texts_is_lines_with_a_separator_before_each(intake):
+    body = b'\x1e{"a":1}\n\x1e{"b":"\x1e"}\n\x1e[{"c":3}]\n'
+    events = intake.read(body, "application/json-seq")
+    assert events.bodies == [b'{"a":1}', b'{"c":3}']
+    assert [index for index, _ in events.refused] == [1]
+
+
 def test_a_pretty_printed_object_as_text_is_one_event(intake):
     assert intake.read(b'{\n "a": 1\n}', TEXT).bodies == [b'{"a":1}']
 
@@ -150,17 +157,24 @@ def test_an_array_in_an_array_is_no_event(intake):
 
 
 @pytest.mark.parametrize(("levels", "is_read"), [(1000, True), (1001, False), (5000, False)])
-@pytest.mark.parametrize("inner", ["", "NaN,"])
-@pytest.mark.parametrize("content_type", [JSON, NDJSON])
-def test_nesting_beyond_the_limit_refuses_the_value_at_the_top(
-    levels, is_read, inner, content_type
-):
+@pytest.mark.parametrize("frame", ['[%s,{"x":%s}]', '[%s,NaN,{"x":%s}]', "[%s,[%s]]"])
+@pytest.mark.parametrize(
+    "body", ['{"m":0}\n%s\n{"m":3}', '%s\n{"m":0}\n{"m":3}', '{\n"m":0}%s{"m":3}']
+)
+def test_nesting_beyond_the_limit_refuses_the_value_at_the_top(levels, is_read, frame, body):
     intake = Intake(max_event_bytes=20_000, max_events=5)
-    nested = "[" * (levels - 2) + "]" * (levels - 2)
-    deep = f'[{{"m":1}},{inner}{{"x":{nested}}}]'
-    events = intake.read(f'{{"m":0}}\n{deep}\n{{"m":3}}'.encode(), content_type)
-    assert len(events.bodies) == (4 if is_read else 2)
-    assert len(events.refused) == (bool(inner) if is_read else 1)
+    deep = frame % ('{"m":1}', "[" * (levels - 2) + "]" * (levels - 2))
+    events = intake.read((body % deep).encode(), JSON)
+    elements = frame.count("%s") + frame.count("NaN")
+    taken = 1 + frame.count("x")
+    assert len(events.bodies) == 2 + (taken if is_read else 0)
+    assert len(events.refused) == (elements - taken if is_read else 1)
+
+
+def test_empty_arrays_hide_neither_events_nor_what_breaks_the_text(intake):
+    arrays = b"[ ]" * 60
+    assert intake.read(arrays + b'{"a":1}{"b":2}', JSON).bodies == [b'{"a":1}', b'{"b":2}']
+    assert refusal(intake, arrays + b"{}}") == "invalid_json"
 
 
 @pytest.mark.parametrize("levels", [255, 1000])

@@ -205,19 +205,22 @@ class Intake:
         """Take one or more values bit by bit. Raises ValueError if the text is anything else."""
         self._give_turn()
         outcomes: list[_Outcome] = []
-        for _, group in groupby(long_text.parts(source, self._give_turn), itemgetter(0)):
+        for value, group in groupby(long_text.parts(source, self._give_turn), itemgetter(0)):
             found: list[_Outcome] = []
+            end = 0  # of a value that is nested too deeply
             for _, start, part in group:
                 self._give_turn()
-                if part is None:
-                    found = [Refused("invalid_json", str(TooDeep()))]
-                    break
+                if part is None or end:
+                    end = start + len(part or b"")
+                    continue
                 try:
                     found += self._unread(part) or self._short(part)
                 except JSONDecodeError as exc:
                     raise ValueError(f"{exc.msg}: char {start + exc.pos}") from exc
                 if len(outcomes) + len(found) > self._max_events:
                     return outcomes + found
+            if end:
+                found = [Refused("invalid_json", str(TooDeep()), source[value:end])]
             outcomes += found
         return outcomes
 

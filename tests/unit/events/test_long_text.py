@@ -91,6 +91,15 @@ def test_a_value_that_is_far_too_large_is_rejected_alone(inner, reason):
     assert (index, told.startswith(reason)) == (1, True)
 
 
+def test_what_is_refused_in_a_long_text_comes_with_its_own_text():
+    deep = b"[" * 1500 + b"]" * 1500
+    refused = [b'{"d":%b}' % deep, b"[0, %b ,1]" % deep, event(b"[]", SIZE)]
+    body = b'{"m":1} %b' % b" ".join(refused)
+    found = Intake(LIMIT, 1000).read(body, None)
+    assert found.bodies == [b'{"m":1}']
+    assert [one.source for _, one in found.refused] == refused
+
+
 def test_white_space_and_escapes_do_not_make_an_event_too_large():
     escaped = filled(rb'"\u0041"', 30_000, b" ,\n")
     dense = filled(b"[]", 60_000)

@@ -58,8 +58,9 @@ REFUSALS = {
 class Refused(EstatError):
     """A request is refused and leaves nothing behind.
 
-    ``reason`` is a key of ``REFUSALS``; ``description`` tells the client why. ``source`` is what
-    was refused for what it is: the bytes of its text, or the JSON value that they were; else None.
+    ``reason`` is a key of ``REFUSALS``; ``description`` tells the client why. ``source`` is the
+    content that was refused, as its bytes or as the JSON value that they hold; None where the
+    content is not why.
     """
 
     def __init__(self, reason: str, description: str, source: object = None) -> None:

@@ -1,4 +1,4 @@
-"""Keeps what was refused for what it is, where a person can look at it: REJECTED_PREFIX.
+"""Keeps what was refused for its content, where a person can look at it: REJECTED_PREFIX.
 
     request -> keep -> at most a minute in memory, 1 MiB at most -> one object, one attempt
 
@@ -31,7 +31,7 @@ from estat.threads import Offload
 #: How long lines wait for their object. With ``MAX_BYTES`` it bounds what an hour can write.
 _EVERY_SECONDS = 60.0
 
-#: What may wait in memory: beyond it one line more, of 25 KiB at most.
+#: Lines that wait in memory take no more than this and one line, which has at most 25 KiB.
 MAX_BYTES = 1024 * 1024
 
 #: How much of a text is kept: enough to see what its sender does wrong.
@@ -115,10 +115,7 @@ class Rejections:
 
 
 def _beginning(source: object) -> tuple[str, int]:
-    """Return the first 4 KiB of what was refused, and the bytes of all of it.
-
-    What is not UTF-8 becomes U+FFFD.
-    """
+    """Return the first 4 KiB of what was refused, not UTF-8 as U+FFFD, and the bytes of all."""
     # too deep for an event is not too deep to be written
     data = source if isinstance(source, bytes) else json_text.dump(source, sys.maxsize)
     is_whole = len(data) <= TEXT_BYTES

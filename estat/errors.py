@@ -59,11 +59,10 @@ class Refused(EstatError):
     """A request is refused and leaves nothing behind.
 
     ``reason`` is a key of ``REFUSALS``; ``description`` tells the client why. ``source`` is the
-    content that was refused, as its bytes or as the JSON value that they hold; None where the
-    content is not why.
+    content that was refused; None where the content is not why.
     """
 
-    def __init__(self, reason: str, description: str, source: object = None) -> None:
+    def __init__(self, reason: str, description: str, source: bytes | None = None) -> None:
         super().__init__(f"{reason}: {description}")
         self.reason = reason
         self.description = description

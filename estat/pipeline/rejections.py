@@ -11,7 +11,6 @@ worker writes at most 60 objects and 60 MiB (before gzip) an hour, whoever sends
 """
 
 import logging
-import sys
 import time
 from codecs import utf_8_decode
 
@@ -66,7 +65,7 @@ class Rejections:
         if self._bytes >= MAX_BYTES:
             self._not_kept(_LIMIT, 1)
             return
-        text, size_bytes = _beginning(refused.source)
+        source = refused.source or b""
         told: dict[str, object] = {
             "ts": round(time.time(), 3),
             "reason": refused.reason,
@@ -74,8 +73,8 @@ class Rejections:
             "index": index,
             "write_key": write_key,
             "ip": ip,
-            "bytes": size_bytes,
-            "text": text,
+            "bytes": len(source),
+            "text": _beginning(source),
         }
         line = json_text.dump({name: value for name, value in told.items() if value is not None})
         self._lines.append(line + b"\n")
@@ -114,10 +113,8 @@ class Rejections:
         self._counts.count(metrics.REJECTED_NOT_KEPT[reason], lines)
 
 
-def _beginning(source: object) -> tuple[str, int]:
-    """Return the first 4 KiB of what was refused, not UTF-8 as U+FFFD, and the bytes of all."""
-    # too deep for an event is not too deep to be written
-    data = source if isinstance(source, bytes) else json_text.dump(source, sys.maxsize)
-    is_whole = len(data) <= TEXT_BYTES
+def _beginning(source: bytes) -> str:
+    """Return the first 4 KiB of what was refused; what is not UTF-8 becomes U+FFFD."""
+    is_whole = len(source) <= TEXT_BYTES
     # a character that is cut in two is left out
-    return utf_8_decode(data[:TEXT_BYTES], "replace", is_whole)[0], len(data)
+    return utf_8_decode(source[:TEXT_BYTES], "replace", is_whole)[0]

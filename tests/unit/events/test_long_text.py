@@ -1,5 +1,6 @@
 """Long bodies: others have their turn while they are read, whatever is in them."""
 
+import tracemalloc
 import zlib
 
 import pytest
@@ -106,6 +107,16 @@ def test_white_space_and_escapes_do_not_make_an_event_too_large():
     body = b'[{"a":%b[%b]},%b]' % (b" " * 10**5, escaped, dense)
     (event,) = Intake(LIMIT, 100_000).read(body, None).bodies
     assert event == b'{"a":[%b]}' % escaped.replace(rb"\u0041", b"A").replace(b" ,\n", b",")
+
+
+def test_small_events_take_a_bounded_number_of_bodies_of_memory():
+    body = b'{"a":0}\n' * 10_000
+    tracemalloc.start()
+    found = Intake(LIMIT, 10_000).read(body, "application/x-ndjson")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found.bodies) == 10_000
+    assert peak < 20 * len(body)
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ class Pipeline:
     def accept(self, origin: bytes, bodies: list[bytes]) -> Submission:
         """Accept a request's events, all or none; return when they are kept as DURABILITY says.
 
-        With RECEIPTS, the submission names the id of its first event. Raises Refused, and nothing
+        What comes back tells, with RECEIPTS, the id of the first one. Raises Refused, and nothing
         is left behind.
         """
         if len(origin) * len(bodies) > self.settings.queue_bytes:

@@ -59,11 +59,11 @@ REFUSALS = {
 class Refused(EstatError):
     """A request is refused and leaves nothing behind.
 
-    ``reason`` is a key of ``REFUSALS``; ``description`` tells the client why. ``source`` is what
-    was refused for what it is: the bytes of its text, or the JSON value that they were; else None.
+    ``reason`` is a key of ``REFUSALS``; ``description`` tells the client why. ``source`` is the
+    content that was refused; None where the content is not why.
     """
 
-    def __init__(self, reason: str, description: str, source: object = None) -> None:
+    def __init__(self, reason: str, description: str, source: bytes | None = None) -> None:
         super().__init__(f"{reason}: {description}")
         self.reason = reason
         self.description = description

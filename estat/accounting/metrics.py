@@ -142,7 +142,7 @@ SET_ASIDE = {
     reason: _gauge(_SET_ASIDE, _WHY_SET_ASIDE, ("reason", reason))
     for reason in ("not_ours", "later_version")
 }
-#: Of links and what no rule knows nobody can tell how many events there are, so files are counted.
+#: Links and unknown files may hold events that nobody can count, so these are files.
 FILES_ASIDE = {
     reason: _gauge(
         "dlq_files_set_aside",

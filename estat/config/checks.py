@@ -1,4 +1,4 @@
-"""Checks beyond a single value: settings that contradict each other or lose, unknown names.
+"""Checks beyond a single value: contradictions, settings that lose events, unknown names.
 
 Rules without I/O. A ``.env`` file is for this server alone, so every name in it that is
 unknown is told. The environment is shared with other programs, so there a name is told only
@@ -35,7 +35,7 @@ _NEARLY, _SOMEHOW = 0.85, 0.6
 # is nearly no setting's name is told only if it is written as variables are.
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 
-#: An origin of http without a port, of a host with a name that others may know.
+#: An origin of http on its own port, of a host that has a domain: it may have a page of https too.
 _PUBLIC_HTTP = re.compile(r"http://(.*\.[a-z][a-z0-9-]*)$")
 
 _BALANCER_IDLE_SECONDS = 60
@@ -204,10 +204,11 @@ def unknown_settings(
         upper = name.upper()
         if name in settings or name in referred or _OTHERS.fullmatch(upper):
             continue
-        in_file = name in from_file
-        near = get_close_matches(upper, settings, n=1, cutoff=_SOMEHOW if in_file else _NEARLY)
         if name in NOT_NEEDED:
             found.append(UnknownSetting(name, ""))
-        elif near or (in_file and _VARIABLE.fullmatch(name)):
+            continue
+        in_file = name in from_file
+        near = get_close_matches(upper, settings, n=1, cutoff=_SOMEHOW if in_file else _NEARLY)
+        if near or (in_file and _VARIABLE.fullmatch(name)):
             found.append(UnknownSetting(name, near[0] if near else ""))
     return found

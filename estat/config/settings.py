@@ -121,7 +121,7 @@ class Settings:
         "",
         _PREFIX,
         "The beginning of the keys under which events and requests are kept that were refused for "
-        "what they are; empty: they are not kept.",
+        "their content; empty: they are not kept.",
     )
     aws_region: str = _text(
         re.compile(r"[a-z0-9-]*"),

@@ -353,8 +353,11 @@ def passed_over(dlq_dir: str) -> dict[str, tuple[str, str]]:
     found = {path: ("not_followed", why) for path, why in files.not_followed(dlq_dir)}
     servers = os.path.join(dlq_dir, SERVERS)
     with files.disk_errors("scan", dlq_dir):
-        for queue in queues(dlq_dir):
-            for path in contents(queue).strays if queue.startswith(servers) else ():
+        queues_of_servers = [path for path in queues(dlq_dir) if path.startswith(servers)]
+    for queue in queues_of_servers:
+        # what may not be read is found already, and what is gone meanwhile is nothing
+        with contextlib.suppress(DiskError):
+            for path in contents(queue).strays:
                 found.setdefault(path, ("unknown", "no rule knows it"))
     return found
 

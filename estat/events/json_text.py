@@ -91,7 +91,7 @@ def dump(value: Any, levels: int = MAX_DEPTH) -> bytes:
     Raises TooDeep beyond so many levels, if there are more than the 254 that orjson writes.
     """
     try:
-        return orjson.dumps(value)
+        return b"%b" % orjson.dumps(value)  # a copy: orjson's own keeps a buffer of 4 KiB
     except TypeError:  # that, or an integer beyond 64 bits
         text = ujson.dumps(value, ensure_ascii=False, escape_forward_slashes=False)
         # few values have as many brackets in all, and to count levels takes longer than all else

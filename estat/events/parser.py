@@ -14,6 +14,7 @@ the only value, and no array, it refuses the request.
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -168,8 +169,7 @@ class Intake:
             try:
                 outcomes += self._text(line)
             except Refused as refusal:
-                refusal.source = line
-                outcomes.append(refusal)
+                outcomes.append(_rejected(refusal, line))
             if len(outcomes) > self._max_events:
                 break
         return outcomes
@@ -217,19 +217,22 @@ class Intake:
         """Take one or more values bit by bit. Raises ValueError if the text is anything else."""
         self._give_turn()
         outcomes: list[_Outcome] = []
-        for _, group in groupby(long_text.parts(source, self._give_turn), itemgetter(0)):
+        for value, group in groupby(long_text.parts(source, self._give_turn), itemgetter(0)):
             found: list[_Outcome] = []
+            end = 0  # of a value that is nested too deeply
             for _, start, part in group:
                 self._give_turn()
-                if part is None:
-                    found = [Refused("invalid_json", str(TooDeep()))]
-                    break
+                if part is None or end:
+                    end = start + len(part or b"")
+                    continue
                 try:
                     found += self._unread(part) or self._short(part)
                 except JSONDecodeError as exc:
                     raise ValueError(f"{exc.msg}: char {start + exc.pos}") from exc
                 if len(outcomes) + len(found) > self._max_events:
                     return outcomes + found
+            if end:
+                found = [Refused("invalid_json", str(TooDeep()), source[value:end])]
             outcomes += found
         return outcomes
 
@@ -266,8 +269,7 @@ class Intake:
             try:
                 return [self._event(value, source)]
             except Refused as refusal:
-                refusal.source = source
-                return [refusal]
+                return [_rejected(refusal, source)]
         outcomes = self._elements(self._element, value, source)
         if self._schema or any(map(_may_be_rounded, outcomes)):
             return self._elements(self._element, json_text.load_exactly(source), source)
@@ -301,8 +303,8 @@ class Intake:
             encoded = self._checked(value, MAX_DEPTH - 1)
             check_size(encoded, self._max_event_bytes)
         except Refused as refusal:
-            refusal.source = value
-            return refusal
+            # not the value itself: that takes thirty times as much memory
+            return _rejected(refusal, json_text.dump(value, sys.maxsize))
         return encoded
 
     def _event(self, value: Any, source: bytes) -> bytes:
@@ -355,6 +357,11 @@ def check_size(event: bytes, max_bytes: int) -> None:
     """Raise Refused if an event has more than ``max_bytes``."""
     if len(event) > max_bytes:
         raise _too_large(len(event), max_bytes)
+
+
+def _rejected(refusal: Refused, source: bytes) -> Refused:
+    """Return a caught refusal of an event anew: its traceback would keep all that is read."""
+    return Refused(refusal.reason, refusal.description, source)
 
 
 def _too_large(size_bytes: int, max_bytes: int) -> Refused:

@@ -259,7 +259,7 @@ class Collector:
 
 
 def _name_first_ids(group: list[Submission], stream: Stream) -> None:
-    """Tell each submission of a group, the stream's next one, the id of its first event."""
+    """Give each submission of the group that the stream takes next the id of its first event."""
     number = stream.events + 1
     for submission in group:
         submission.first = ids.EventId(stream.name, number)

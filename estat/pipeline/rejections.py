@@ -1,4 +1,4 @@
-"""Keeps what was refused for what it is, where a person can look at it: REJECTED_PREFIX.
+"""Keeps what was refused for its content, where a person can look at it: REJECTED_PREFIX.
 
     request -> keep -> at most a minute in memory, 1 MiB at most -> one object, one attempt
 
@@ -11,7 +11,6 @@ worker writes at most 60 objects and 60 MiB (before gzip) an hour, whoever sends
 """
 
 import logging
-import sys
 import time
 from codecs import utf_8_decode
 
@@ -31,7 +30,7 @@ from estat.threads import Offload
 #: How long lines wait for their object. With ``MAX_BYTES`` it bounds what an hour can write.
 _EVERY_SECONDS = 60.0
 
-#: What may wait in memory: beyond it one line more, of 25 KiB at most.
+#: Lines that wait in memory take no more than this and one line, which has at most 25 KiB.
 MAX_BYTES = 1024 * 1024
 
 #: How much of a text is kept: enough to see what its sender does wrong.
@@ -66,7 +65,7 @@ class Rejections:
         if self._bytes >= MAX_BYTES:
             self._not_kept(_LIMIT, 1)
             return
-        text, size_bytes = _beginning(refused.source)
+        source = refused.source or b""
         told: dict[str, object] = {
             "ts": round(time.time(), 3),
             "reason": refused.reason,
@@ -74,8 +73,8 @@ class Rejections:
             "index": index,
             "write_key": write_key,
             "ip": ip,
-            "bytes": size_bytes,
-            "text": text,
+            "bytes": len(source),
+            "text": _beginning(source),
         }
         line = json_text.dump({name: value for name, value in told.items() if value is not None})
         self._lines.append(line + b"\n")
@@ -114,13 +113,8 @@ class Rejections:
         self._counts.count(metrics.REJECTED_NOT_KEPT[reason], lines)
 
 
-def _beginning(source: object) -> tuple[str, int]:
-    """Return the first 4 KiB of what was refused, and the bytes of all of it.
-
-    What is not UTF-8 becomes U+FFFD.
-    """
-    # too deep for an event is not too deep to be written
-    data = source if isinstance(source, bytes) else json_text.dump(source, sys.maxsize)
-    is_whole = len(data) <= TEXT_BYTES
+def _beginning(source: bytes) -> str:
+    """Return the first 4 KiB of what was refused; what is not UTF-8 becomes U+FFFD."""
+    is_whole = len(source) <= TEXT_BYTES
     # a character that is cut in two is left out
-    return utf_8_decode(data[:TEXT_BYTES], "replace", is_whole)[0], len(data)
+    return utf_8_decode(source[:TEXT_BYTES], "replace", is_whole)[0]

@@ -41,7 +41,7 @@ _PIECE_BYTES = 64 * 1024
 #: How much of a body that is too large is read, so that its sender sees the answer.
 _TOO_LARGE_BYTES = 8 * 1024 * 1024
 
-#: Requests that are refused for these say nothing of what an event is.
+#: Reasons that concern the request as a whole: its content shows nothing of what is wrong.
 _OF_THE_WHOLE = {"empty_body", "too_many_events"}
 
 _PLAIN_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")
@@ -159,7 +159,7 @@ class Collect:
             raise
 
     def _keep(self, req: falcon.Request, refused: Iterable[tuple[int | None, Refused]]) -> None:
-        """Keep what was refused for what it is, where REJECTED_PREFIX asks for it."""
+        """Keep what was refused for its content, where REJECTED_PREFIX asks for it."""
         if not self._rejections:
             return
         key = self._keys.find(req.env) if self._keys else None

@@ -95,6 +95,7 @@ BOMBS = [
     Bomb("a million keys", 413, b"{" + M + b",".join(b'"%x":1' % i for i in range(100_000)) + b"}"),
     Bomb("a million equal keys", 413, filled(MAX_BODY, b"{" + M, b'"a":1', b"}")),
     Bomb("tiny items", 413, filled(MAX_BODY, b"[", b"1", b"]")),
+    Bomb("arrays that are no events", 400, array(filled(SMALL, b"[", b'{"":[]}', b"]"))),
     Bomb("tiny lines", 413, filled(MAX_BODY, b"", b"{}", b"", b"\n"), NDJSON),
     Bomb("empty lines", 400, b"\n" * MAX_BODY, NDJSON),
     Bomb("errors only", 400, b"\n".join([b'{"a":1' + b" " * 1000 + b"x"] * MAX_EVENTS), NDJSON),

@@ -133,6 +133,17 @@ def test_the_write_key_goes_with_fetch_and_beacon(web: Web) -> None:
     assert [post.path for post in web.proxy.posts] == ["/collect?key=a%26b"] * 2
 
 
+@pytest.mark.parametrize("settings", [{"RECEIPTS": "true"}], ids=["receipts"])
+def test_a_page_is_told_the_ids_of_its_events(web: Web) -> None:
+    note = "<script>addEventListener('estat', ({detail}) => (window.ids = detail.ids))</script>"
+    web.site.pages["/"] = web.page(before=note)
+    web.open()
+    web.track(3)
+    web.flush()
+    ids = {line["body"]["event_id"]: line["id"] for line in web.server.stored()}
+    assert web.run("return ids") == [ids[web.tracked[0]], ids[web.tracked[-1]]]
+
+
 # --- outages
 
 

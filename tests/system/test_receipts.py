@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,19 +66,3 @@ def test_an_event_is_on_disk_while_its_server_is_dead_and_stored_after(
     unknown = client.receipts[0].first.rpartition("-")[0] + "-7"
     assert looked_up(second, *receipts) == (0, ["stored"] * 2)
     assert looked_up(second, *receipts, unknown) == (1, ["stored"] * 2 + ["unknown"])
-
-
-def test_a_page_is_told_the_ids_of_its_events(browser: Any, tmp_path: Path) -> None:
-    from tests.support.browser import Site  # Selenium is for the full tier alone
-
-    settings = {"RAW_BUCKET": f"file:{tmp_path / 'data'}", "RECEIPTS": "true"}
-    with Server(tmp_path, settings) as server, Site() as site:
-        note = "addEventListener('estat', ({detail}) => (window.told = detail))"
-        site.pages["/"] = f"<script>{note}</script><script src='{server.url}/estat.js'></script>"
-        tab = browser.new_tab()
-        tab.open(site.url)
-        tracked = tab.run("return [1, 2, 3].map((n) => estat.track({n}))")
-        first, last = tab.run("await estat.flush(); return told.ids")
-        stored = sorted((line["id"], line["body"]["event_id"]) for line in server.stored())
-        assert [event for _, event in stored] == tracked
-        assert [stored[0][0], stored[-1][0]] == [first, last]

@@ -10,7 +10,7 @@ import pytest
 from estat.audit import dlq_reader
 from estat.cli import main
 from estat.config import loading
-from estat.disk import dlq_file, files
+from estat.disk import dlq_dir, dlq_file, files, server_directory
 from estat.disk.dlq import PENDING, DeadLetterQueue
 from estat.disk.server_directory import ServerDirectory
 from estat.disk.slots import slot_of
@@ -116,6 +116,27 @@ def test_a_directory_that_may_not_be_read_is_named_and_hides_no_other(
         assert expected in out
         assert closed.name in out
         assert "Permission denied" in out
+
+
+def test_what_a_server_may_not_read_of_anothers_directory_is_told_and_hides_nothing(
+    beside, tmp_path
+):
+    if os.geteuid():
+        pytest.skip("only root can give files away")
+    note = beside.root / PENDING / "note"
+    note.touch()
+    closed = beside.root.with_name(f"{STREAM[:12]}{97:016x}") / PENDING
+    closed.mkdir(parents=True)
+    closed.chmod(0o700)
+    root = str(tmp_path / "dlq")
+    forgeries.give(tmp_path / "dlq")
+    os.chown(closed, forgeries.STRANGER, forgeries.STRANGER)
+    with dlq_dir.acting_as_owner(root):
+        found = server_directory.passed_over(root)
+    assert found == {
+        str(closed): ("not_followed", "Permission denied"),
+        str(note): ("unknown", "no rule knows it"),
+    }
 
 
 # --- links, FIFOs, what strangers made

@@ -1,5 +1,6 @@
 """Long bodies: others have their turn while they are read, whatever is in them."""
 
+import tracemalloc
 import zlib
 
 import pytest
@@ -91,12 +92,31 @@ def test_a_value_that_is_far_too_large_is_rejected_alone(inner, reason):
     assert (index, told.startswith(reason)) == (1, True)
 
 
+def test_what_is_refused_in_a_long_text_comes_with_its_own_text():
+    deep = b"[" * 1500 + b"]" * 1500
+    refused = [b'{"d":%b}' % deep, b"[0, %b ,1]" % deep, event(b"[]", SIZE)]
+    body = b'{"m":1} %b' % b" ".join(refused)
+    found = Intake(LIMIT, 1000).read(body, None)
+    assert found.bodies == [b'{"m":1}']
+    assert [one.source for _, one in found.refused] == refused
+
+
 def test_white_space_and_escapes_do_not_make_an_event_too_large():
     escaped = filled(rb'"\u0041"', 30_000, b" ,\n")
     dense = filled(b"[]", 60_000)
     body = b'[{"a":%b[%b]},%b]' % (b" " * 10**5, escaped, dense)
     (event,) = Intake(LIMIT, 100_000).read(body, None).bodies
     assert event == b'{"a":[%b]}' % escaped.replace(rb"\u0041", b"A").replace(b" ,\n", b",")
+
+
+def test_small_events_take_a_bounded_number_of_bodies_of_memory():
+    body = b'{"a":0}\n' * 10_000
+    tracemalloc.start()
+    found = Intake(LIMIT, 10_000).read(body, "application/x-ndjson")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found.bodies) == 10_000
+    assert peak < 20 * len(body)
 
 
 @pytest.mark.parametrize(

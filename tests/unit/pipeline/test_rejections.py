@@ -1,7 +1,6 @@
 """What is refused is kept within its bounds, whoever sends what, and hurts nobody."""
 
 import gzip
-import json
 import logging
 
 import gevent
@@ -75,9 +74,6 @@ def test_a_line_says_who_sent_what_and_why_it_was_refused(kept):
         ("é".encode() * TEXT_BYTES, "é" * (TEXT_BYTES // 2), 2 * TEXT_BYTES),
         (b"x" + "é".encode() * TEXT_BYTES, "x" + "é" * (TEXT_BYTES // 2 - 1), 2 * TEXT_BYTES + 1),
         (b"x" * (TEXT_BYTES - 1) + b"\xc3", "x" * (TEXT_BYTES - 1) + "\ufffd", TEXT_BYTES),
-        ([1, "é", 10**30], f'[1,"é",{10**30}]', 40),
-        ("x", '"x"', 3),
-        (json.loads("[" * 900 + "]" * 900), "[" * 900 + "]" * 900, 1800),
     ],
 )
 def test_of_a_text_the_first_4_kib_are_kept_as_valid_utf_8(source, text, size_bytes, kept):

@@ -1,7 +1,8 @@
 """The names of encodings, as pages and forms give them. A rule without I/O.
 
 The labels are those of https://encoding.spec.whatwg.org/#names-and-labels, for the encodings that
-are supersets of ASCII: in others ``&`` and ``=`` may be parts of a character.
+are supersets of ASCII: in others ``&`` and ``=`` may be parts of a character. Beside them stand
+cp949 and ms949, as people call the encoding of Korean Windows.
 """
 
 #: The labels of each encoding, by the codec of Python that reads what browsers write in it.
@@ -49,7 +50,7 @@ _LABELS = {
     "euc_jp": "cseucpkdfmtjapanese euc-jp x-euc-jp",
     "cp932": "csshiftjis ms932 ms_kanji shift-jis shift_jis sjis windows-31j x-sjis",
     "cp949": "cseuckr csksc56011987 euc-kr iso-ir-149 korean ks_c_5601-1987 ks_c_5601-1989 ksc5601"
-    " ksc_5601 windows-949",
+    " ksc_5601 windows-949 cp949 ms949",
 }
 _CODECS = {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
 

@@ -203,7 +203,7 @@ class Life:
     def store(self) -> None:
         """Let the oldest batch arrive in S3."""
         if self._sealer.waiting:
-            batch, journal = self._sealer.waiting.popleft()
+            batch, journal, _ = self._sealer.waiting.popleft()
             self._land(batch)
             if journal:
                 self._journals.finish(journal)
@@ -216,7 +216,7 @@ class Life:
     def spill(self) -> None:
         """Write the oldest batch to the DLQ."""
         if self._sealer.waiting:
-            batch, journal = self._sealer.waiting[0]
+            batch, journal, _ = self._sealer.waiting[0]
             self._spill.spill(batch, "put_failed", "", journal)
             self._sealer.waiting.popleft()
 

@@ -66,7 +66,7 @@ def test_text_that_is_not_utf_8_is_read_as_the_form_says_or_else_the_settings(qu
         ("utf-16", None),
         ("iso-2022-jp", None),
         ("x-user-defined", None),
-        ("cp949", None),
+        ("cp949", "cp949"),
         ("", None),
     ],
 )

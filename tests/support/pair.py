@@ -1,6 +1,11 @@
-"""Two servers with the same settings: one with the server's own worker, one with gunicorn's."""
+"""Two servers with the same settings: one with the server's own worker, one with gunicorn's.
+
+With INTERPRETED, the root of an interpreted checkout, the latter runs from there: so the tests of
+the compiled build compare the builds as well.
+"""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from estat import build
 from tests.support import http_corpus
 from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
@@ -30,6 +36,8 @@ _COUNTED = (
     "events_accepted_total",
     "events_rejected_total",
 )
+
+_INTERPRETED = os.environ.get("INTERPRETED", "")
 
 _BYTES_READ = re.compile(rb"(?<=Request Line is too large \()[0-9]+")
 
@@ -92,9 +100,9 @@ def running(new_directory: Callable[[], Path]) -> Iterator[Pair]:
     """Run both servers, each in a directory of its own."""
     with ExitStack() as started:
         sides = []
-        for gunicorn, expected in (
-            ("", "estat.server.worker.EstatWorker"),
-            ("--worker-class gevent", "gevent"),
+        for gunicorn, expected, root, kind in (
+            ("", "estat.server.worker.EstatWorker", "", build()),
+            ("--worker-class gevent", "gevent", _INTERPRETED, "interpreted"),
         ):
             directory = new_directory()
             settings = {
@@ -109,11 +117,13 @@ def running(new_directory: Callable[[], Path]) -> Iterator[Pair]:
                 "BATCH_SIZE": "10000",
                 "FLUSH_INTERVAL": "500ms",
                 "LOG_LEVEL": "info",
+                **({"PYTHONPATH": root} if root else {}),
             }
             options = f"{gunicorn} {_LIMITS}"
             server = Server(directory, settings, gunicorn=options, config=_CONFIG)
             started.enter_context(server)
             assert _worker_class(server) == expected
+            assert server.events("server_started")[0]["build"] == kind
             pulse = started.enter_context(Pulse(server.port))
             sides.append(Side(server, directory / "store", pulse))
         yield Pair(*sides)

@@ -33,26 +33,39 @@ class Answers:
         self.wake = wake
         #: The batches that requests wait for.
         self.waiting: set[Waiting] = set()
-        self.breaker = breaker
+        self._breaker = breaker
         self._counts = counts
         self._age_seconds = settings.stored_interval
         self._most_seconds = settings.flush_interval
         self._uploads = settings.upload_concurrency
         self._on_disk = False  # the last answer
+        self._stopping = False
 
     @property
     def max_age_seconds(self) -> float:
         """The age at which a batch that is opened now is closed."""
-        return min(self._most_seconds, max(self._age_seconds, self.breaker.seconds_to_probe))
+        return min(self._most_seconds, max(self._age_seconds, self._breaker.seconds_to_probe))
 
     @property
     def busy(self) -> bool:
         """Whether a batch that is closed now would only wait for an uploader."""
         return len(self.waiting) > self._uploads
 
+    @property
+    def not_waiting(self) -> str:
+        """Why a request is not to wait for the store; empty if it is to wait."""
+        if self._stopping:
+            return "stopping"
+        return "breaker_open" if self._breaker.seconds_to_probe else ""
+
     def hurry(self) -> None:
         """Let batches be closed as soon as there is an uploader for them."""
         self._age_seconds = 0.0
+
+    def stop(self) -> bool:
+        """Let no request wait any more; tell whether there were any that did."""
+        self._stopping = True
+        return self.settle_all("stopping")
 
     def settle_all(self, on_disk: str) -> bool:
         """Answer all requests that wait (see ``Waiting.settle``); tell whether there were any."""
@@ -83,8 +96,11 @@ class Waiting:
     def add(self, requests: list[Submission]) -> None:
         """Take in requests whose events are in the batch's journal."""
         self._requests += requests
-        if self._answers.breaker.seconds_to_probe:
-            self.settle("breaker_open")
+        for request in requests:
+            request.lines.clear()
+        on_disk = self._answers.not_waiting
+        if on_disk:
+            self.settle(on_disk)
         else:
             self._answers.waiting.add(self)
 

@@ -13,6 +13,7 @@ that come once a probe is due wait for it: their batch is the probe.
 """
 
 import logging
+import time
 from collections.abc import Callable
 
 from estat.accounting import metrics
@@ -23,12 +24,20 @@ from estat.pipeline.queue import Submission
 
 log = logging.getLogger(__name__)
 
+#: How long no answer must be kept on disk until one from the store says that this is over.
+_CALM_SECONDS = 1.0
+
 
 class Answers:
     """What a worker knows of all requests that wait; ``wake`` is called when some are answered."""
 
     def __init__(
-        self, breaker: Breaker, counts: Metrics, settings: Settings, wake: Callable[[], object]
+        self,
+        breaker: Breaker,
+        counts: Metrics,
+        settings: Settings,
+        wake: Callable[[], object],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.wake = wake
         #: The batches that requests wait for.
@@ -38,7 +47,8 @@ class Answers:
         self._age_seconds = settings.stored_interval
         self._most_seconds = settings.flush_interval
         self._uploads = settings.upload_concurrency
-        self._on_disk = False  # the last answer
+        self._clock = clock
+        self._on_disk_at: float | None = None  # the last such answer, until that is over
         self._stopping = False
 
     @property
@@ -75,14 +85,15 @@ class Answers:
         return bool(found)
 
     def tell(self, requests: int, on_disk: str) -> None:
-        """Count answers, and log where they are kept when that changes."""
+        """Count answers; log when they begin to be kept on disk, and when that is over."""
         self._counts.count(metrics.ANSWERS_KEPT["disk" if on_disk else "store"], requests)
-        if bool(on_disk) == self._on_disk:
-            return
-        self._on_disk = bool(on_disk)
+        before, now = self._on_disk_at, self._clock()
         if on_disk:
-            log.warning("answers_kept_on_disk", extra={"reason": on_disk})
-        else:
+            self._on_disk_at = now
+            if before is None:
+                log.warning("answers_kept_on_disk", extra={"reason": on_disk})
+        elif before is not None and now >= before + _CALM_SECONDS:
+            self._on_disk_at = None
             log.warning("answers_kept_in_store")
 
 

@@ -93,6 +93,10 @@ def test_in_an_outage_answers_say_that_events_are_on_disk_until_it_ends(
     assert answers(server) == (1, 3)
     s3.heal()
     server.until(lambda: kept(client.send(server)) == "store", "answers come from the store")
+    server.until(
+        lambda: client.send(server) and server.events("answers_kept_in_store"),
+        "it is said to be over",
+    )
     server.must_store([*client.accepted, "mixed", "pixel"], bucket)
     server.must_stop()
     changes = [e["event"] for e in server.logs() if e["event"].startswith("answers_kept")]

@@ -19,7 +19,11 @@ class Worker(Parts):
         self.breaker = Breaker(self.counts, lambda: self.seconds)
         self.woken = []
         self.answers = Answers(
-            self.breaker, self.counts, self.settings, lambda: self.woken.append(True)
+            self.breaker,
+            self.counts,
+            self.settings,
+            lambda: self.woken.append(True),
+            lambda: self.seconds,
         )
 
     def ask(self, batch=None):
@@ -113,9 +117,14 @@ def test_it_is_busy_while_every_uploader_has_a_batch_that_is_waited_for(worker):
     assert not worker.answers.busy
 
 
-def test_each_change_between_store_and_disk_is_logged_and_nothing_else(worker, caplog):
-    for on_disk in ("", "", "put_failed", "stopping", "", ""):
-        worker.ask()[1].settle(on_disk)
+def test_a_time_in_which_answers_are_kept_on_disk_is_logged_by_its_beginning_and_its_end(
+    worker, caplog
+):
+    for on_disk in ("", "", "put_failed", "", "stopping", "", "pause", "", ""):
+        if on_disk == "pause":
+            worker.seconds += 1
+        else:
+            worker.ask()[1].settle(on_disk)
     assert [record.message for record in caplog.records] == [
         "answers_kept_on_disk",
         "answers_kept_in_store",

@@ -5,7 +5,8 @@ they will be stored; this alone says whether they are already:
 
     the batch is stored                                       -> kept in the store
     it goes to the DLQ                                        -> kept on disk
-    the breaker opens, or a stop has no more time for them    -> kept on disk, not waiting further
+    the breaker opens, a stop has no more time for them, or   -> kept on disk, not waiting further
+    their connections are needed
 
 While the breaker is open, requests are answered as soon as they are in the journal. Batches
 grow then until the next one may probe the store, so an outage makes few files. The requests

@@ -222,6 +222,10 @@ class Pipeline:
         """Let no request wait for the store any more; tell whether there were any that did."""
         return self._answers.stop()
 
+    def relieve(self) -> None:
+        """Answer the requests that wait for the store, for their connections are needed."""
+        self._answers.settle_all("connections_used_up")
+
     def hurry(self) -> None:
         """Make no further attempt to upload: what is left goes to disk at once."""
         self._delivery.end_attempts(time.monotonic())

@@ -221,6 +221,26 @@ def test_a_put_that_landed_without_an_answer_is_found_and_counts_as_stored(
     assert len(bucket.stored()) == 1
 
 
+def test_requests_that_wait_take_no_connection_from_others(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, pool: ThreadPoolExecutor
+) -> None:
+    server = serve(
+        via=s3,
+        DURABILITY="stored",
+        BATCH_SIZE="1",
+        S3_TIMEOUT="60s",
+        gunicorn="--worker-connections 4",
+    )
+    held = s3.fail("hang")
+    client = Client()
+    sent = [pool.submit(client.send, server) for _ in range(4)]
+    server.until(lambda: held.hits == 4, "all connections have a request that waits")
+    assert server.get("/health").status == 200
+    assert [kept(one.result()) for one in sent] == ["disk"] * 4
+    s3.heal()
+    server.must_store(client.accepted, bucket)
+
+
 def test_a_client_that_leaves_while_it_waits_changes_nothing(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:

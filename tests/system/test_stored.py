@@ -133,6 +133,7 @@ def test_strict_refuses_while_the_store_is_down_and_takes_events_again_by_itself
     assert server.get("/collect?n=refused").status == 503
     # what comes when a probe is due is let in: it is the probe
     server.until(lambda: client.send(server).status == 202, "a request is let in")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
     s3.heal()
     server.until(lambda: client.send(server).json.get("accepted"), "the store is back")

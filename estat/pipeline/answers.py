@@ -5,7 +5,8 @@ they will be stored; this alone says whether they are already:
 
     the batch is stored                                       -> kept in the store
     it goes to the DLQ                                        -> kept on disk
-    the breaker opens, or a stop has no more time for them    -> kept on disk, not waiting further
+    the breaker opens, a stop has no more time for them, or   -> kept on disk, not waiting further
+    their connections are needed
 
 While the breaker is open, requests are answered as soon as they are in the journal. Batches
 grow then until the next one may probe the store, so an outage makes few files. The requests
@@ -13,6 +14,7 @@ that come once a probe is due wait for it: their batch is the probe.
 """
 
 import logging
+import time
 from collections.abc import Callable
 
 from estat.accounting import metrics
@@ -23,36 +25,58 @@ from estat.pipeline.queue import Submission
 
 log = logging.getLogger(__name__)
 
+#: How long no answer must be kept on disk until one from the store says that this is over.
+_CALM_SECONDS = 1.0
+
 
 class Answers:
     """What a worker knows of all requests that wait; ``wake`` is called when some are answered."""
 
     def __init__(
-        self, breaker: Breaker, counts: Metrics, settings: Settings, wake: Callable[[], object]
+        self,
+        breaker: Breaker,
+        counts: Metrics,
+        settings: Settings,
+        wake: Callable[[], object],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.wake = wake
         #: The batches that requests wait for.
         self.waiting: set[Waiting] = set()
-        self.breaker = breaker
+        self._breaker = breaker
         self._counts = counts
         self._age_seconds = settings.stored_interval
         self._most_seconds = settings.flush_interval
         self._uploads = settings.upload_concurrency
-        self._on_disk = False  # the last answer
+        self._clock = clock
+        self._on_disk_at: float | None = None  # the last such answer, until that is over
+        self._stopping = False
 
     @property
     def max_age_seconds(self) -> float:
         """The age at which a batch that is opened now is closed."""
-        return min(self._most_seconds, max(self._age_seconds, self.breaker.seconds_to_probe))
+        return min(self._most_seconds, max(self._age_seconds, self._breaker.seconds_to_probe))
 
     @property
     def busy(self) -> bool:
         """Whether a batch that is closed now would only wait for an uploader."""
         return len(self.waiting) > self._uploads
 
+    @property
+    def not_waiting(self) -> str:
+        """Why a request is not to wait for the store; empty if it is to wait."""
+        if self._stopping:
+            return "stopping"
+        return "breaker_open" if self._breaker.seconds_to_probe else ""
+
     def hurry(self) -> None:
         """Let batches be closed as soon as there is an uploader for them."""
         self._age_seconds = 0.0
+
+    def stop(self) -> bool:
+        """Let no request wait any more; tell whether there were any that did."""
+        self._stopping = True
+        return self.settle_all("stopping")
 
     def settle_all(self, on_disk: str) -> bool:
         """Answer all requests that wait (see ``Waiting.settle``); tell whether there were any."""
@@ -62,14 +86,15 @@ class Answers:
         return bool(found)
 
     def tell(self, requests: int, on_disk: str) -> None:
-        """Count answers, and log where they are kept when that changes."""
+        """Count answers; log when they begin to be kept on disk, and when that is over."""
         self._counts.count(metrics.ANSWERS_KEPT["disk" if on_disk else "store"], requests)
-        if bool(on_disk) == self._on_disk:
-            return
-        self._on_disk = bool(on_disk)
+        before, now = self._on_disk_at, self._clock()
         if on_disk:
-            log.warning("answers_kept_on_disk", extra={"reason": on_disk})
-        else:
+            self._on_disk_at = now
+            if before is None:
+                log.warning("answers_kept_on_disk", extra={"reason": on_disk})
+        elif before is not None and now >= before + _CALM_SECONDS:
+            self._on_disk_at = None
             log.warning("answers_kept_in_store")
 
 
@@ -83,8 +108,11 @@ class Waiting:
     def add(self, requests: list[Submission]) -> None:
         """Take in requests whose events are in the batch's journal."""
         self._requests += requests
-        if self._answers.breaker.seconds_to_probe:
-            self.settle("breaker_open")
+        for request in requests:
+            request.lines.clear()
+        on_disk = self._answers.not_waiting
+        if on_disk:
+            self.settle(on_disk)
         else:
             self._answers.waiting.add(self)
 

@@ -154,7 +154,7 @@ class Collector:
         now = time.time()
         partition = self._partition_of(int(now) // _PARTITION_SECONDS)
         first = waiting[0]
-        if self._batch and not self._batcher.takes(len(first.lines), first.size_bytes, partition):
+        if self._batch and not self._batcher.takes(first.events, first.size_bytes, partition):
             self.seal()
         opened = self._batch is None
         try:
@@ -166,7 +166,7 @@ class Collector:
         group: list[Submission] = []
         while waiting and len(group) < _GROUP_SUBMISSIONS:
             submission = waiting[0]
-            events, size = len(submission.lines), submission.size_bytes
+            events, size = submission.events, submission.size_bytes
             if not self._batcher.takes(events, size, partition):
                 break
             self._batcher.add(events, size)
@@ -263,4 +263,4 @@ def _name_first_ids(group: list[Submission], stream: Stream) -> None:
     number = stream.events + 1
     for submission in group:
         submission.first = ids.EventId(stream.name, number)
-        number += len(submission.lines)
+        number += submission.events

@@ -166,8 +166,6 @@ class Pipeline:
         self._check_accepting()
         if self._journals.stalled:
             raise self._admission.refusal()
-        if self.settings.stored_strict and self._breaker.seconds_to_probe:
-            raise Refused("store_down", "the store is down, and nothing is kept on disk alone")
         if self._submissions.full_for(1, 1):
             gevent.sleep(0)  # give the collector a turn before refusing
             self._submissions.check(1, 1)
@@ -175,24 +173,26 @@ class Pipeline:
     def accept(self, origin: bytes, bodies: list[bytes]) -> Submission:
         """Accept a request's events, all or none; return when they are kept as DURABILITY says.
 
-        What comes back tells where they are and, with RECEIPTS, the id of the first one. Raises
-        Refused, and nothing is left behind.
+        What comes back tells where they are and, with RECEIPTS, the id of the first one. It may
+        take long, so ``bodies`` are taken over: none are left in the list. Raises Refused, and
+        nothing is left behind.
         """
         if len(origin) * len(bodies) > self.settings.queue_bytes:
             # every line gets it: this would take memory before it is refused
             self._submissions.check(len(bodies), len(origin) * len(bodies))
         submission = Submission(origin, bodies)
-        if self._submissions.full_for(len(bodies), submission.size_bytes):
+        bodies.clear()
+        if self._submissions.full_for(submission.events, submission.size_bytes):
             # give the collector a turn before refusing: connections that were busy may have run
             # one after the other since it last had one
             gevent.sleep(0)
         # from here until they are queued nothing yields: what is checked holds
         self._check_accepting()
-        self._submissions.check(len(bodies), submission.size_bytes)
+        self._submissions.check(submission.events, submission.size_bytes)
         self._admission.admit(submission.size_bytes)
         self._admission.expose(submission.size_bytes, files=1)
         if not self._journaled:
-            self._ledger.accept(len(bodies))
+            self._ledger.accept(submission.events)
         self._submissions.put(submission)
         if self._journaled:
             submission.wait()
@@ -201,6 +201,8 @@ class Pipeline:
     def _check_accepting(self) -> None:
         if not self._accepting or self.broken:
             raise Refused("unavailable", "the server is starting or stopping")
+        if self.settings.stored_strict and self._breaker.seconds_to_probe:
+            raise Refused("store_down", "the store is down, and nothing is kept on disk alone")
 
     @property
     def ready(self) -> bool:
@@ -224,8 +226,12 @@ class Pipeline:
         self._collector.flush()
 
     def answer_waiting(self) -> bool:
-        """Answer the requests that still wait for the store; tell whether there were any."""
-        return self._answers.settle_all("stopping")
+        """Let no request wait for the store any more; tell whether there were any that did."""
+        return self._answers.stop()
+
+    def relieve(self) -> None:
+        """Answer the requests that wait for the store, for their connections are needed."""
+        self._answers.settle_all("connections_used_up")
 
     def hurry(self) -> None:
         """Make no further attempt to upload: what is left goes to disk at once."""

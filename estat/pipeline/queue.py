@@ -20,11 +20,22 @@ from estat.events.ids import EventId
 class Submission:
     """The events of one request on their way: finished lines, but for id and time."""
 
-    __slots__ = ("_done", "_refused", "_waiter", "first", "lines", "on_disk_alone", "size_bytes")
+    __slots__ = (
+        "_done",
+        "_refused",
+        "_waiter",
+        "events",
+        "first",
+        "lines",
+        "on_disk_alone",
+        "size_bytes",
+    )
 
     def __init__(self, origin: bytes, bodies: list[bytes]) -> None:
+        self.events = len(bodies)
+        #: None are left while it waits for the store: many may wait long.
         self.lines = [b"%b%b}\n" % (origin, body) for body in bodies]
-        self.size_bytes = sum(map(len, self.lines)) + stored_line.STAMP_BYTES * len(self.lines)
+        self.size_bytes = sum(map(len, self.lines)) + stored_line.STAMP_BYTES * self.events
         #: The id of the first event, once the events are kept; only with RECEIPTS.
         self.first: EventId | None = None
         #: Whether they were kept on disk where DURABILITY asks for the store.
@@ -90,7 +101,7 @@ class SubmissionQueue:
     def put(self, submission: Submission) -> None:
         """Queue a submission that was checked."""
         self._waiting.append(submission)
-        self._events += len(submission.lines)
+        self._events += submission.events
         self._bytes += submission.size_bytes
         self._publish()
         self._wakeup.set()

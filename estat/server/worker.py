@@ -125,7 +125,7 @@ class EstatWorker(GeventWorker):
     def run(self) -> None:
         """Serve until told to stop, then drain."""
         servers = [self._listen(listener) for listener in self.sockets]
-        sweep = gevent.spawn(self._sweep)
+        sweep = gevent.spawn(self._sweep, servers)
         while self.alive:
             self.notify()
             self._stopping.wait(_HEARTBEAT_SECONDS)
@@ -196,10 +196,13 @@ class EstatWorker(GeventWorker):
     def _make_room(self) -> None:
         """End some connections that wait for their clients: idle ones, which waited longest, first.
 
-        Where none does, the listener waits until a request is answered.
+        Where none does, requests that wait for the store are answered. Where there are none
+        either, the listener waits until a request is answered.
         """
         now = time.monotonic()  # a client that has just connected is about to send
         waiting = [one for one in self._connections if one.waits_since < math.inf]
+        if not waiting:
+            self.wsgi.pipeline.relieve()
         # idle is not who is in a request, which has no deadline here
         waiting.sort(key=lambda c: (c.awaited_until > now or c.deadline == math.inf, c.waits_since))
         for connection in waiting[: 1 + self.worker_connections // _ROOM_SHARE]:
@@ -283,10 +286,12 @@ class EstatWorker(GeventWorker):
             if not connection.busy and connection.awaited_until < now:
                 connection.end_reading()  # a request that has arrived already is still served
 
-    def _sweep(self) -> None:
-        """End connections whose clients are late."""
+    def _sweep(self, servers: list[StreamServer]) -> None:
+        """End connections whose clients are late; let no connections stay used up."""
         while True:
             gevent.sleep(_SWEEP_SECONDS)
+            if any(server.full() for server in servers):
+                self._make_room()
             now = time.monotonic()
             for connection in list(self._connections):
                 if connection.deadline < now:

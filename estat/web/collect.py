@@ -120,7 +120,7 @@ class Collect:
             raise Refused("internal_error", "the server failed; send it again later") from exc
         counts.count(metrics.REQUESTS_ACCEPTED)
         if key:
-            counts.count(metrics.accepted_by_key(key), len(events.bodies))
+            counts.count(metrics.accepted_by_key(key), accepted.events)
         if events.refused:
             counts.count(metrics.EVENTS_REJECTED, len(events.refused))
             self._keep(req, events.refused)
@@ -263,7 +263,7 @@ def _names_gzip(req: falcon.Request) -> bool:
 
 
 def _answer(events: Events, accepted: Submission) -> bytes:
-    count, first = len(events.bodies), accepted.first
+    count, first = accepted.events, accepted.first
     told: dict[str, object] = {"accepted": count}
     if events.batch:
         told["rejected"] = len(events.refused)

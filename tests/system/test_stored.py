@@ -93,6 +93,10 @@ def test_in_an_outage_answers_say_that_events_are_on_disk_until_it_ends(
     assert answers(server) == (1, 3)
     s3.heal()
     server.until(lambda: kept(client.send(server)) == "store", "answers come from the store")
+    server.until(
+        lambda: client.send(server) and server.events("answers_kept_in_store"),
+        "it is said to be over",
+    )
     server.must_store([*client.accepted, "mixed", "pixel"], bucket)
     server.must_stop()
     changes = [e["event"] for e in server.logs() if e["event"].startswith("answers_kept")]
@@ -129,6 +133,7 @@ def test_strict_refuses_while_the_store_is_down_and_takes_events_again_by_itself
     assert server.get("/collect?n=refused").status == 503
     # what comes when a probe is due is let in: it is the probe
     server.until(lambda: client.send(server).status == 202, "a request is let in")
+    server.until(server.all_on_disk, "the batches are in the DLQ")
     accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
     s3.heal()
     server.until(lambda: client.send(server).json.get("accepted"), "the store is back")
@@ -215,6 +220,26 @@ def test_a_put_that_landed_without_an_answer_is_found_and_counts_as_stored(
     assert kept(Client().send(server)) == "store"
     assert [attempt.outcome for attempt in s3.attempts()] == ["lands_then_resets", "412"]
     assert len(bucket.stored()) == 1
+
+
+def test_requests_that_wait_take_no_connection_from_others(
+    serve: Serve, s3: FaultyS3, bucket: Bucket, pool: ThreadPoolExecutor
+) -> None:
+    server = serve(
+        via=s3,
+        DURABILITY="stored",
+        BATCH_SIZE="1",
+        S3_TIMEOUT="60s",
+        gunicorn="--worker-connections 4",
+    )
+    held = s3.fail("hang")
+    client = Client()
+    sent = [pool.submit(client.send, server) for _ in range(4)]
+    server.until(lambda: held.hits == 4, "all connections have a request that waits")
+    assert server.get("/health").status == 200
+    assert [kept(one.result()) for one in sent] == ["disk"] * 4
+    s3.heal()
+    server.must_store(client.accepted, bucket)
 
 
 def test_a_client_that_leaves_while_it_waits_changes_nothing(

@@ -19,7 +19,11 @@ class Worker(Parts):
         self.breaker = Breaker(self.counts, lambda: self.seconds)
         self.woken = []
         self.answers = Answers(
-            self.breaker, self.counts, self.settings, lambda: self.woken.append(True)
+            self.breaker,
+            self.counts,
+            self.settings,
+            lambda: self.woken.append(True),
+            lambda: self.seconds,
         )
 
     def ask(self, batch=None):
@@ -58,6 +62,12 @@ def test_a_request_is_answered_when_its_batch_is_stored_and_no_sooner(worker):
     assert worker.kept == {"store": 1, "disk": 0}
 
 
+def test_a_request_that_waits_holds_none_of_its_events(worker):
+    request, _ = worker.ask()
+    assert request.events == 1
+    assert not request.lines
+
+
 def test_when_the_breaker_opens_all_who_wait_are_answered_and_their_batch_tells_nothing_more(
     worker,
 ):
@@ -76,6 +86,14 @@ def test_while_the_breaker_is_open_nobody_waits_until_a_probe_is_due(worker):
     worker.seconds = 1.0
     waits, _ = worker.ask(batch)
     assert not waits._done
+
+
+def test_once_a_stop_has_no_more_time_nobody_waits_any_more(worker):
+    waits, batch = worker.ask()
+    assert worker.answers.stop()
+    asked = [worker.ask(batch)[0], worker.ask()[0]]
+    assert all(map(is_on_disk, [waits, *asked]))
+    assert not worker.answers.stop()
 
 
 def test_a_batch_lives_for_the_interval_and_in_an_outage_until_it_may_probe(worker):
@@ -99,9 +117,14 @@ def test_it_is_busy_while_every_uploader_has_a_batch_that_is_waited_for(worker):
     assert not worker.answers.busy
 
 
-def test_each_change_between_store_and_disk_is_logged_and_nothing_else(worker, caplog):
-    for on_disk in ("", "", "put_failed", "stopping", "", ""):
-        worker.ask()[1].settle(on_disk)
+def test_a_time_in_which_answers_are_kept_on_disk_is_logged_by_its_beginning_and_its_end(
+    worker, caplog
+):
+    for on_disk in ("", "", "put_failed", "", "stopping", "", "pause", "", ""):
+        if on_disk == "pause":
+            worker.seconds += 1
+        else:
+            worker.ask()[1].settle(on_disk)
     assert [record.message for record in caplog.records] == [
         "answers_kept_on_disk",
         "answers_kept_in_store",

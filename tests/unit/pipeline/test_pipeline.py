@@ -9,15 +9,16 @@ import pytest
 
 from estat.accounting import metrics
 from estat.disk.server_directory import ServerDirectory
+from estat.errors import Refused, StoreDenied
 from estat.pipeline.pipeline import Pipeline
 from tests.support.parts import load
 
 EVENT = b'{"n":1}'
 
 
-@pytest.fixture(params=["journal", "fsync"])
+@pytest.fixture(params=[{"DURABILITY": "journal"}, {"DURABILITY": "fsync"}])
 def pipeline(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
-    settings = load(tmp_path, DURABILITY=request.param)
+    settings = load(tmp_path, **request.param)
     directory = ServerDirectory.make(settings.dlq_dir)
     made = Pipeline(replace(settings, dlq_dir=directory.path), metrics.page(), 1, directory)
     made.start()
@@ -33,3 +34,16 @@ def journalled(pipeline: Pipeline) -> bytes:
 def test_an_event_is_in_its_journal_when_it_is_accepted(pipeline: Pipeline) -> None:
     pipeline.accept(b',"body":', [EVENT])
     assert EVENT in journalled(pipeline)
+
+
+@pytest.mark.parametrize(
+    "pipeline", [{"DURABILITY": "stored", "STORED_STRICT": "true"}], indirect=True
+)
+def test_strict_refuses_also_what_was_being_read_when_the_store_went_down(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.check_room()
+    pipeline._breaker.failed(StoreDenied("403"), "key")
+    with pytest.raises(Refused, match="down"):
+        pipeline.accept(b',"body":', [EVENT])
+    assert not journalled(pipeline)

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import gevent
 import pytest
 
 from estat.accounting import metrics
+from estat.disk.journal import Journals
 from estat.disk.server_directory import ServerDirectory
 from estat.errors import Refused, StoreDenied
 from estat.pipeline.pipeline import Pipeline
@@ -34,6 +36,24 @@ def journalled(pipeline: Pipeline) -> bytes:
 def test_an_event_is_in_its_journal_when_it_is_accepted(pipeline: Pipeline) -> None:
     pipeline.accept(b',"body":', [EVENT])
     assert EVENT in journalled(pipeline)
+
+
+@pytest.mark.interpreted
+def test_no_event_is_accepted_before_its_append_is_done(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+    append = Journals.append
+
+    def slow_append(self: Journals, *args: object) -> None:
+        gevent.sleep(0)  # whoever need not wait for it goes on now
+        append(self, *args)  # type: ignore[arg-type]
+        order.append("appended")
+
+    monkeypatch.setattr(Journals, "append", slow_append)
+    pipeline.accept(b',"body":', [EVENT])
+    order.append("accepted")
+    assert order == ["appended", "accepted"]
 
 
 @pytest.mark.parametrize(

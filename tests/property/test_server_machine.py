@@ -379,7 +379,13 @@ class ServerMachine(RuleBasedStateMachine):
             and all(s.worker and s.worker.serves for s in self.crew.servers)
             and sum(server.not_ours for server in self.crew.servers) >= 3 * len(self.foreign)
             and self.strange_left() >= len(self.directories()) - len(self.crew.servers)
+            and not self.hours_of_the_dead()
         )
+
+    def hours_of_the_dead(self) -> list[Path]:
+        """Return the files of hours that lie in directories which no server has."""
+        files = Path(self.dlq_dir).glob("servers/*/hours/*/*")
+        return [path for path in files if not self.crew.owner_of(str(path.parents[2] / LOCK))]
 
     def check_end(self) -> None:
         stored = {number for _, number in self.in_store()}

@@ -384,12 +384,13 @@ class ServerMachine(RuleBasedStateMachine):
         )
 
     def waiting(self) -> list[Path]:
-        """Return the files of hours in directories that no server has, and those of the DLQ."""
+        """Return what no server has of hours and journals, and the files of the DLQ."""
         servers = Path(self.dlq_dir, "servers")
-        hours = servers.glob("*/hours/*/*")
-        dead = [path for path in hours if not self.crew.owner_of(str(path.parents[2] / LOCK))]
+        owned = [(path, path.parents[2]) for path in servers.glob("*/hours/*/*")]
+        owned += [(path, path) for path in servers.glob("*/journal/*")]
+        left = [path for path, place in owned if not self.crew.owner_of(str(place / LOCK))]
         in_dlq = (path for area in ("pending", "expired") for path in servers.glob(f"*/{area}/*/*"))
-        return dead + [path for path in in_dlq if path.name not in self.foreign]
+        return left + [path for path in in_dlq if path.name not in self.foreign]
 
     def check_end(self) -> None:
         stored = {number for _, number in self.in_store()}

@@ -387,7 +387,7 @@ class ServerMachine(RuleBasedStateMachine):
         """Return what no server has of hours and journals, and the files of the DLQ."""
         servers = Path(self.dlq_dir, "servers")
         owned = [(path, path.parents[2]) for path in servers.glob("*/hours/*/*")]
-        owned += [(path, path) for path in servers.glob("*/journal/*")]
+        owned += [(path, path) for path in servers.glob("*/journal/[0-9]*")]
         left = [path for path, place in owned if not self.crew.owner_of(str(place / LOCK))]
         in_dlq = (path for area in ("pending", "expired") for path in servers.glob(f"*/{area}/*/*"))
         return left + [path for path in in_dlq if path.name not in self.foreign]

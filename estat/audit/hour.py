@@ -66,15 +66,15 @@ class ServerHour:
             return OPEN
         return GAP if self.missing else COMPLETE
 
-    def compare(self) -> None:
-        """Find out what is missing, once all is known that is stored."""
+    def compare(self, stored: Spans) -> None:
+        """Find out what is missing of all that is ``stored``: two servers may tell of a stream."""
         known = {name: list(spans) for name, spans in self.marker.streams.items()}
         if self.marker.state != CLOSED:
             # between the first and the last id that were met
             for name, spans in self.stored.items():
                 known[name] = union([*known.get(name, []), Span(spans[0].first, spans[-1].last)])
         for name, spans in known.items():
-            missing = subtract(spans, self.stored.get(name, []))
+            missing = subtract(spans, stored.get(name, []))
             if missing:
                 self.missing[name] = missing
 
@@ -204,8 +204,9 @@ def read_hour(
                 owners[name] = _owner(report, name, stored.instance_of(content.place), zone)
             found = owners[name].stored
             found[name] = union([*found.get(name, []), *spans])
+    met = {name: spans for server in report.servers for name, spans in server.stored.items()}
     for server in report.servers:
-        server.compare()
+        server.compare(met)
     return report
 
 

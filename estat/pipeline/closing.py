@@ -10,9 +10,10 @@ the journal or file that it was in goes. Where there is such a file the hour is 
 again, until the next marker is written. So an hour that grows after it was closed gets a marker
 with a higher revision.
 
-What the bucket can't know: a server that took its first events of an hour while the store was
-away, or within the last second or two, and whose disk was lost before it could say so. With
-DURABILITY=memory a killed worker takes along what no note tells.
+What the bucket can't know yet: a server that took its first events of an hour while the store was
+away or while it stood still, or within the last second or two. It says so later, with a marker of
+its own; if its disk is lost before, nobody does. With DURABILITY=memory a killed worker takes along
+what no note tells.
 
 Nothing here touches an event, the breaker or admission. A store that refuses markers costs a
 warning and is asked again later; the files of the oldest hours go beyond ``_MOST_HOURS``.

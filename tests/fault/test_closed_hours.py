@@ -76,6 +76,11 @@ def revisions(servers: dict[str, Any]) -> dict[str, int]:
     return {name: server["marker"]["revision"] for name, server in servers.items()}
 
 
+def stored_notes(server: Server) -> int:
+    files = server.own_dir.glob("hours/*/*")
+    return sum(path.read_text("utf-8").count('"stored"') for path in files)
+
+
 def test_a_killed_servers_hour_is_open_until_another_one_has_stored_what_it_left(
     hour: Hour, serve: Serve, bucket: Bucket, tmp_path: Path
 ) -> None:
@@ -88,6 +93,7 @@ def test_a_killed_servers_hour_is_open_until_another_one_has_stored_what_it_left
     clients[1].must_send(dies, count=3)  # in an open batch
     gone, stays = dies.own_dir.name, lives.own_dir.name
     eventually(lambda: len(bucket.keys("raw_closed/")) == 2, 20, "both have said so")
+    eventually(lambda: stored_notes(dies) == 2, 20, "a kill takes along what is not noted")
     dies.kill()
     hour.passes(1)
     lives.until(lambda: lives.events("hour_closed"), "the one that lives closes it")

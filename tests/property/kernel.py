@@ -83,14 +83,13 @@ class Process(Disk):
 
     def has_locked(self, file: os.stat_result) -> bool:
         return any(
-            os.path.samestat(os.fstat(descriptor), file)
-            and "FLOCK" in Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+            os.path.samestat(os.fstat(descriptor), file) and _is_locked(descriptor)
             for descriptor in self._open
         )
 
     def lose_locks(self) -> None:
         """Let its locks be free, as a network volume does with those of a host that is cut off."""
-        for descriptor in self._open:
+        for descriptor in filter(_is_locked, self._open):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def kill(self) -> None:
@@ -105,6 +104,10 @@ class Process(Disk):
             gc.collect()
         self.bury()
         self.dead = True
+
+
+def _is_locked(descriptor: int) -> bool:
+    return "FLOCK" in Path(f"/proc/self/fdinfo/{descriptor}").read_text()
 
 
 class Kernel:

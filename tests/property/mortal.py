@@ -112,7 +112,7 @@ class Disk:
             raise Died
         kind = self.next_kind(name)
         if kind in _DEATHS:
-            self._die(kind, name, args)
+            self._die(kind, name, *args, **kwargs)
         # a file whose writes are over does not fail to be closed
         if kind in ERRORS and name not in CLOSES:
             raise OSError(ERRORS[kind], os.strerror(ERRORS[kind]))
@@ -131,11 +131,11 @@ class Disk:
         self._fate = self._fate._replace(times=times - 1) if times > 1 else Fate()
         return kind
 
-    def _die(self, kind: str, name: str, args: tuple[Any, ...]) -> None:
+    def _die(self, kind: str, name: str, *args: Any, **kwargs: Any) -> None:
         self.dead = True
         with contextlib.suppress(OSError):
             if kind == "dies_after":
-                self._do(name, *args)
+                self._do(name, *args, **kwargs)
             elif kind == "dies_within" and name == "write":
                 _write_half(*args)
         raise Died

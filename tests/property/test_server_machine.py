@@ -92,7 +92,7 @@ class ServerMachine(RuleBasedStateMachine):
         self.events = 0
         self.foreign: list[str] = []  # names of files that are not ours to send
         self.unknown: list[str] = []
-        #: Each hour that was complete, as it was then.
+        #: Each hour that was complete, as it was first with its last revisions.
         self.complete: dict[str, Hour] = {}
         self.surprises = Surprises()
         logging.getLogger("estat").addHandler(self.surprises)
@@ -307,7 +307,8 @@ class ServerMachine(RuleBasedStateMachine):
             assert before.ids <= hour.ids
             assert report.state != GAP, report.as_lines()
             if report.state == COMPLETE:
-                self.complete[hour.part] = hour
+                grown = hour.revisions != before.revisions
+                self.complete[hour.part] = hour if grown else before
 
     def check_hours(self) -> None:
         """Check that every hour is closed, and that none that was complete grew by stealth.
@@ -379,7 +380,17 @@ class ServerMachine(RuleBasedStateMachine):
             and all(s.worker and s.worker.serves for s in self.crew.servers)
             and sum(server.not_ours for server in self.crew.servers) >= 3 * len(self.foreign)
             and self.strange_left() >= len(self.directories()) - len(self.crew.servers)
+            and not self.waiting()
         )
+
+    def waiting(self) -> list[Path]:
+        """Return what no server has of hours and journals, and the files of the DLQ."""
+        servers = Path(self.dlq_dir, "servers")
+        owned = [(path, path.parents[2]) for path in servers.glob("*/hours/*/*")]
+        owned += [(path, path) for path in servers.glob("*/journal/[0-9]*")]
+        left = [path for path, place in owned if not self.crew.owner_of(str(place / LOCK))]
+        in_dlq = (path for area in ("pending", "expired") for path in servers.glob(f"*/{area}/*/*"))
+        return left + [path for path in in_dlq if path.name not in self.foreign]
 
     def check_end(self) -> None:
         stored = {number for _, number in self.in_store()}

@@ -89,6 +89,12 @@ def test_an_id_that_a_server_tells_and_no_object_has_is_a_gap(bucket, fate):
     assert read(bucket).state == COMPLETE, "it was copied home"
 
 
+def test_no_id_is_missing_of_a_stream_that_two_servers_tell_of(bucket):
+    tell(bucket, streams={STREAM: [Span(1, 4)]})
+    tell(bucket, OTHER, streams={STREAM: [Span(5, 10)]})
+    assert read(bucket).state == COMPLETE
+
+
 def test_of_an_open_server_the_ids_in_between_and_the_last_one_are_told(bucket):
     put(bucket, batch(range(21, 31), seq=3))
     tell(bucket, state=hour.OPEN, streams={STREAM: []})

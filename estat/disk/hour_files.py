@@ -11,7 +11,6 @@ can't be read is passed over. All calls block, and raise DiskError.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from estat.disk import directory_lock, dlq_file, files, journal, journal_file, locks
+from estat.disk import directory_lock, dlq_file, files, journal, journal_file
 from estat.disk.dlq import DeadLetterQueue, Entry
 from estat.errors import LaterVersion, NotOurs, Unreadable
 from estat.events import ids
@@ -29,6 +28,7 @@ from estat.events.closed_hour import FATES, OPENED, Note
 DIRECTORY = "hours"
 
 _NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9a-f]{8}")
+_APPEND = os.O_WRONLY | os.O_APPEND
 
 #: A journal's first line is shorter.
 _HEADER_BYTES = 16 * 1024
@@ -98,13 +98,13 @@ def _path(root: str, name: str, notes: list[Note]) -> str:
 
 def _append(path: str, data: bytes, access: files.Access) -> None:
     directory = os.path.dirname(path)
-    is_new = not os.path.lexists(path)
-    if is_new:
-        files.make_directories(directory, access)
-    # as long as this has the lock nobody removes the file, with what was not read of it
-    descriptor = locks.lock(path, create=True, shared=True)
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+        descriptor = files.open_file(path, _APPEND)
+        is_new = False
+    except FileNotFoundError:
+        files.make_directories(directory, access)
+        descriptor, is_new = files.open_file(path, _APPEND | os.O_CREAT, access.file), True
+    try:
         if os.write(descriptor, data) < len(data):
             raise OSError(errno.ENOSPC, "short write")
         if is_new:
@@ -151,16 +151,9 @@ def _note(line: bytes, name: str) -> Note | None:
 def remove(file: HourFile, size_bytes: int) -> bool:
     """Remove a file that has not grown since it had so many bytes; tell whether it is gone."""
     with files.disk_errors("unlink", file.path), contextlib.suppress(FileNotFoundError):
-        try:
-            descriptor = locks.lock(file.path)
-        except BlockingIOError:
-            return False  # somebody writes to it
-        try:
-            if os.fstat(descriptor).st_size != size_bytes:
-                return False
-            os.unlink(file.path)
-        finally:
-            os.close(descriptor)
+        if os.lstat(file.path).st_size != size_bytes:
+            return False
+        os.unlink(file.path)
     files.remove_empty(os.path.dirname(file.path))
     return True
 

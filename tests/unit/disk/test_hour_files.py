@@ -5,11 +5,10 @@ import os
 
 import pytest
 
-from estat.disk import dlq_file, hour_files, journal_file, locks
+from estat.disk import dlq_file, hour_files, journal_file
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.hour_files import HourFile
 from estat.disk.journal_file import Header
-from estat.errors import DiskError
 from estat.events.closed_hour import OPENED, STORED, Note
 from tests.unit.batches import STREAM, batch
 
@@ -114,20 +113,6 @@ def test_a_file_that_has_grown_since_it_was_read_stays(root):
     assert not hour_files.remove(file, size_bytes)
     assert hour_files.remove(file, hour_files.read(file)[1])
     assert os.listdir(os.path.join(root, "hours")) == []
-
-
-def test_a_file_that_somebody_writes_to_stays_and_one_that_goes_takes_no_note_along(root):
-    hour_files.append(root, [note()])
-    file = only(root)
-    _, size_bytes = hour_files.read(file)
-    writing = locks.lock(file.path, shared=True)
-    assert not hour_files.remove(file, size_bytes)
-    os.close(writing)
-    removing = locks.lock(file.path)
-    with pytest.raises(DiskError):
-        hour_files.append(root, [note(11, 20)])
-    os.close(removing)
-    assert hour_files.remove(file, size_bytes)
 
 
 # --- what is left of an hour

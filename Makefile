@@ -80,7 +80,7 @@ test-compiled: ## run all tests on the compiled build, in a copy of what git kno
 	$(PYTHON) -m venv build/compiled/$(VENV)
 	cd build/compiled && ESTAT_COMPILE=1 $(BIN)/python -m pip install --quiet --editable '.[test,test-all,check]'
 	cd build/compiled && touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev
-	INTERPRETED=$(CURDIR) $(MAKE) -C build/compiled test-all
+	INTERPRETED=$(CURDIR) $(MAKE_COMMAND) -C build/compiled test-all
 
 needs: # say what this machine lacks for all tests
 	@missing=$$(tests/needs); test -z "$$missing" || echo "Some tests will be skipped; for them: apt-get install" $$missing

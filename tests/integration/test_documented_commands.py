@@ -32,7 +32,8 @@ SECTIONS = [section for page in PAGES for section in commands(page)]
 _ONLY_DRY = re.compile(r"make (?=(test|check|bench|build|push|docs)\b)")
 
 _UNTRACKED = shutil.ignore_patterns(
-    ".git", ".venv", "venv", "data", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
+    *(".git", ".venv", "venv", "data", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"),
+    *("build", "dist", "*.so"),
 )
 
 POST = "curl -sf -d '{\"n\":1}' -H 'Content-Type: application/json' http://127.0.0.1:8080/collect"

@@ -163,6 +163,7 @@ def test_these_are_all_the_examples_of_the_page():
         ("Athena", "sh"): 1,
         ("Athena", "sql"): 2,
         ("DuckDB", "sql"): 4,
+        ("What was refused", "sql"): 1,
         ("pyarrow", "python"): 3,
         ("polars", "python"): 1,
         ("pandas", "python"): 1,

@@ -16,6 +16,14 @@ from tests.support.faulty_s3 import FaultyS3, Headers
 from tests.support.s3 import Bucket
 from tests.support.server import Answer, Server
 
+#: One batch at a time goes to a store that may take its time.
+ONE_UPLOAD = {
+    "DURABILITY": "stored",
+    "UPLOAD_CONCURRENCY": "1",
+    "UPLOAD_QUEUE": "1",
+    "S3_TIMEOUT": "60s",
+}
+
 
 def kept(answer: Answer) -> str:
     """Return where an answer says that its events are kept."""
@@ -160,14 +168,7 @@ def test_a_store_that_does_not_answer_makes_requests_wait_no_longer_than_the_bre
 def test_behind_a_slow_store_a_batch_grows_instead_of_going_to_the_dlq(
     serve: Serve, s3: FaultyS3, bucket: Bucket, pool: ThreadPoolExecutor
 ) -> None:
-    server = serve(
-        via=s3,
-        DURABILITY="stored",
-        STORED_INTERVAL="10ms",
-        UPLOAD_CONCURRENCY="1",
-        UPLOAD_QUEUE="1",
-        S3_TIMEOUT="60s",
-    )
+    server = serve(via=s3, STORED_INTERVAL="10ms", **ONE_UPLOAD)
     landed, goes_on = threading.Event(), threading.Event()
 
     def slowly(_request: dict[str, str], answer: Headers) -> Headers:
@@ -190,14 +191,7 @@ def test_behind_a_slow_store_a_batch_grows_instead_of_going_to_the_dlq(
 def test_what_the_upload_queue_has_no_room_for_is_kept_on_disk(
     serve: Serve, s3: FaultyS3, bucket: Bucket, pool: ThreadPoolExecutor
 ) -> None:
-    server = serve(
-        via=s3,
-        DURABILITY="stored",
-        BATCH_SIZE="1",
-        UPLOAD_CONCURRENCY="1",
-        UPLOAD_QUEUE="1",
-        S3_TIMEOUT="60s",
-    )
+    server = serve(via=s3, BATCH_SIZE="1", **ONE_UPLOAD)
     held = s3.fail("hang", times=1)
     client = Client()
     first = send_aside(pool, server, client)

@@ -8,7 +8,7 @@ import pytest
 from tests.support.page import read
 from tests.support.server import ROOT
 
-PAGES = ["ops", "durability", "dlq", "shutdown", "pipeline", "bucket", "architecture"]
+PAGES = ["ops", "durability", "dlq", "shutdown", "bucket", "architecture"]
 SOURCES = [path.read_text() for path in sorted((ROOT / "estat").rglob("*.py"))]
 
 _LEVELS = {"warning", "error", "critical", "exception", "log"}

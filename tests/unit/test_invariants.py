@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.server import ROOT
 
-PAGES = {"architecture.md": "A", "image.md": "I"}
+PAGES = {"architecture.md": "A"}
 
 _ITEM = re.compile(r"^- \*\*([A-Z]\d+)\*\* ", re.MULTILINE)
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")

@@ -5,7 +5,8 @@ PYTHON ?= python3
 PYTHON_NEW ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
-IMAGE ?= estat-ingest:latest
+VERSION := $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' estat/__init__.py)
+IMAGE ?= estat-ingest:$(VERSION)
 # docker, podman or buildah
 CONTAINER ?= docker
 # the registry in IMAGE, where that is one of ECR
@@ -120,7 +121,7 @@ docs: $(VENV)/.installed ## write the generated references
 
 build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=…@sha256:…
 	$(CONTAINER) build $(if $(filter docker,$(notdir $(CONTAINER))),,--format docker) \
-	 --build-arg VERSION=$(shell sed -n 's/__version__ = "\(.*\)"/\1/p' estat/__init__.py) \
+	 --build-arg VERSION=$(VERSION) \
 	 --build-arg REVISION=$(or $(shell git rev-parse HEAD 2>/dev/null),unknown) \
 	 $(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE=$(BUILD_IMAGE)) \
 	 $(if $(RUNTIME_IMAGE),--build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE)) \

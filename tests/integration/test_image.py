@@ -1,9 +1,11 @@
 """The container image: built from the Dockerfile on stand-ins of its base images, and run."""
 
+import argparse
 import http.server
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,8 @@ from tests.conftest import need
 from tests.support.base_images import REQUIREMENTS, Buildah, download_wheels, make_base_images, run
 from tests.support.container import Container
 from tests.support.eventually import eventually
+from tests.support.lines import gunzip_lines
+from tests.support.page import blocks
 from tests.support.server import ROOT
 from tests.support.threads import Serving
 
@@ -180,6 +184,76 @@ def test_its_first_process_reaps_orphans(container):
         "what lost its parent is gone",
         last_words=lambda: str(server.worker_pids()),
     )
+
+
+# --- the lines of docs/image.md, without an engine that could run them as they stand
+
+
+def _documented(verb):
+    """Return the words behind ``docker run`` or ``docker exec``, of each such line of the page."""
+    typed = "".join(b.code for b in blocks("docs/image.md")).replace("\\\n", " ")
+    lines = map(shlex.split, typed.splitlines())
+    return [line[2:] for line in lines if line[:2] == ["docker", verb]]
+
+
+def _parsed(words):
+    """Return what a ``docker run`` asks for. An option that the page has not yet is an error."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    for flag in ("--rm", "--detach", "--read-only"):
+        parser.add_argument(flag, action="store_true")
+    for option in ("--name", "--cap-drop", "--security-opt", "--publish", "--volume"):
+        parser.add_argument(option)
+    parser.add_argument("--stop-timeout", type=int)
+    parser.add_argument("--entrypoint", default="")
+    parser.add_argument("--env", action="append", default=[])
+    parser.add_argument("image")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    return parser.parse_args(words)
+
+
+def _environ(options, bucket):
+    """Return the settings of a ``docker run``, with the bucket that is there."""
+    given = dict(each.split("=", 1) for each in options.env) | {"FLUSH_INTERVAL": "100ms"}
+    if given.get("RAW_BUCKET") == "my-bucket":
+        given |= {"RAW_BUCKET": bucket.name, "AWS_REGION": "us-east-1"}
+    return given
+
+
+RUNS = [_parsed(words) for words in _documented("run")]
+SERVERS = [options for options in RUNS if not options.entrypoint]
+COMMANDS = [options for options in RUNS if options.entrypoint]
+
+
+def test_the_page_names_one_image_and_volumes_and_ports_that_it_has(image):
+    (name,) = {options.image for options in RUNS}
+    assert name.startswith("estat-ingest:")
+    volumes = {options.volume.split(":")[1] for options in RUNS if options.volume}
+    assert volumes == set(image.configuration["Volumes"])
+    ports = {options.publish.split(":")[1] for options in RUNS if options.publish}
+    assert {f"{port}/tcp" for port in ports} == set(image.configuration["ExposedPorts"])
+
+
+@pytest.mark.parametrize("options", SERVERS, ids=lambda options: options.env[-1])
+def test_a_server_that_is_run_as_the_page_says_stores_events_and_takes_its_commands(
+    container, bucket, options
+):
+    server = container(**_environ(options, bucket)).start()
+    assert server.post('{"n": 1}').status == 202
+    ((_, *command),) = _documented("exec")
+    listed = server.exec(*command)
+    assert listed.returncode == 0, listed.stderr
+    assert server.stop() == 0
+    directory = server.dlq_dir.parent / "data"
+    in_volume = [gunzip_lines(path.read_bytes()) for path in directory.rglob("raw/dt=*/**/*.gz")]
+    stored = in_volume or [found.lines for found in bucket.objects("raw/")]
+    assert [line["body"] for lines in stored for line in lines] == [{"n": 1}]
+
+
+@pytest.mark.parametrize("options", COMMANDS, ids=lambda options: options.command[-1][:5])
+def test_a_command_that_is_run_as_the_page_says_does_what_it_should(container, bucket, options):
+    done = container(**_environ(options, bucket)).run(options.entrypoint, *options.command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
 
 
 # --- what is left of botocore finds credentials

@@ -28,11 +28,9 @@ PAGES = ("README.md", "docs/ops.md", "docs/bucket.md")
 SECTIONS = [section for page in PAGES for section in commands(page)]
 
 #: What runs this suite, takes long, changes nothing here or needs an engine for containers:
-#: make is asked only what it would do.
+#: make is asked only what it would do. test_image.py runs what is for the engine itself.
 _ONLY_DRY = re.compile(r"make (?=(test|check|bench|build|push|docs)\b)")
-
-#: What needs such an engine and is no target of make; test_image.py has the image.
-_NOT_HERE = "docker "
+_FOR_AN_ENGINE = "docker "
 
 _UNTRACKED = shutil.ignore_patterns(
     *(".git", ".venv", "venv", "data", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"),
@@ -198,7 +196,7 @@ def test_the_commands_work_in_the_order_of_the_page(
     BEFORE.get(section.heading, lambda *_: None)(reader, bucket)
     reader.printed.clear()
     for block in section.blocks:
-        here = [command for command in block if not command.startswith(_NOT_HERE)]
+        here = [command for command in block if not command.startswith(_FOR_AN_ENGINE)]
         reader.type([_ONLY_DRY.sub("make --dry-run ", command) for command in here])
     reader.press_ctrl_c()
     AFTER.get(section.heading, lambda *_: None)(reader, bucket)

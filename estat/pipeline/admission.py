@@ -12,6 +12,7 @@ files (inodes), they are room as bytes are.
 import errno
 import logging
 import os
+import sys
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -46,6 +47,10 @@ _RESERVE_FILES, _FEW_FILES = 1024, 16
 
 #: With so many files free nobody need count those that a second may bring.
 _PLENTY_FILES = 1_000_000
+
+#: What a worker takes of the room beforehand, so that it need not look at what all workers hold for
+#: each request: so many bytes, and no more than this part of its share of what is left.
+_MOST_AHEAD_BYTES, _PART_AHEAD = 1024 * 1024, 8
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _FULL, _FAILING = "dlq_full", "disk_error"
@@ -112,41 +117,54 @@ class Admission:
         self._free_bytes = self._limit_bytes
         self._most_files = _PLENTY_FILES  # that the DLQ may have, with those of all batches
         self._exposed = self._exposed_files = 0
+        self._ahead = 0  # bytes that others count as exposed here, and that are still free
         self._wanted_bytes = 1  # by the last request that was refused
 
     def admit(self, size_bytes: int) -> None:
-        """Raise Refused unless a file with so many bytes would fit in the worst case."""
+        """Raise Refused unless a file with so many bytes would fit in the worst case.
+
+        Whoever is admitted exposes them before anything else runs.
+        """
         if self.failing:
             raise Refused(_FAILING, self._told)
-        why = self._full_for(size_bytes)
-        if why:
-            self._wanted_bytes = size_bytes
-            raise Refused(_FULL, why)
+        needed = size_bytes + OVERHEAD_BYTES
+        if needed > self._ahead:
+            self._give_back()
+            room, why = self._room()
+            if needed > room:
+                self._wanted_bytes = size_bytes
+                raise Refused(_FULL, why)
+            most = min((room - needed) // (len(self._rows) + 1) // _PART_AHEAD, _MOST_AHEAD_BYTES)
+            self._ahead = needed + (most if self._most_files >= _PLENTY_FILES else 0)
+        self._ahead -= needed
 
     @property
     def full(self) -> bool:
         """Whether the request that was refused last would still be refused."""
-        return bool(self._full_for(self._wanted_bytes))
+        return self._wanted_bytes + OVERHEAD_BYTES > self._room()[0]
 
-    def _full_for(self, size_bytes: int) -> str:
-        """Return why a file with so many bytes might not fit; empty if it does."""
+    def _room(self) -> tuple[int, str]:
+        """Return the bytes that a file may have in the worst case, and what tells why no more."""
         if self.out_of_space:
-            return self._told
+            return -1, self._told
         if self.drop_oldest:
-            return ""
+            return sys.maxsize, ""
+        if self._most_files < _PLENTY_FILES and self._files() >= self._most_files:
+            return -1, _NO_FILES
         in_dlq = exposed = 0
         for row in self._rows:
             in_dlq += row.cells[metrics.DLQ_BYTES] + row.cells[metrics.JOURNAL_BYTES]
             in_dlq += row.cells[metrics.OTHERS_BYTES]
             exposed += row.cells[metrics.EXPOSED_BYTES]
-        needed = exposed + size_bytes + OVERHEAD_BYTES
-        if needed > self._limit_bytes - in_dlq:
-            return _AT_LIMIT
-        if needed > self._free_bytes:
-            return _NO_ROOM
-        if self._most_files < _PLENTY_FILES and self._files() >= self._most_files:
-            return _NO_FILES
-        return ""
+        return min(
+            (self._limit_bytes - in_dlq - exposed, _AT_LIMIT),
+            (self._free_bytes - exposed, _NO_ROOM),
+        )
+
+    def _give_back(self) -> None:
+        """Let others have what this worker took beforehand."""
+        self._ahead = 0
+        self.expose(0)
 
     def _files(self) -> int:
         """Return how many files the DLQ might soon have; a batch may have its journal beside it."""
@@ -161,7 +179,7 @@ class Admission:
         """
         self._exposed += change_bytes + files * OVERHEAD_BYTES
         self._exposed_files += files
-        self._counts.set(metrics.EXPOSED_BYTES, self._exposed)
+        self._counts.set(metrics.EXPOSED_BYTES, self._exposed + self._ahead)
         self._counts.set(metrics.EXPOSED_FILES, self._exposed_files)
 
     @property
@@ -188,6 +206,7 @@ class Admission:
             if not self.out_of_space:
                 log.error("disk_full", extra={"error": str(error)})
             self.out_of_space = True
+            self._give_back()
         elif not self.failing:
             self.failing = True
             log.error("disk_failing", extra={"error": str(error)})
@@ -195,6 +214,7 @@ class Admission:
     def refresh(self) -> None:
         """Look at the disk again; a failing one is tried with a small file."""
         self._rows = self._page.used_rows()
+        self._give_back()
         try:
             self._prove()
             if self.failing or self.out_of_space:

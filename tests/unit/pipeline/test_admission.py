@@ -15,8 +15,8 @@ from tests.unit.batches import batch
 LIMIT = 10 * OVERHEAD_BYTES
 
 
-def worker_at(path, **given):
-    worker = Parts(load(path, DLQ_MAX_SIZE_BYTES=str(LIMIT), **given))
+def worker_at(path, limit=LIMIT, **given):
+    worker = Parts(load(path, DLQ_MAX_SIZE_BYTES=str(limit), **given))
     worker.dlq.create()
     metrics.forget_process(worker.counts.row)  # as before each fork
     worker.admission.refresh()
@@ -114,3 +114,32 @@ def test_files_count_as_room_where_the_file_system_counts_them(tmp_path):
         assert worker.admission.full
         worker.admission.expose(0, files=-1)
         worker.admission.admit(1)
+
+
+def test_what_one_worker_took_beforehand_is_never_admitted_by_another(tmp_path):
+    each, limit = OVERHEAD_BYTES + 1, 1000 * OVERHEAD_BYTES
+    worker = worker_at(tmp_path, limit)
+    other = Parts(worker.settings, worker.page, slot=2)
+    metrics.forget_process(other.counts.row)
+    workers = [worker.admission, other.admission]
+
+    def fill(turn):
+        admitted = 0
+        while True:
+            one = workers[turn(admitted)]
+            try:
+                one.admit(1)
+            except Refused:
+                return admitted * each
+            one.expose(1, files=1)
+            admitted += 1
+
+    for one in workers:
+        one.refresh()
+    taken = fill(lambda number: number % 2)
+    assert limit * 3 // 4 < taken <= limit
+    # what one that is idle took is free again after a look at the disk
+    for one in workers:
+        one.refresh()
+    taken += fill(lambda _: 0)
+    assert limit - each < taken <= limit

@@ -14,6 +14,7 @@ import time
 from itertools import islice
 from typing import NamedTuple
 
+import gevent
 from gevent.pool import Pool
 
 from estat.accounting import metrics
@@ -32,6 +33,9 @@ from estat.stores.store import full_jitter
 log = logging.getLogger(__name__)
 
 _CONCURRENCY = 4
+#: Between the starts of files of one group: a PUT holds the event loop for some 3 ms, and requests
+#: have their turn between two of them.
+_APART_SECONDS = 0.01
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
 _STRIKES = 3
@@ -101,13 +105,18 @@ class Replayer(LeaderLoop):
             # a single file probes a store that seems down
             size = _CONCURRENCY if succeeded or not self._failures else 1
             group = list(islice(waiting, size))
-            results = Pool(_CONCURRENCY).map(self.replay, group)
+            results = Pool(_CONCURRENCY).map(self._replay_apart, enumerate(group))
             stored = results.count(_STORED)
             succeeded += stored
             failed += results.count(_FAILED)
             if not group or (_FAILED in results and not stored):
                 break
         return succeeded, failed
+
+    def _replay_apart(self, numbered: tuple[int, Entry]) -> str:
+        number, entry = numbered
+        gevent.sleep(number * _APART_SECONDS)
+        return self.replay(entry)
 
     def _due(self, now: float) -> list[Entry]:
         """Return what is to be retried now; files that got too old are moved aside."""

@@ -17,7 +17,7 @@ PARALLEL ?= --numprocesses=2 --dist=worksteal
 PYTEST := $(BIN)/python -m pytest $(PARALLEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help run-local test test-all test-rest test-compiled test-senders needs lint size check release-check soak fuzz \
+.PHONY: help run-local test test-all test-compiled test-senders needs lint size check release-check soak fuzz \
  bench docs build wheel push pins audit-dependencies audit-template clean
 
 help: ## list the targets
@@ -60,10 +60,6 @@ test: $(VENV)/.installed-test ## run the tests that need Python only, in a few m
 test-all: needs $(VENV)/.installed-dev ## run all tests, and with the stock worker what is for both
 	$(PYTEST)
 	TEST_WORKER=stock $(PYTEST)
-
-test-rest: needs $(VENV)/.installed-dev ## run what make test leaves of make test-all
-	$(PYTEST) --tier=rest
-	TEST_WORKER=stock $(PYTEST) --tier=rest
 
 build/senders/node_modules: tests/senders/npm/package.json tests/senders/npm/package-lock.json
 	mkdir -p $(@D)

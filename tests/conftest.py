@@ -44,9 +44,7 @@ _QUICK_DIRECTORIES = ("unit", "property")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--tier", choices=("quick", "rest", "all"), default="all", help="which tests, by cost"
-    )
+    parser.addoption("--tier", choices=("quick", "all"), default="all", help="which tests, by cost")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,8 +90,6 @@ def _is_chosen(item: pytest.Function, tier: str) -> bool:
         return False
     if build() == "compiled" and item.get_closest_marker("interpreted"):
         return False
-    if tier == "rest":
-        return not _is_quick(item) or hypothesis.is_hypothesis_test(item.obj)
     return tier == "all" or _is_quick(item)
 
 

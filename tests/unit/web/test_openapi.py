@@ -125,5 +125,5 @@ def test_write_keys_are_described_only_where_they_are_asked_for(tmp_path):
     document = openapi.document(load(tmp_path))
     assert "security" not in document["paths"]["/collect"]["post"]
     document = openapi.document(load(tmp_path, WRITE_KEYS="web:s3cret"))
-    assert len(document["paths"]["/collect"]["post"]["security"]) == 3
+    assert len(document["paths"]["/collect"]["post"]["security"]) == 4
     assert "s3cret" not in repr(document)

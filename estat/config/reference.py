@@ -27,7 +27,8 @@ Settings are environment variables; a `.env` file in the working directory gives
 the environment does not. All problems are told together at start, and the server then exits
 with status 2. Durations are written `500ms`, `120s`, `24h`; sizes `16384`, `8MiB`, `18GB`.
 A name in `.env` that is no setting, and one in the environment that is nearly one, has no effect;
-it is told at start (`setting_unknown` in the log) and by `estat check`.
+it is told at start (`setting_unknown` in the log) and by `estat check`. A line of `.env` that is no
+assignment ends the start.
 SIGHUP reads the settings again; if they are bad, the old ones stay.
 
 Credentials, endpoint and region are found as boto3 finds them: `AWS_ACCESS_KEY_ID` and its

@@ -67,9 +67,9 @@ def _flag(default: str, doc: str) -> Any:
     return _setting(parsers.flag, default, "true or false", doc)
 
 
-def _choice(options: Iterable[str], default: str, doc: str) -> Any:
+def _choice(options: Iterable[str], default: str, doc: str, **more: Any) -> Any:
     *others, last = options
-    return _setting(parsers.choice(options), default, f"{', '.join(others)} or {last}", doc)
+    return _setting(parsers.choice(options), default, f"{', '.join(others)} or {last}", doc, **more)
 
 
 def _text(expected: re.Pattern[str], valid: str, doc: str, **more: Any) -> Any:
@@ -85,7 +85,7 @@ def _default_instance() -> str:
 
 _PREFIX = "letters, digits and -_.=!*'() in parts joined by /, none of them . or .."
 _BUCKET = "an S3 bucket's name (no directory bucket, …--x-s3), or file:DIR for a local directory"
-_ADDRESS = "HOST:PORT or :PORT"
+_ADDRESS = "HOST:PORT or :PORT, the port from 0 to 65535"
 
 
 class StopTimes(NamedTuple):
@@ -218,9 +218,9 @@ class Settings:
     )
 
     dlq_dir: str = _setting(
-        os.path.abspath,
+        parsers.directory,
         "/tmp/dlq",  # noqa: S108 - the established default
-        "a directory",
+        "the path of a directory, without ~, $ or quotes",
         "The directory of the dead letter queue and the journals; made with mode 0700.",
     )
     dlq_max_age: float = _seconds(
@@ -351,7 +351,10 @@ class Settings:
         ("debug", "info", "warning", "error"), "info", "The least severe lines to log."
     )
     log_format: str = _choice(
-        ("json", "console"), "json", "One JSON object a line, or lines for people."
+        ("json", "console"),
+        "",
+        "One JSON object a line, or lines for people; empty: `console` on a terminal, else `json`.",
+        unset=lambda: "console" if os.isatty(2) else "json",
     )
 
     @property

@@ -30,7 +30,7 @@ _NAMES_OF_SECRETS = re.compile(
 _USER_OF_URL = re.compile(r"//([^/\s:@]*)(?::([^\s@]*))?@")
 
 #: What seems to be meant for a name, where a line of the file can't be read.
-_MEANT_FOR_NAME = re.compile(r"\s*(?:(?:export|set)\s+)?([A-Za-z][\w .-]*?)\s*[=:]")
+_MEANT_FOR_NAME = re.compile(r"\s*(?:(?:export|set)\s+)?([A-Za-z][\w .-]*?)\s*(?:[=:]|$)")
 
 
 def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Settings:
@@ -129,25 +129,32 @@ def _read(env_file: str, *, interpolate: bool = True) -> dict[str, str]:
     try:
         found = dotenv_values(env_file, interpolate=interpolate)
         return {name: value for name, value in found.items() if value is not None}
-    except (OSError, UnicodeError) as exc:
-        raise SettingsError([f"{env_file} can't be read: {exc}"]) from exc
+    except UnicodeError as exc:
+        raise SettingsError([f"{env_file} can't be read; save it as text in UTF-8"]) from exc
+    except OSError as exc:
+        raise SettingsError([f"{env_file} can't be read: {exc.strerror}"]) from exc
 
 
 def _unreadable_lines(env_file: str) -> Iterator[str]:
     """Yield a sentence for each line of the file that is no assignment; it may hold a secret."""
+    if os.path.isdir(env_file):
+        yield f"{env_file} is a directory; it must be a file with lines NAME=value"
     if not os.path.isfile(env_file):
         return
     with open(env_file, encoding="utf-8") as file:
-        wrong = [found.original for found in parse_stream(file) if found.error]
-    for text, number in wrong:
-        line = number + text[: -len(text.lstrip())].count("\n")
-        match = _MEANT_FOR_NAME.match(text)
-        name = re.sub(r"\W+", "_", match[1]).upper() if match else ""
-        meant = name if name in declarations() else "NAME"
-        yield (
-            f"{env_file}, line {line} can't be read; write {meant}=value, without blanks in the "
-            "name, and with quotes around the whole value or with none"
-        )
+        for one in parse_stream(file):
+            if one.error or (one.value is None and one.key in declarations()):
+                yield f"{env_file}, {_what_to_write(*one.original)}"
+
+
+def _what_to_write(text: str, line: int) -> str:
+    line += text[: -len(text.lstrip())].count("\n")
+    match = _MEANT_FOR_NAME.match(text)
+    name = re.sub(r"\W+", "_", match[1]).upper() if match else ""
+    return (
+        f"line {line} can't be read; write {name if name in declarations() else 'NAME'}=value, "
+        "without blanks in the name, and with quotes around the whole value or with none"
+    )
 
 
 def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:

@@ -31,7 +31,7 @@ _MAX_PREFIX_CHARS = 512  # a key has 1,024 bytes at most, and needs some 200 beh
 _FIELD_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DIRECTORY = re.compile(r"file:(?://)?+(?P<path>.+)")
 #: How no path begins or ends, but one with quotes, for a shell, or with a comment.
-_NO_PATH = re.compile(r"""['"`~$].*|(?i:file|https?|s3[an]?):.*|.*['"`]|.*\s#.*""")
+_NO_PATH = re.compile(r"""['"`~$].*|(?i:file|https?|s3[an]?):.*|.*['"`;,]|.*\s#.*""")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]*):(?P<port>\d{1,5})")
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - looked up, not bound

@@ -30,10 +30,10 @@ _EARLY_LOAD = "estat.wsgi:app was loaded before the workers were forked, which c
 #: What to do where an address can't be listened on.
 _REMEDIES = {
     errno.EADDRINUSE: "stop the program that listens there, or choose another port: "
-    "HTTP_ADDR=:8081 (PORT=8081 of make run-local, --port 8081 of estat demo)",
-    errno.EACCES: "choose a port from 1024, HTTP_ADDR=:8080",
+    "{}=:8081 (with make run-local PORT=8081, with estat demo --port 8081)",
+    errno.EACCES: "choose a port above 1023: {}=:8080",
 }
-_NO_SUCH_ADDRESS = "choose an address of this host, or all of them: HTTP_ADDR=:8080"
+_NO_SUCH_ADDRESS = "choose an address of this host, or all of them: {}=:8080"
 
 #: So long an address may be in use by what was killed a moment ago.
 _KILLED_SECONDS, _POLL_SECONDS = 0.5, 0.02
@@ -83,14 +83,15 @@ def taken(server: Arbiter) -> Iterator[str]:
     if server.master_pid or systemd.listen_fds(unset_environment=False):
         return  # it has its listeners already
     until = time.monotonic() + _KILLED_SECONDS
-    for address in server.cfg.address:
+    for name, address in zip(("HTTP_ADDR", "METRICS_ADDR"), server.cfg.address, strict=False):
         error = _not_listening(address)
         while error and error.errno == errno.EADDRINUSE and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
             error = _not_listening(address)
         if error:
             remedy = _REMEDIES.get(error.errno or 0, _NO_SUCH_ADDRESS)
-            yield f"can't listen on {address[0]}:{address[1]}: {error.strerror}; {remedy}"
+            place = f"{address[0]}:{address[1]}"
+            yield f"can't listen on {place}: {error.strerror}; {remedy.format(name)}"
 
 
 def _not_listening(address: Any) -> OSError | None:

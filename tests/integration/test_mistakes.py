@@ -61,6 +61,11 @@ MISTAKES = [
     ),
     Mistake(
         "serve",
+        [".env, line 2 can't be read; write STORED_STRICT=value"],
+        env_file="RAW_BUCKET=file:data\nSTORED_STRICT\n",
+    ),
+    Mistake(
+        "serve",
         [".env, line 2 can't be read; write DLQ_DIR=value", "with quotes around the whole value"],
         env_file='RAW_BUCKET=file:data\nDLQ_DIR="dlq\n',
     ),

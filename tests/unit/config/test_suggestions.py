@@ -59,6 +59,7 @@ HOME = Path.home()
         ("DLQ_DIR", "~/dlq", f"{HOME}/dlq"),
         ("DLQ_DIR", "file:/var/dlq", "/var/dlq"),
         ("DLQ_DIR", "'/var/dlq'", "/var/dlq"),
+        ("DLQ_DIR", "/var/dlq;", "/var/dlq"),
     ],
 )
 def test_a_common_mistake_is_told_with_what_is_meant(name: str, wrong: str, meant: str) -> None:

@@ -41,12 +41,13 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Return the arguments; ``run`` is the command's function. Exits 2 with the command's usage."""
     parser = argparse.ArgumentParser(
         prog="estat",
+        usage=f"estat [-h] [--version] {{{','.join(_COMMANDS)}}} ...",
         description="Takes events over HTTP and puts every accepted one into S3.",
         epilog="estat COMMAND --help tells more, with an example.",
     )
     parser.add_argument("--version", action="version", version=f"estat {__version__} ({build()})")
     commands = parser.add_subparsers(
-        title="commands", dest="name", required=True, metavar="COMMAND"
+        title="commands", prog="estat", dest="name", required=True, metavar="COMMAND"
     )
     # no other command's imports: health runs every few seconds
     for name in argv[:1] if argv[:1] and argv[0] in _COMMANDS else _COMMANDS:

@@ -170,19 +170,22 @@ def test_a_newcomers_mistake_is_answered_with_what_to_do(
 
 @pytest.mark.quick
 @pytest.mark.parametrize(
-    "command", [[BIN / "estat", "serve"], [BIN / "gunicorn", "-c", CONFIG, "estat.wsgi:app"]]
+    "command", ["estat serve", f"gunicorn -c {CONFIG} estat.wsgi:app", f"estat demo --port {PORT}"]
 )
 def test_a_taken_port_is_told_in_one_line(
-    command: list[str], newcomer: Callable[[str], str], tmp_path: Path
+    command: str, newcomer: Callable[[str], str], tmp_path: Path
 ) -> None:
+    program, *arguments = newcomer(command).split()
     address = newcomer(f"127.0.0.1:{PORT}")
     given = {"RAW_BUCKET": "file:data", "DLQ_DIR": "dlq", "HTTP_ADDR": address}
-    result = run(command, cwd=tmp_path, env={"PATH": os.environ["PATH"], **given})
+    result = run(
+        [BIN / program, *arguments], cwd=tmp_path, env={"PATH": os.environ["PATH"], **given}
+    )
     told = [line for line in result.stderr.splitlines() if not line.startswith("{")]
     assert (result.returncode, len(told)) == (1, 1), result.stderr
     assert told[0].startswith(f"estat: can't listen on {address}: Address already in use; stop")
     assert "Retrying" not in result.stderr
-    assert not (tmp_path / "dlq").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["lines"]
 
 
 def test_on_a_terminal_a_start_says_what_to_try_and_that_works(tmp_path: Path) -> None:

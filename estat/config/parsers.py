@@ -30,8 +30,8 @@ _SIZE_UNITS = _DECIMAL_UNITS | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB":
 _MAX_PREFIX_CHARS = 512  # a key has 1,024 bytes at most, and needs some 200 behind its prefix
 _FIELD_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DIRECTORY = re.compile(r"file:(?://)?+(?P<path>.+)")
-#: How no path begins or ends, but one with quotes, for a shell, or with a comment.
-_NO_PATH = re.compile(r"""['"`~$].*|(?i:file|https?|s3[an]?):.*|.*['"`;,]|.*\s#.*""")
+#: No path but one with quotes, for a shell, or with a comment or another setting behind it.
+_NO_PATH = re.compile(r"""['"`~$].*|(?i:file|https?|s3[an]?):.*|.*['"`;,]|.*\s(?:#|[A-Z_]+=).*""")
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]*):(?P<port>\d{1,5})")
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - looked up, not bound

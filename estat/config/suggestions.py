@@ -48,7 +48,7 @@ _CHOICE = re.compile(r"[\w-]+(, [\w-]+)* or [\w-]+")
 
 def suggestion(name: str, declared: Declaration, text: str) -> str:
     """Return what to write in place of a wrong value, as ``NAME=value``; empty if nobody knows."""
-    plain = re.sub(r"\s#.*", "", text).strip(" \t'\"`")
+    plain = re.sub(r"\s(#|[A-Z][A-Z0-9_]+=).*", "", text).strip(" \t'\"`")
     plain = re.sub(r"^(file:)?~", lambda match: (match[1] or "") + os.path.expanduser("~"), plain)
     url = declared.parse is parsers.bucket and _BUCKET_URL.fullmatch(plain)
     if url:

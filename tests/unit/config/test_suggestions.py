@@ -60,6 +60,8 @@ HOME = Path.home()
         ("DLQ_DIR", "file:/var/dlq", "/var/dlq"),
         ("DLQ_DIR", "'/var/dlq'", "/var/dlq"),
         ("DLQ_DIR", "/var/dlq;", "/var/dlq"),
+        ("DLQ_DIR", "/var/dlq RAW_PREFIX=raw", "/var/dlq"),
+        ("RAW_BUCKET", "events RAW_PREFIX=raw/", "events"),
     ],
 )
 def test_a_common_mistake_is_told_with_what_is_meant(name: str, wrong: str, meant: str) -> None:

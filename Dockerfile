@@ -61,7 +61,7 @@ WORKDIR /app
 # bytecode of the standard library's modules, of which this image has none: without, each health
 # check takes three times the CPU.
 USER 0:0
-RUN ["/usr/bin/python3", "-c", "import estat.cli.main, estat.server.worker, estat.web.app, boto3"]
+RUN ["/usr/bin/python3", "-c", "from estat.cli import audit, check, demo, dlq, health, main, send; import estat.server.worker, estat.web.app, boto3"]
 ENV PYTHONDONTWRITEBYTECODE=1
 # by number, so that an orchestrator can see that it is not root
 USER 65532:65532

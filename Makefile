@@ -15,6 +15,8 @@ PORT ?= 8080
 # most tests wait for a server most of the time; whoever is done takes tests over from another
 PARALLEL ?= --numprocesses=2 --dist=worksteal
 PYTEST := $(BIN)/python -m pytest $(PARALLEL)
+# a person sees pip's own progress
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 
 .DEFAULT_GOAL := help
 .PHONY: help run-local test test-all test-compiled test-senders needs lint size check release-check soak fuzz \
@@ -25,32 +27,27 @@ help: ## list the targets
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	@echo "1 of 2: make a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "2 of 2: install the server and what it needs; this takes some 20 seconds"
+	@$(PIP_INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(PIP_INSTALL) --editable '.[test]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --editable '.[test,test-all,check]'
+	$(PIP_INSTALL) --editable '.[test,test-all,check]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(PIP_INSTALL) --editable '.[bench]'
 	@touch $@
 
 run-local: $(VENV)/.installed ## start the server on 127.0.0.1:8080, objects in ./data
-	@echo
-	@echo "  Send an event:    curl -d '{\"hello\":\"world\"}' -H 'Content-Type: application/json' http://127.0.0.1:$(PORT)/collect"
-	@echo "  See its object:   zcat data/raw/dt=*/hr=*/*.jsonl.gz      (about five seconds later)"
-	@echo "  Look inside:      curl http://127.0.0.1:$(PORT)/metrics"
-	@echo "  Stop:             Ctrl-C; what is in memory is stored first"
-	@echo
 	@HTTP_ADDR=127.0.0.1:$(PORT) RAW_BUCKET=$${RAW_BUCKET:-file:./data} DLQ_DIR=$${DLQ_DIR:-./data/dlq} \
-	 FLUSH_INTERVAL=$${FLUSH_INTERVAL:-5s} LOG_FORMAT=$${LOG_FORMAT:-console} \
+	 FLUSH_INTERVAL=$${FLUSH_INTERVAL:-5s} \
 	 exec $(BIN)/gunicorn -c conf/gunicorn.conf.py estat.wsgi:app
 
 test: $(VENV)/.installed-test ## run the tests that need Python only, in a few minutes

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from bench import BenchError, attack, cost, latency, load, machine, memory, outage, recovery, start
 from bench.contenders import DURABILITIES
-from estat.cli.arguments import whole_number
+from estat.cli.arguments import add_number
 
 
 class Measurement(NamedTuple):
@@ -104,13 +104,7 @@ def _options() -> argparse.Namespace:
         ("minutes", 10, "how long memory is watched"),
         ("dlq-mebibytes", 4096, "DLQ_MAX_SIZE_BYTES while memory is watched"),
     ):
-        add(
-            f"--{name}",
-            type=whole_number(1),
-            default=default,
-            metavar="N",
-            help=f"{text} ({default})",
-        )
+        add_number(parser, f"--{name}", default, text)
     add("--durability", choices=DURABILITIES, default="journal", help="in an outage (journal)")
     add("--charts", metavar="DIR", help=f"write charts of {drawn} there, as SVG (extra: bench)")
     add("--directory", metavar="DIR", help="where files are made (a temporary one on a disk)")

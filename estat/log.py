@@ -133,8 +133,8 @@ class _Formatter(logging.Formatter):
             return json.dumps(known | facts)
         traceback = f"\n{known['exception']}" if "exception" in known else ""
         told = "".join(f" {name}={value}" for name, value in facts.items())
-        start = f"{known['timestamp']} [{known['level']:<8}] {known['event']:<30}"
-        return f"{start} [{known['logger']}]{told}{traceback}"
+        start = f"{known['timestamp'][:19]}Z {known['level']:<8} {known['event']}"
+        return f"{start}{told}{traceback}"
 
 
 def _ends_of(text: str, chars: int) -> str:

@@ -1,18 +1,37 @@
-"""Types of the commands' arguments, for argparse.
+"""How commands and their arguments are registered with argparse.
 
-The rules are those of the settings (``config.parsers``); argparse wants another error.
+The rules for values are those of the settings (``config.parsers``); argparse wants another error.
 """
 
 import argparse
+import inspect
 import math
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from estat.config import parsers
 from estat.text import hidden
 
 T = TypeVar("T")
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[..., int], doc: str | None
+) -> argparse.ArgumentParser:
+    """Register a command whose docstring is its help, as it stands there.
+
+    The first line tells in a list what the command does; the last one is an example to type.
+    """
+    text = inspect.cleandoc(doc or "")  # none with python -OO
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text.partition(".\n")[0],
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    return parser
 
 
 def argument(parse: Callable[[str], T], valid: str) -> Callable[[str], T]:
@@ -30,12 +49,6 @@ def argument(parse: Callable[[str], T], valid: str) -> Callable[[str], T]:
     return value
 
 
-def whole_number(low: int, high: float = math.inf) -> Callable[[str], float]:
-    """Return the type of a whole number that is at least ``low`` and at most ``high``."""
-    bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
-    return argument(parsers.between(parsers.whole, low, high), f"a whole number {bounds}")
-
-
 def add_number(
     parser: argparse.ArgumentParser,
     name: str,
@@ -45,8 +58,9 @@ def add_number(
     high: float = math.inf,
 ) -> None:
     """Register an option that is a whole number; its help is ``text`` and the default."""
+    bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+    number = argument(parsers.between(parsers.whole, low, high), f"a whole number {bounds}")
     shown = "" if default is None else f" [{default}]"
-    number = whole_number(low, high)
     parser.add_argument(name, type=number, default=default, metavar="N", help=text + shown)
 
 

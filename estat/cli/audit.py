@@ -1,6 +1,13 @@
-"""``estat audit``: proves from the ids in the stored objects that nothing was lost or doubled.
+"""Prove from the stored ids that nothing was lost or doubled.
 
-Reads and changes nothing. The package ``audit`` reads and judges; this is its command line.
+Reads the ids of the stored events and tells which streams are complete,
+open, cut off, or have gaps or repeats. Only --give-up writes. Exit status:
+0 if every stream is complete; 1 for gaps, repeats, or anything unreadable or
+not as its metadata says; 3 if streams are only open, waiting on disk or cut
+off by the range; 2 for usage and access errors. With --receipt: 0 if all are
+stored, 3 if some are on disk, 1 if unknown.
+
+Example: estat audit s3://my-bucket/raw --dlq /var/lib/estat/dlq
 """
 
 import argparse
@@ -37,17 +44,8 @@ _MAX_CONCURRENCY = 256
 _POLL_SECONDS = 5.0
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Register the command."""
-    parser = subparsers.add_parser(
-        "audit",
-        help="prove from the stored ids that nothing was lost or doubled",
-        description="Reads the ids of the stored events and tells which streams are complete, "
-        "open, cut off, or have gaps or repeats. Changes nothing. Exit status: 0 if every stream "
-        "is complete, 1 for gaps, repeats, or anything unreadable or not as its metadata says, "
-        "3 if streams are only open, waiting on disk or cut off by the range, 2 for usage and "
-        "access errors. With --receipt: 0 if all are stored, 3 if some are on disk, 1 if unknown.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the arguments."""
     option = parser.add_argument
     option(
         "target",
@@ -74,7 +72,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     text = "make N requests to S3 at a time; a directory is read by one"
     add_number(parser, "--concurrency", 16, text, high=_MAX_CONCURRENCY)
     _add_hour(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_hour(parser: argparse.ArgumentParser) -> None:
@@ -100,15 +97,15 @@ def _add_hour(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Audit, print the report, and return the exit code."""
     if args.hour and (args.dlq or args.receipt):
-        raise CommandError("--hour is answered from the bucket alone, without --dlq or --receipt")
+        args.parser.error("--hour is answered from the bucket alone, without --dlq or --receipt")
     if not args.hour and (args.wait or args.give_up):
-        raise CommandError("--wait and --give-up are for an --hour")
+        args.parser.error("--wait and --give-up are for an --hour")
     settings = _settings(args.target)
     targets = audit_target.possible(args.target, settings, with_disk=bool(args.dlq))
     report: Report | HourReport | Receipts
     if args.hour:
         if targets[0].part:
-            raise CommandError("--hour names the part of the prefix: leave it out of TARGET")
+            args.parser.error("--hour names the part of the prefix: leave it out of TARGET")
         report = _audit_hour(targets[0]._replace(part=f"{args.hour}/"), settings, args)
     elif args.receipt:
         report = _look_up(targets[0], settings, args)

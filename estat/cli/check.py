@@ -1,18 +1,22 @@
-"""``estat check``: tries everything that the server needs, and says how to mend the rest.
+"""Check the settings, the DLQ directory and the bucket.
 
-It prints a line for each thing: ``ok``, ``warn`` or ``FAIL``. It tries the bucket with a
-small object under DLQ_PREFIX, which must be proven to be stored; ``store_probe`` looks whether
-the store does what it says. If settings ask for a key, a class or tags, the object must have
-them. ``refusals`` knows what to do if the bucket refuses.
+Prints a line for each thing that the server needs: ok, warn, or FAIL with
+what to do. It writes a small object under DLQ_PREFIX, reads it and removes
+it. Exit status: 0 if nothing failed, 1 if something did, 2 for a wrong
+setting.
+
+Example: RAW_BUCKET=my-bucket DLQ_DIR=/var/lib/estat/dlq estat check
 """
+
+# ``store_probe`` looks whether the store does what it says, ``refusals`` knows what to do if the
+# bucket refuses. If settings ask for a key, a class or tags, the object must have them.
 
 import argparse
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from estat.cli import refusals, store_probe
 from estat.cli.output import say
@@ -36,23 +40,28 @@ _UNSENT_BATCHES = 3
 _MB = 10**6
 
 
-def add_parser(subparsers: Any) -> None:
-    """Register the command."""
-    parser = subparsers.add_parser(
-        "check", help="check the settings, the DLQ directory and the bucket"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the option."""
+    parser.add_argument(
+        "--settings", action="store_true", help="only print all settings in force, as in .env"
     )
-    parser.set_defaults(run=run)
 
 
-def run(_args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Print a line for each check; return 0, 1 when one failed, 2 when a setting is bad."""
     try:
         settings = loading.load()
     except SettingsError as exc:
         _print(("FAIL", "setting", problem) for problem in exc.problems)
-        _print(_unknown_names())
         return 2
+    if args.settings:
+        say(*_lines(loading.effective(settings)))
+        return 0
     return 1 if _print(_findings(settings)) else 0
+
+
+def _lines(given: Mapping[str, str]) -> Iterator[str]:
+    return (f"{name}={text}" for name, text in given.items())
 
 
 def _print(findings: Iterable[Finding]) -> bool:
@@ -65,8 +74,10 @@ def _print(findings: Iterable[Finding]) -> bool:
 
 
 def _findings(settings: Settings) -> Iterator[Finding]:
-    yield "ok", "settings", "all valid"
-    yield from _unknown_names()
+    changed = " ".join(_lines(loading.effective(settings, changed=True)))
+    yield "ok", "settings", f"all valid; not the default: {changed}"
+    for name in loading.unknown_names():
+        yield "warn", "settings", str(name)
     for warning in (*checks.losing(settings), *too_small(settings)):
         yield "warn", "settings", warning
     with dlq_dir.acting_as_owner(settings.dlq_dir):
@@ -75,11 +86,6 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     is_directory = settings.raw_bucket.startswith("file:")
     with dlq_dir.acting_as_owner(settings.dlq_dir, is_directory):
         yield from _bucket(settings)
-
-
-def _unknown_names() -> Iterator[Finding]:
-    for name in loading.unknown_names():
-        yield "warn", "settings", str(name)
 
 
 def too_small(settings: Settings) -> list[str]:

@@ -1,18 +1,22 @@
-"""``estat dlq``: what lies in the dead letter queue, and what a person may do with it.
+"""List, check, replay, delete or export what waits in DLQ_DIR.
 
-``ls``, ``show``, ``verify`` and ``export`` only read, journals too, also while the
-server runs. ``replay`` deletes a file after it is stored, ``rm`` with ``--yes``; each
-takes the file's lock first, neither works beside a running server unless told so, and
-neither touches a journal.
+ls, show, verify and export only read, journals too, also while the server
+runs. replay deletes a file after it is stored, rm with --yes; each locks the
+file first, neither works beside a running server unless told so, and neither
+touches a journal. Exit status: 0 if all went well, 1 if a file is bad, failed
+or was left alone, 2 for usage and file errors, 130 after Ctrl-C.
+
+Example: estat dlq ls --dlq /var/lib/estat/dlq
 """
 
 import argparse
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 from estat.cli import dlq_ls, dlq_read, dlq_replay
-from estat.cli.arguments import add_number, argument, positive_number
+from estat.cli.arguments import add_command, add_number, argument, positive_number
 from estat.cli.dlq_files import (
     add_files,
     add_while_running,
@@ -29,17 +33,14 @@ from estat.disk import dlq_dir
 from estat.disk.dlq import Claim, DeadLetterQueue
 from estat.errors import DiskError, LaterVersion, Unreadable
 
+#: What a subcommand does: it returns the exit code.
+Subcommand = Callable[[DeadLetterQueue, argparse.Namespace], int]
 
-def add_parser(subparsers: Any) -> None:
-    """Register the command and its subcommands."""
-    parser = subparsers.add_parser(
-        "dlq",
-        help="list, check, replay, delete or export what waits in the DLQ directory",
-        description="Looks into the dead letter queue and works on it by hand. Exit status: 0 if "
-        "all went well, 1 if a file is bad, failed or was left alone, 2 for usage and "
-        "file errors, 130 after Ctrl-C.",
-    )
-    parser.add_argument("--dlq", metavar="DIR", help="work on DIR [the setting DLQ_DIR]")
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the subcommands."""
+    parser.set_defaults(dlq=None)
+    _add_directory(parser)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_readers(commands)
     _add_takers(commands)
@@ -47,21 +48,18 @@ def add_parser(subparsers: Any) -> None:
 
 def _add_readers(commands: Any) -> None:
     """Register what only reads."""
-    ls = _add(commands, "ls", dlq_ls.ls, "list the files, the oldest batch first")
+    ls = _add(commands, "ls", dlq_ls.ls)
     ls.add_argument("--json", action="store_true", help="print one JSON document")
     add_number(ls, "--limit", None, "list only the N oldest files")
 
-    text = "print a file's header and first events as JSON lines"
-    show = _add(commands, "show", dlq_read.show, text)
+    show = _add(commands, "show", dlq_read.show)
     add_files(show, required=True)
     add_number(show, "--events", 3, "print N events", low=0)
     show.add_argument("--all", action="store_true", help="print all events")
 
-    text = "read files whole and find what is wrong with them"
-    verify = _add(commands, "verify", dlq_read.verify, text)
-    add_files(verify, required=False)
+    add_files(_add(commands, "verify", dlq_read.verify), required=False)
 
-    export = _add(commands, "export", dlq_read.export, "copy files to another directory")
+    export = _add(commands, "export", dlq_read.export)
     add_files(export, required=False)
     export.add_argument("--to", required=True, metavar="DIR", help="copy to DIR, made if missing")
     export.add_argument("--events", action="store_true", help="copy only the events, as JSON lines")
@@ -69,13 +67,7 @@ def _add_readers(commands: Any) -> None:
 
 def _add_takers(commands: Any) -> None:
     """Register what takes files out of the queue."""
-    text = "store files now, exactly once, and delete each after that"
-    replay = _add(commands, "replay", dlq_replay.replay, text)
-    replay.description = (
-        "Stores files now, also those whose time has not come, the oldest batch first, each under "
-        "its own bucket and key. Uses the server's settings. For a stopped server, or a DLQ "
-        "copied from a lost host: a running server replays by itself."
-    )
+    replay = _add(commands, "replay", dlq_replay.replay)
     add_files(replay, required=False)
     replay.add_argument("--dry-run", action="store_true", help="only tell what would go where")
     rate = positive_number("a number of files a second, e.g. 5 or 0.5", unit="/s")
@@ -88,19 +80,25 @@ def _add_takers(commands: Any) -> None:
     )
     add_while_running(replay)
 
-    rm = _add(commands, "rm", _rm, "delete files and their events")
+    rm = _add(commands, "rm", _rm)
     add_files(rm, required=True)
     rm.add_argument("--yes", action="store_true", help="delete; without it nothing is deleted")
     add_while_running(rm)
 
 
-def _add(commands: Any, name: str, command: Any, text: str) -> argparse.ArgumentParser:
-    """Register a subcommand; ``text`` says what it does."""
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
-    # also behind the subcommand's name; without a default there, which would win
-    parser.add_argument("--dlq", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.set_defaults(run=run, command=command)
+def _add(commands: Any, name: str, command: Subcommand) -> argparse.ArgumentParser:
+    """Register a subcommand."""
+    parser = add_command(commands, name, run, command.__doc__)
+    parser.set_defaults(command=command)
+    _add_directory(parser)
     return parser
+
+
+def _add_directory(parser: argparse.ArgumentParser) -> None:
+    """Register --dlq, which may stand before and behind a subcommand's name."""
+    # no default: that behind the name would win over what was given before it
+    text = "work on DIR [the setting DLQ_DIR]"
+    parser.add_argument("--dlq", metavar="DIR", default=argparse.SUPPRESS, help=text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,9 +114,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
-    """Delete the files, each under its lock: nobody is sending it at that moment.
+    """Delete files and their events.
 
-    Returns 1 if one is still there, as all are without ``--yes``.
+    Each under its lock: nobody is sending it at that moment. Exit status: 1 if
+    one is still there, as all are without --yes.
+
+    Example: estat dlq rm FILE --yes
     """
     entries = select_files(dlq, args.files)
     if not args.yes:

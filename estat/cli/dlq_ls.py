@@ -50,7 +50,13 @@ class _Seen(NamedTuple):
 
 
 def ls(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
-    """Print a line for each file, the oldest batch first, and their total; return 0."""
+    """List the files, the oldest batch first.
+
+    A line for each: where it is, when it is due, how old it is, what it holds,
+    and why it is there.
+
+    Example: estat dlq ls --limit 20
+    """
     now = time.time()
     seen: list[_Seen] = []
     for entry in dlq_reader.every(dlq.root):

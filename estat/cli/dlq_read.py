@@ -41,7 +41,12 @@ _ID_CHARS = 100  # of one that is none
 
 
 def show(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
-    """Print the header and the first events of files as JSON lines; return 1 if one is damaged."""
+    """Print a file's header and first events as JSON lines.
+
+    Exit status: 1 if a file is damaged; what is before the damage is printed.
+
+    Example: estat dlq show FILE --events 10
+    """
     code = 0
     limit = None if args.all else args.events
     for entry in select(dlq, args.files):
@@ -79,7 +84,13 @@ def _show(dlq: DeadLetterQueue, entry: Entry, limit: int | None) -> None:
 
 
 def verify(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
-    """Print a line for each bad file, then a summary; return 1 if there was one."""
+    """Read files whole and find what is wrong with them.
+
+    Prints a line for each bad file, then a summary. Exit status: 1 if there
+    was one.
+
+    Example: estat dlq verify
+    """
     entries = select(dlq, args.files)
     work = partial(_verify, dlq)
     sums = each(dlq, entries, work, "bad  ", lambda sums: f"{sums.done} good, {sums.failed} bad")
@@ -172,9 +183,12 @@ def _parse(text: bytes, what: str) -> Any:
 
 
 def export(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
-    """Copy files and print the sum; return 1 if one could not be copied.
+    """Copy files to another directory.
 
     Of a journal that is still being written the copy has what is there now.
+    Exit status: 1 if a file could not be copied.
+
+    Example: estat dlq export --to /mnt/rescue/dlq
     """
     target = os.path.realpath(args.to)
     if os.path.commonpath([dlq.root, target]) == dlq.root:

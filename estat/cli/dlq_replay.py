@@ -52,7 +52,15 @@ _CAN_NOT = "can't be replayed"
 
 
 def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
-    """Store the files and print what became of them; return 0 if all are stored."""
+    """Store files now, exactly once, and delete each after that.
+
+    Also those whose time has not come, the oldest batch first, each under its
+    own bucket and key. Uses the server's settings. For a stopped server, or a
+    DLQ copied from a lost host: a running server replays by itself. Exit
+    status: 0 if all are stored.
+
+    Example: estat dlq replay --dry-run
+    """
     # A deadline (S3_TIMEOUT) cuts an attempt off only where the blocking call yields to
     # gevent, as in the server: boto's own timeouts bound a connect or a read each, not the
     # whole, and no name lookup. Several attempts at a time come with it. It may be done

@@ -4,11 +4,18 @@ import argparse
 import os
 import signal
 import sys
+from importlib import import_module
 
 from estat import __version__, build
-from estat.cli import audit, check, demo, dlq, health, output, send, serve
+from estat.cli import output
+from estat.cli.arguments import add_command
 from estat.cli.output import CommandError
 from estat.errors import EstatError
+from estat.text import safe
+
+#: Each is a module beside this one: its docstring is its help, ``run`` runs it, and
+#: ``add_arguments`` registers its arguments, if it has any.
+_COMMANDS = ("serve", "demo", "check", "health", "send", "dlq", "audit")
 
 #: What a shell shows for a program that SIGPIPE has ended.
 _READER_GONE = 128 + signal.SIGPIPE
@@ -30,17 +37,32 @@ def main(argv: list[str] | None = None) -> int:
         return _READER_GONE
 
 
-def _run(argv: list[str] | None) -> int:
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Return the arguments; ``run`` is the command's function. Exits 2 with the command's usage."""
     parser = argparse.ArgumentParser(
-        prog="estat", description="Takes events over HTTP and puts every accepted one into S3."
+        prog="estat",
+        usage=f"estat [-h] [--version] {{{','.join(_COMMANDS)}}} ...",
+        description="Takes events over HTTP and puts every accepted one into S3.",
+        epilog="estat COMMAND --help tells more, with an example.",
     )
     parser.add_argument("--version", action="version", version=f"estat {__version__} ({build()})")
-    subparsers = parser.add_subparsers(
-        title="commands", dest="name", required=True, metavar="COMMAND"
+    commands = parser.add_subparsers(
+        title="commands", prog="estat", dest="name", required=True, metavar="COMMAND"
     )
-    for command in (serve, demo, check, health, send, dlq, audit):
-        command.add_parser(subparsers)
-    args = parser.parse_args(argv)
+    # no other command's imports: health runs every few seconds
+    for name in argv[:1] if argv[:1] and argv[0] in _COMMANDS else _COMMANDS:
+        module = import_module(f"estat.cli.{name}")
+        command = add_command(commands, name, module.run, module.__doc__)
+        if hasattr(module, "add_arguments"):
+            module.add_arguments(command)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:  # argparse itself would print the usage of all commands
+        args.parser.error(f"unrecognized arguments: {safe(' '.join(unknown))}")
+    return args
+
+
+def _run(argv: list[str] | None) -> int:
+    args = parse_arguments(sys.argv[1:] if argv is None else argv)
     name = "" if args.name == "serve" else args.name
     output.be_careful(name)
     try:
@@ -51,7 +73,3 @@ def _run(argv: list[str] | None) -> int:
         output.complain(name, exc)
         return exc.code if isinstance(exc, CommandError) else 2
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from estat.errors import EstatError, SettingsError
+from estat.errors import EstatError
 from estat.text import safe, shown
 
 #: The shortest time between two drawings of the progress: nobody can read faster.
@@ -53,9 +53,7 @@ def say_event(line: str) -> None:
 
 def complain(command: str, problem: EstatError | str) -> None:
     """Print a command's problems on standard error; without its name, the server's."""
-    problems = [str(problem)]
-    if isinstance(problem, CommandError | SettingsError):
-        problems = list(problem.problems)
+    problems = getattr(problem, "problems", [str(problem)])
     name = f"estat {command}".rstrip()
     _write(sys.stderr, "".join(f"{name}: {safe(text)}\n" for text in problems))
 

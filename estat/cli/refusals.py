@@ -18,6 +18,7 @@ from estat.errors import (
 from estat.events.batch import crc32_of
 from estat.stores import Stores
 
+_DIRECTORY = "make it a directory that the server's user may read and write"
 _GENERAL = "check RAW_BUCKET, AWS_REGION, the credentials and the role's rights"
 _ON_THE_WAY = "check the network, AWS_ENDPOINT_URL_S3 and the proxy (HTTPS_PROXY, NO_PROXY)"
 #: What to do about an answer of success behind which nothing is stored.
@@ -114,7 +115,7 @@ def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tup
     May try the PUT again in other ways, and removes what it wrote.
     """
     if settings.raw_bucket.startswith("file:"):
-        return "bucket", "make it a directory that the server's user may write to"
+        return "bucket", _DIRECTORY
     if not isinstance(error, NoCredentials):
         return "bucket", _of_bucket(settings, key, body, error)
     if error.operation == ASSUME_ROLE:
@@ -124,6 +125,8 @@ def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tup
 
 def explain_read(settings: Settings, error: StoreError) -> str:
     """Return what to do where an object that was written can't be read."""
+    if settings.raw_bucket.startswith("file:"):
+        return _DIRECTORY
     if error.code in _OF_CODES:
         return _OF_CODES[error.code]
     if isinstance(error, StoreUnavailable):

@@ -1,9 +1,13 @@
-"""``estat send``: posts the events of a file to a server.
+"""Send the events of a file to a server.
 
-Reads JSON lines, or a web server's access log in the combined format. Events are posted
-over several connections, so in no particular order. A request that got no answer may be
-stored or not: it is counted as unanswered and never sent again, so this command stores
-nothing twice.
+The file has JSON lines, or is a web server's access log in the combined
+format. Events go over several connections, so in no particular order. A
+request that got no answer may be stored or not: it counts as unanswered and
+is never sent again, so nothing is stored twice. Exit status: 0 if every line
+is an event and every event was accepted, 1 if not, 2 for usage and file
+errors, 130 after Ctrl-C.
+
+Example: estat send events.jsonl --url http://127.0.0.1:8080/collect
 """
 
 import argparse
@@ -21,15 +25,8 @@ from estat.cli.send_tally import Request, Tally
 _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?([/?#][!-~]*)?")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Register the command."""
-    parser = subparsers.add_parser(
-        "send",
-        help="send the events of a file to a server",
-        description="Sends the events of a file to a server and counts what becomes of each. "
-        "Exit status: 0 if every line is an event and every event was accepted, 1 if not, "
-        "2 for usage and file errors, 130 after Ctrl-C.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the arguments."""
     option = parser.add_argument
     option("file", metavar="FILE", help="read JSON lines, plain or gzip; - is standard input")
     url = argument(_http_url, "an http:// or https:// URL, percent-encoded, without a user")
@@ -43,7 +40,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     _add_pace(parser)
     option("--json", action="store_true", help="print the summary as one JSON object")
-    parser.set_defaults(run=run)
 
 
 def _add_pace(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +81,10 @@ def run(args: argparse.Namespace) -> int:
                 output.say_json(summary)
             else:
                 output.say(*send_tally.as_lines(summary))
+            wrong_place = any(why[:4] in ("404 ", "405 ") for why in summary["refused_by_reason"])
+            if wrong_place and args.url.path != "/collect":
+                intake = args.url._replace(path="/collect").geturl()
+                output.complain("send", f"events are taken at /collect: try --url {intake}")
     return 0 if tally.complete else 1
 
 

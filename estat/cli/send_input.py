@@ -56,7 +56,7 @@ def _events(file: BufferedReader, path: str, combined: bool, tally: Tally) -> It
     for number, line in enumerate(_lines(file, path), 1):
         if not line.isspace():
             try:
-                yield event_of(line.rstrip(b"\r\n"))
+                yield event_of(line.rstrip(b"\r\n"), number)
             except ValueError:
                 tally.add_unreadable(number)
 
@@ -80,18 +80,18 @@ def _unreadable(path: str, exc: Exception) -> CommandError:
     return CommandError(f"cannot read {path}: {cause or exc}")
 
 
-def _object(line: bytes) -> Request:
+def _object(line: bytes, number: int) -> Request:
     """Return the request for a line of JSON. Raises ValueError if it is an array."""
     if line.lstrip().startswith(b"["):
         raise ValueError("the server would take an array for several events")
-    return Request(line.strip(), {"User-Agent": _OWN_AGENT}, 1)
+    return Request(line.strip(), {"User-Agent": _OWN_AGENT}, [number])
 
 
-def _hit(line: bytes) -> Request:
+def _hit(line: bytes, number: int) -> Request:
     """Return the request for a line of an access log. Raises ValueError if it is no hit."""
     hit = combined_log.hit_of(line)
     headers = {"User-Agent": hit.agent, "X-Forwarded-For": hit.address}
-    return Request(hit.event, {name: value for name, value in headers.items() if value}, 1)
+    return Request(hit.event, {name: value for name, value in headers.items() if value}, [number])
 
 
 def _batches(events: Iterator[Request], batch_events: int) -> Iterator[Request]:
@@ -121,10 +121,7 @@ def _batches(events: Iterator[Request], batch_events: int) -> Iterator[Request]:
 
 def _joined(batch: list[Request], *, lines: bool) -> Request:
     """Return one request for several events; without ``lines`` there is only one."""
-    body = b"\n".join(event.body for event in batch)
-    headers = {"Content-Type": b"application/json", **batch[0].headers}
-    if lines:
-        return Request(
-            body + b"\n", headers | {"Content-Type": b"application/x-ndjson"}, len(batch)
-        )
-    return Request(body, headers, len(batch))
+    body = b"\n".join(event.body for event in batch) + b"\n" * lines
+    kind = b"application/x-ndjson" if lines else b"application/json"
+    numbers = [number for event in batch for number in event.lines]
+    return Request(body, {"Content-Type": kind, **batch[0].headers}, numbers)

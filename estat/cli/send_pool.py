@@ -11,6 +11,7 @@ whole request was sent and no answer came, it may be stored or not (``unanswered
 
 import re
 import select
+import ssl
 import threading
 import time
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from queue import Empty, Queue
 from urllib.parse import SplitResult, urlunsplit
 
-from estat.cli.output import CommandError
+from estat.cli.output import CommandError, complain
 from estat.cli.send_tally import Outcome, Request, Tally
 from estat.stores.store import full_jitter
 
@@ -62,7 +63,7 @@ class Connection:
                 http.connect()
         except OSError as exc:
             http.close()
-            reason = f"cannot connect to {http.host}:{http.port}: {_cause(exc)}"
+            reason = f"cannot connect to {http.host}:{http.port}: {_cause(exc)}{_remedy(exc)}"
             return Outcome("unsent", reason, unreachable=True)
         not_sent: OSError | None = None
         try:
@@ -102,11 +103,20 @@ class Connection:
             return f"no answer within {self._http.timeout:g}s"
         if isinstance(exc, OSError):  # http.client.RemoteDisconnected is one, too
             return "connection closed without an answer"
-        return "the answer is not HTTP"
+        return "the answer is not HTTP: perhaps the server wants https://"
 
 
 def _cause(exc: OSError) -> str:
     return exc.strerror or str(exc) or type(exc).__name__
+
+
+def _remedy(exc: OSError) -> str:
+    """Return what to do about an error of connecting, where that is known."""
+    if isinstance(exc, ConnectionRefusedError):
+        return "; start the server, or give its address with --url"
+    if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLCertVerificationError):
+        return "; perhaps the server has no TLS: try http://"
+    return ""
 
 
 class Pool:
@@ -121,6 +131,7 @@ class Pool:
         self._queue: Queue[Request | None] = Queue(concurrency * (REQUESTS_PER_POSTER - 1))
         self._stopped = threading.Event()
         self._cause: BaseException | None = None
+        self._told = False
         self._posters = [
             # daemons: one that hangs must not keep the process
             threading.Thread(
@@ -194,6 +205,8 @@ class Pool:
             if attempt:
                 self._tally.add_retry()
             outcome = connection.post(request)
+            if outcome.unreachable and not attempt and self._retries:
+                self._tell_once(f"{outcome.reason}; trying again")
             if outcome.status not in (429, 503) and outcome.fate != "unsent":
                 break
             wait_seconds = _wait_seconds(outcome, attempt)
@@ -201,6 +214,12 @@ class Pool:
         if outcome.unreachable and not self._stopped.is_set():
             # no retry reached the server, so the rest of the file would not either
             self._stop(CommandError(outcome.reason, code=1))
+
+    def _tell_once(self, text: str) -> None:
+        """Say that the run waits; the line of progress does not begin before the first answer."""
+        if not self._told:
+            self._told = True
+            complain("send", text)
 
 
 def _wait_seconds(outcome: Outcome, attempt: int) -> float:

@@ -8,6 +8,7 @@ count at the same time, so every change takes the lock.
 
 import json
 import re
+import sys
 import threading
 from collections import Counter
 from typing import Any, Literal, NamedTuple
@@ -24,13 +25,21 @@ _GATEWAY_STATUSES = frozenset({502, 504})
 #: What becomes of an event that is not accepted; each is counted by reason.
 _FATES = ("refused", "unanswered", "unsent")
 
+#: The number of a line that nobody knows.
+_UNKNOWN = sys.maxsize
+
 
 class Request(NamedTuple):
-    """One request's body and headers, and how many events it holds."""
+    """One request's body and headers, and the number of the line of each of its events."""
 
     body: bytes
     headers: dict[str, bytes]
-    events: int
+    lines: list[int]
+
+    @property
+    def events(self) -> int:
+        """How many events it holds."""
+        return len(self.lines)
 
 
 class Outcome(NamedTuple):
@@ -54,6 +63,7 @@ class Tally:
         self.unreadable_lines = 0
         self.first_unreadable_line: int | None = None
         self._by_reason: dict[str, Counter[str]] = {fate: Counter() for fate in _FATES}
+        self._first_line: dict[str, dict[str, int]] = {fate: {} for fate in _FATES}
         self._lock = threading.Lock()
 
     def add_read(self, events: int) -> None:
@@ -75,24 +85,26 @@ class Tally:
         """Count the events of a request by what became of it in the end."""
         with self._lock:
             if outcome.fate != "answered":
-                self._add(outcome.fate, outcome.reason, request.events)
+                self._add(outcome.fate, outcome.reason, *request.lines)
             elif 200 <= outcome.status < 300:
-                self._add_success(request.events, outcome)
+                self._add_success(request, outcome)
             else:
                 title = _content(outcome.body).get("title") or outcome.reason
                 fate = "unanswered" if outcome.status in _GATEWAY_STATUSES else "refused"
-                self._add(fate, f"{outcome.status} {title}", request.events)
+                self._add(fate, f"{outcome.status} {title}", *request.lines)
 
-    def _add_success(self, events: int, answer: Outcome) -> None:
+    def _add_success(self, request: Request, answer: Outcome) -> None:
         """Count a 2xx: it may have accepted some events of a batch and refused others."""
+        events = request.events
         if answer.body is None and events > 1:
             # 2xx, so at least one is stored, but how many was in the part that is lost
-            self._add("unanswered", f"{answer.status}, but its body was cut off", events)
+            self._add("unanswered", f"{answer.status}, but its body was cut off", *request.lines)
             return
         content = _content(answer.body)
         accepted = content.get("accepted", events)
         if type(accepted) is not int or not 0 <= accepted <= events:
-            self._add("unanswered", f"{answer.status}, but its counts can't be right", events)
+            reason = f"{answer.status}, but its counts can't be right"
+            self._add("unanswered", reason, *request.lines)
             return
         self.accepted += accepted
         refused = events - accepted
@@ -101,18 +113,22 @@ class Tally:
             # without its numbers (positions, sizes), so that like faults are counted as one
             if refused and isinstance(error, dict):
                 reason = re.sub(r"\d+", "#", str(error.get("reason")))
-                self._add("refused", f"in a batch: {reason}", 1)
+                index = error.get("index")
+                known = isinstance(index, int) and 0 <= index < events
+                line = request.lines[index or 0] if known else _UNKNOWN
+                self._add("refused", f"in a batch: {reason}", line)
                 refused -= 1
-        if refused:
-            self._add("refused", "in a batch: reason not in the answer", refused)
+        self._add("refused", "in a batch: reason not in the answer", *[_UNKNOWN] * refused)
 
-    def _add(self, fate: str, reason: str, events: int) -> None:
-        """Count events by reason, on one line, and by "other reasons" where there are too many."""
-        by_reason = self._by_reason[fate]
+    def _add(self, fate: str, reason: str, *lines: int) -> None:
+        """Count the events of lines by reason, and "other reasons" where there are too many."""
+        by_reason, first = self._by_reason[fate], self._first_line[fate]
         reason = safe(reason, _REASON_CHARS)
         if reason not in by_reason and len(by_reason) >= _MAX_REASONS:
             reason = "other reasons"
-        by_reason[reason] += events
+        if lines:
+            by_reason[reason] += len(lines)
+            first[reason] = min(first.get(reason, _UNKNOWN), *lines)
 
     @property
     def complete(self) -> bool:
@@ -134,12 +150,14 @@ class Tally:
         """
         with self._lock:
             known = self.accepted + sum(counts.total() for counts in self._by_reason.values())
-            if self.read > known:
-                self._add("unanswered", "stopped before an answer", self.read - known)
+            given_up = [_UNKNOWN] * (self.read - known)
+            self._add("unanswered", "stopped before an answer", *given_up)
             summary: dict[str, Any] = {"read": self.read, "accepted": self.accepted}
             for fate, by_reason in self._by_reason.items():
                 summary[fate] = by_reason.total()
                 summary[f"{fate}_by_reason"] = dict(by_reason.most_common())
+                first = self._first_line[fate].items()
+                summary[f"{fate}_first_line"] = {why: n for why, n in first if n < _UNKNOWN}
             return summary | {
                 "retries": self.retries,
                 "unreadable_lines": self.unreadable_lines,
@@ -155,8 +173,10 @@ def as_lines(summary: dict[str, Any]) -> list[str]:
     for fate in _FATES:
         if summary[fate] or fate != "unsent":
             lines.append(_line(fate, summary[fate]))
-        by_reason = summary[f"{fate}_by_reason"]
-        lines += [_line("", events, f"  {reason}") for reason, events in by_reason.items()]
+        first = summary[f"{fate}_first_line"]
+        for reason, events in summary[f"{fate}_by_reason"].items():
+            place = f"  (line {first[reason]}{', and others' * (events > 1)})" * (reason in first)
+            lines.append(_line("", events, f"  {reason}{place}"))
     if summary["retries"]:
         lines.append(_line("retries", summary["retries"]))
     if summary["unreadable_lines"]:

@@ -173,10 +173,6 @@ def _unlisted_origins(listed: tuple[str, ...]) -> Iterator[str]:
                 )
 
 
-#: Settings of earlier versions, and why nobody needs them.
-NOT_NEEDED = {"DLQ_SHARED": "every server has a directory of its own in DLQ_DIR"}
-
-
 class UnknownSetting(NamedTuple):
     """A name that is no setting, and the setting's that is nearest; empty if none is near."""
 
@@ -184,8 +180,6 @@ class UnknownSetting(NamedTuple):
     nearest: str
 
     def __str__(self) -> str:
-        if self.variable in NOT_NEEDED:
-            return f"{self.variable} is not needed any more: {NOT_NEEDED[self.variable]}"
         meant = f"; did you mean {self.nearest}?" if self.nearest else ""
         return f"{self.variable} is no setting{meant}"
 
@@ -203,9 +197,6 @@ def unknown_settings(
     for name in dict.fromkeys([*from_file, *environ]):
         upper = name.upper()
         if name in settings or name in referred or _OTHERS.fullmatch(upper):
-            continue
-        if name in NOT_NEEDED:
-            found.append(UnknownSetting(name, ""))
             continue
         in_file = name in from_file
         near = get_close_matches(upper, settings, n=1, cutoff=_SOMEHOW if in_file else _NEARLY)

@@ -15,6 +15,16 @@ class Durability(StrEnum):
     STORED = "stored"  # the loss of the host and its disk
 
     @property
+    def survives(self) -> str:
+        """What an acknowledgement survives, in words."""
+        return {
+            Durability.MEMORY: "an S3 outage",
+            Durability.JOURNAL: "an S3 outage and crashes",
+            Durability.FSYNC: "an S3 outage, crashes and a power failure",
+            Durability.STORED: "an S3 outage, crashes and the loss of this host",
+        }[self]
+
+    @property
     def journaled(self) -> bool:
         """Whether events are in a journal before they are acknowledged."""
         return self is not Durability.MEMORY

@@ -4,6 +4,7 @@ The file lies in the working directory; the environment wins. All problems are
 told together. ``os.environ`` is read in this module alone.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,18 +12,25 @@ from typing import Any
 from urllib.parse import unquote
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from estat.config import checks
 from estat.config.checks import UnknownSetting
 from estat.config.settings import Declaration, Settings, declarations
+from estat.config.suggestions import suggestion
 from estat.errors import SettingsError
 from estat.text import keep_secret
+
+logging.getLogger("dotenv").setLevel(logging.ERROR)  # what it warns of is a problem here
 
 #: Variables whose values nobody should see; a file's name or an address is none.
 _NAMES_OF_SECRETS = re.compile(
     r"(?i)(SECRET|TOKEN|PASSW|WRITE.?KEYS?\b|HASH.?KEY|API.?KEY)(?!.*(FILE|UR[IL]|PATH)\s*$)"
 )
 _USER_OF_URL = re.compile(r"//([^/\s:@]*)(?::([^\s@]*))?@")
+
+#: What seems to be meant for a name, where a line of the file can't be read.
+_MEANT_FOR_NAME = re.compile(r"\s*(?:(?:export|set)\s+)?([A-Za-z][\w .-]*?)\s*(?:[=:]|$)")
 
 
 def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Settings:
@@ -41,7 +49,7 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
     given = {**from_file, **environ}
     keep_secret(_secrets(given))
     parsed: dict[str, Any] = {}
-    problems: list[str] = []
+    problems = list(_unreadable_lines(env_file))
     for name, declared in declarations().items():
         try:
             parsed[name.lower()] = _value(name, declared, given)
@@ -51,7 +59,7 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
         settings = Settings(**parsed)
         problems = checks.contradictions(settings)
     if problems:
-        raise SettingsError(problems)
+        raise SettingsError([*problems, *map(str, unknown_names(environ, env_file))])
     return settings
 
 
@@ -86,13 +94,22 @@ def replace_environment(given: Mapping[str, str]) -> None:
     os.environ.update({**dict.fromkeys(declarations(), ""), **given})
 
 
-def effective(settings: Settings) -> dict[str, str]:
-    """Return every setting's value as text, secrets hidden, for the log line at start."""
+def _is_default(settings: Settings, name: str) -> bool:
+    parse, default, _, _, unset, _ = declarations()[name]
+    if default is None:
+        return False
+    usual = parse(default) if default else unset()
+    return bool(getattr(settings, name.lower()) == usual)
+
+
+def effective(settings: Settings, *, changed: bool = False) -> dict[str, str]:
+    """Return every setting's value as text, secrets hidden; or of those that are no defaults."""
     return {
         name: "(hidden)"
         if declared.secret and getattr(settings, name.lower())
         else settings.text(name)
         for name, declared in declarations().items()
+        if not changed or not _is_default(settings, name)
     }
 
 
@@ -112,8 +129,32 @@ def _read(env_file: str, *, interpolate: bool = True) -> dict[str, str]:
     try:
         found = dotenv_values(env_file, interpolate=interpolate)
         return {name: value for name, value in found.items() if value is not None}
-    except (OSError, UnicodeError) as exc:
-        raise SettingsError([f"{env_file} can't be read: {exc}"]) from exc
+    except UnicodeError as exc:
+        raise SettingsError([f"{env_file} can't be read; save it as text in UTF-8"]) from exc
+    except OSError as exc:
+        raise SettingsError([f"{env_file} can't be read: {exc.strerror}"]) from exc
+
+
+def _unreadable_lines(env_file: str) -> Iterator[str]:
+    """Yield a sentence for each line of the file that is no assignment; it may hold a secret."""
+    if os.path.isdir(env_file):
+        yield f"{env_file} is a directory; it must be a file with lines NAME=value"
+    if not os.path.isfile(env_file):
+        return
+    with open(env_file, encoding="utf-8") as file:
+        for one in parse_stream(file):
+            if one.error or (one.value is None and one.key in declarations()):
+                yield f"{env_file}, {_what_to_write(*one.original)}"
+
+
+def _what_to_write(text: str, line: int) -> str:
+    line += text[: -len(text.lstrip())].count("\n")
+    match = _MEANT_FOR_NAME.match(text)
+    name = re.sub(r"\W+", "_", match[1]).upper() if match else ""
+    return (
+        f"line {line} can't be read; write {name if name in declarations() else 'NAME'}=value, "
+        "without blanks in the name, and with quotes around the whole value or with none"
+    )
 
 
 def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:
@@ -129,4 +170,9 @@ def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:
     except (ValueError, KeyError, OSError) as exc:
         shown = "(hidden)" if declared.secret else repr(text)
         problem = f"{name}={shown} is not valid; it must be {declared.valid}"
+        meant = suggestion(name, declared, text)
+        if meant and declared.secret:
+            problem += "; leave out quotes, blanks and comments"
+        elif meant:
+            problem += f"; perhaps you mean {meant}"
         raise SettingsError([problem]) from exc

@@ -30,7 +30,11 @@ _SIZE_UNITS = _DECIMAL_UNITS | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB":
 _MAX_PREFIX_CHARS = 512  # a key has 1,024 bytes at most, and needs some 200 behind its prefix
 _FIELD_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _DIRECTORY = re.compile(r"file:(?://)?+(?P<path>.+)")
-_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s/]*):(?P<port>\d{1,5})")
+#: No path but one with quotes, for a shell, or with a comment or another setting behind it.
+_NO_PATH = re.compile(r"""['"`~$].*|(?i:file|https?|s3[an]?):.*|.*['"`;,]|.*\s(?:#|[A-Z_]+=).*""")
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]*):(?P<port>\d{1,5})")
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - looked up, not bound
 
 #: Header fields that are never stored, for they prove who somebody is.
 CREDENTIALS = ("authorization", "proxy-authorization", "x-write-key")
@@ -157,11 +161,17 @@ def prefix(text: str) -> str:
     return _matched(ids.PREFIX, text)[0]
 
 
+def directory(text: str) -> str:
+    """Parse the path of a directory; make it absolute."""
+    if _NO_PATH.fullmatch(text):
+        raise ValueError
+    return os.path.abspath(text)
+
+
 def bucket(text: str) -> str:
     """Parse a bucket's name or ``file:DIR``, the directory made absolute."""
     if text.startswith("file:"):
-        path = _matched(_DIRECTORY, text)["path"]
-        return "file:" + os.path.abspath(path)
+        return "file:" + directory(_matched(_DIRECTORY, text)["path"])
     if text.endswith(_DIRECTORY_BUCKET):
         raise ValueError
     return _matched(ids.BUCKET, text)[0]
@@ -172,6 +182,12 @@ def address(text: str) -> str:
     match = _matched(_ADDRESS, text)
     port = between(int, 0, 65535)(match["port"])
     return f"{match['host'] or '0.0.0.0'}:{port}"  # noqa: S104 - what ":8080" means
+
+
+def reachable(address: str) -> str:
+    """Return where a server can be asked that listens at an address, be it all of a host."""
+    host, _, port = address.rpartition(":")
+    return f"{_LOOPBACK.get(host, host)}:{port}"
 
 
 def proxies(text: str) -> int | tuple[Network, ...]:
@@ -290,6 +306,6 @@ def schema(text: str) -> Schema:
     path = os.path.abspath(text)
     try:
         return Schema(path)
-    except ValueError as exc:
+    except (ValueError, OSError) as exc:
         problem = f"EVENT_SCHEMA={text!r} is not valid: {exc}"
         raise SettingsError([problem]) from exc

@@ -28,7 +28,8 @@ or stand in a file `.env` in the working directory. The environment wins.
 `conf/estat.env.example` is such a file with all settings.
 
 - Durations have a unit: `500ms`, `120s`, `24h`. Sizes may have one: `16384`, `8MiB`, `18GB`.
-- If values are wrong, the server names all of them and exits with status 2.
+- If values are wrong, or a line of `.env` is no assignment, the server says all of it and exits
+  with status 2.
 - Unknown names have no effect. The server (`setting_unknown`) and `estat check` report those in
   `.env`, and those in the environment that are close to a setting's.
 - SIGHUP makes the server read `.env` again ([shutdown.md](shutdown.md#reload)).

@@ -67,9 +67,9 @@ def _flag(default: str, doc: str) -> Any:
     return _setting(parsers.flag, default, "true or false", doc)
 
 
-def _choice(options: Iterable[str], default: str, doc: str) -> Any:
+def _choice(options: Iterable[str], default: str, doc: str, **more: Any) -> Any:
     *others, last = options
-    return _setting(parsers.choice(options), default, f"{', '.join(others)} or {last}", doc)
+    return _setting(parsers.choice(options), default, f"{', '.join(others)} or {last}", doc, **more)
 
 
 def _text(expected: re.Pattern[str], valid: str, doc: str, **more: Any) -> Any:
@@ -85,7 +85,7 @@ def _default_instance() -> str:
 
 _PREFIX = "letters, digits and -_.=!*'() in parts joined by /, none of them . or .."
 _BUCKET = "an S3 bucket's name (no directory bucket, …--x-s3), or file:DIR for a local directory"
-_ADDRESS = "HOST:PORT or :PORT"
+_ADDRESS = "HOST:PORT or :PORT, the port from 0 to 65535"
 
 
 class StopTimes(NamedTuple):
@@ -212,9 +212,9 @@ class Settings:
     )
 
     dlq_dir: str = _setting(
-        os.path.abspath,
+        parsers.directory,
         "/tmp/dlq",  # noqa: S108 - the established default
-        "a directory",
+        "the path of a directory, without ~, $ or quotes",
         "Directory of the dead letter queue and the journals. Put it on a disk that stays.",
     )
     dlq_max_age: float = _seconds(
@@ -341,7 +341,10 @@ class Settings:
     )
     log_level: str = _choice(("debug", "info", "warning", "error"), "info", "Lowest level to log.")
     log_format: str = _choice(
-        ("json", "console"), "json", "`json`: one object a line. `console`: text for people."
+        ("json", "console"),
+        "",
+        "`json`: one object a line. `console`: text for people, the default on a terminal.",
+        unset=lambda: "console" if os.isatty(2) else "json",
     )
 
     @property

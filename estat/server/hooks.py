@@ -36,12 +36,13 @@ from estat.disk import dlq_dir, files, server_directory, whole_file
 from estat.errors import DiskError
 from estat.log import Seldom
 from estat.pipeline import recovery
-from estat.server import drain, inherited, limits, log_stream, own_directory
+from estat.server import drain, greeting, inherited, limits, log_stream, own_directory
 from estat.server.arbiter import make_patient
 from estat.server.inherited import page, settings
-from estat.server.launch import refuse, wrong_settings
+from estat.server.launch import refuse, taken, wrong_settings
 from estat.server.logger import report_failures
 from estat.server.worker import EstatWorker
+from estat.text import shown
 from estat.web.turns import FairSocket
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,9 @@ def on_starting(server: Arbiter) -> None:
     current = settings()
     if limits.connections(current) < 1:
         refuse(*limits.too_low(current))
+    occupied = list(taken(server))
+    if occupied:
+        refuse(*occupied, status=1)
     with _usable():
         dlq_dir.owner_warnings(inherited.dlq_dir())  # raises DiskError if anybody may have made it
         server_directory.make_place(inherited.dlq_dir())
@@ -150,7 +154,7 @@ def when_ready(server: Arbiter) -> None:
         # others may have made it since on_starting looked
         unsafe = dlq_dir.owner_warnings(given) + dlq_dir.not_followed(given)
     synced = settings().durability.synced
-    _log_start(unsafe + dlq_dir.mount_warnings(given, synced=synced))
+    _log_start(server, unsafe + dlq_dir.mount_warnings(given, synced=synced))
     make_patient(server)
     stop = drain.Stop(server)
     server.handle_term = server.handle_int = server.handle_quit = stop.begin
@@ -160,7 +164,7 @@ def when_ready(server: Arbiter) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def _log_start(unsafe: list[str]) -> None:
+def _log_start(server: Arbiter, unsafe: list[str]) -> None:
     for warning in unsafe:
         logger.warning("dlq_dir_not_safe", extra={"problem": warning})
     for problem in limits.too_low(settings()):
@@ -168,7 +172,13 @@ def _log_start(unsafe: list[str]) -> None:
     for name in loading.unknown_names():
         logger.warning("setting_unknown", extra=name._asdict())
     told = replace(settings(), dlq_dir=inherited.dlq_dir())
-    logger.info("server_started", extra={"build": build(), "settings": loading.effective(told)})
+    if told.log_format == "json":
+        logger.info("server_started", extra={"build": build(), "settings": loading.effective(told)})
+    elif logger.isEnabledFor(logging.INFO):
+        stream = log_stream.stderr()
+        addresses = [str(listener) for listener in server.LISTENERS]
+        lines = greeting.lines(told, addresses, interactive=stream.isatty())
+        stream.write("".join(f"{shown(line)}\n" for line in lines))
 
 
 def pre_fork(_server: Arbiter, worker: Worker) -> None:

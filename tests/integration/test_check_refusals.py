@@ -40,7 +40,7 @@ def checked(environment, capsys):
 
     def run(**settings):
         environment(**settings)
-        code = check.run(argparse.Namespace())
+        code = check.run(argparse.Namespace(settings=False))
         return code, capsys.readouterr().out.splitlines()
 
     return run

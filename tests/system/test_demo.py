@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,7 +12,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from tests.support.browser import Driven
-from tests.support.command import run
 from tests.support.eventually import eventually
 from tests.support.lines import gunzip_lines
 from tests.support.s3 import listens
@@ -144,17 +142,3 @@ def test_what_was_stored_is_there_again_at_the_next_start(
     again.ready()
     tab.get(again.url)
     eventually(stored, SOON_SECONDS, "they are there again")
-
-
-def test_a_port_that_is_taken_is_told_and_exit_2(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        done = run(
-            [BIN / "estat", "demo", "--port", port],
-            cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
-            timeout=SOON_SECONDS,
-        )
-    assert done.returncode == 2
-    assert port in done.stderr
-    assert list(tmp_path.iterdir()) == []

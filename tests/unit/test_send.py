@@ -177,15 +177,6 @@ def test_the_summary_for_people_names_every_reason(
     assert printed.err == ""  # not a terminal, so no progress is shown
 
 
-def test_a_file_that_is_not_there_is_told_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(str(tmp_path / "none")) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err == f"estat send: cannot read {tmp_path}/none: No such file or directory\n"
-
-
 def test_a_file_that_breaks_off_is_sent_as_far_as_it_goes(
     server: Counterpart, estat_send: Send
 ) -> None:

@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 from tests.unit.sending import Send, lines
 
 _DEADLINE_SECONDS = 20
-_REQUEST = Request(b"{}", {"Content-Type": b"application/json"}, 1)
+_REQUEST = Request(b"{}", {"Content-Type": b"application/json"}, [1])
 
 
 def test_503_is_sent_again_after_the_time_it_asks_for(
@@ -160,7 +160,9 @@ def test_a_server_that_stays_away_ends_the_run_at_once(
     assert sent.code == 1
     assert sent.summary["read"] < 100
     assert sent.summary["unsent"] == sent.summary["read"]
-    assert sent.stderr == f"estat send: cannot connect to 127.0.0.1:{port}: Connection refused\n"
+    told = f"estat send: cannot connect to 127.0.0.1:{port}: Connection refused; start the server"
+    assert sent.stderr.startswith(told)
+    assert sent.stderr.count("\n") == 1
 
 
 def test_no_more_is_read_than_the_posters_can_take(server: Counterpart) -> None:

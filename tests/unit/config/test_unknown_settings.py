@@ -48,13 +48,6 @@ def test_a_name_in_the_file_that_somebody_reads_is_not_told(line, tmp_path):
     assert told(line, tmp_path=tmp_path) == []
 
 
-def test_a_setting_of_an_earlier_version_is_told_once_as_not_needed(tmp_path):
-    why = "every server has a directory of its own in DLQ_DIR"
-    assert told("DLQ_SHARED=1", environ=["DLQ_SHARED"], tmp_path=tmp_path) == [
-        f"DLQ_SHARED is not needed any more: {why}"
-    ]
-
-
 @pytest.mark.parametrize("name", ["DURABILTY", "DLQDIR", "HTTP_ADDRESS", "durability"])
 def test_a_name_in_the_environment_that_is_nearly_a_settings_is_told(name):
     (text,) = told(environ=[name])

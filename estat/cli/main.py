@@ -6,7 +6,7 @@ import signal
 import sys
 
 from estat import __version__, build
-from estat.cli import audit, check, demo, dlq, health, output, send, serve
+from estat.cli import audit, check, demo, dlq, health, init, output, send, serve
 from estat.cli.output import CommandError
 from estat.errors import EstatError
 
@@ -38,7 +38,7 @@ def _run(argv: list[str] | None) -> int:
     subparsers = parser.add_subparsers(
         title="commands", dest="name", required=True, metavar="COMMAND"
     )
-    for command in (serve, demo, check, health, send, dlq, audit):
+    for command in (init, serve, demo, check, health, send, dlq, audit):
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
     name = "" if args.name == "serve" else args.name

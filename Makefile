@@ -5,7 +5,8 @@ PYTHON ?= python3
 PYTHON_NEW ?= python3.13
 VENV := .venv
 BIN := $(VENV)/bin
-IMAGE ?= estat-ingest:latest
+VERSION := $(shell sed -n 's/__version__ = "\(.*\)"/\1/p' estat/__init__.py)
+IMAGE ?= estat-ingest:$(VERSION)
 # docker, podman or buildah
 CONTAINER ?= docker
 # the registry in IMAGE, where that is one of ECR

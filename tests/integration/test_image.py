@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,13 +18,22 @@ import pytest
 from estat import __version__
 from tests.conftest import need
 from tests.support.base_images import REQUIREMENTS, Buildah, download_wheels, make_base_images, run
-from tests.support.container import Container
+from tests.support.container import Container, docker_run
 from tests.support.eventually import eventually
+from tests.support.page import commands
 from tests.support.server import ROOT
 from tests.support.threads import Serving
 
 _NAME = "localhost/estat-ingest:test"
 _EVENTS = 250  # two and a half batches
+
+_TYPED = [
+    line
+    for page in ("README.md", "docs/image.md")
+    for section in commands(page)
+    for block in section.blocks
+    for line in block
+]
 
 
 class Image(NamedTuple):
@@ -65,11 +75,11 @@ def container(image, tmp_path, moto, bucket):
     """Make containers that share a bucket, each with volumes of its own; all are gone at last."""
     with ExitStack() as running:
 
-        def make(**settings):
+        def make(configuration=image.configuration, **settings):
             directory = tmp_path / str(len(list(tmp_path.iterdir())))
             directory.mkdir()
             given = moto.environ | {"RAW_BUCKET": bucket.name} | settings
-            made = Container(image.root, image.configuration, directory, given)
+            made = Container(image.root, configuration, directory, given)
             running.callback(lambda: made._process and made.kill())
             return made
 
@@ -182,6 +192,41 @@ def test_its_first_process_reaps_orphans(container):
     )
 
 
+# --- what the pages tell to type
+
+
+@pytest.mark.parametrize("line", [x for x in _TYPED if x.startswith("docker run ")] or [""])
+def test_a_line_that_runs_it_works_as_it_stands(container, image, bucket, line):
+    asked = docker_run(line)
+    assert asked.image == f"estat-ingest:{__version__}"
+    (port,) = image.configuration["ExposedPorts"]
+    assert all(f"{published.split(':')[-1]}/tcp" == port for published in asked.publish)
+    volumes = dict(volume.split(":", 1)[::-1] for volume in asked.volume)
+    assert not any("/" in name for name in volumes.values()), "only named volumes can be tried here"
+    configuration = image.configuration | {"Volumes": image.configuration["Volumes"] | volumes}
+    if asked.user:
+        configuration["User"] = asked.user
+    settings = dict(given.split("=", 1) for given in asked.env if "=" in given)
+    if settings.get("RAW_BUCKET") == "my-bucket":
+        settings["RAW_BUCKET"] = bucket.name
+    server = container(configuration, **settings)
+    if asked.entrypoint:
+        done = server.run(asked.entrypoint, *asked.command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return
+    assert server.start().post('{"n": 1}').status == 202
+    assert server.stop(deadline_seconds=asked.stop_timeout) == 0
+    (stopped,) = server.events("server_stopped")
+    assert (stopped["stored"], stopped["lost"]) == (1, 0)
+
+
+@pytest.mark.parametrize("line", [x for x in _TYPED if x.startswith("docker exec ")] or [""])
+def test_a_line_that_runs_a_command_in_it_works_as_it_stands(container, line):
+    command = shlex.split(line)[3:]  # docker exec NAME
+    done = container().start().exec(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # --- what is left of botocore finds credentials
 
 
@@ -289,7 +334,7 @@ def test_push_logs_in_to_the_registry_of_the_name(tmp_path):
     }
 
 
-@pytest.mark.parametrize("name", ["estat-ingest:latest", "docker.io/library/estat-ingest:1.0"])
+@pytest.mark.parametrize("name", ["estat-ingest:1.0", "docker.io/library/estat-ingest:1.0"])
 def test_push_refuses_a_name_that_is_none_of_ecr_before_it_does_anything(tmp_path, name):
     pushed = _push(tmp_path, name)
     assert pushed.returncode == 2

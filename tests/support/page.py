@@ -72,7 +72,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def commands(page: str) -> list[Commands]:
-    """Return the commands of the blocks marked as sh, each on its line, without the comments."""
+    """Return the commands of the blocks marked as sh, each as one line, without the comments."""
     typed = (block for block in blocks(page) if block.language == "sh")
     return [
         Commands(page, heading, [_lines(block.code) for block in under])
@@ -81,5 +81,6 @@ def commands(page: str) -> list[Commands]:
 
 
 def _lines(code: str) -> list[str]:
-    stripped = (re.sub(r"(^|\s+)# .*", "", line) for line in code.splitlines())
+    whole = re.sub(r"\\\n\s*", "", code)
+    stripped = (re.sub(r"(^|\s+)# .*", "", line) for line in whole.splitlines())
     return [line for line in stripped if line]

@@ -30,6 +30,7 @@ MEASUREMENTS = {
     "durability": Measurement(cost.durability),
     "ndjson": Measurement(cost.ndjson),
     "latency": Measurement(latency.run, drawn=True),
+    "replay": Measurement(latency.replay),
     "neighbours": Measurement(attack.run, needs_wrk=False),
     "workers": Measurement(cost.workers),
     "start": Measurement(start.run, needs_wrk=False),

@@ -35,7 +35,10 @@ _ATTACKS = {
 
 def run(directory: str, options: Namespace) -> None:
     """Measure the wait for an answer beside each kind of attack."""
-    with Store() as s3, servers.serving(contenders.latency("journal", s3.url), directory) as server:
+    with (
+        Store() as s3,
+        servers.serving(contenders.to_store(contenders.LATENCY[0], s3.url), directory) as server,
+    ):
         found: dict[str, list[float]] = {name: [] for name in _ATTACKS}
         for _ in range(options.rounds):
             for name, (head, unit) in _ATTACKS.items():

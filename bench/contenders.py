@@ -55,8 +55,8 @@ def _compiled(contender: Contender) -> Contender:
     return replace(contender, name=name, command=command, environ=environ)
 
 
-def _with_s3(name: str, store_url: str, durability: str = "journal", **more: str) -> Contender:
-    access = {
+def _access(store_url: str) -> dict[str, str]:
+    return {
         "RAW_BUCKET": "bench",
         "AWS_ENDPOINT_URL_S3": store_url,
         "AWS_REGION": "us-east-1",
@@ -64,7 +64,10 @@ def _with_s3(name: str, store_url: str, durability: str = "journal", **more: str
         "AWS_SECRET_ACCESS_KEY": "bench",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    return _estat(name, durability, **access, **more)
+
+
+def _with_s3(name: str, store_url: str, durability: str = "journal", **more: str) -> Contender:
+    return _estat(name, durability, **_access(store_url), **more)
 
 
 #: gunicorn as it comes, but for what would make the two unlike: connections that end during a
@@ -116,6 +119,10 @@ def stored(store_url: str) -> tuple[Contender, ...]:
     return tuple(found)
 
 
+#: The ones whose answers are timed while batches are uploaded, and while the DLQ is replayed.
+LATENCY = (*_LEVELS[1:], *map(_compiled, _LEVELS[1:]))
+REPLAY = (_LEVELS[1], _compiled(_LEVELS[1]))
+
 #: As many connections for each of two workers as there are for one elsewhere.
 WORKERS = tuple(
     replace(_estat(f"WEB_CONCURRENCY={count}", WEB_CONCURRENCY=str(count)), connections=64)
@@ -123,11 +130,11 @@ WORKERS = tuple(
 )
 
 
-def latency(durability: str, store_url: str) -> Contender:
-    """Return the one whose batches are small, so that uploads go on all the time."""
+def to_store(contender: Contender, store_url: str) -> Contender:
+    """Return the one with a store, and batches so small that uploads go on all the time."""
     small = {"BATCH_SIZE": "1000", "FLUSH_INTERVAL": "1s"}
-    contender = _with_s3(f"DURABILITY={durability}", store_url, durability, **small)
-    return replace(contender, connections=64)
+    environ = {**contender.environ, **_access(store_url), **small}
+    return replace(contender, environ=environ, connections=64)
 
 
 def start(store_url: str) -> tuple[Contender, ...]:

@@ -59,6 +59,11 @@ class Driven(NamedTuple):
     grid_ms: list[float]  # at grid(NINES)
 
     @property
+    def missed(self) -> int:
+        """Requests that were not accepted."""
+        return self.refused + self.unanswered
+
+    @property
     def rate(self) -> float:
         """Requests answered a second."""
         return (self.requests - self.unanswered) / self.seconds

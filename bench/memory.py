@@ -1,7 +1,7 @@
 """What memory a worker takes while S3 hangs, for minutes at full rate with the defaults.
 
 Nothing is stored meanwhile: what is accepted ends on disk, and what a worker keeps
-of it in memory is bounded (docs/tuning.md). The DLQ is bounded too; once it is full,
+of it in memory is bounded (docs/sizing.md). The DLQ is bounded too; once it is full,
 requests are refused, and that is fine here.
 """
 
@@ -22,7 +22,7 @@ _INTERVAL_SECONDS = 5.0
 _ROWS = 10
 _WARM_UP_SECONDS = 60
 
-# Python objects of a body, in its sizes. docs/tuning.md counts 64, for bodies that are made to
+# Python objects of a body, in its sizes. docs/sizing.md counts 64, for bodies that are made to
 # hurt; the benchmark's are not.
 _PARSED = 10
 
@@ -37,7 +37,7 @@ class Reading(NamedTuple):
 
 
 def ceiling(settings: Settings, base: float, packed: float, requests: int, body: float) -> float:
-    """Return the upper bound of a worker's memory: the one line of docs/tuning.md, in bytes.
+    """Return the upper bound of a worker's memory: the one line of docs/sizing.md, in bytes.
 
     ``base`` is an idle worker's memory, ``packed`` the size of a compressed batch,
     ``requests`` how many are being read or not answered yet, and ``body`` the size
@@ -75,7 +75,7 @@ def run(directory: str, options: Namespace) -> list[Reading]:
     bound = ceiling(settings, base.rss, packed, connections, body)
     print(
         f"- Growth: {_growth(readings)}\n"
-        f"- Formula of docs/tuning.md: {base.rss / 1e6:.0f} MB idle, "
+        f"- Formula of docs/sizing.md: {base.rss / 1e6:.0f} MB idle, "
         f"{packed / 1e3:.0f} kB for a compressed batch, {connections} requests of at most "
         f"{body:,} bytes: {bound / 1e6:.0f} MB; found at the peak {last.peak / 1e6:.0f} MB, "
         f"{last.peak / bound:.2f} of it\n"

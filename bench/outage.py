@@ -37,7 +37,6 @@ class Reading(NamedTuple):
     at: float  # time.monotonic
     sample: Sample
     server_seconds: float  # CPU of the server's processes so far
-    others_seconds: float  # CPU of all processes but the benchmark's
 
 
 class Phase(NamedTuple):
@@ -67,13 +66,6 @@ class Phase(NamedTuple):
         first, last = self.readings[0], self.readings[-1]
         events = last.sample.accepted - first.sample.accepted
         return (last.server_seconds - first.server_seconds) * 1e6 / max(events, 1)
-
-    @property
-    def other_cores(self) -> float:
-        """What the benchmark shared the machine with."""
-        first, last = self.readings[0], self.readings[-1]
-        # two sources in ticks: their difference may fall a tick below nothing
-        return max(0.0, last.others_seconds - first.others_seconds) / (last.at - first.at)
 
 
 class Course(NamedTuple):
@@ -113,11 +105,10 @@ def run(directory: str, options: Namespace) -> list[Course]:
         "Figures: events accepted a second; what is in the DLQ at the end of the outage; "
         "seconds from then until the DLQ is empty, still under load "
         f"(never: not within {_PATIENCE_SECONDS}); events accepted and not in S3 after a graceful "
-        "stop; CPU of the server's processes; cores that other processes used meanwhile",
+        "stop; CPU of the server's processes",
     )
     if courses:
         _print_outages(courses)
-        _print_phases(courses)
         missing = max(courses, key=lambda one: one.missing)
         print(TARGET.line(f"S3 {missing.kind}", missing.missing))
     if left_out:
@@ -163,7 +154,7 @@ def _watch(readings: list[Reading], serving: Serving, seconds: int) -> None:
 def _read(serving: Serving) -> Reading:
     sample = servers.sample(serving.port)
     used = machine.cpu_seconds(serving.pid)
-    return Reading(time.monotonic(), sample, used, machine.others_cpu_seconds())
+    return Reading(time.monotonic(), sample, used)
 
 
 def _settled(serving: Serving) -> int:
@@ -191,35 +182,14 @@ def _print_outages(courses: Sequence[Course]) -> None:
                 f"{end.dlq_files:,}",
                 f"{end.dlq_bytes / 1e6:,.1f}",
                 "never" if empty is None else f"{empty:.0f}",
+                f"{sum(phase.refused for phase in (before, during, course.after)):,}",
                 f"{course.missing:,}",
             )
         )
     report.table(
         "outage | before | during | during ÷ before | the same for CPU µs/event | slowest second "
-        "| DLQ files | DLQ MB | DLQ empty after s | not in S3",
+        "| DLQ files | DLQ MB | DLQ empty after s | refused | not in S3",
         rows,
-    )
-
-
-def _print_phases(courses: Sequence[Course]) -> None:
-    rows = [
-        (
-            course.kind,
-            phase.name,
-            f"{phase.rate:,.0f}",
-            f"{phase.cpu_us:.1f}",
-            f"{phase.refused:,}",
-            f"{phase.other_cores:.2f}",
-            " ".join(f"{rate:.0f}" for rate in phase.rates),
-        )
-        for course in courses
-        for phase in (course.before, course.during, course.after)
-    ]
-    report.table(
-        "outage | phase | events/s | CPU µs/event | refused | other cores "
-        "| events/s, second by second",
-        rows,
-        texts=2,
     )
 
 

@@ -1,6 +1,7 @@
 -- The same as events.sql for EVENT_FORMAT=raw: whole seconds, always a cookie, any text as body.
 -- Put your RAW_BUCKET for my-bucket, your RAW_PREFIX for raw, and the day of the first event
 -- for 2026-01-01. For each further name in CAPTURE_HEADERS add a column before body.
+-- Where both formats lie under one prefix, the table of events.sql reads both, without cookie.
 CREATE EXTERNAL TABLE IF NOT EXISTS events_raw (
   id string COMMENT 'unique: stream and number',
   ts bigint COMMENT 'time of receipt, whole unix seconds',

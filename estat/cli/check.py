@@ -85,7 +85,7 @@ def _unknown_names() -> Iterator[Finding]:
 def too_small(settings: Settings) -> list[str]:
     """Return a sentence for each setting that is valid, but too small for the others.
 
-    The sums are those of docs/tuning.md and docs/shutdown.md. They are about the worst case:
+    The sums are those of docs/sizing.md and docs/shutdown.md. They are about the worst case:
     with little load a server may do with less.
     """
     told: list[str] = []

@@ -104,130 +104,124 @@ class Settings:
         parsers.bucket,
         None,
         _BUCKET,
-        "The bucket that events are stored in; `file:DIR` stores the same keys under DIR.",
+        "The bucket that stores the events. `file:DIR` stores them in a local directory.",
     )
     raw_prefix: str = _setting(
-        parsers.prefix, "raw", _PREFIX, "The beginning of every object's key."
+        parsers.prefix, "raw", _PREFIX, "Prefix of all keys of stored events."
     )
     dlq_prefix: str = _setting(
         parsers.prefix,
         "raw_dlq",
         _PREFIX,
-        "The beginning of the keys of files that can't be read, which are kept for a person to "
-        "look at; never RAW_PREFIX.",
+        "Prefix for damaged files, which are kept for a person to look at. Not within RAW_PREFIX.",
     )
     rejected_prefix: str = _setting(
         parsers.prefix,
         "",
         _PREFIX,
-        "The beginning of the keys under which events and requests are kept that were refused for "
-        "their content; empty: they are not kept.",
+        "Prefix for events and requests that were refused for their content. Empty: they are not "
+        "kept.",
     )
     aws_region: str = _text(
         re.compile(r"[a-z0-9-]*"),
         "a region's name, e.g. eu-central-1",
-        "The bucket's region; empty: as boto3 finds it.",
+        "The bucket's region. Empty: as boto3 finds it.",
     )
     s3_kms_key_id: str = _text(
         parsers.KMS_KEY,
         "a key id, alias/NAME, or the ARN of a key or an alias",
-        "The KMS key that objects are encrypted with (SSE-KMS, with a bucket key); empty: as the "
-        "bucket does by default.",
+        "KMS key to encrypt objects with (SSE-KMS with a bucket key). Empty: the bucket's default.",
     )
     s3_storage_class: str = _choice(
-        parsers.STORAGE_CLASSES,
-        "",
-        "The storage class of objects, one whose objects can be read at once; empty: STANDARD.",
+        parsers.STORAGE_CLASSES, "", "Storage class of the objects. Empty: STANDARD."
     )
     s3_object_tags: tuple[str, ...] = _setting(
         parsers.tags,
         "",
         "at most 10 tags as key=value,key2=value2; keys of 128 and values of 256 characters at "
         "most, of letters, digits, spaces and +-=._:/@; each key once, none that begins with aws:",
-        "Tags of every object, e.g. `team=web,retention=1y`.",
+        "Tags for each object, e.g. `team=web,retention=1y`.",
         unset=tuple,
     )
     s3_expected_bucket_owner: str = _text(
         parsers.OWNER,
         "the 12 digits of an AWS account",
-        "The account that the bucket must belong to, or every request is refused; empty: any.",
+        "AWS account that must own the bucket, or S3 refuses all requests. Empty: any.",
     )
     s3_role_arn: str = _text(
         parsers.ROLE,
         "a role's ARN, e.g. arn:aws:iam::123456789012:role/NAME",
-        "A role to assume for the bucket; empty: the credentials as boto3 finds them.",
+        "Role to assume for the bucket. Empty: the credentials that boto3 finds.",
     )
     s3_role_external_id: str = _text(
         parsers.EXTERNAL_ID,
         "2 to 1,224 letters, digits and _+=,.@:/-",
-        "The external id that the role's trust policy asks for.",
+        "External id that the role's trust policy asks for.",
     )
     partition_tz: ZoneInfo = _setting(  # noqa: RUF009 - a field, made by a helper
         ZoneInfo,
         "UTC",
         "a name from the tz database, e.g. UTC or Asia/Seoul",
-        "The time zone of the dt= and hr= partitions.",
+        "Time zone of the partitions `dt=` and `hr=`.",
     )
 
-    http_addr: str = _setting(parsers.address, ":8080", _ADDRESS, "The address to listen on.")
-    web_concurrency: int = _count("1", 1, 64, "Worker processes.")
-    max_body_size: int = _bytes("16384", "64", "16MiB", "The largest single event.")
-    max_batch_body_size: int = _bytes("1MiB", "64", "64MiB", "The largest request body.")
-    max_batch_events: int = _count("1000", 1, 100_000, "Events in one request, at most.")
+    http_addr: str = _setting(parsers.address, ":8080", _ADDRESS, "Address to listen on.")
+    web_concurrency: int = _count("1", 1, 64, "Number of worker processes.")
+    max_body_size: int = _bytes("16384", "64", "16MiB", "Largest size of one event.")
+    max_batch_body_size: int = _bytes("1MiB", "64", "64MiB", "Largest size of a request body.")
+    max_batch_events: int = _count("1000", 1, 100_000, "Most events in one request.")
     read_timeout: float = _seconds(
         "8s",
         "100ms",
         "10m",
-        "How long a first byte, the rest of a head, and each 64 KiB of a body may take to arrive.",
+        "Time limit for a request's head, and for each 64 KiB of its body, to arrive.",
     )
     keepalive: float = _seconds(
         "75s",
         "1s",
         "1h",
-        "How long an idle connection stays open; above the idle timeout of the balancer in front.",
+        "How long an idle connection stays open. Set it above the balancer's idle timeout.",
     )
 
     durability: Durability = _choice(  # noqa: RUF009 - a field, made by a helper
         Durability,
         "journal",
-        "What an acknowledgement survives: `memory` a failing store and a stop, `journal` also "
-        "the death of any process, `fsync` also a power failure, `stored` the loss of the host.",
+        "What accepted events survive: `memory` an outage of S3 and a stop, `journal` also killed "
+        "processes, `fsync` also a power failure, `stored` also the loss of host and disk.",
     )
     stored_interval: float = _seconds(
-        "250ms", "10ms", "10s", "With DURABILITY=stored, the age at which a batch is closed."
+        "250ms", "10ms", "10s", "With DURABILITY=stored: age at which a batch is closed."
     )
     stored_strict: bool = _flag(
-        "false", "With DURABILITY=stored, refuse new events while the store is down."
+        "false", "With DURABILITY=stored: refuse new events while the store is down."
     )
-    channel_size: int = _count("4000", 1, 10_000_000, "Events that may wait in the queue.")
-    queue_bytes: int = _bytes("16MiB", "1KiB", "4GiB", "Bytes that may wait in the queue.")
-    batch_size: int = _count("5000", 1, 1_000_000, "Events in a batch, at most.")
-    batch_bytes: int = _bytes("8MiB", "1KiB", "256MiB", "Uncompressed bytes in a batch, at most.")
-    flush_interval: float = _seconds("120s", "10ms", "1h", "The age at which a batch is closed.")
+    channel_size: int = _count("4000", 1, 10_000_000, "Most events in a worker's queue.")
+    queue_bytes: int = _bytes("16MiB", "1KiB", "4GiB", "Most bytes in a worker's queue.")
+    batch_size: int = _count("5000", 1, 1_000_000, "Most events in a batch.")
+    batch_bytes: int = _bytes("8MiB", "1KiB", "256MiB", "Most uncompressed bytes in a batch.")
+    flush_interval: float = _seconds("120s", "10ms", "1h", "Age at which a batch is closed.")
 
-    upload_queue: int = _count("4", 1, 1000, "Closed batches that may wait for an uploader.")
-    upload_concurrency: int = _count("4", 1, 64, "Uploads at a time.")
-    s3_timeout: float = _seconds(
-        "3s", "10ms", "5m", "How long one attempt to store a batch may take."
-    )
+    upload_queue: int = _count("4", 1, 1000, "Most batches that wait for an upload.")
+    upload_concurrency: int = _count("4", 1, 64, "Uploads at a time, in each worker.")
+    s3_timeout: float = _seconds("3s", "10ms", "5m", "Time limit for one attempt to store a batch.")
     s3_app_retries: int = _count(
         "2", 0, 20, "Attempts after the first, before a batch goes to the DLQ."
     )
     s3_conditional_put: bool = _flag(
-        "true", "Send `If-None-Match: *`, so that no object is ever replaced."
+        "true", "Send `If-None-Match: *`, so that no object is overwritten."
     )
 
     dlq_dir: str = _setting(
         os.path.abspath,
         "/tmp/dlq",  # noqa: S108 - the established default
         "a directory",
-        "The directory of the dead letter queue and the journals; made with mode 0700.",
+        "Directory of the dead letter queue and the journals. Put it on a disk that stays.",
     )
     dlq_max_age: float = _seconds(
-        "24h", "1s", "3650d", "Files older than this are retried last and rarely."
+        "24h", "1s", "3650d", "Older files are sent last and rarely, but not deleted."
     )
     dlq_max_size_bytes: int = _bytes(
-        "18GB", "4KiB", "1000TiB", "The largest size of the dead letter queue."
+        "18GB", "4KiB", "1000TiB", "Largest size of DLQ_DIR, for all servers that share it."
     )
     dlq_overflow: str = _choice(
         ("reject", "drop_oldest"),
@@ -238,38 +232,38 @@ class Settings:
         parsers.bucket,
         "",
         _BUCKET,
-        "Where a stop hands over what it could not store; empty: it stays in DLQ_DIR.",
+        "Bucket for what a stop could not store in RAW_BUCKET. Empty: it stays in DLQ_DIR.",
     )
 
     shutdown_timeout: float = _seconds(
-        "25s", "1s", "1h", "How long a stop may take in all, DRAIN_DELAY included."
+        "25s", "1s", "1h", "Time limit for a stop, DRAIN_DELAY included."
     )
     drain_delay: float = _seconds(
-        "0s", "0s", "10m", "How long to go on serving with /ready red before a stop begins."
+        "0s", "0s", "10m", "How long to serve on with `/ready` at 503 before a stop begins."
     )
 
     trusted_proxies: int | tuple[parsers.Network, ...] = _setting(
         parsers.proxies,
         "1",
         "a number of proxies, or networks such as 10.0.0.0/8,fd00::/8",
-        "The proxies in front: how many of them, or their networks.",
+        "Proxies in front of the server: their number, or their networks.",
     )
     client_ip_header: str = _choice(
         ("auto", "x-forwarded-for", "forwarded", "cloudfront-viewer-address"),
         "auto",
-        "The header field in which the proxies in front tell the client's address, no other "
-        "counts; auto: X-Forwarded-For, or without it Forwarded.",
+        "Header field in which the proxies name the client's address. `auto`: X-Forwarded-For, "
+        "else Forwarded.",
     )
     ip_mode: str = _choice(
         ("full", "truncate", "hash", "drop"),
         "full",
-        "What is stored of the client's address: all of it, its /24 or /48, 32 hexadecimal "
-        "digits that depend on IP_HASH_KEY, or nothing.",
+        "What is stored of the client's address: all of it, its /24 or /48, a hash with "
+        "IP_HASH_KEY, or nothing.",
     )
     ip_hash_key: str = _text(
         parsers.HASH_KEY,
         "at least 16 characters",
-        "The key of IP_MODE=hash: the same key gives the same digits for an address.",
+        "Key of IP_MODE=hash. The same key gives the same hash for an address.",
         secret=True,
     )
     capture_headers: tuple[str, ...] = _setting(
@@ -278,8 +272,7 @@ class Settings:
         "at most 20 names of header fields (letters, digits, hyphens) with commas between; none "
         "of a credential, which is never stored (authorization, proxy-authorization, x-write-key), "
         "and none that is a name in the record (id, ts, ip, write-key, query, path, body)",
-        "Header fields to store with each event, e.g. `referer,cookie`; each under its name in "
-        "lower case, with `_` for `-`.",
+        "Header fields to store with each event, e.g. `referer,cookie`. `-` becomes `_` in names.",
         unset=tuple,
     )
     allowed_origins: tuple[str, ...] = _setting(
@@ -288,8 +281,7 @@ class Settings:
         "*, or origins separated by commas, e.g. https://example.com,http://localhost:3000: "
         "scheme://host or scheme://host:port, no path, no slash at the end, names beyond ASCII as "
         "xn--…; https://*.example.com for all hosts below one; null; file://",
-        "The origins whose pages may send events and read the answers, besides the server's own; "
-        "`*`: all.",
+        "Origins whose web pages may send events, besides the server's own. `*`: all.",
     )
     write_keys: tuple[parsers.WriteKey, ...] = _setting(
         parsers.write_keys,
@@ -297,61 +289,59 @@ class Settings:
         f"up to {parsers.MAX_WRITE_KEYS} different keys separated by commas, each key or name:key; "
         "a key has letters, digits and ._~+/- with = only at its end, a name letters, digits and "
         "_.-; an unnamed key is called key and its place, e.g. key1",
-        "The keys with which events are taken; empty: everyone may send.",
+        "Keys, one of which each request must have. Empty: everyone may send.",
         secret=True,
         unset=tuple,
     )
     capture_write_key_name: bool = _flag(
-        "false", "Whether the name of the write key is stored with each event, as `write_key`."
+        "false", "Store the write key's name with each event, as `write_key`."
     )
     capture_query: bool = _flag(
-        "false", "Whether the URL's query is stored beside the events of a body, as `query`."
+        "false", "Store the URL's query beside the events of a body, as `query`."
     )
     fallback_charset: str = _setting(
         parsers.charset,
         "",
         "a label of an encoding that contains ASCII, as pages name it, e.g. euc-kr or windows-1252",
-        "The encoding of text in queries and forms that is not UTF-8 and names none; empty: its "
-        "bytes become U+FFFD.",
+        "Encoding of queries and forms that are not UTF-8 and name no encoding. Empty: their bytes "
+        "become U+FFFD.",
     )
     accepted_status: str = _choice(
-        ("202", "200"), "202", "The status that answers a POST whose events are accepted."
+        ("202", "200"), "202", "Status of the answer to an accepted POST."
     )
     receipts: bool = _flag(
-        "false", "Whether the answer to a POST names the ids of the first and the last event."
+        "false", "Name the ids of the first and the last event in the answer to a POST."
     )
     event_schema: Schema | None = _setting(  # noqa: RUF009 - a field, made by a helper
         parsers.schema,
         "",
         "a file with a JSON Schema",
-        "A JSON Schema that every event must match; empty: any JSON object is an event.",
+        "JSON Schema that each event must match. Empty: any JSON object is an event.",
         unset=lambda: None,
     )
     event_format: str = _choice(
         ("json", "raw"),
         "json",
-        "What an event is: a JSON object; or any text, one event a request, stored as a string "
-        "with whole seconds and the cookies, as older downstream jobs read it.",
+        "`json`: an event is a JSON object. `raw`: a request is one event of any text, stored as a "
+        "string, for jobs that read the Go server's records.",
     )
     metrics_addr: str = _setting(
         parsers.address,
         "",
         _ADDRESS,
-        "A second address to listen on, for /metrics and /openapi.json, which are then there only; "
-        "empty: they are at HTTP_ADDR.",
+        "Second address to listen on. `/metrics` and `/openapi.json` are then only there. Empty: "
+        "they are at HTTP_ADDR.",
     )
 
     instance_id: str = _text(
         ids.INSTANCE,
         "letters, digits, . and -, 48 at most",
-        "This server's name in object keys; empty: the host's name.",
+        "This server's name in object keys. Empty: the host's name.",
         unset=_default_instance,
     )
-    log_level: str = _choice(
-        ("debug", "info", "warning", "error"), "info", "The least severe lines to log."
-    )
+    log_level: str = _choice(("debug", "info", "warning", "error"), "info", "Lowest level to log.")
     log_format: str = _choice(
-        ("json", "console"), "json", "One JSON object a line, or lines for people."
+        ("json", "console"), "json", "`json`: one object a line. `console`: text for people."
     )
 
     @property

@@ -5,8 +5,10 @@
 
 A line holds the bucket and key of a batch, its first and last id, and what became of it. The file
 is made with the server's first batch of the hour and removed once the hour is closed (see
-``pipeline.closing``). ``.<n>`` stands behind a server whose directory was taken over. A line that
-can't be read is passed over. All calls block, and raise DiskError.
+``pipeline.closing``). ``.<n>`` stands behind a server whose directory was taken over. A file that
+is about to be removed is moved to ``<server>.closing`` first: whoever had opened it to write sees
+that, and writes its notes once more. A line that can't be read is passed over. All calls block, and
+raise DiskError.
 """
 
 import contextlib
@@ -29,6 +31,8 @@ DIRECTORY = "hours"
 
 _NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9a-f]{8}")
 _APPEND = os.O_WRONLY | os.O_APPEND
+_CLOSING = ".closing"
+_TRIES = 3
 
 #: A journal's first line is shorter.
 _HEADER_BYTES = 16 * 1024
@@ -47,6 +51,11 @@ class HourFile(NamedTuple):
     def name(self) -> str:
         """What names the hour, whichever server's it is."""
         return os.path.basename(self.path)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing is added to it any more."""
+        return os.path.dirname(self.path).endswith(_CLOSING)
 
 
 def name_of(bucket: str, key: str) -> str:
@@ -79,11 +88,15 @@ def by_hour(notes: list[Note]) -> dict[str, list[Note]]:
 def append(root: str, notes: list[Note]) -> None:
     """Write notes to the files of their hours, which are made if they are not there."""
     for name, found in by_hour(notes).items():
-        path = _path(root, name, found)
         # a line that was cut off in front of it must not take it along
         data = b"".join(b"\n%b\n" % json.dumps(note).encode() for note in found)
-        with files.disk_errors("append", path):
-            _append(path, data, files.PRIVATE._replace(top=root))
+        with files.disk_errors("append", os.path.join(root, DIRECTORY)):
+            for _ in range(_TRIES):
+                path = _path(root, name, found)
+                if _append(path, data, files.PRIVATE._replace(top=root)):
+                    break
+            else:
+                raise OSError(errno.ESTALE, f"{name} is moved again and again")
 
 
 def _path(root: str, name: str, notes: list[Note]) -> str:
@@ -91,12 +104,13 @@ def _path(root: str, name: str, notes: list[Note]) -> str:
     own = os.path.join(root, DIRECTORY, os.path.basename(root), name)
     if not os.path.lexists(own) and all(note.fate != OPENED for note in notes):
         for file in found_in(root):
-            if file.name == name:
+            if file.name == name and not file.is_closing:
                 return file.path
     return own
 
 
-def _append(path: str, data: bytes, access: files.Access) -> None:
+def _append(path: str, data: bytes, access: files.Access) -> bool:
+    """Write to a file; tell whether it was still there afterwards."""
     directory = os.path.dirname(path)
     try:
         descriptor = files.open_file(path, _APPEND)
@@ -110,6 +124,9 @@ def _append(path: str, data: bytes, access: files.Access) -> None:
         if is_new:
             os.fsync(descriptor)
             files.sync_directory(directory)
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+        return False
     finally:
         os.close(descriptor)
 
@@ -149,12 +166,24 @@ def _note(line: bytes, name: str) -> Note | None:
 
 
 def remove(file: HourFile, size_bytes: int) -> bool:
-    """Remove a file that has not grown since it had so many bytes; tell whether it is gone."""
-    with files.disk_errors("unlink", file.path), contextlib.suppress(FileNotFoundError):
-        if os.lstat(file.path).st_size != size_bytes:
+    """Remove a file that has not grown since it had so many bytes; tell whether it is gone.
+
+    The leader alone calls this.
+    """
+    directory, path = os.path.dirname(file.path), file.path
+    with files.disk_errors("unlink", path), contextlib.suppress(FileNotFoundError):
+        if not file.is_closing and os.lstat(path).st_size == size_bytes:
+            path = os.path.join(directory + _CLOSING, file.name)
+            if os.path.lexists(path):
+                return False  # it grew in the last moment, and is closed for itself
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(path), files.PRIVATE.directory)
+            os.rename(file.path, path)
+        if os.lstat(path).st_size != size_bytes:
             return False
-        os.unlink(file.path)
-    files.remove_empty(os.path.dirname(file.path))
+        os.unlink(path)
+        files.remove_empty(os.path.dirname(path))
+    files.remove_empty(directory)
     return True
 
 

@@ -115,19 +115,18 @@ class Intake:
         if kind is _FORM:
             return self._form(body.strip(), content_type or "")
         if kind is _LINES:
-            body = body.removeprefix(_RS).replace(b"\n" + _RS, b"\n")
+            if _RS in body:
+                body = body.removeprefix(_RS).replace(b"\n" + _RS, b"\n")
             return self._batch(self._lines(self._each_line(body), []))
+        if event := self._plain(body):
+            return Events([event], batch=False)
         if len(body) > self._short_bytes and not long_text.has_few_values(body):
             outcomes = self._values(body)
         else:
             try:
-                value = json_text.load(body)
+                outcomes = self._value(json_text.load(body), body)
             except ValueError:
                 outcomes = self._values(body)
-            else:
-                if type(value) is dict:
-                    return Events([self._event(value, body)], batch=False)
-                outcomes = self._value(value, body)
         if len(outcomes) == 1 and body.lstrip()[:1] != b"[":
             (outcome,) = outcomes
             if isinstance(outcome, Refused):
@@ -138,6 +137,17 @@ class Intake:
     def read_query(self, query: bytes) -> Events:
         """Return the event that a query is. Raises Refused with the reason."""
         return self._fields(query, self._charset)
+
+    def _plain(self, source: bytes) -> bytes | None:
+        """Return an event that is one plain object; None for what must be looked at closely."""
+        if self._schema or len(source) > self._max_event_bytes:
+            return None
+        try:
+            value = json_text.load(source)
+            encoded = json_text.dump(value)
+        except ValueError:
+            return None
+        return None if type(value) is not dict or json_text.may_be_rounded(encoded) else encoded
 
     def _form(self, body: bytes, content_type: str) -> Events:
         if not form.is_form(body):
@@ -166,8 +176,9 @@ class Intake:
 
     def _lines(self, lines: Iterator[bytes], outcomes: list[_Outcome]) -> list[_Outcome]:
         for line in lines:
+            event = self._plain(line)
             try:
-                outcomes += self._text(line)
+                outcomes += [event] if event else self._text(line)
             except Refused as refusal:
                 outcomes.append(_rejected(refusal, line))
             if len(outcomes) > self._max_events:

@@ -74,6 +74,7 @@ class SubmissionQueue:
         self._bytes = 0
         self._wanted = (1, 1)  # by the last request that was refused
         self._wakeup = Event()
+        self._half_full = Event()
 
     def check(self, events: int, size_bytes: int) -> None:
         """Raise Refused unless there is room for so much more now."""
@@ -105,18 +106,27 @@ class SubmissionQueue:
         self._bytes += submission.size_bytes
         self._publish()
         self._wakeup.set()
+        if self.full_for(self._events, self._bytes):
+            self._half_full.set()
 
-    def take(self, timeout_seconds: float | None, gather_seconds: float = 0) -> deque[Submission]:
+    def take(
+        self, timeout_seconds: float | None, gather_seconds: float = 0, *, awaited: bool = True
+    ) -> deque[Submission]:
         """Wait for submissions, at most so long, and return all that wait; none on a wakeup.
 
-        Those that arrive at the same time come along: it takes when the event loop has
-        nothing else to do, but no later than after ``gather_seconds``.
+        Those that arrive within ``gather_seconds`` come along. If somebody waits for them, it
+        takes as soon as the event loop has nothing else to do; else not before half the room is
+        used.
         """
         self._wakeup.wait(timeout_seconds)
         if gather_seconds and self._waiting:
-            with gevent.Timeout(gather_seconds, False):  # type: ignore[arg-type] # False: no error
-                gevent.idle()
+            if awaited:
+                with gevent.Timeout(gather_seconds, False):  # type: ignore[arg-type] # no error
+                    gevent.idle()
+            else:
+                self._half_full.wait(gather_seconds)
         self._wakeup.clear()
+        self._half_full.clear()
         taken, self._waiting = self._waiting, deque()
         self._events = self._bytes = 0
         self._publish()
@@ -125,6 +135,7 @@ class SubmissionQueue:
     def wake(self) -> None:
         """Make ``take`` return now, to look at what has changed."""
         self._wakeup.set()
+        self._half_full.set()
 
     def _publish(self) -> None:
         self._counts.set(metrics.QUEUE_EVENTS, self._events)

@@ -5,6 +5,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Iterable
+from wsgiref.types import InputStream, WSGIEnvironment
 
 import falcon
 import gevent
@@ -23,7 +24,7 @@ from estat.pipeline.queue import Submission
 from estat.text import shown
 from estat.web import cors
 from estat.web.cors import Origins
-from estat.web.environ import BODY, UNREAD_BYTES
+from estat.web.environ import BODY, REFUSED, UNREAD_BYTES
 from estat.web.request_context import RequestContext
 from estat.web.turns import give_turn_if_due
 from estat.web.write_keys import WriteKeys
@@ -65,7 +66,8 @@ class Collect:
                 give_turn_if_due,
             )
         )
-        self._accepted = falcon.code_to_http_status(int(settings.accepted_status))
+        #: The status of an answer to accepted events.
+        self.accepted = falcon.code_to_http_status(int(settings.accepted_status))
         self._rejections = pipeline.rejections
         self._context = RequestContext(settings)
         self._max_bytes = settings.max_batch_body_size
@@ -76,22 +78,29 @@ class Collect:
         self._origins = Origins(settings.allowed_origins)
         self._keys = WriteKeys(settings.write_keys) if settings.write_keys else None
 
+    def post(self, environ: WSGIEnvironment) -> bytes:
+        """Take the events of a body; return the answer's body. Raises Refused."""
+        events, accepted = self._take(environ, self._posted)
+        plain = not (events.batch or accepted.first or accepted.on_disk_alone)
+        return _OK_ONE if plain else _answer(events, accepted)
+
     def on_post(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
         """Answer ACCEPTED_STATUS when the events are accepted, an error when they are refused."""
-        events, accepted = self._take(req, self._posted)
-        resp.status = self._accepted
+        refused = req.env.pop(REFUSED, None)
+        if refused:
+            raise refused
+        resp.data = self.post(req.env)
+        resp.status = self.accepted
         resp.content_type = falcon.MEDIA_JSON
-        plain = not (events.batch or accepted.first or accepted.on_disk_alone)
-        resp.data = _OK_ONE if plain else _answer(events, accepted)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer 204 when the query is accepted as an event, an error when it is refused."""
         resp.set_header("Cache-Control", "no-store")  # a cache would swallow the next event
-        self._take(req, self._queried)
+        self._take(req.env, self._queried)
         resp.status = falcon.HTTP_204
 
     def _take(
-        self, req: falcon.Request, read: Callable[[falcon.Request], Events]
+        self, environ: WSGIEnvironment, read: Callable[[WSGIEnvironment], Events]
     ) -> tuple[Events, Submission]:
         """Accept the events that ``read`` finds in a request, and count the result.
 
@@ -101,18 +110,18 @@ class Collect:
         counts = self._counts
         counts.count(metrics.REQUESTS)
         try:
-            self._origins.check(req.env)
-            key = self._keys.find(req.env) if self._keys else None
+            self._origins.check(environ)
+            key = self._keys.find(environ) if self._keys else None
             if self._keys and not key:
                 raise Refused("unauthorized", _NO_KEY)
-            events = read(req)
-            accepted = self._pipeline.accept(self._context.of(req.env, key), events.bodies)
+            events = read(environ)
+            accepted = self._pipeline.accept(self._context.of(environ, key), events.bodies)
         except Refused as refused:
             counts.count(metrics.REQUESTS_REJECTED[refused.reason])
             if refused.reason == "queue_full":
                 counts.count(metrics.REQUESTS_QUEUE_FULL)
             self._seldom.warning("requests_refused", refused.reason, example=refused.description)
-            self._keep(req, [(None, refused)])
+            self._keep(environ, [(None, refused)])
             raise
         except Exception as exc:
             counts.count(metrics.REQUESTS_REJECTED["internal_error"])
@@ -123,47 +132,50 @@ class Collect:
             counts.count(metrics.accepted_by_key(key), accepted.events)
         if events.refused:
             counts.count(metrics.EVENTS_REJECTED, len(events.refused))
-            self._keep(req, events.refused)
+            self._keep(environ, events.refused)
         counts.observe(metrics.REQUEST_SECONDS, time.perf_counter() - started)
         return events, accepted
 
-    def _posted(self, req: falcon.Request) -> Events:
-        gzipped = _names_gzip(req)
-        body = self._body.read(req)
-        if not body and req.env.get("QUERY_STRING") and not req.env.get("CONTENT_TYPE"):
-            return self._queried(req)  # a beacon that is its URL alone
+    def _posted(self, environ: WSGIEnvironment) -> Events:
+        gzipped = _names_gzip(environ)
+        body = self._body.read(environ)
+        content_type = environ.get("CONTENT_TYPE")
+        if not body and environ.get("QUERY_STRING") and not content_type:
+            return self._queried(environ)  # a beacon that is its URL alone
         self._pipeline.check_room()
         if gzipped or is_gzip(body):  # beacons can't name an encoding, and no text begins so
             body = inflate(body, self._max_bytes, give_turn_if_due)
         try:
             if len(body) <= _PIECE_BYTES:
-                return self._intake.read(body, req.env.get("CONTENT_TYPE"))
+                return self._intake.read(body, content_type)
             with self._reading:
                 gc.disable()  # JSON has no cycles, and to look for some takes a third of the time
                 try:
-                    return self._intake.read(body, req.env.get("CONTENT_TYPE"))
+                    return self._intake.read(body, content_type)
                 finally:
                     gc.enable()
         except Refused as refused:
             refused.source = body
             raise
 
-    def _queried(self, req: falcon.Request) -> Events:
+    def _queried(self, environ: WSGIEnvironment) -> Events:
         self._pipeline.check_room()
-        query = req.env.get("QUERY_STRING", "").encode("latin-1")
-        req.env["QUERY_STRING"] = ""  # it is the event, and stands nowhere beside it
+        query = environ.get("QUERY_STRING", "").encode("latin-1")
+        environ["QUERY_STRING"] = ""  # it is the event, and stands nowhere beside it
         try:
             return self._intake.read_query(query)
         except Refused as refused:
             refused.source = query
             raise
 
-    def _keep(self, req: falcon.Request, refused: Iterable[tuple[int | None, Refused]]) -> None:
+    def _keep(
+        self, environ: WSGIEnvironment, refused: Iterable[tuple[int | None, Refused]]
+    ) -> None:
         """Keep what was refused for its content, where REJECTED_PREFIX asks for it."""
         if not self._rejections:
             return
-        key = self._keys.find(req.env) if self._keys else None
-        address = self._context.address(req.env)
+        key = self._keys.find(environ) if self._keys else None
+        address = self._context.address(environ)
         for index, one in refused:
             if one.source is not None and one.reason not in _OF_THE_WHOLE:
                 self._rejections.keep(one, index, key, address)
@@ -191,29 +203,30 @@ class _RequestBody:
         self._max_bytes = max_bytes
         self._read_seconds = read_seconds
 
-    def read(self, req: falcon.Request) -> bytes:
+    def read(self, environ: WSGIEnvironment) -> bytes:
         """Return a request's body as it came, under either worker. Raises Refused."""
-        body: bytes | None = req.env.get(BODY)
-        length = req.content_length if body is None else len(body)
+        body: bytes | None = environ.get(BODY)
+        length = _content_length(environ) if body is None else len(body)
         if length and length > self._max_bytes:
-            raise self._too_large(req, f"{length} bytes; at most")
+            raise self._too_large(environ, f"{length} bytes; at most")
         if body is None:
             # chunked, or no body at all; one byte more than allowed tells that it is too large
-            body = self._read(req, self._max_bytes + 1 if length is None else length)
+            wanted = self._max_bytes + 1 if length is None else length
+            body = self._read(environ["wsgi.input"], wanted)
             if len(body) > self._max_bytes:
-                raise self._too_large(req, "over")
+                raise self._too_large(environ, "over")
             if length and len(body) < length:
                 raise Refused("incomplete_body", f"{len(body)} bytes of {length} arrived")
         return body
 
-    def _read(self, req: falcon.Request, size: int) -> bytes:
+    def _read(self, stream: InputStream, size: int) -> bytes:
         """Read at most ``size`` bytes, each piece in time. Raises Refused."""
         pieces = []
         while size > 0:
             wanted = min(size, _PIECE_BYTES)
             try:
                 with gevent.Timeout(self._read_seconds, _BodyTimeoutError):
-                    piece: bytes = req.stream.read(wanted)
+                    piece: bytes = stream.read(wanted)
             except _BodyTimeoutError as late:
                 raise Refused(
                     "body_timeout", f"the body did not arrive within {self._read_seconds:g}s"
@@ -230,9 +243,9 @@ class _RequestBody:
                 break
         return b"".join(pieces)
 
-    def _too_large(self, req: falcon.Request, found: str) -> Refused:
+    def _too_large(self, environ: WSGIEnvironment, found: str) -> Refused:
         """Return the refusal of a body, and let more of it be read than of others unwanted."""
-        req.env[UNREAD_BYTES] = _TOO_LARGE_BYTES
+        environ[UNREAD_BYTES] = _TOO_LARGE_BYTES
         return Refused("too_large", f"the body has {found} {self._max_bytes} (MAX_BATCH_BODY_SIZE)")
 
 
@@ -247,9 +260,19 @@ def _is_the_clients(error: Exception) -> bool:
     )
 
 
-def _names_gzip(req: falcon.Request) -> bool:
+def _content_length(environ: WSGIEnvironment) -> int | None:
+    """Return the length that a request names; None if it names none. Raises Refused."""
+    text = environ.get("CONTENT_LENGTH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise Refused("incomplete_body", "Content-Length is no number")
+    return int(text)
+
+
+def _names_gzip(environ: WSGIEnvironment) -> bool:
     """Tell whether a request names gzip as its encoding, or none. Raises Refused for others."""
-    encoding = req.env.get("HTTP_CONTENT_ENCODING", "")
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "")
     name = encoding.strip().lower()
     if name in _PLAIN_CODINGS:
         return False
@@ -257,7 +280,7 @@ def _names_gzip(req: falcon.Request) -> bool:
         raise Refused(
             "unsupported_encoding",
             f"{shown(encoding, 100)} is not supported; send gzip or nothing",
-            req.env.get(BODY, b""),
+            environ.get(BODY, b""),
         )
     return True
 

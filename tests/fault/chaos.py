@@ -4,6 +4,7 @@ One round is one DLQ directory and one bucket; everything in it is drawn from it
 seed, but for the timing of the machine. It ends in the accounting.
 """
 
+import http.client
 import os
 import random
 import signal
@@ -126,6 +127,7 @@ class Round:
         settings = {
             "DURABILITY": self._rng.choice(("journal", "fsync", "stored")),
             "RECEIPTS": self._rng.choice(("true", "false")),
+            "REJECTED_PREFIX": self._rng.choice(("rejected", "")),
         }
         if settings["DURABILITY"] == "stored":
             settings["STORED_INTERVAL"] = "20ms"  # or clients that wait send little
@@ -137,6 +139,8 @@ class Round:
 
     def _let_flow(self, seconds: float) -> None:
         before = self.accepted
+        with suppress(OSError, http.client.HTTPException):  # it may be down
+            self._lives.present[0].post('{"n":NaN}')
         self._traffic.pause(seconds)
         if self._rng.random() < _LET_FLOW:
             eventually(lambda: self.accepted > before, 60, "events are accepted")

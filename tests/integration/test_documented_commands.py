@@ -24,7 +24,7 @@ from tests.support.reader import Reader, copy_repository
 from tests.support.s3 import Bucket, Endpoint, Moto
 from tests.support.server import BIN, free_port
 
-PAGES = ("README.md", "docs/ops.md", "docs/bucket.md")
+PAGES = ("README.md", "docs/ops.md", "docs/troubleshooting.md", "docs/dlq.md", "docs/bucket.md")
 SECTIONS = [section for page in PAGES for section in commands(page)]
 
 #: What runs this suite, takes long, changes nothing here or needs an engine for containers:
@@ -120,7 +120,7 @@ def has_a_file_in_quarantine(reader: Reader, bucket: Bucket) -> None:
     damaged = bytearray(file.path.read_bytes())
     middle = len(damaged) // 2
     damaged[middle : middle + 512] = bytes(512)  # a sector
-    (name,) = re.findall(r"FILE=(\S+)", read("docs/ops.md"))
+    (name,) = re.findall(r"FILE=(\S+)", read("docs/dlq.md"))
     bucket.put(f"raw_dlq/{name}", bytes(damaged))
 
 
@@ -133,7 +133,7 @@ BEFORE: dict[str, Callable[[Reader, Bucket], None]] = {
     "DLQ growing": has_events_in_the_dlq,
     "DLQ full": has_rescued_a_dlq,
     "Accounting mismatch": has_stored_events,
-    "Quarantine": has_a_file_in_quarantine,
+    "Save the events of a damaged file": has_a_file_in_quarantine,
 }
 
 
@@ -175,12 +175,12 @@ def found_it_complete(reader: Reader, _: Bucket) -> None:
 
 AFTER: dict[str, Callable[[Reader, Bucket], None]] = {
     "Stores that speak S3": wrote_to_the_bucket,
-    "Run it": stored_hello,
+    "From the source": stored_hello,
     "estat send": stored_all_that_was_sent,
     "DLQ growing": listed_the_reason,
     "DLQ full": stored_the_rescued,
     "Accounting mismatch": found_it_complete,
-    "Quarantine": stored_what_came_before_the_damage,
+    "Save the events of a damaged file": stored_what_came_before_the_damage,
 }
 
 

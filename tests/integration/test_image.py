@@ -1,5 +1,6 @@
 """The container image: built from the Dockerfile on stand-ins of its base images, and run."""
 
+import argparse
 import http.server
 import json
 import os
@@ -18,22 +19,15 @@ import pytest
 from estat import __version__
 from tests.conftest import need
 from tests.support.base_images import REQUIREMENTS, Buildah, download_wheels, make_base_images, run
-from tests.support.container import Container, docker_run
+from tests.support.container import Container
 from tests.support.eventually import eventually
-from tests.support.page import commands
+from tests.support.lines import gunzip_lines
+from tests.support.page import blocks
 from tests.support.server import ROOT
 from tests.support.threads import Serving
 
 _NAME = "localhost/estat-ingest:test"
 _EVENTS = 250  # two and a half batches
-
-_TYPED = [
-    line
-    for page in ("README.md", "docs/image.md")
-    for section in commands(page)
-    for block in section.blocks
-    for line in block
-]
 
 
 class Image(NamedTuple):
@@ -75,11 +69,11 @@ def container(image, tmp_path, moto, bucket):
     """Make containers that share a bucket, each with volumes of its own; all are gone at last."""
     with ExitStack() as running:
 
-        def make(configuration=image.configuration, **settings):
+        def make(**settings):
             directory = tmp_path / str(len(list(tmp_path.iterdir())))
             directory.mkdir()
             given = moto.environ | {"RAW_BUCKET": bucket.name} | settings
-            made = Container(image.root, configuration, directory, given)
+            made = Container(image.root, image.configuration, directory, given)
             running.callback(lambda: made._process and made.kill())
             return made
 
@@ -192,39 +186,75 @@ def test_its_first_process_reaps_orphans(container):
     )
 
 
-# --- what the pages tell to type
+# --- what two pages tell to type, without an engine that could run it as it stands
 
 
-@pytest.mark.parametrize("line", [x for x in _TYPED if x.startswith("docker run ")] or [""])
-def test_a_line_that_runs_it_works_as_it_stands(container, image, bucket, line):
-    asked = docker_run(line)
-    assert asked.image == f"estat-ingest:{__version__}"
-    (port,) = image.configuration["ExposedPorts"]
-    assert all(f"{published.split(':')[-1]}/tcp" == port for published in asked.publish)
-    volumes = dict(volume.split(":", 1)[::-1] for volume in asked.volume)
-    assert not any("/" in name for name in volumes.values()), "only named volumes can be tried here"
-    configuration = image.configuration | {"Volumes": image.configuration["Volumes"] | volumes}
-    if asked.user:
-        configuration["User"] = asked.user
-    settings = dict(given.split("=", 1) for given in asked.env if "=" in given)
-    if settings.get("RAW_BUCKET") == "my-bucket":
-        settings["RAW_BUCKET"] = bucket.name
-    server = container(configuration, **settings)
-    if asked.entrypoint:
-        done = server.run(asked.entrypoint, *asked.command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return
-    assert server.start().post('{"n": 1}').status == 202
-    assert server.stop(deadline_seconds=asked.stop_timeout) == 0
-    (stopped,) = server.events("server_stopped")
-    assert (stopped["stored"], stopped["lost"]) == (1, 0)
+def _documented(verb):
+    """Return the words behind ``docker run`` or ``docker exec``, of each such line."""
+    pages = ("README.md", "docs/image.md")
+    typed = "".join(b.code for page in pages for b in blocks(page)).replace("\\\n", " ")
+    lines = (line for line in typed.splitlines() if line.startswith(f"docker {verb} "))
+    return [shlex.split(line)[2:] for line in lines]
 
 
-@pytest.mark.parametrize("line", [x for x in _TYPED if x.startswith("docker exec ")] or [""])
-def test_a_line_that_runs_a_command_in_it_works_as_it_stands(container, line):
-    command = shlex.split(line)[3:]  # docker exec NAME
-    done = container().start().exec(*command)
+def _parsed(words):
+    """Return what a ``docker run`` asks for. An option that no page has yet is an error."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    for flag in ("--rm", "--detach", "--read-only"):
+        parser.add_argument(flag, action="store_true")
+    for option in ("--name", "--cap-drop", "--security-opt", "--publish", "--volume"):
+        parser.add_argument(option)
+    parser.add_argument("--stop-timeout", type=int)
+    parser.add_argument("--entrypoint", default="")
+    parser.add_argument("--env", action="append", default=[])
+    parser.add_argument("image")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    return parser.parse_args(words)
+
+
+def _environ(options, bucket):
+    """Return the settings of a ``docker run``, with the bucket that is there."""
+    given = dict(each.split("=", 1) for each in options.env) | {"FLUSH_INTERVAL": "100ms"}
+    if given.get("RAW_BUCKET") == "my-bucket":
+        given |= {"RAW_BUCKET": bucket.name, "AWS_REGION": "us-east-1"}
+    return given
+
+
+RUNS = [_parsed(words) for words in _documented("run")]
+SERVERS = [options for options in RUNS if not options.entrypoint]
+COMMANDS = [options for options in RUNS if options.entrypoint]
+
+
+def test_the_page_names_one_image_and_volumes_and_ports_that_it_has(image):
+    (name,) = {options.image for options in RUNS}
+    assert name.startswith("estat-ingest:")
+    volumes = {options.volume.split(":")[1] for options in RUNS if options.volume}
+    assert volumes == set(image.configuration["Volumes"])
+    ports = {options.publish.split(":")[1] for options in RUNS if options.publish}
+    assert {f"{port}/tcp" for port in ports} == set(image.configuration["ExposedPorts"])
+
+
+@pytest.mark.parametrize("options", SERVERS, ids=lambda options: options.env[-1])
+def test_a_server_that_is_run_as_the_page_says_stores_events_and_takes_its_commands(
+    container, bucket, options
+):
+    server = container(**_environ(options, bucket)).start()
+    assert server.post('{"n": 1}').status == 202
+    ((_, *command),) = _documented("exec")
+    listed = server.exec(*command)
+    assert listed.returncode == 0, listed.stderr
+    assert server.stop() == 0
+    directory = server.dlq_dir.parent / "data"
+    in_volume = [gunzip_lines(path.read_bytes()) for path in directory.rglob("raw/dt=*/**/*.gz")]
+    stored = in_volume or [found.lines for found in bucket.objects("raw/")]
+    assert [line["body"] for lines in stored for line in lines] == [{"n": 1}]
+
+
+@pytest.mark.parametrize("options", COMMANDS, ids=lambda options: options.command[-1][:5])
+def test_a_command_that_is_run_as_the_page_says_does_what_it_should(container, bucket, options):
+    done = container(**_environ(options, bucket)).run(options.entrypoint, *options.command)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
 
 
 # --- what is left of botocore finds credentials
@@ -334,7 +364,7 @@ def test_push_logs_in_to_the_registry_of_the_name(tmp_path):
     }
 
 
-@pytest.mark.parametrize("name", ["estat-ingest:1.0", "docker.io/library/estat-ingest:1.0"])
+@pytest.mark.parametrize("name", ["estat-ingest:latest", "docker.io/library/estat-ingest:1.0"])
 def test_push_refuses_a_name_that_is_none_of_ecr_before_it_does_anything(tmp_path, name):
     pushed = _push(tmp_path, name)
     assert pushed.returncode == 2

@@ -1,6 +1,6 @@
 """Every example of docs/reading.md, on what a real server stored of a real access log.
 
-Athena's queries are run in DuckDB's SQL, and Spark's example is not run (see the page).
+Athena's query is run in DuckDB's SQL. Spark's example needs Java, and is not run.
 """
 
 import ast
@@ -14,7 +14,6 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
@@ -28,7 +27,7 @@ from tests.support.page import blocks
 from tests.support.server import BIN, ROOT, Server
 
 BLOCKS = blocks("docs/reading.md")
-TITLE = "Reading what is stored"
+TITLE = "Reading the events"
 
 #: Batches of the real size: some readers fail only with objects of over a megabyte of lines.
 BATCH_SIZE = "5000"
@@ -144,8 +143,8 @@ def in_duckdb(sql):
     return translated
 
 
-def hours_of(lines, zone="UTC"):
-    return Counter(f"{datetime.fromtimestamp(x['ts'], ZoneInfo(zone)):%Y-%m-%d %H}" for x in lines)
+def hours_of(lines):
+    return Counter(f"{datetime.fromtimestamp(x['ts'], UTC):%Y-%m-%d %H}" for x in lines)
 
 
 def best_paths(lines):
@@ -161,10 +160,10 @@ def test_these_are_all_the_examples_of_the_page():
     assert Counter((block.section, block.language) for block in BLOCKS) == {
         (TITLE, "sh"): 1,
         ("Athena", "sh"): 1,
-        ("Athena", "sql"): 2,
+        ("Athena", "sql"): 1,
         ("DuckDB", "sql"): 4,
         ("What was refused", "sql"): 1,
-        ("pyarrow", "python"): 3,
+        ("pyarrow", "python"): 2,
         ("polars", "python"): 1,
         ("pandas", "python"): 1,
         ("Spark", "pyspark"): 1,
@@ -187,13 +186,8 @@ def test_the_command_puts_bucket_prefix_and_first_day_into_the_table(place):
     assert next(table.locations(now)) == "s3://my-own-bucket/events/dt=2026-11-01/hr=00/"
 
 
-def test_athenas_query_by_hour_counts_all_events(athena, lines):
-    rows = athena.execute(in_duckdb(code("Athena", "sql", 0))).fetchall()
-    assert as_hours(rows) == hours_of(lines)
-
-
 def test_athenas_query_into_the_body_finds_the_paths(athena, lines):
-    rows = athena.execute(in_duckdb(code("Athena", "sql", 1))).fetchall()
+    rows = athena.execute(in_duckdb(code("Athena", "sql"))).fetchall()
     assert rows == best_paths(lines)
 
 
@@ -260,13 +254,8 @@ def test_pyarrow_reads_the_objects_as_a_dataset(place, lines):
     assert shown.startswith(f"{len(lines)} struct<time: string,")
 
 
-def test_duckdb_makes_arrow_tables(place, lines):
-    shown = python(code("pyarrow", "python", 1), place)
-    assert shown == f"{len(lines)} int64\n"
-
-
 def test_pyarrow_reads_from_s3(place, s3_bucket, moto):
-    source = code("pyarrow", "python", 2).replace("my-bucket", s3_bucket.name)
+    source = code("pyarrow", "python", 1).replace("my-bucket", s3_bucket.name)
     shown = python(source, place, AWS_REGION="us-east-1", **moto.environ)
     assert int(shown) == len(s3_bucket.stored()) == 300
 
@@ -314,17 +303,11 @@ def test_a_query_holds_with_strange_events(section, strange, monkeypatch):
     with duckdb.connect() as database:
         if section == "Athena":
             database.execute(ATHENA_EVENTS.format(pattern="data/raw/*/*/*.jsonl.gz"))
-            sql = in_duckdb(code(section, "sql", 1))
+            sql = in_duckdb(code(section, "sql"))
         else:
             database.execute(code(section, "sql", 0))
             sql = code(section, "sql", 2)
         assert database.execute(sql).fetchall() == [("/a", 2), ("/b", 1)]
-
-
-def test_an_arrow_table_is_made_of_strange_events(strange):
-    source = code("pyarrow", "python", 1) + "print(table['status'].to_pylist())"
-    *_, last = python(source, strange).splitlines()
-    assert ast.literal_eval(last).count(200) == 3
 
 
 def test_the_partition_of_an_event_is_the_time_at_which_it_came(place):

@@ -19,7 +19,6 @@ class Sender(NamedTuple):
     settings: str
     path: str
     place: str
-    remarks: str
 
     @property
     def environ(self) -> dict[str, str]:
@@ -49,7 +48,11 @@ class Sender(NamedTuple):
         return found
 
 
-SENDERS = {row[0]: Sender(*row) for row in rows(sections(PAGE)["Senders that were tried"])}
+SENDERS = {
+    name: Sender(name, *cells)
+    for link, *cells in rows(sections(PAGE)["SDKs and log shippers"])
+    for name in re.findall(r"\[(.+)\]\(#", link)
+}
 
 
 def _at(place: str, line: dict[str, Any]) -> list[Any]:

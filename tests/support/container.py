@@ -5,8 +5,6 @@ user, environment and directory, and no privileges; its server is process 1 of a
 network is the host's. There is no cgroup, no seccomp profile and no layered file system.
 """
 
-import argparse
-import shlex
 import shutil
 import signal
 import subprocess
@@ -37,25 +35,6 @@ exec setpriv --no-new-privs chroot --userspec="$user" --groups= "$root" \
     "$directory" "$@"
 """
 _TOOLS = "/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def docker_run(line: str) -> argparse.Namespace:
-    """Read a command line of Docker's; SystemExit if it has an option that has no effect here."""
-    parser = argparse.ArgumentParser("docker run", allow_abbrev=False)
-    for option in ("--env", "--volume", "--publish"):
-        parser.add_argument(option, action="append", default=[])
-    for option in ("--name", "--entrypoint", "--user"):
-        parser.add_argument(option)
-    parser.add_argument("--stop-timeout", type=float, default=10)
-    # what every container here is, and what makes no difference to it
-    for option in ("--read-only", "--detach", "--rm"):
-        parser.add_argument(option, action="store_true")
-    for option, only in (("--cap-drop", "ALL"), ("--security-opt", "no-new-privileges")):
-        parser.add_argument(option, choices=[only])
-    parser.add_argument("--tmpfs", choices=["/dev/shm"])
-    parser.add_argument("image")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    return parser.parse_args(shlex.split(line)[2:])
 
 
 class Container(Server):

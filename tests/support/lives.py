@@ -239,6 +239,10 @@ class Lives:
         assert not report["unreadable"], report
         assert sum(stream["events"] for stream in report["streams"]) == events
 
+        # most servers were killed, and the hour may still go on; but it never has a gap
+        for hour in {key[7:23].replace("/hr=", "T") for key in self.bucket.keys("raw/dt=")}:
+            self._estat((0, 3), "audit", "--hour", hour)
+
     def _look_up(self, receipts: Sequence[Receipt]) -> None:
         for start in range(0, len(receipts), _RECEIPTS):
             some = receipts[start : start + _RECEIPTS]

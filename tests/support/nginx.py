@@ -37,7 +37,7 @@ def nginx(directory: Path, server_port: int) -> Iterator[int]:
     port, path = free_port(), nginx_path()
     assert path, "nginx is not installed"
     page = (ROOT / "docs" / "deploy.md").read_text()
-    match = re.search(r"### nginx in front\n\n((?:    .*\n|\n)+)", page)
+    match = re.search(r"## nginx in front\n\n((?:    .*\n|\n)+)", page)
     assert match
     documented = match[1]
     for given, wanted in {

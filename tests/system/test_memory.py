@@ -1,4 +1,4 @@
-"""A worker's memory stays within the formula of docs/tuning.md."""
+"""A worker's memory stays within the formula of docs/sizing.md."""
 
 import json
 import random

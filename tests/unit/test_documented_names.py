@@ -9,7 +9,10 @@ from estat import __version__
 from tests.support.page import read
 from tests.support.server import ROOT
 
-PAGES = ["ops", "durability", "dlq", "shutdown", "pipeline", "bucket", "architecture"]
+PAGES = [
+    *("ops", "troubleshooting", "durability", "dlq", "shutdown", "bucket", "sizing", "migration"),
+    "architecture",
+]
 SOURCES = [path.read_text() for path in sorted((ROOT / "estat").rglob("*.py"))]
 
 _LEVELS = {"warning", "error", "critical", "exception", "log"}
@@ -31,7 +34,8 @@ def events_in(source):
 def test_every_log_event_of_a_warning_or_worse_is_told():
     logged = {event for source in SOURCES for event in events_in(source) if _EVENT.fullmatch(event)}
     assert {"store_down", "replay_failed_unexpectedly", "server_stopped"} <= logged
-    told = set(re.findall(r"`(\w+)`", read("docs/ops.md") + read("docs/shutdown.md")))
+    pages = ("docs/ops.md", "docs/troubleshooting.md", "docs/shutdown.md")
+    told = set(re.findall(r"`(\w+)`", "".join(map(read, pages))))
     assert logged - told == set()
 
 

@@ -10,8 +10,8 @@ def test_nothing_is_too_small_with_the_defaults():
     assert check.too_small(load()) == []
 
 
-def test_the_sum_is_that_of_the_tuning_page():
-    # "about 80 MB", 92 MB of journals, and 2,048 bytes for each request and batch
+def test_the_sum_is_that_of_the_page_about_sizes():
+    # "178 MB with the defaults": in memory, in journals, and for each request and batch
     overhead = (4000 + 11) * 2048
     assert check.needed_bytes(load(DURABILITY="memory")) - overhead == 74 * 2**20
     assert check.needed_bytes(load()) - overhead == (74 + 88) * 2**20

@@ -1,23 +1,19 @@
-"""The numbered invariants of the docs are complete, and each names tests that exist."""
+"""The numbered invariants of docs/architecture.md are complete, and each names tests that exist."""
 
 import ast
 import re
 from functools import cache
 
-import pytest
-
+from tests.support.page import sections
 from tests.support.server import ROOT
 
-PAGES = {"architecture.md": "A", "image.md": "I"}
-
-_ITEM = re.compile(r"^- \*\*([A-Z]\d+)\*\* ", re.MULTILINE)
+_ITEM = re.compile(r"^- \*\*(A\d+)\*\* ", re.MULTILINE)
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
-def invariants(page: str) -> list[tuple[str, str]]:
+def invariants() -> list[tuple[str, str]]:
     """Return number and text of each invariant, in the order of the page."""
-    _, _, section = (ROOT / "docs" / page).read_text().partition("\n## Invariants\n")
-    _, *parts = _ITEM.split(section.partition("\n## ")[0])
+    _, *parts = _ITEM.split(sections("docs/architecture.md")["Invariants"])
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -34,16 +30,14 @@ def names_in(path: str) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize(("page", "letter"), PAGES.items())
-def test_numbers_run_from_one_without_a_gap_or_a_repeat(page, letter):
-    numbers = [number for number, _ in invariants(page)]
-    assert numbers == [f"{letter}{n}" for n in range(1, len(numbers) + 1)]
+def test_numbers_run_from_one_without_a_gap_or_a_repeat():
+    numbers = [number for number, _ in invariants()]
+    assert numbers == [f"A{n}" for n in range(1, len(numbers) + 1)]
     assert numbers
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_invariant_names_tests_that_exist(page):
-    for number, text in invariants(page):
+def test_every_invariant_names_tests_that_exist():
+    for number, text in invariants():
         named = _TEST.findall(text)
         assert named, f"{number} names no test"
         assert text.count("::") == len(named), f"{number} names something else"

@@ -115,6 +115,46 @@ def test_a_file_that_has_grown_since_it_was_read_stays(root):
     assert os.listdir(os.path.join(root, "hours")) == []
 
 
+def test_a_note_that_is_written_as_its_file_goes_is_written_again(root, monkeypatch):
+    hour_files.append(root, [note()])
+    file = only(root)
+    _, size_bytes = hour_files.read(file)
+    write = os.write
+
+    def write_late(descriptor, data):
+        monkeypatch.undo()
+        assert hour_files.remove(file, size_bytes)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write_late)
+    hour_files.append(root, [note(11, 20)])
+    assert hour_files.read(only(root))[0] == [note(11, 20)]
+
+
+def test_a_file_that_has_grown_as_it_was_to_go_is_closed_for_itself(root, monkeypatch):
+    hour_files.append(root, [note()])
+    file = only(root)
+    _, size_bytes = hour_files.read(file)
+    rename = os.rename
+
+    def rename_late(source, target):
+        monkeypatch.undo()
+        hour_files.append(root, [note(11, 20)])
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename_late)
+    assert not hour_files.remove(file, size_bytes)
+    grown = only(root)
+    assert (grown.server, grown.name) == (SERVER, NAME)
+    # a later note has a file of its own, which waits for the first one
+    hour_files.append(root, [note(21, 30)])
+    assert not hour_files.remove(file, hour_files.read(file)[1])
+    notes, size_bytes = hour_files.read(grown)
+    assert notes == [note(), note(11, 20)]
+    assert hour_files.remove(grown, size_bytes)
+    assert hour_files.read(only(root))[0] == [note(21, 30)]
+
+
 # --- what is left of an hour
 
 

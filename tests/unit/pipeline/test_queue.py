@@ -77,3 +77,18 @@ def test_whoever_waits_for_a_submission_hears_that_it_was_refused():
     one.settle(Refused("disk_error", "failing"))
     with pytest.raises(Refused, match="failing"):
         waiting.get(timeout=20)
+
+
+@pytest.mark.parametrize("end", [lambda queue: queue.put(submission(6)), SubmissionQueue.wake])
+def test_what_nobody_waits_for_gathers_until_half_the_room_is_used_or_the_collector_is_woken(
+    queue, end
+):
+    queue.put(submission(1))
+    taking = gevent.spawn(queue.take, None, 600, awaited=False)
+    gevent.idle()
+    assert not taking.ready()
+    queue.put(submission(1))
+    gevent.idle()
+    assert not taking.ready()
+    end(queue)
+    assert len(taking.get(timeout=20)) >= 2

@@ -13,6 +13,7 @@ from estat.events import parser
 from estat.pipeline.pipeline import Pipeline
 from estat.web import openapi
 from estat.web.app import create_app
+from estat.web.collect import Collect
 
 VARIANTS = [
     {},
@@ -56,16 +57,16 @@ def test_the_document_is_valid_openapi(given, tmp_path):
 def test_every_route_is_described_and_nothing_else(given, tmp_path):
     settings = load(tmp_path, **given)
     pipeline = Pipeline(settings, metrics.page(), 1, None)
-    found = routes(create_app(pipeline))
+    found = routes(create_app(pipeline, Collect(pipeline)))
     if settings.metrics_addr:
-        found |= routes(create_app(pipeline, private=True))
+        found |= routes(create_app(pipeline))
     assert described(openapi.document(settings)) == found
 
 
 def test_with_a_listener_for_metrics_the_public_one_has_only_intake_root_and_probes(tmp_path):
     pipeline = Pipeline(load(tmp_path, METRICS_ADDR=":9090"), metrics.page(), 1, None)
-    public = {path for path, _ in routes(create_app(pipeline))}
-    private = {path for path, _ in routes(create_app(pipeline, private=True))}
+    public = {path for path, _ in routes(create_app(pipeline, Collect(pipeline)))}
+    private = {path for path, _ in routes(create_app(pipeline))}
     assert not public & {"/metrics", "/openapi.json"}
     assert {"/", "/collect", "/health", "/ready"} <= public
     assert private == {"/metrics", "/openapi.json", "/health", "/ready"}

@@ -128,10 +128,10 @@ build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=
 	 $(if $(RUNTIME_IMAGE),--build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE)) \
 	 $(BUILD_FLAGS) --tag $(IMAGE) .
 
-dist: build/pyproject-build/bin/pyproject-build ## build the sdist and the wheel for every Linux into dist
+dist: build/pyproject-build/bin/pyproject-build ## build into dist the sdist and a wheel for every Python from 3.11
 	$<
 
-wheel: build/pyproject-build/bin/pyproject-build ## as dist, and compile the wheel's hot path for this Python (needs a C compiler)
+wheel: build/pyproject-build/bin/pyproject-build ## the same with a wheel for this Python, its hot path compiled (needs a C compiler)
 	ESTAT_COMPILE=1 $<
 
 push: ## push the image to ECR; IMAGE=<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>

@@ -77,8 +77,8 @@ test-senders: $(VENV)/.installed-dev build/senders/node_modules ## run the SDKs 
 test-compiled: build/pyproject-build/bin/pyproject-build ## run all tests on the compiled build, in the unpacked sdist
 	rm -rf build/compiled
 	mkdir -p build/compiled
-	$< --sdist --outdir build/compiled
-	tar -xzf build/compiled/*.tar.gz -C build/compiled --strip-components=1
+	$< --sdist --outdir build/sdist
+	tar -xzf build/sdist/estat_ingest-$(VERSION).tar.gz -C build/compiled --strip-components=1
 	$(PYTHON) -m venv build/compiled/$(VENV)
 	cd build/compiled && ESTAT_COMPILE=1 $(BIN)/python -m pip install --quiet --editable '.[test,test-all,check]'
 	cd build/compiled && touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev

@@ -12,17 +12,17 @@ ARG EXTRAS=schema
 ARG ESTAT_COMPILE=1
 WORKDIR /src
 COPY setup.cfg setup.py pyproject.toml README.md LICENSE ./
-COPY conf/image/requirements.txt conf/image/build.txt ./
+COPY conf ./conf
 COPY estat ./estat
 # Nothing is taken from an index but files with the hashes that "make pins" wrote. /tools has what
 # builds the package and lists what is in the image: a CycloneDX SBOM of the environment /list, which
 # has nothing but /app. The secret is optional: a pip.conf for who has a package index of his own.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    if [ -z "${EXTRAS}" ]; then sed -i '/^jsonschema_rs==/d' requirements.txt; fi \
+    if [ -z "${EXTRAS}" ]; then sed -i '/^jsonschema_rs==/d' conf/image/requirements.txt; fi \
     && python3 -m venv --without-pip /tools && python3 -m venv --without-pip /list \
     && pip="python3 -m pip --python /tools --disable-pip-version-check install --no-cache-dir" \
-    && $pip --require-hashes --requirement build.txt \
-    && $pip --no-compile --target /app --require-hashes --requirement requirements.txt \
+    && $pip --require-hashes --requirement conf/image/build.txt \
+    && $pip --no-compile --target /app --require-hashes --requirement conf/image/requirements.txt \
     && $pip --no-compile --target /app --no-deps --no-build-isolation . \
     && echo /app > /list/lib/python3.11/site-packages/app.pth \
     && python3 -m pip --python /list check \
@@ -61,7 +61,7 @@ WORKDIR /app
 # bytecode of the standard library's modules, of which this image has none: without, each health
 # check takes three times the CPU.
 USER 0:0
-RUN ["/usr/bin/python3", "-c", "from estat.cli import audit, check, demo, dlq, health, main, send; import estat.server.worker, estat.web.app, boto3"]
+RUN ["/usr/bin/python3", "-c", "from estat.cli import audit, check, demo, dlq, health, init, main, send; import estat.server.worker, estat.web.app, boto3"]
 ENV PYTHONDONTWRITEBYTECODE=1
 # by number, so that an orchestrator can see that it is not root
 USER 65532:65532

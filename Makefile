@@ -20,7 +20,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(shell t
 
 .DEFAULT_GOAL := help
 .PHONY: help run-local test test-all test-compiled test-senders needs lint size check release-check soak fuzz \
- bench docs build wheel push pins audit-dependencies audit-template clean
+ bench docs build dist wheel push pins audit-dependencies audit-template clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,10 +67,11 @@ build/senders/node_modules: tests/senders/npm/package.json tests/senders/npm/pac
 test-senders: $(VENV)/.installed-dev build/senders/node_modules ## run the SDKs and log shippers of docs/senders.md against the server (needs npm)
 	$(PYTEST) tests/senders
 
-test-compiled: ## run all tests on the compiled build, in a copy of what git knows
+test-compiled: build/pyproject-build/bin/pyproject-build ## run all tests on the compiled build, in the unpacked sdist
 	rm -rf build/compiled
 	mkdir -p build/compiled
-	git ls-files -z | xargs -0 cp --parents --target-directory=build/compiled
+	$< --sdist --outdir build/sdist
+	tar -xzf build/sdist/estat_ingest-$(VERSION).tar.gz -C build/compiled --strip-components=1
 	$(PYTHON) -m venv build/compiled/$(VENV)
 	cd build/compiled && ESTAT_COMPILE=1 $(BIN)/python -m pip install --quiet --editable '.[test,test-all,check]'
 	cd build/compiled && touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev
@@ -120,8 +121,11 @@ build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=
 	 $(if $(RUNTIME_IMAGE),--build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE)) \
 	 $(BUILD_FLAGS) --tag $(IMAGE) .
 
-wheel: ## build a wheel into dist, its hot path compiled (needs a C compiler)
-	ESTAT_COMPILE=1 $(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+dist: build/pyproject-build/bin/pyproject-build ## build into dist the sdist and a wheel for every Python from 3.11
+	$<
+
+wheel: build/pyproject-build/bin/pyproject-build ## the same with a wheel for this Python, its hot path compiled (needs a C compiler)
+	ESTAT_COMPILE=1 $<
 
 push: ## push the image to ECR; IMAGE=<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>
 	@test -n "$(ECR)" || { echo "IMAGE=$(IMAGE) is not a name in ECR; it must be" \
@@ -133,10 +137,11 @@ push: ## push the image to ECR; IMAGE=<account>.dkr.ecr.<region>.amazonaws.com/<
 pins: $(VENV)/.installed ## write versions and hashes of what the image is built with, the newest that setup.cfg allows
 	$(BIN)/python .ci/pins.py
 
-# in environments of their own: what they need contradicts setup.cfg
+# in environments of their own: what some need contradicts setup.cfg
+build/pyproject-build/bin/pyproject-build: REQUIREMENT = build>=1.3,<2
 build/pip-audit/bin/pip-audit: REQUIREMENT = pip-audit>=2.10,<3
 build/checkov/bin/checkov: REQUIREMENT = checkov>=3.3.30,<4
-build/pip-audit/bin/pip-audit build/checkov/bin/checkov:
+build/pyproject-build/bin/pyproject-build build/pip-audit/bin/pip-audit build/checkov/bin/checkov:
 	$(PYTHON) -m venv build/$(@F)
 	build/$(@F)/bin/python -m pip install --quiet '$(REQUIREMENT)'
 

@@ -29,8 +29,8 @@ OPTIONS = ["--config-file=", "--ignore-missing-imports"]
 
 wanted = os.environ.get("ESTAT_COMPILE") == "1"
 extensions = []
-# the other commands only ask for metadata, some before the compiler is there
-if wanted and not {"egg_info", "dist_info"} & set(sys.argv):
+# the others need no compiler, and some run before it is there
+if wanted and not {"egg_info", "dist_info", "sdist"} & set(sys.argv):
     from mypyc.build import mypycify
 
     paths = [f"estat/{name}.py" for name in COMPILED.split()]

@@ -6,7 +6,7 @@ import sys
 
 if os.getpid() == 1:
     # The first process of a container does not get a SIGTERM that it has no handler for. So one
-    # that comes this early waits until gunicorn has its handlers (lifecycle.when_ready).
+    # that comes this early waits until gunicorn has its handlers (hooks.when_ready).
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 from estat.cli.main import main

@@ -1,4 +1,4 @@
-"""gunicorn's configuration file as ``estat serve`` uses it; conf/gunicorn.conf.py is its twin."""
+"""gunicorn's configuration: ``-c python:estat.gunicorn_conf``, or a file that imports all of it."""
 
 from gevent import monkey
 

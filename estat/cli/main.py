@@ -15,7 +15,7 @@ from estat.text import safe
 
 #: Each is a module beside this one: its docstring is its help, ``run`` runs it, and
 #: ``add_arguments`` registers its arguments, if it has any.
-_COMMANDS = ("serve", "demo", "check", "health", "send", "dlq", "audit")
+_COMMANDS = ("init", "serve", "demo", "check", "health", "send", "dlq", "audit")
 
 #: What a shell shows for a program that SIGPIPE has ended.
 _READER_GONE = 128 + signal.SIGPIPE

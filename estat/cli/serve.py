@@ -12,7 +12,6 @@ import argparse
 import os
 import sys
 
-import estat
 from estat.config import loading
 
 
@@ -24,11 +23,10 @@ def run(_args: argparse.Namespace) -> int:
 
 def become_gunicorn(application: str) -> int:
     """Replace this process by gunicorn."""
-    configuration = os.path.join(os.path.dirname(estat.__file__), "gunicorn_conf.py")
     # the console script if there is one: under "python -m" gunicorn can't re-execute itself
     script = os.path.join(os.path.dirname(sys.executable), "gunicorn")
     gunicorn = [script] if os.path.exists(script) else [sys.executable, "-m", "gunicorn"]
     for stream in filter(None, (sys.stdout, sys.stderr)):  # else it was closed before
         stream.flush()
-    arguments = [*gunicorn, "-c", configuration, application]
+    arguments = [*gunicorn, "-c", "python:estat.gunicorn_conf", application]
     return os.execv(arguments[0], arguments)  # noqa: S606 - no shell

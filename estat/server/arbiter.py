@@ -16,6 +16,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import time
 from typing import Any, NamedTuple
 
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 _POLL_SECONDS = 0.05
+
+#: What reads the settings as it is imported, which must happen again at each reload.
+_CONFIGURATION = "estat.gunicorn_conf"
 
 #: gunicorn's statuses of a worker that could not boot, at which its arbiter ends.
 _BOOT_ERROR, _LOAD_ERROR = 3, 4
@@ -124,6 +128,7 @@ class PatientArbiter(Arbiter):
         self._outdated = self.worker_age
         self._pause_seconds = self._next_attempt = 0.0
         self._reloading = True
+        sys.modules.pop(_CONFIGURATION, None)
         try:
             with contextlib.suppress(_ReadAgainError):
                 super().reload()

@@ -79,8 +79,7 @@ _slots_taken: dict[int, int] = {}  # in the arbiter: a worker's age -> its slot
 def gunicorn_config() -> dict[str, Any]:
     """Return gunicorn's settings and hooks, for a configuration file's namespace.
 
-    This function stays in this place under this name: conf/gunicorn.conf.py imports it, and
-    operators have copies of that file.
+    This function stays in this place under this name: operators have files that call it.
     """
     log_stream.install()
     current = inherited.load_settings()

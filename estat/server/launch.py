@@ -23,7 +23,7 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, GeventWorker
 from estat.server import log_stream
 from estat.text import safe
 
-_RUN = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
+_RUN = "gunicorn -c python:estat.gunicorn_conf estat.wsgi:app, or: estat serve"
 
 _EARLY_LOAD = "estat.wsgi:app was loaded before the workers were forked, which can't share it"
 

@@ -20,9 +20,9 @@ from tests.conftest import need
 from tests.support.dlq_dir import dlq_files, dlq_paths
 from tests.support.hits import combined_log_lines
 from tests.support.page import Commands, blocks, commands, read
-from tests.support.reader import Reader
+from tests.support.reader import Reader, copy_repository
 from tests.support.s3 import Bucket, Endpoint, Moto
-from tests.support.server import BIN, ROOT, free_port
+from tests.support.server import BIN, free_port
 
 PAGES = ("README.md", "docs/ops.md", "docs/troubleshooting.md", "docs/dlq.md", "docs/bucket.md")
 SECTIONS = [section for page in PAGES for section in commands(page)]
@@ -31,11 +31,6 @@ SECTIONS = [section for page in PAGES for section in commands(page)]
 #: make is asked only what it would do. test_image.py runs what is for the engine itself.
 _ONLY_DRY = re.compile(r"make (?=(test|check|bench|build|push|docs)\b)")
 _FOR_AN_ENGINE = "docker "
-
-_UNTRACKED = shutil.ignore_patterns(
-    *(".git", ".venv", "venv", "data", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"),
-    *("build", "dist", "*.so"),
-)
 
 POST = "curl -sf -d '{\"n\":1}' -H 'Content-Type: application/json' http://127.0.0.1:8080/collect"
 
@@ -46,7 +41,7 @@ def reader(tmp_path: Path, moto: Moto, bucket: Bucket, section: Commands) -> Ite
     need(shutil.which("curl"), "curl")
     if any(command.startswith("promtool") for block in section.blocks for command in block):
         need(shutil.which("promtool"), "promtool")
-    shutil.copytree(ROOT, tmp_path / "estat", ignore=_UNTRACKED)
+    copy_repository(tmp_path / "estat")
     port = free_port()
     environ = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG") or k.startswith("PIP_")}
     environ |= moto.environ | {"AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}

@@ -186,18 +186,19 @@ def test_its_first_process_reaps_orphans(container):
     )
 
 
-# --- the lines of docs/image.md, without an engine that could run them as they stand
+# --- what two pages tell to type, without an engine that could run it as it stands
 
 
 def _documented(verb):
-    """Return the words behind ``docker run`` or ``docker exec``, of each such line of the page."""
-    typed = "".join(b.code for b in blocks("docs/image.md")).replace("\\\n", " ")
-    lines = map(shlex.split, typed.splitlines())
-    return [line[2:] for line in lines if line[:2] == ["docker", verb]]
+    """Return the words behind ``docker run`` or ``docker exec``, of each such line."""
+    pages = ("README.md", "docs/image.md")
+    typed = "".join(b.code for page in pages for b in blocks(page)).replace("\\\n", " ")
+    lines = (line for line in typed.splitlines() if line.startswith(f"docker {verb} "))
+    return [shlex.split(line)[2:] for line in lines]
 
 
 def _parsed(words):
-    """Return what a ``docker run`` asks for. An option that the page has not yet is an error."""
+    """Return what a ``docker run`` asks for. An option that no page has yet is an error."""
     parser = argparse.ArgumentParser(exit_on_error=False)
     for flag in ("--rm", "--detach", "--read-only"):
         parser.add_argument(flag, action="store_true")

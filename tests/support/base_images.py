@@ -99,7 +99,7 @@ class Buildah:
 def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     """Run a command to its end and return its output; with another status than 0 fail."""
     done = subprocess.run(
-        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, f"{command}: {done.stdout[-4000:]}{done.stderr[-4000:]}"
     return done.stdout

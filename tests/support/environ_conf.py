@@ -7,10 +7,9 @@ Keys of objects have their type's name as value: that they are there can be comp
 
 import hashlib
 import json
-import runpy
-from pathlib import Path
 
-_production = runpy.run_path(str(Path(__file__).parents[2] / "conf" / "gunicorn.conf.py"))
+from estat.gunicorn_conf import *  # noqa: F403
+from estat.gunicorn_conf import post_worker_init as _start
 
 _PLAIN = (str, int, bool, tuple, type(None))
 _OF_THE_CONNECTION = {"REMOTE_PORT", "SERVER_PORT", "HTTP_HOST_PORT"}
@@ -55,7 +54,4 @@ class _WithEnviron:
 
 def post_worker_init(worker):
     worker.wsgi = _WithEnviron(worker.wsgi)
-    _production["post_worker_init"](worker)
-
-
-globals().update({k: v for k, v in _production.items() if k != "post_worker_init" and k[0] != "_"})
+    _start(worker)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -11,11 +12,22 @@ from typing import Self
 
 from tests.support.command import run
 from tests.support.eventually import eventually
+from tests.support.server import ROOT
 
 #: What goes on until Ctrl-C; the next commands are typed in a second terminal.
 _SERVES = re.compile(r"([A-Z_]+=\S+ )*(make run-local|gunicorn -c|(\S+/)?estat (serve|demo))\b")
 
 _INSTALL_SECONDS = 300
+
+_UNTRACKED = shutil.ignore_patterns(
+    *(".git", ".venv", "venv", "data", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"),
+    *("build", "dist", "*.so"),
+)
+
+
+def copy_repository(directory: Path) -> None:
+    """Copy what git has of this repository into a new directory."""
+    shutil.copytree(ROOT, directory, symlinks=True, ignore=_UNTRACKED)
 
 
 class Reader:

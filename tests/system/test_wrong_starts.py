@@ -8,7 +8,7 @@ import pytest
 from tests.support.command import run
 from tests.support.server import BIN, CONFIG, DEFAULTS, free_port
 
-RIGHT = "gunicorn -c conf/gunicorn.conf.py estat.wsgi:app, or: estat serve"
+RIGHT = "gunicorn -c python:estat.gunicorn_conf estat.wsgi:app, or: estat serve"
 
 
 def start(

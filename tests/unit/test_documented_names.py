@@ -1,10 +1,11 @@
-"""The operators' pages name what there is, and every log line that is a warning or worse."""
+"""The pages name what there is, this version, and every log line that is a warning or worse."""
 
 import ast
 import re
 
 import pytest
 
+from estat import __version__
 from tests.support.page import read
 from tests.support.server import ROOT
 
@@ -44,3 +45,11 @@ def test_every_event_metric_and_reason_that_a_page_names_is_in_the_sources(page)
     words = set(re.findall(r"\w+", "\n".join(SOURCES)))
     assert named
     assert named - words == set()
+
+
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=lambda p: p.name
+)
+def test_every_image_and_wheel_that_a_page_names_is_of_this_version(page):
+    named = re.findall(r"estat[-_]ingest(?:[-:]|==)(\d[\d.a-z]*\d)", page.read_text())
+    assert set(named) <= {__version__}

@@ -115,7 +115,7 @@ def running(new_directory: Callable[[], Path]) -> Iterator[Pair]:
                 "RAW_BUCKET": f"file:{directory / 'store'}",
                 "DURABILITY": "memory",
                 "READ_TIMEOUT": "10m",
-                "KEEPALIVE": "10m",
+                "KEEPALIVE": "1h",
                 "MAX_BODY_SIZE": str(http_corpus.MAX_EVENT),
                 "MAX_BATCH_BODY_SIZE": str(http_corpus.MAX_BODY),
                 "CAPTURE_HEADERS": "referer,cookie",

@@ -57,7 +57,7 @@ class _File:
 class _State:
     """``GET /demo/state``: the accounting, and the newest objects with their events.
 
-    While the store is down these are the ones that were there before.
+    Each is read once. While the store is down these are the ones that were there before.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -71,7 +71,11 @@ class _State:
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         with contextlib.suppress(StoreError):
-            self._look()
+            keys = list(self._store.list(self._prefix))
+            self._count = len(keys)
+            self._objects = {
+                key: self._objects.get(key) or self._read(key) for key in keys[-_OBJECTS:]
+            }
         terms = ledger.terms(self._pipeline.page)
         resp.set_headers(_HEADERS)
         resp.media = {
@@ -84,12 +88,6 @@ class _State:
             "count": self._count,
             "objects": list(reversed(self._objects.values())),
         }
-
-    def _look(self) -> None:
-        """Find the newest objects; each is read once."""
-        keys = list(self._store.list(self._prefix))
-        self._count = len(keys)
-        self._objects = {key: self._objects.get(key) or self._read(key) for key in keys[-_OBJECTS:]}
 
     def _read(self, key: str) -> dict[str, Any]:
         data = self._store.get(key)

@@ -128,6 +128,26 @@ def test_a_click_is_seen_to_arrive_and_its_object_appears(
 
 
 @in_chromium
+def test_while_the_store_is_down_the_page_says_so_and_shows_where_events_are(
+    demo: Callable[..., Demo], tab: WebDriver, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "kept" / "raw"
+    running = demo("--dir", str(tmp_path / "kept"))
+    running.ready()
+    in_the_way.touch()
+    tab.get(running.url)
+    text = text_in(tab)
+    tab.find_element(By.ID, "click").click()
+    eventually(lambda: text("#in_dlq") == "1", SOON_SECONDS, "the event is in the DLQ")
+    eventually(lambda: text("#connection") == "the store is down", SOON_SECONDS, "it is told")
+    in_the_way.unlink()
+    tab.find_element(By.ID, "click").click()
+    eventually(lambda: text("#stored") == "2", SOON_SECONDS, "both are stored")
+    assert text("#in_dlq") == "0"
+    assert "Traceback" not in running.output()
+
+
+@in_chromium
 def test_what_was_stored_is_there_again_at_the_next_start(
     demo: Callable[..., Demo], tab: WebDriver
 ) -> None:
@@ -148,26 +168,6 @@ def test_what_was_stored_is_there_again_at_the_next_start(
     again.ready()
     tab.get(again.url)
     eventually(stored, SOON_SECONDS, "they are there again")
-
-
-@in_chromium
-def test_while_the_store_is_down_the_page_says_so_and_shows_where_events_are(
-    demo: Callable[..., Demo], tab: WebDriver, tmp_path: Path
-) -> None:
-    in_the_way = tmp_path / "kept" / "raw"
-    running = demo("--dir", str(tmp_path / "kept"))
-    running.ready()
-    in_the_way.touch()
-    tab.get(running.url)
-    text = text_in(tab)
-    tab.find_element(By.ID, "click").click()
-    eventually(lambda: text("#in_dlq") == "1", SOON_SECONDS, "the event is in the DLQ")
-    eventually(lambda: text("#connection") == "the store is down", SOON_SECONDS, "it is told")
-    in_the_way.unlink()
-    tab.find_element(By.ID, "click").click()
-    eventually(lambda: text("#stored") == "2", SOON_SECONDS, "both are stored")
-    assert text("#in_dlq") == "0"
-    assert "Traceback" not in running.output()
 
 
 def test_a_port_that_is_taken_is_told_and_exit_2(tmp_path: Path) -> None:

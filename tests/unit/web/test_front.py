@@ -109,6 +109,11 @@ def test_an_error_that_nobody_expected_is_one_line_of_the_log(ask, monkeypatch, 
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_page_can_read_the_answer_to_an_error_that_comes_after_events_were_accepted(ask):
+    status, headers = ask("POST", "/collect", b"{}", accepts=True)  # with no submission
+    assert (status, headers["access-control-allow-origin"]) == (500, ORIGIN)
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/collect"])
 def test_an_error_is_not_for_caches(path, ask):
     status, headers = ask("PUT", path)

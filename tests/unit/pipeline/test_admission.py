@@ -48,6 +48,18 @@ def test_what_memory_holds_counts_as_if_each_request_became_a_file(worker):
     assert not worker.admission.full
 
 
+def test_what_a_worker_took_beforehand_does_not_count_as_full(tmp_path):
+    admission = worker_at(tmp_path, 1000 * OVERHEAD_BYTES).admission
+    admission.expose(990 * OVERHEAD_BYTES)
+    with pytest.raises(Refused):
+        admission.admit(10 * OVERHEAD_BYTES)
+    admission.expose(-2 * OVERHEAD_BYTES - 1)
+    admission.admit(1)
+    admission.expose(1, files=1)
+    assert not admission.full
+    admission.admit(10 * OVERHEAD_BYTES)
+
+
 def test_journals_and_files_of_all_workers_count(worker):
     other = Parts(worker.settings, worker.page, slot=2)
     other.spill(batch())

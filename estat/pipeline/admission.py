@@ -128,15 +128,17 @@ class Admission:
         if self.failing:
             raise Refused(_FAILING, self._told)
         needed = size_bytes + OVERHEAD_BYTES
-        if needed > self._ahead:
-            room, why = self._room()
-            if needed > room:
-                self._give_back()
-                self._wanted_bytes = size_bytes
-                raise Refused(_FULL, why)
-            most = min((room - needed) // (len(self._rows) + 1) // _PART_AHEAD, _MOST_AHEAD_BYTES)
-            self._ahead = needed + (most if self._most_files >= _PLENTY_FILES else 0)
-        self._ahead -= needed
+        with_journal = needed + size_bytes  # it lies beside the memory that it is a copy of
+        if with_journal <= self._ahead:
+            self._ahead -= with_journal
+            return
+        room, why = self._room()
+        if needed > room:
+            self._give_back()
+            self._wanted_bytes = size_bytes
+            raise Refused(_FULL, why)
+        most = min((room - needed) // (len(self._rows) + 1) // _PART_AHEAD, _MOST_AHEAD_BYTES)
+        self._ahead = most if self._most_files >= _PLENTY_FILES else 0
 
     @property
     def full(self) -> bool:

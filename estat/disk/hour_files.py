@@ -93,10 +93,11 @@ def append(root: str, notes: list[Note]) -> None:
         with files.disk_errors("append", os.path.join(root, DIRECTORY)):
             for _ in range(_TRIES):
                 path = _path(root, name, found)
-                if _append(path, data, files.PRIVATE._replace(top=root)):
-                    break
+                with contextlib.suppress(FileNotFoundError):  # the leader has removed something
+                    if _append(path, data, files.PRIVATE._replace(top=root)):
+                        break
             else:
-                raise OSError(errno.ESTALE, f"{name} is moved again and again")
+                raise OSError(errno.ESTALE, f"{name} is removed again and again")
 
 
 def _path(root: str, name: str, notes: list[Note]) -> str:
@@ -110,7 +111,7 @@ def _path(root: str, name: str, notes: list[Note]) -> str:
 
 
 def _append(path: str, data: bytes, access: files.Access) -> bool:
-    """Write to a file; tell whether it was still there afterwards."""
+    """Write to a file; tell whether it was still there afterwards, or raise FileNotFoundError."""
     directory = os.path.dirname(path)
     try:
         descriptor = files.open_file(path, _APPEND)
@@ -124,9 +125,7 @@ def _append(path: str, data: bytes, access: files.Access) -> bool:
         if is_new:
             os.fsync(descriptor)
             files.sync_directory(directory)
-        with contextlib.suppress(FileNotFoundError):
-            return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-        return False
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     finally:
         os.close(descriptor)
 

@@ -140,14 +140,13 @@ class Intake:
 
     def _plain(self, source: bytes) -> bytes | None:
         """Return an event that is one plain object; None for what must be looked at closely."""
-        if self._schema or len(source) > self._max_event_bytes:
+        if source[:1] != b"{" or len(source) > self._max_event_bytes or self._schema:
             return None
         try:
-            value = json_text.load(source)
-            encoded = json_text.dump(value)
+            encoded = json_text.dump(json_text.load(source))
         except ValueError:
             return None
-        return None if type(value) is not dict or json_text.may_be_rounded(encoded) else encoded
+        return None if json_text.may_be_rounded(encoded) else encoded
 
     def _form(self, body: bytes, content_type: str) -> Events:
         if not form.is_form(body):

@@ -50,7 +50,6 @@ class Schema:
             place = _pointer(getattr(exc, "instance_path", []))
             raise ValueError(f"no JSON Schema that can be used; {place}{reason}") from exc
         self._validate = validator.validate
-        self._error = jsonschema_rs.ValidationError
 
     def __str__(self) -> str:
         return self._path
@@ -59,10 +58,11 @@ class Schema:
         """Raise Mismatch unless an event is as the schema says."""
         try:
             self._validate(value)
-        except self._error as exc:
-            # the message masks values, but names of the client's may be in it
-            reason = shown(exc.message, _MESSAGE_CHARS)
-            raise Mismatch(f"{_pointer(exc.instance_path)}{reason}") from exc
+        except ValueError as exc:
+            # the message masks values, but names of the client's may be in it; what is nested
+            # beyond 255 levels has none
+            reason = shown(getattr(exc, "message", f"no match ({exc})"), _MESSAGE_CHARS)
+            raise Mismatch(f"{_pointer(getattr(exc, 'instance_path', []))}{reason}") from exc
 
 
 def _pointer(path: list[str | int]) -> str:

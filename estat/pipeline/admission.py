@@ -128,15 +128,17 @@ class Admission:
         if self.failing:
             raise Refused(_FAILING, self._told)
         needed = size_bytes + OVERHEAD_BYTES
-        if needed > self._ahead:
+        with_journal = needed + size_bytes  # it lies beside the memory that it is a copy of
+        if with_journal <= self._ahead:
+            self._ahead -= with_journal
+            return
+        room, why = self._room()
+        if needed > room:
             self._give_back()
-            room, why = self._room()
-            if needed > room:
-                self._wanted_bytes = size_bytes
-                raise Refused(_FULL, why)
-            most = min((room - needed) // (len(self._rows) + 1) // _PART_AHEAD, _MOST_AHEAD_BYTES)
-            self._ahead = needed + (most if self._most_files >= _PLENTY_FILES else 0)
-        self._ahead -= needed
+            self._wanted_bytes = size_bytes
+            raise Refused(_FULL, why)
+        most = min((room - needed) // (len(self._rows) + 1) // _PART_AHEAD, _MOST_AHEAD_BYTES)
+        self._ahead = most if self._most_files >= _PLENTY_FILES else 0
 
     @property
     def full(self) -> bool:
@@ -151,7 +153,7 @@ class Admission:
             return sys.maxsize, ""
         if self._most_files < _PLENTY_FILES and self._files() >= self._most_files:
             return -1, _NO_FILES
-        in_dlq = exposed = 0
+        in_dlq, exposed = 0, -self._ahead  # which is free for this worker
         for row in self._rows:
             in_dlq += row.cells[metrics.DLQ_BYTES] + row.cells[metrics.JOURNAL_BYTES]
             in_dlq += row.cells[metrics.OTHERS_BYTES]
@@ -202,11 +204,11 @@ class Admission:
     def failed(self, error: DiskError) -> None:
         """Stop admission: the disk refused a write."""
         self._told = _what(error)
+        self._give_back()
         if error.errno in _NO_SPACE:
             if not self.out_of_space:
                 log.error("disk_full", extra={"error": str(error)})
             self.out_of_space = True
-            self._give_back()
         elif not self.failing:
             self.failing = True
             log.error("disk_failing", extra={"error": str(error)})
@@ -214,7 +216,6 @@ class Admission:
     def refresh(self) -> None:
         """Look at the disk again; a failing one is tried with a small file."""
         self._rows = self._page.used_rows()
-        self._give_back()
         try:
             self._prove()
             if self.failing or self.out_of_space:
@@ -224,6 +225,7 @@ class Admission:
             self._free_bytes, free_files = self._disk.run(self._free)
             in_dlq = sum(row.cells[metrics.DLQ_FILES] for row in self._rows)
             self._most_files = in_dlq + free_files
+            self._give_back()  # what was taken by the last look
         except DiskError as exc:
             self.failed(exc)
 

@@ -184,7 +184,8 @@ class Pipeline:
         bodies.clear()
         if self._submissions.full_for(submission.events, submission.size_bytes):
             # give the collector a turn before refusing: connections that were busy may have run
-            # one after the other since it last had one
+            # one after the other since it last had one, and it may be waiting for more
+            self._submissions.wake()
             gevent.sleep(0)
             self._submissions.check(submission.events, submission.size_bytes)
         # from here until they are queued nothing yields: what was checked holds

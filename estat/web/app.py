@@ -15,7 +15,7 @@ from estat.events import json_text
 from estat.pipeline.pipeline import Pipeline
 from estat.web import cors, openapi, write_keys
 from estat.web.collect import Collect
-from estat.web.environ import BODY, INTAKE, REFUSED, Fields
+from estat.web.environ import BODY, ERROR, INTAKE, Fields
 from estat.web.resources import (
     Below,
     Document,
@@ -62,8 +62,8 @@ class Front:
         if BODY in environ and (environ["REQUEST_METHOD"], environ["PATH_INFO"]) == _INTAKE:
             try:
                 data = self._collect.post(environ)
-            except Refused as refused:
-                environ[REFUSED] = refused
+            except Exception as error:  # noqa: BLE001 - Falcon's error handlers answer it
+                environ[ERROR] = error
             else:
                 length = ("content-length", str(len(data)))
                 start_response(self._collect.accepted, [_JSON, length, *fields])

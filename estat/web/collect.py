@@ -24,7 +24,7 @@ from estat.pipeline.queue import Submission
 from estat.text import shown
 from estat.web import cors
 from estat.web.cors import Origins
-from estat.web.environ import BODY, REFUSED, UNREAD_BYTES
+from estat.web.environ import BODY, ERROR, UNREAD_BYTES
 from estat.web.request_context import RequestContext
 from estat.web.turns import give_turn_if_due
 from estat.web.write_keys import WriteKeys
@@ -86,9 +86,9 @@ class Collect:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **_rest: str) -> None:
         """Answer ACCEPTED_STATUS when the events are accepted, an error when they are refused."""
-        refused = req.env.pop(REFUSED, None)
-        if refused:
-            raise refused
+        error = req.env.pop(ERROR, None)
+        if error:
+            raise error
         resp.data = self.post(req.env)
         resp.status = self.accepted
         resp.content_type = falcon.MEDIA_JSON

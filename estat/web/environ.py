@@ -16,8 +16,8 @@ BODY = "estat.body"
 #: How much of a body that nobody wants may be read; ``unread_body`` says how much without it.
 UNREAD_BYTES = "estat.unread_bytes"
 
-#: The ``Refused`` of a request that was taken already; its answer is still to be written.
-REFUSED = "estat.refused"
+#: The error of a request that was taken already; its answer is still to be written.
+ERROR = "estat.error"
 
 #: The digest of the write key that was in the query, if there was one.
 QUERY_KEY = "estat.query_key"

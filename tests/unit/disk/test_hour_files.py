@@ -131,6 +131,20 @@ def test_a_note_that_is_written_as_its_file_goes_is_written_again(root, monkeypa
     assert hour_files.read(only(root))[0] == [note(11, 20)]
 
 
+def test_a_note_whose_directory_goes_as_its_file_is_made_is_written_again(root, monkeypatch):
+    mkdir = os.mkdir
+
+    def mkdir_in_vain(path, mode):
+        mkdir(path, mode)
+        if os.path.basename(path) == SERVER:
+            monkeypatch.undo()
+            os.rmdir(path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_in_vain)
+    hour_files.append(root, [note()])
+    assert hour_files.read(only(root))[0] == [note()]
+
+
 def test_a_file_that_has_grown_as_it_was_to_go_is_closed_for_itself(root, monkeypatch):
     hour_files.append(root, [note()])
     file = only(root)

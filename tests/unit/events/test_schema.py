@@ -53,6 +53,7 @@ def test_an_event_that_matches_passes(tmp_path):
             '/items/1/a~1b~0c: the value is not of type "integer"',
         ),
         ({"name": "x", "count": 10**400}, "/count: the value is greater than the maximum of 5"),
+        ({"deep": json.loads("[" * 300 + "]" * 300)}, "no match (Recursion limit reached)"),
     ],
 )
 def test_a_mismatch_names_the_place_and_what_is_wrong_there(tmp_path, value, told):

@@ -48,6 +48,18 @@ def test_what_memory_holds_counts_as_if_each_request_became_a_file(worker):
     assert not worker.admission.full
 
 
+def test_what_a_worker_took_beforehand_does_not_count_as_full(tmp_path):
+    admission = worker_at(tmp_path, 1000 * OVERHEAD_BYTES).admission
+    admission.expose(990 * OVERHEAD_BYTES)
+    with pytest.raises(Refused):
+        admission.admit(10 * OVERHEAD_BYTES)
+    admission.expose(-2 * OVERHEAD_BYTES - 1)
+    admission.admit(1)
+    admission.expose(1, files=1)
+    assert not admission.full
+    admission.admit(10 * OVERHEAD_BYTES)
+
+
 def test_journals_and_files_of_all_workers_count(worker):
     other = Parts(worker.settings, worker.page, slot=2)
     other.spill(batch())
@@ -143,3 +155,28 @@ def test_what_one_worker_took_beforehand_is_never_admitted_by_another(tmp_path):
         one.refresh()
     taken += fill(lambda _: 0)
     assert limit - each < taken <= limit
+
+
+def test_a_journal_that_grows_takes_no_more_than_was_taken_beforehand(tmp_path):
+    size, limit = OVERHEAD_BYTES, 1000 * OVERHEAD_BYTES
+    worker = worker_at(tmp_path, limit)
+    other = Parts(worker.settings, worker.page, slot=2)
+    metrics.forget_process(other.counts.row)
+
+    def take(one, most):
+        for _ in range(most):
+            try:
+                one.admission.admit(size)
+            except Refused:
+                break
+            one.admission.expose(size, files=1)
+            one.counts.count(metrics.JOURNAL_BYTES, size)
+
+    for one in (worker, other):
+        one.admission.refresh()
+    take(other, 1)  # it takes more beforehand, while there is much room
+    take(worker, limit)
+    take(other, limit)
+    cells = [one.counts.row.cells for one in (worker, other)]
+    taken = sum(row[metrics.EXPOSED_BYTES] + row[metrics.JOURNAL_BYTES] for row in cells)
+    assert limit - 2 * size < taken <= limit + size

@@ -57,6 +57,15 @@ def test_no_event_is_accepted_before_its_append_is_done(
 
 
 @pytest.mark.parametrize(
+    "pipeline", [{"DURABILITY": "memory", "CHANNEL_SIZE": "10"}], indirect=True
+)
+def test_what_only_gathers_in_the_queue_refuses_no_request(pipeline: Pipeline) -> None:
+    for _ in range(3):
+        pipeline.accept(b',"body":', [EVENT] * 4)
+        pipeline.accept(b',"body":', [EVENT] * 7)
+
+
+@pytest.mark.parametrize(
     "pipeline", [{"DURABILITY": "stored", "STORED_STRICT": "true"}], indirect=True
 )
 def test_strict_refuses_also_what_was_being_read_when_the_store_went_down(

@@ -35,7 +35,6 @@ def ask(tmp_path):
         path="/",
         body=b"",
         *,
-        fault=None,
         accepts=False,
         unreadable=None,
         port="80",
@@ -47,8 +46,6 @@ def ask(tmp_path):
             env_file="",
         )
         pipeline = Pipeline(settings, metrics.page(), 1, None)
-        if fault:
-            pipeline.check_room = fault
         if accepts:
             pipeline.check_room = pipeline.accept = lambda *_: None
         environ = {
@@ -107,6 +104,12 @@ def test_an_error_that_nobody_expected_is_one_line_of_the_log(ask, monkeypatch, 
     assert ask("GET", "/metrics")[0] == 500
     assert [line.message for line in caplog.records] == ["request_failed"]
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.interpreted
+def test_a_page_can_read_the_answer_to_an_error_that_comes_after_events_were_accepted(ask):
+    status, headers = ask("POST", "/collect", b"{}", accepts=True)  # with no submission
+    assert (status, headers["access-control-allow-origin"]) == (500, ORIGIN)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/collect"])

@@ -154,7 +154,8 @@ class Unreadable(EstatError):
 class NotOurs(Unreadable):
     """A file says what this server never writes: it is not obeyed, and stays where it is.
 
-    Unlike damage, this was written on purpose; so it is neither sent nor moved to quarantine.
+    Damage does not look like this: somebody wrote it on purpose. So the file is neither sent nor
+    moved to quarantine.
     ``reason`` is a key of SET_ASIDE, and ``events`` are those that can be counted in a journal.
     """
 

@@ -49,7 +49,7 @@ AREAS = (PENDING, EXPIRED, QUARANTINE, journal.DIRECTORY, hour_files.DIRECTORY)
 #: In these every directory has the name of a stream, or of a server.
 _OF_NAMES = (journal.DIRECTORY, hour_files.DIRECTORY)
 
-#: Files that hold nothing of anybody's. The first is of earlier versions.
+#: Files that hold no events. The first is of earlier versions.
 _LEADER, _PROBE = "leader.lock", ".probe"
 _EMPTY_FILES = ("heartbeat", LOCK, _LEADER, _PROBE)
 
@@ -80,7 +80,7 @@ class ServerDirectory(DirectoryLock):
 
     @classmethod
     def make(cls, dlq_dir: str) -> Self:
-        """Make a new one. Where there is no room for it, a dead server's is taken for it."""
+        """Make a new one. If there is no room for it, use a dead server's."""
         servers = make_place(dlq_dir)
         try:
             made = cls.create(servers, ids.new_stream())
@@ -138,7 +138,7 @@ class ServerDirectory(DirectoryLock):
 
     @classmethod
     def _reuse(cls, servers: str) -> Self | None:
-        """Take a dead server's directory for a new one, which costs no inode.
+        """Use a dead server's directory as a new one, which costs no inode.
 
         The names of its streams say from then on that they are of another run.
         """
@@ -249,7 +249,7 @@ def sign_of(path: str) -> Sign:
 
 
 def _clear(path: str) -> None:
-    """Remove what holds nothing of anybody's, but the lock."""
+    """Remove files without events, but not the lock."""
     with files.disk_errors("remove", path):
         for name in list(files.file_names(path)):
             if name != LOCK and _is_nothing(name):
@@ -363,7 +363,7 @@ def passed_over(dlq_dir: str) -> dict[str, tuple[str, str]]:
 
 
 def _is_nothing(name: str) -> bool:
-    """Tell whether a file holds nothing of anybody's."""
+    """Tell whether a file holds no events."""
     return name in _EMPTY_FILES or (name.startswith(".") and name.endswith(files.TEMPORARY))
 
 

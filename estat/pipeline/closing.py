@@ -84,9 +84,9 @@ class Closing(LeaderLoop):
         return self._settle(ending=False)
 
     def finish(self, deadline: float, *, last: bool) -> None:
-        """Note what this worker still knows; the last one of a server that ends closes all hours.
+        """Write this worker's notes; the last worker of a server that ends closes all hours.
 
-        What can't be closed is said to lie on this server's disk.
+        Hours that can't be closed are marked ``stopped``: the rest is on this server's disk.
         """
         self._hours.write()
         until = min(deadline, time.monotonic() + _LAST_SECONDS)
@@ -152,7 +152,7 @@ class Closing(LeaderLoop):
         return self._pause_seconds
 
     def _held(self, over: set[str]) -> set[str]:
-        """Return those hours, by their files' names, of which something is left here."""
+        """Return the hours of which something is left here, by their files' names."""
         rows = self._page.used_rows()
         in_memory = [row.cells[metrics.OLDEST_HOUR] for row in rows]
         oldest = min(filter(None, in_memory), default=0)
@@ -168,7 +168,7 @@ class Closing(LeaderLoop):
         return held
 
     def _on_disk(self, names: set[str]) -> set[str]:
-        """Return those hours of which a journal has something, or then the DLQ."""
+        """Return the hours of which a journal or the DLQ has something, read in this order."""
         dlq = self._disk.dlq
         held = names & {*hour_files.of_journals(dlq.root, names)}
         if names - held and self._admission.in_dlq().files:

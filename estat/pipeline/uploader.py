@@ -202,7 +202,7 @@ class Uploader:
             except NotOurs:
                 found = RecoveredJournal(None, [])
             if found.batch is None or found.damages:
-                # left to the recovery, which knows what to do with the rest
+                # recovery takes the rest of it
                 log.error("journal_damaged", extra={"key": journal.header.key})
                 continue
             self._admission.expose(len(found.batch.payload), files=1)

@@ -89,7 +89,7 @@ class BatchFile(_File):
         return dlq_file.unpack(self.data)
 
     def good_lines(self) -> bytes:
-        """Return the lines of its events; of a record there are none. Raises Unreadable."""
+        """Return the lines of its events; a record has no events. Raises Unreadable."""
         batch = self.batch()
         lines = gunzip(batch.payload)
         return lines if batch.events else b""
@@ -276,7 +276,7 @@ def journals(dlq_dir: str) -> Iterator[Entry]:
 
 
 def damage(bad: BadRange) -> str:
-    """Return what is to be told of a damaged range."""
+    """Return a sentence about a damaged range."""
     events = f"{bad.events:,} event{'s' * (bad.events != 1)}"
     if bad.start == bad.end:
         return f"{events} {'is' if bad.events == 1 else 'are'} missing at byte {bad.start:,}"

@@ -114,7 +114,7 @@ class HourReport:
         }
 
     def as_lines(self) -> list[str]:
-        """Return what is told of each server, the worst first, and the summary."""
+        """Return the lines about each server, the worst first, and the summary."""
         order = [GAP, OPEN, COMPLETE]
         servers = sorted(self.servers, key=lambda server: order.index(server.state))
         lines = [line for server in servers for line in _paragraph(server)]

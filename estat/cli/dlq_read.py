@@ -134,7 +134,7 @@ def examine(name: str, data: bytes) -> int:
 def examine_journal(read: Journal) -> int:
     """Return the number of events of a journal. Raises Unreadable with what is wrong.
 
-    A last group that is cut off is none: it was never acknowledged, or is being written.
+    A last group that is cut off does not count: nobody got an answer, or it is being written.
     """
     if read.problem:
         raise Unreadable(read.problem)

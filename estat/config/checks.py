@@ -174,7 +174,7 @@ def _unlisted_origins(listed: tuple[str, ...]) -> Iterator[str]:
 
 
 class UnknownSetting(NamedTuple):
-    """A name that is no setting, and the setting's that is nearest; empty if none is near."""
+    """A name that is no setting, and the nearest setting's name; empty if none is near."""
 
     variable: str
     nearest: str

@@ -53,7 +53,7 @@ _OF_NAMES = (journal.DIRECTORY, hour_files.DIRECTORY)
 _LEADER, _PROBE = "leader.lock", ".probe"
 _EMPTY_FILES = ("heartbeat", LOCK, _LEADER, _PROBE)
 
-#: What is said of a lock that is not there, or is no file: no server has it.
+#: Used for a lock that is missing or no file: no server has it.
 _NO_LOCK = (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EISDIR)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -267,7 +267,7 @@ class Contents(NamedTuple):
     #: first, so that a journal whose batch is in the DLQ already finds it there; hours last. A
     #: quarantine that has no slots is moved as one, and has no name.
     moving: list[tuple[str, str]]
-    #: Paths of what no rule knows: it is neither sent nor deleted.
+    #: Paths of unknown files: they are neither sent nor deleted.
     strays: list[str]
 
 

@@ -58,7 +58,7 @@ _FULL, _FAILING = "dlq_full", "disk_error"
 _AT_LIMIT = "the dead letter queue is at its limit"
 _NO_ROOM = "the disk that keeps accepted events has no room left"
 _NO_FILES = "the disk that keeps accepted events has room for no more files (inodes)"
-#: What is told of a disk that refused to write, by the number of the error.
+#: What a client is told when the disk refused to write, by the number of the error.
 _TOLD = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: "the quota of the disk that keeps accepted events is used up",
@@ -256,7 +256,7 @@ class Admission:
 
 
 def _what(error: DiskError) -> str:
-    """Return what a client is told of an error of the disk."""
+    """Return the text for a client about an error of the disk."""
     return _TOLD.get(error.errno or 0, _FAILED)
 
 

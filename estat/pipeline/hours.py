@@ -1,4 +1,4 @@
-"""One worker's part in closing hours (see ``closing``): what it has of each, and what became of it.
+"""Which hours one worker has batches of, and what became of these (see ``closing``).
 
 Nothing of it waits in the way of an event: notes are kept in memory, and written once a second, or
 at once where a batch came from disk, before its file goes. A note that no disk takes is written

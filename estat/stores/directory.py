@@ -67,7 +67,7 @@ class DirectoryStore:
         self._run(files.remove, self._path(key))
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Yield the files' keys, one directory read at a time; half-written files are none."""
+        """Yield the files' keys, one directory read at a time, without half-written files."""
         directory = prefix.rpartition("/")[0]
         yield from self._below(directory, prefix, after)
 

@@ -137,7 +137,7 @@ class S3Store:
         try:
             head = self.head(key)
         except StoreDenied as exc:
-            # where the bucket may not be listed, this is said of what is not there, too
+            # without the right to list the bucket, a missing object is answered with 403, too
             raise StoreUnavailable(
                 f"the answer to the PUT of {key} proves nothing, and looking it up failed: {exc}",
                 exc.operation,

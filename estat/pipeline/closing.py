@@ -3,17 +3,16 @@
 The rule. A server has an hour *open* from its first batch in it, and says so in the bucket at
 once. It *closes* the hour when the clock is in another one, or the server ends, and nothing of the
 hour is left here: no worker has a batch of it in memory, no journal and no file of the DLQ is of
-it. They are looked at in this order, in which batches move, so that one that moves is met. Hours
-that a dead server had open came here with its directory, and are closed in its name. Whatever of
-an hour is stored, however late and from wherever, is noted in a file (``disk.hour_files``) before
-the journal or file that it was in goes. Where there is such a file the hour is open here, be it
-again, until the next marker is written. So an hour that grows after it was closed gets a marker
-with a higher revision.
+it. They are looked at in this order, in which batches move, so that a batch that moves is found.
+Hours that a dead server had open came here with its directory, and are closed in its name. Each
+batch that is stored, however late, is noted in a file of its hour (``disk.hour_files``) before its
+journal or DLQ file is removed. While there is such a file, the hour is open here, even if it was
+closed before. So an hour that grows after it was closed gets a marker with a higher revision.
 
-What the bucket can't know yet: a server that took its first events of an hour while the store was
-away or while it stood still, or within the last second or two. It says so later, with a marker of
-its own; if its disk is lost before, nobody does. With DURABILITY=memory a killed worker takes along
-what no note tells.
+The bucket can't know yet of a server that took its first events of an hour while the store was
+away or while the server stood still, or within the last second or two. The server says so later,
+with a marker of its own. If its disk is lost before, nobody does. With DURABILITY=memory the events
+of a killed worker are lost, and with them what it had not noted.
 
 Nothing here touches an event, the breaker or admission. A store that refuses markers costs a
 warning and is asked again later; the files of the oldest hours go beyond ``_MOST_HOURS``.

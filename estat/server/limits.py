@@ -1,7 +1,7 @@
 """What the host allows this server: how many connections fit, and what is too low.
 
-A limit that is met while the server works looks like something else: a disk that fails, a worker
-that ends. So it is told at the start, with what would be enough.
+If the server reaches a limit while it works, that looks like something else: a disk that fails, a
+worker that ends. So the start names each limit that is too low, and what would be enough.
 """
 
 import math

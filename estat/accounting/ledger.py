@@ -12,9 +12,9 @@ When a worker is killed, its pending events become orphans. They are still pendi
 for they may lie in its journals. Whoever recovers those journals moves them on. When
 no journal is left, the orphans that remain died with the worker, and are lost.
 
-What is set aside stays on disk where it is, so only the process that met it knows. It is a gauge
-of that process: when the process ends while the server goes on, those events count as before,
-until the next one meets them.
+What is set aside stays on disk where it is, and only the process that found it knows of it. So it
+is a gauge of that process. When the process ends and the server goes on, those events count as
+before, until the next leader finds them.
 """
 
 import contextlib

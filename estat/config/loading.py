@@ -85,7 +85,7 @@ def unknown_names(
     try:
         return checks.unknown_settings(_read(env_file, interpolate=False), environ, settings)
     except SettingsError:
-        return []  # told by load
+        return []  # ``load`` reports it
 
 
 def replace_environment(given: Mapping[str, str]) -> None:

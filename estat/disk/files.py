@@ -166,8 +166,8 @@ def temporary_name(name: str) -> str:
 def not_followed(path: str, depth: int = 8) -> Iterator[tuple[str, str]]:
     """Find everything below a directory that is not followed; yield its path, and why.
 
-    What can't be looked at is told too, and what lies deeper than anything of ours; what is gone
-    meanwhile is left out.
+    Entries that can't be looked at are yielded too, and those that lie deeper than the server's
+    files do. Entries that are gone meanwhile are left out.
     """
     try:
         with _listed(path) as (directory, found):

@@ -41,7 +41,7 @@ LEASE_SECONDS = 20.0
 #: How long the lock of a server under another kernel must have been left alone.
 SILENCE_SECONDS = 3 * LEASE_SECONDS
 
-#: Where a server is told to keep its files that has no directory: nobody makes it.
+#: The path for a server that has no directory yet: nobody ever makes it.
 NONE = ".none"
 
 AREAS = (PENDING, EXPIRED, QUARANTINE, journal.DIRECTORY, hour_files.DIRECTORY)

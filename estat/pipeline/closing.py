@@ -101,7 +101,7 @@ class Closing(LeaderLoop):
                     self._settle(ending=True)
                     return
             except DiskError as exc:
-                log.debug("hours_left_open", extra={"error": str(exc)})  # told by the lease
+                log.debug("hours_left_open", extra={"error": str(exc)})  # the lease warns
                 return
             gevent.sleep(_OTHERS_SECONDS)
 

@@ -259,7 +259,7 @@ class Uploader:
             try:
                 return self.spill.spill(batch, reason, error, journal)
             except DiskError:
-                log.debug("spill_failed", exc_info=True)  # told once by Admission.failed
+                log.debug("spill_failed", exc_info=True)  # Admission.failed logs it once
             except Exception:  # noqa: BLE001 - the batch must not go with it
                 self._seldom.exception("spill_failed_unexpectedly")
             try:

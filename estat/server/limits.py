@@ -44,7 +44,7 @@ def fitting(open_files: int, settings: Settings) -> int:
 
 
 def too_low(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each limit of this process that the server may meet."""
+    """Yield a sentence for each limit of this process that is too low for the server."""
     files = _limit(resource.RLIMIT_NOFILE)
     fit, workers = connections(settings), settings.web_concurrency
     enough = _MAX_CONNECTIONS + _OTHER_FILES

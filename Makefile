@@ -99,9 +99,10 @@ release-check: lint audit-template test test-compiled ## what CI runs, audit-tem
 soak: $(VENV)/.installed-dev ## kill it at random for an hour, or for DURATION=10m, from SEED=…
 	$(BIN)/python -m tests.fault.soak $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
 
-fuzz: $(VENV)/.installed-dev ## compare our worker with gunicorn's in 20,000 ways a test, or EXAMPLES=…, from SEED=…
-	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) FUZZ_SEED=$(SEED) $(BIN)/python -m pytest --capture=no \
-	 --hypothesis-show-statistics tests/system/test_same_when_mutated.py
+fuzz: $(VENV)/.installed-dev build/fast ## compare both workers, ours compiled, in 20,000 ways a test, or EXAMPLES=…, from SEED=…
+	COMPILED=$(CURDIR)/build/fast FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) FUZZ_SEED=$(SEED) \
+	 $(BIN)/python -m pytest --capture=no --hypothesis-show-statistics \
+	 tests/system/test_same_when_mutated.py
 
 build/fast: $(shell find estat -name '*.py') setup.py setup.cfg
 	rm -rf $@

@@ -6,7 +6,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, NamedTuple
 
 from bench import BenchError, attack, cost, latency, load, machine, memory, outage, recovery, start
@@ -46,14 +45,14 @@ def main() -> int:
     options = _options()
     chosen = options.measurements or list(MEASUREMENTS)
     # a terminated run must stop its servers too
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         wrk_version = load.wrk_version()
         if wrk_version is None and any(MEASUREMENTS[name].needs_wrk for name in chosen):
             raise BenchError("wrk is not installed (on Debian: apt-get install wrk)")
         print(machine.describe(wrk_version), flush=True)
         place = machine.directory(options.directory)
-        charts = _charts(options.charts)
+        charts = options.charts and _charts(options.charts)
         done = [_measure(name, place, options, charts) for name in chosen]
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
@@ -68,19 +67,19 @@ def _measure(name: str, place: str, options: argparse.Namespace, charts: Any) ->
     """Print one section; tell whether it is whole. The other ones have their own servers."""
     print(f"\n## {name}\n", flush=True)
     started, others = time.monotonic(), machine.others_cpu_seconds()
-    error = None
+    whole = True
     try:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as directory:
             found = MEASUREMENTS[name].run(directory, options)
         if charts and MEASUREMENTS[name].drawn:
             getattr(charts, name)(found)
     except BenchError as exc:
-        error = exc
+        whole = False
         print(f"bench: {name}: {exc}", file=sys.stderr)
     # two sources in ticks: their difference may fall a tick below nothing
     others = max(0.0, machine.others_cpu_seconds() - others) / (time.monotonic() - started)
     print(f"\n- Other processes used {others:.2f} cores meanwhile, on average", flush=True)
-    return error is None
+    return whole
 
 
 def _options() -> argparse.Namespace:
@@ -116,21 +115,14 @@ def _help(measurement: Measurement) -> str:
     return text.partition("\n")[0].removesuffix(".")
 
 
-def _charts(directory: str | None) -> Any:
-    """Return what draws; None if nothing is to be drawn. Raises BenchError."""
-    if directory is None:
-        return None
+def _charts(directory: str) -> Any:
+    """Return what draws. Raises BenchError."""
     try:
         # an extra of its own, which whoever wants tables alone can do without
         from bench.charts import Charts  # noqa: PLC0415
     except ImportError as exc:
         raise BenchError(f"--charts: {exc}; pip install -e '.[bench]'") from exc
     return Charts(directory)
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise SystemExit(143)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ both. Needs the extra ``bench``.
 import math
 import os
 import statistics
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench import cost, driver, latency, memory
-from bench.contenders import LATENCY_FLOOR, Contender
+from bench.contenders import BARE, FLOOR, LATENCY_FLOOR, Contender
 from bench.latency import Round
 from bench.outage import Course
 
@@ -24,12 +25,15 @@ mpl.use("svg")
 
 # distinguishable without colour vision too (Okabe and Ito)
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8A8A"
-_COLOURS = (_BLUE, _ORANGE, _GREEN, _RED)
+_COLOURS = (_BLUE, _ORANGE, _GREEN, _RED, _GREY)
 
 _STYLE: Any = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "font.size": 10,
+    "font.size": 11,
+    "figure.titlesize": 11,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -54,31 +58,40 @@ class Charts:
         mpl.rcParams.update(_STYLE)
 
     def overhead(self, found: cost.Found) -> None:
+        """Draw all contenders; and the usual server, ours and the floor alone."""
+        ours = latency.held(found)
+        bare_us, our_us = (statistics.median(r.cpu_us for r in found[c]) for c in (BARE, ours))
+        share = f"{our_us / bare_us:.2f} of what it costs a bare Falcon resource"
+        title = f"An event costs {our_us:.0f} µs of CPU, {share}"
+        self._costs({c: found[c] for c in (BARE, ours, FLOOR)}, "event", title)
+        self._costs(found, "cost", "Events that one worker accepts a second, and what each costs")
+
+    def _costs(self, found: cost.Found, name: str, title: str) -> None:
         """Draw rate and CPU per event of each contender; requests of a size share a scale."""
         sizes = sorted({contender.events_per_request for contender in found})
         groups = [[c for c in found if c.events_per_request == size] for size in sizes]
-        figure = Figure(figsize=(9, 1.5 + 0.4 * len(found)), layout="constrained")
         heights = [len(group) for group in groups]
-        axes = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights)
+        height = 1.5 + 0.6 * len(found)
+        figure, axes = _figure(title, height, len(groups), 2, height_ratios=heights)
         for row, (size, group) in enumerate(zip(sizes, groups, strict=True)):
-            names = [contender.name for contender in group]
+            names = [textwrap.fill(c.name.replace("DURABILITY=", ""), 20) for c in group]
             rates = [[r.events_per_second for r in found[c]] for c in group]
             costs = [[r.cpu_us for r in found[c]] for c in group]
             _bars(axes[row][0], names, rates, _BLUE, 0)
             _bars(axes[row][1], [""] * len(names), costs, _ORANGE, 1)
             a_request = "one event a request" if size == 1 else f"{size} events a request"
             axes[row][0].set_xlabel(f"events/s, {a_request}")
-            axes[row][1].set_xlabel(f"CPU µs per event, {a_request}")
-        self._write(figure, "cost")
+            axes[row][1].set_xlabel("CPU µs per event")
+        self._write(figure, name)
 
     def latency(self, found: dict[Contender, list[Round]]) -> None:
         """Draw the distribution of latencies: the median of the rounds, and their range."""
-        figure = Figure(figsize=(9, 4.5), layout="constrained")
-        axes = figure.subplots()
+        held = latency.held(found)
+        p99_ms = statistics.median(r.half.p99_ms for r in found[held])
+        title = f"At half of its maximum rate the server answers 99% within {p99_ms:.1f} ms"
+        figure, [[axes]] = _figure(title, 4.5)
         xs = [_nines(percent) for percent in driver.grid(driver.NINES)]
-        colours = iter(_COLOURS)
-        for contender, rounds in found.items():
-            colour = _GREY if contender is LATENCY_FLOOR else next(colours)
+        for (contender, rounds), colour in zip(found.items(), _COLOURS, strict=True):
             columns = list(zip(*(r.half.grid_ms for r in rounds), strict=True))
             low, high = [min(column) for column in columns], [max(column) for column in columns]
             middle = [statistics.median(column) for column in columns]
@@ -86,7 +99,6 @@ class Charts:
             label = f"{contender.name}, {rate:,.0f} events/s"
             axes.fill_between(xs, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(xs, middle, color=colour, label=label)
-        held = latency.held(found)
         echo = statistics.median(r.half.p99_ms for r in found[LATENCY_FLOOR])
         label = f"what p99 may be, {held.name}"
         axes.plot([_nines(99)], [latency.TARGET.most * echo], "v", color=_RED, label=label)
@@ -101,16 +113,21 @@ class Charts:
 
     def outage(self, courses: Sequence[Course]) -> None:
         """Draw the rate of acceptance through each outage."""
-        figure = Figure(figsize=(9, 2.1 * len(courses) + 0.4), layout="constrained")
-        columns = figure.subplots(len(courses), 1, sharex=True, sharey=True, squeeze=False)
-        for (axes,), course in zip(columns, courses, strict=True):
+        kept = min(1.0, *(course.during.rate / max(course.before.rate, 1) for course in courses))
+        lost = sum(course.missing for course in courses)
+        title = (
+            f"While S3 is down, {kept:.0%} of the rate or more is kept; {lost:,} events are lost"
+        )
+        height = 2.0 * len(courses) + 0.6
+        figure, column = _figure(title, height, len(courses), sharex=True, sharey=True)
+        for (axes,), course in zip(column, courses, strict=True):
             down = course.during.readings[0].at
             phases = (course.before, course.during, course.after)
             xs = [r.at - down for phase in phases for r in phase.readings[1:]]
             rates = [rate for phase in phases for rate in phase.rates]
             axes.axvspan(0, course.during.readings[-1].at - down, color="#F3DCD3", linewidth=0)
             axes.plot(xs, rates, color=_BLUE)
-            axes.set_title(f"S3 {_KINDS.get(course.kind, course.kind)}", loc="left", fontsize=10)
+            axes.set_title(f"S3 {_KINDS.get(course.kind, course.kind)}")
             axes.set_ylabel("events/s")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
             empty = course.empty_seconds
@@ -118,16 +135,17 @@ class Charts:
                 at = course.during.readings[-1].at - down + empty
                 axes.axvline(at, color=_GREEN, linestyle="--", linewidth=1.5)
                 _note(axes, "DLQ empty", (at, 0), color="#00664B")
-        bottom = columns[-1][0]
+        bottom = column[-1][0]
         bottom.set_ylim(bottom=0)
         bottom.set_xlabel("seconds since S3 went down; shaded: down")
         self._write(figure, "outage")
 
     def memory(self, readings: Sequence[memory.Reading]) -> None:
         """Draw a worker's memory over time."""
-        figure = Figure(figsize=(9, 3), layout="constrained")
-        axes = figure.subplots()
         minutes = [r.seconds / 60 for r in readings]
+        peak = readings[-1].peak / 1e6
+        title = f"A worker takes {peak:.0f} MB at most in {minutes[-1]:.0f} minutes while S3 hangs"
+        figure, [[axes]] = _figure(title, 3)
         axes.plot(minutes, [r.rss / 1e6 for r in readings], color=_BLUE)
         most = memory.TARGET.most
         axes.axhline(most, color=_RED, linestyle="--", linewidth=1.5)
@@ -140,8 +158,16 @@ class Charts:
 
     def _write(self, figure: Figure, name: str) -> None:
         # no date in it: the same figures give the same file
-        path = os.path.join(self._directory, f"{name}.svg")
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
+        figure.savefig(f"{self._directory}/{name}.svg", metadata={"Date": None, "Creator": None})
+
+
+def _figure(
+    title: str, height: float, rows: int = 1, columns: int = 1, **shape: Any
+) -> tuple[Figure, list[list[Axes]]]:
+    """Return an empty figure, so many inches high, and its rows."""
+    figure = Figure(figsize=(7, height), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    return figure, figure.subplots(rows, columns, squeeze=False, **shape).tolist()
 
 
 _KINDS = {"refused": "refuses connections", "hang": "hangs", "503": "answers 503"}
@@ -153,16 +179,15 @@ def _bars(axes: Axes, names: list[str], found: list[list[float]], colour: str, d
     above = [max(values) - median for median, values in zip(medians, found, strict=True)]
     places = range(len(found))
     whiskers = {"ecolor": "#222222", "elinewidth": 1.2, "capsize": 3}
-    spread = below, above
-    axes.barh(places, medians, xerr=spread, error_kw=whiskers, color=colour, height=0.62)
+    axes.barh(places, medians, xerr=(below, above), error_kw=whiskers, color=colour, height=0.62)
     for place, median, values in zip(places, medians, found, strict=True):
-        _note(axes, f"{median:,.{digits}f}", (max(values), place), va="center", fontsize=9)
+        _note(axes, f"{median:,.{digits}f}", (max(values), place), va="center")
     axes.set_yticks(places, names)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 1.3 * max(max(values) for values in found))
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
 
 

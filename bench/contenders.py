@@ -47,10 +47,8 @@ def _estat(name: str, durability: str = "journal", **more: str) -> Contender:
 
 def _compiled(contender: Contender) -> Contender:
     """Return the same on the compiled build, which ``make bench`` puts into build/fast."""
-    name, command = (
-        f"{contender.name}, compiled",
-        f"{contender.command} --chdir {{root}}/build/fast",
-    )
+    name = f"{contender.name}, compiled"
+    command = f"{contender.command} --chdir {{root}}/build/fast"
     environ = {**contender.environ, "PYTHONPATH": "{root}/build/fast"}
     return replace(contender, name=name, command=command, environ=environ)
 

@@ -51,7 +51,6 @@ class Driven(NamedTuple):
     refused: int  # answers over 399
     unanswered: int
     seconds: float  # until the last answer
-    cores: float  # CPU of the driver itself
     p50_ms: float
     p99_ms: float
     max_ms: float
@@ -162,9 +161,8 @@ def drive(
     opened = [_Connection(port) for _ in range(connections)]
     answers = _Answers()
     schedule = Schedule(time.monotonic() + _LEAD_SECONDS, rate, seconds)
-    used = time.process_time()
     _exchange(opened, contents, schedule, answers)
-    seconds, used = time.monotonic() - schedule.start, time.process_time() - used
+    seconds = time.monotonic() - schedule.start
     for connection in opened:
         connection.socket.close()
     if not answers.latencies:
@@ -175,7 +173,6 @@ def drive(
         refused=answers.refused,
         unanswered=schedule.requests - len(ordered),
         seconds=seconds,
-        cores=used / seconds,
         p50_ms=percentile(ordered, 50),
         p99_ms=percentile(ordered, 99),
         max_ms=ordered[-1],

@@ -28,7 +28,6 @@ _OUTAGE_SECONDS = 60
 class Round(NamedTuple):
     """One contender's part of one round."""
 
-    most: float  # events a second at full load; of the echo, what it is driven at
     half: Driven
     puts_per_second: float
 
@@ -49,7 +48,7 @@ def run(directory: str, options: Namespace) -> dict[Contender, list[Round]]:
                 found[serving.contender].append(_round(serving, s3, options.seconds))
             rate = found[held(found)][-1].half.rate
             half = driver.run(floor, rate, options.seconds)
-            found[LATENCY_FLOOR].append(Round(rate, half, 0.0))
+            found[LATENCY_FLOOR].append(Round(half, 0.0))
             report.progress(f"round {number} of {options.rounds} done")
     report.describe(
         directory,
@@ -75,7 +74,7 @@ def _round(serving: Serving, s3: Store, seconds: int) -> Round:
     most = load.run(serving, seconds).events_per_second
     before = len(s3.objects)
     half = driver.run(serving, most / 2, seconds)
-    return Round(most, half, (len(s3.objects) - before) / half.seconds)
+    return Round(half, (len(s3.objects) - before) / half.seconds)
 
 
 def _print(found: dict[Contender, list[Round]]) -> None:

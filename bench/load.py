@@ -28,7 +28,6 @@ _PATIENCE_SECONDS = 30
 class Round(NamedTuple):
     """What one round found."""
 
-    events: int  # answered 2xx
     answers: int
     refused: int  # answers over 399
     failed: int  # connections that were not opened, broke, or got no answer in time
@@ -68,7 +67,6 @@ def run(serving: Serving, seconds: int) -> Round:
     if not events:
         raise BenchError(f"{contender.name}: {refused} of {answers} requests refused, none served")
     return Round(
-        events=events,
         answers=answers,
         refused=refused,
         failed=failed,

@@ -78,8 +78,7 @@ def run(directory: str, options: Namespace) -> list[Reading]:
         f"- Formula of docs/sizing.md: {base.rss / 1e6:.0f} MB idle, "
         f"{packed / 1e3:.0f} kB for a compressed batch, {connections} requests of at most "
         f"{body:,} bytes: {bound / 1e6:.0f} MB; found at the peak {last.peak / 1e6:.0f} MB, "
-        f"{last.peak / bound:.2f} of it\n"
-        f"- Requests refused, as a full DLQ does: {last.sample.refused - base.sample.refused:,}"
+        f"{last.peak / bound:.2f} of it"
     )
     print(TARGET.line(serving.contender.name, last.peak / 1e6))
     return readings

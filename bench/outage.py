@@ -27,7 +27,6 @@ _AFTER_SECONDS = 10
 #: How long the DLQ may take to empty itself, under load.
 _PATIENCE_SECONDS = 90
 
-_RAW_PREFIX = "raw/"
 _SETTLE_SECONDS = 0.3
 
 
@@ -42,7 +41,6 @@ class Reading(NamedTuple):
 class Phase(NamedTuple):
     """A part of the course; it begins with the last reading of the part before."""
 
-    name: str
     readings: list[Reading]
 
     @property
@@ -138,9 +136,8 @@ def _course(kind: str, directory: str, options: Namespace) -> Course:
                     _watch(after, serving, 1)
             accepted = _settled(serving)
         # the server has stopped: what it could store is stored
-        missing = accepted - s3.stored_events(_RAW_PREFIX)
-    phases = Phase("before", before), Phase("during", during), Phase("after", after)
-    return Course(kind, *phases, missing)
+        missing = accepted - s3.stored_events("raw/")
+    return Course(kind, *map(Phase, (before, during, after)), missing)
 
 
 def _watch(readings: list[Reading], serving: Serving, seconds: int) -> None:

@@ -54,7 +54,6 @@ def run(directory: str, options: Namespace) -> None:
         "seconds and CPU from the start of the server",
     )
     report.table("until | s | CPU s", rows)
-    print("- Target: none; it grows with the journals")
 
 
 def takeover(directory: str, options: Namespace) -> None:

@@ -28,13 +28,8 @@ class Target(NamedTuple):
             digits += 1
         return (
             f"- Target: {self.what} at most {self.most:.4g}{self.unit}. "
-            f"{name}: {found:,.{digits}f}{self.unit}, {verdict(self.met(found))}"
+            f"{name}: {found:,.{digits}f}{self.unit}, {'met' if self.met(found) else '**not met**'}"
         )
-
-
-def verdict(met: bool) -> str:
-    """Return the word for a table; bold where something is wrong."""
-    return "met" if met else "**not met**"
 
 
 def progress(line: str) -> None:

@@ -207,4 +207,4 @@ def size(size_bytes: float) -> str:
 
 
 def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -25,9 +25,6 @@ from estat.disk.slots import is_due
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.text import hidden
 
-#: The last column is cut at the terminal's edge, but not to fewer characters than these.
-_MIN_WHY_CHARS = 30
-
 #: Words for a journal's owner, beside its reason. Other files have none.
 _OWNER = {True: ", its server lives", False: ", its server is dead", None: ""}
 
@@ -36,7 +33,7 @@ _WHY_NOT = {NotOurs: "set aside", Unreadable: "unreadable", DiskError: "not read
 
 _HOUR_CHARS = len("2026-11-23T02")  # of a slot
 
-_COLUMNS = "{:<10} {:<13} {:>7} {:>7} {:>10}  {}  {}  "
+_COLUMNS = "{:<10} {:<13} {:>7} {:>7} {:>10}  {}"
 
 
 class _Seen(NamedTuple):
@@ -153,28 +150,36 @@ def _set_aside(error: NotOurs) -> dict[str, Any]:
 
 
 def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int) -> None:
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if listed:
-        say(_COLUMNS.format("AREA", "FROM", "AGE", "EVENTS", "SIZE", "BUCKET", "FILE") + "WHY")
+        _print_row("AREA", "FROM", "AGE", "EVENTS", "SIZE", "BUCKET", "FILE", "WHY")
     for facts in described:
         aside = f" ({facts['set_aside']})" if "set_aside" in facts else ""
         why = f"{facts['reason']}{aside}{_OWNER[facts['owner_alive']]}"
         if facts["error"]:
             why += f": {facts['error']}"
-        line = _COLUMNS.format(
+        _print_row(
             facts["area"],
             "due" if facts["due"] else (facts["slot"] or "-")[:_HOUR_CHARS],
             age(facts["age_seconds"]),
-            facts["events"],
+            f"{facts['events']:,}",
             size(facts["size_bytes"]),
             facts["bucket"] or "-",
             facts["file"],
+            why,
         )
-        room = None if columns is None else max(_MIN_WHY_CHARS, columns - len(line))
-        say(line + why[:room])
     left_out = totals.files - listed
-    more = f"; the {left_out} youngest files are not listed" if left_out > 0 else ""
+    more = f"; the {left_out:,} youngest files are not listed" if left_out > 0 else ""
     say(f"total: {counted(totals.files, totals.events)}, {size(totals.size_bytes)}{more}")
+
+
+def _print_row(*cells: str) -> None:
+    """Print a line; on a terminal, which is too narrow for it, three."""
+    *short, file, why = cells
+    line = _COLUMNS.format(*short)
+    if sys.stdout.isatty():
+        say(line, f"  {file}", f"  {why}"[: shutil.get_terminal_size().columns])
+    else:
+        say(f"{line}  {file}  {why}")
 
 
 def _print_json(described: Iterator[dict[str, Any]], totals: Totals) -> None:

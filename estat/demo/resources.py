@@ -1,5 +1,6 @@
 """The demo's page and what it asks for. Served by ``estat demo`` alone, never in production."""
 
+import contextlib
 import json
 from importlib import resources
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import falcon
 
 from estat.accounting import ledger
-from estat.accounting.shared_memory import SharedPage
-from estat.config.settings import Settings
+from estat.errors import StoreError
 from estat.events.gzip import gunzip
+from estat.pipeline.pipeline import Pipeline
 from estat.stores.directory import DirectoryStore
 
 #: The newest objects, with their events, are all that the page shows.
@@ -33,12 +34,12 @@ _HEADERS = {
 }
 
 
-def create_demo(settings: Settings, page: SharedPage) -> falcon.App[Any, Any]:
+def create_demo(pipeline: Pipeline) -> falcon.App[Any, Any]:
     """Return the WSGI application of everything under /demo."""
     app = falcon.App()
     for path, (name, content_type) in _FILES.items():
         app.add_route(path, _File(name, content_type))
-    app.add_route("/demo/state", _State(settings, page))
+    app.add_route("/demo/state", _State(pipeline))
     return app
 
 
@@ -54,36 +55,45 @@ class _File:
 
 
 class _State:
-    """``GET /demo/state``: the accounting, and the newest objects with their events."""
+    """``GET /demo/state``: the accounting, and the newest objects with their events.
 
-    def __init__(self, settings: Settings, page: SharedPage) -> None:
-        self._page = page
+    Each is read once. While the store is down these are the ones that were there before.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        settings = pipeline.settings
+        self._pipeline = pipeline
         self._directory = settings.raw_bucket.removeprefix("file:")
         self._prefix = f"{settings.raw_prefix}/"
         self._store = DirectoryStore(self._directory)
+        self._count = 0
         self._objects: dict[str, dict[str, Any]] = {}
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        keys = list(self._store.list(self._prefix))
-        objects = self._newest(keys[-_OBJECTS:])
-        terms = ledger.terms(self._page)
+        with contextlib.suppress(StoreError):
+            keys = list(self._store.list(self._prefix))
+            self._count = len(keys)
+            self._objects = {
+                key: self._objects.get(key) or self._read(key) for key in keys[-_OBJECTS:]
+            }
+        terms = ledger.terms(self._pipeline.page)
         resp.set_headers(_HEADERS)
         resp.media = {
             "accepted": terms.accepted + terms.adopted,
             "pending": terms.pending,
+            "in_dlq": terms.in_dlq,
             "stored": terms.stored,
+            "problems": self._pipeline.problems(),
             "directory": self._directory,
-            "count": len(keys),
-            "objects": objects,
+            "count": self._count,
+            "objects": list(reversed(self._objects.values())),
         }
-
-    def _newest(self, keys: list[str]) -> list[dict[str, Any]]:
-        """Return objects, the newest first; each is read once."""
-        self._objects = {key: self._objects.get(key) or self._read(key) for key in keys}
-        return list(reversed(self._objects.values()))
 
     def _read(self, key: str) -> dict[str, Any]:
         data = self._store.get(key)
-        lines = gunzip(data).splitlines()
-        events = [json.loads(line) for line in lines[-_EVENTS:]]
+        try:
+            lines = gunzip(data).splitlines()
+            events = [json.loads(line) for line in lines[-_EVENTS:]]
+        except ValueError:  # somebody else's file
+            lines, events = [], []
         return {"key": key, "bytes": len(data), "count": len(lines), "events": events}

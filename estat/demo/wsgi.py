@@ -8,7 +8,7 @@ from estat.demo.resources import create_demo
 from estat.server.unread_body import UnreadBodies
 
 _served = wsgi.app
-_demo = create_demo(_served.pipeline.settings, _served.pipeline.page)
+_demo = create_demo(_served.pipeline)
 
 
 def _front(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

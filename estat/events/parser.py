@@ -139,7 +139,7 @@ class Intake:
         return self._fields(query, self._charset)
 
     def _plain(self, source: bytes) -> bytes | None:
-        """Return an event that is one plain object; None if the full rule has to decide."""
+        """Return an event that is one plain object; None for what must be looked at closely."""
         if self._schema or len(source) > self._max_event_bytes:
             return None
         try:

@@ -186,9 +186,9 @@ class Pipeline:
             # give the collector a turn before refusing: connections that were busy may have run
             # one after the other since it last had one
             gevent.sleep(0)
-        # from here until they are queued nothing yields: what is checked holds
+            self._submissions.check(submission.events, submission.size_bytes)
+        # from here until they are queued nothing yields: what was checked holds
         self._check_accepting()
-        self._submissions.check(submission.events, submission.size_bytes)
         self._admission.admit(submission.size_bytes)
         self._admission.expose(submission.size_bytes, files=1)
         if not self._journaled:

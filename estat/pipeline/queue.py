@@ -106,7 +106,7 @@ class SubmissionQueue:
         self._bytes += submission.size_bytes
         self._publish()
         self._wakeup.set()
-        if self.full_for(self._events, self._bytes):
+        if self._events * 2 > self._max_events or self._bytes * 2 > self._max_bytes:
             self._half_full.set()
 
     def take(

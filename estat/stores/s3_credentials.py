@@ -212,7 +212,7 @@ def session_name(instance_id: str) -> str:
 
 
 def _request(settings: Settings) -> dict[str, Any]:
-    """Return the request to the process: what to fetch, and where its modules are found."""
+    """Return what the process is asked for, but for where modules are found."""
     options = {"RoleSessionName": session_name(settings.instance_id)}
     if settings.s3_role_external_id:
         options["ExternalId"] = settings.s3_role_external_id

@@ -34,7 +34,7 @@ class Mistake(NamedTuple):
 PORT = "{port}"  # of a server that runs
 CLOSED = "{closed}"  # where nobody listens
 MISTAKES = [
-    Mistake("", ["usage: estat [-h] [--version] {{serve,demo,check,", "required: COMMAND"]),
+    Mistake("", ["usage: estat [-h] [--version] {{init,serve,demo,check,", "required: COMMAND"]),
     Mistake("sevre", ["usage: estat [-h]", "invalid choice: 'sevre'"]),
     Mistake("serve --port 9000", ["usage: estat serve", "unrecognized arguments: --port 9000"]),
     Mistake("audit --wait", ["usage: estat audit", "--wait and --give-up are for an --hour"]),

@@ -1,7 +1,7 @@
 """Two servers with the same settings: one with the server's own worker, one with gunicorn's.
 
-With INTERPRETED, the root of an interpreted checkout, the latter runs from there: so the tests of
-the compiled build compare the builds as well.
+COMPILED names a directory with the compiled build, from which the former runs; INTERPRETED names an
+interpreted checkout for the latter. With one of them the two builds are compared as well.
 """
 
 import json
@@ -37,7 +37,8 @@ _COUNTED = (
     "events_rejected_total",
 )
 
-_INTERPRETED = os.environ.get("INTERPRETED", "")
+_COMPILED, _INTERPRETED = (os.environ.get(name, "") for name in ("COMPILED", "INTERPRETED"))
+_BUILD = "compiled" if _COMPILED else build()
 
 _BYTES_READ = re.compile(rb"(?<=Request Line is too large \()[0-9]+")
 
@@ -52,6 +53,11 @@ class Side(NamedTuple):
     @property
     def port(self) -> int:
         return self.server.port
+
+    @property
+    def build(self) -> str:
+        build: str = self.server.events("server_started")[0]["build"]
+        return build
 
     def counts(self) -> dict[str, float]:
         samples = self.server.metrics()
@@ -101,7 +107,7 @@ def running(new_directory: Callable[[], Path]) -> Iterator[Pair]:
     with ExitStack() as started:
         sides = []
         for gunicorn, expected, root, kind in (
-            ("", "estat.server.worker.EstatWorker", "", build()),
+            ("", "estat.server.worker.EstatWorker", _COMPILED, _BUILD),
             ("--worker-class gevent", "gevent", _INTERPRETED, "interpreted"),
         ):
             directory = new_directory()
@@ -109,9 +115,12 @@ def running(new_directory: Callable[[], Path]) -> Iterator[Pair]:
                 "RAW_BUCKET": f"file:{directory / 'store'}",
                 "DURABILITY": "memory",
                 "READ_TIMEOUT": "10m",
-                "KEEPALIVE": "10m",
+                "KEEPALIVE": "1h",
                 "MAX_BODY_SIZE": str(http_corpus.MAX_EVENT),
                 "MAX_BATCH_BODY_SIZE": str(http_corpus.MAX_BODY),
+                "CAPTURE_HEADERS": "referer,cookie",
+                "CAPTURE_QUERY": "true",
+                "FALLBACK_CHARSET": "cp949",
                 "CHANNEL_SIZE": "100000",
                 "UPLOAD_QUEUE": "1000",
                 "BATCH_SIZE": "10000",
@@ -123,9 +132,9 @@ def running(new_directory: Callable[[], Path]) -> Iterator[Pair]:
             server = Server(directory, settings, gunicorn=options, config=_CONFIG)
             started.enter_context(server)
             assert _worker_class(server) == expected
-            assert server.events("server_started")[0]["build"] == kind
             pulse = started.enter_context(Pulse(server.port))
             sides.append(Side(server, directory / "store", pulse))
+            assert sides[-1].build == kind
         yield Pair(*sides)
 
 

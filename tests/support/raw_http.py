@@ -192,6 +192,7 @@ class Pulse:
 
     def __init__(self, port: int) -> None:
         self._connection = RawConnection(port)
+        self.beat()  # from now on it may be idle for as long as KEEPALIVE says
 
     def beat(self) -> None:
         """Return when the server has read all that was sent to it on any connection."""

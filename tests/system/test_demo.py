@@ -79,6 +79,17 @@ def tab(browser: Driven) -> Iterator[WebDriver]:
     opened.close()
 
 
+def text_in(tab: WebDriver) -> Callable[[str], str]:
+    def text(selector: str) -> str:
+        # in one step: the page draws itself anew all the time
+        found: str | None = tab.execute_script(
+            "return document.querySelector(arguments[0])?.textContent", selector
+        )
+        return found or ""
+
+    return text
+
+
 in_chromium = pytest.mark.parametrize("browser", ["chromium"], indirect=True)
 
 
@@ -89,14 +100,7 @@ def test_a_click_is_seen_to_arrive_and_its_object_appears(
     running = demo("--dir", str(tmp_path / "kept"))
     running.ready()
     tab.get(running.url)
-
-    def text(selector: str) -> str:
-        # in one step: the page draws itself anew all the time
-        found: str | None = tab.execute_script(
-            "return document.querySelector(arguments[0])?.textContent", selector
-        )
-        return found or ""
-
+    text = text_in(tab)
     tab.find_element(By.ID, "click").click()
     eventually(lambda: text("#events tr .state") == "stored", SOON_SECONDS, "the event is stored")
     eventually(lambda: text("#stored") == "1", SOON_SECONDS, "it is counted")
@@ -118,7 +122,27 @@ def test_a_click_is_seen_to_arrive_and_its_object_appears(
         for line in gunzip_lines(path.read_bytes())
     ]
     assert len(lines) == 102
-    eventually(lambda: "not there" in text("#connection"), SOON_SECONDS, "the page says so")
+    eventually(lambda: "not answer" in text("#connection"), SOON_SECONDS, "the page says so")
+
+
+@in_chromium
+def test_while_the_store_is_down_the_page_says_so_and_shows_where_events_are(
+    demo: Callable[..., Demo], tab: WebDriver, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "kept" / "raw"
+    running = demo("--dir", str(tmp_path / "kept"))
+    running.ready()
+    in_the_way.touch()
+    tab.get(running.url)
+    text = text_in(tab)
+    tab.find_element(By.ID, "click").click()
+    eventually(lambda: text("#in_dlq") == "1", SOON_SECONDS, "the event is in the DLQ")
+    eventually(lambda: text("#connection") == "the store is down", SOON_SECONDS, "it is told")
+    in_the_way.unlink()
+    tab.find_element(By.ID, "click").click()
+    eventually(lambda: text("#stored") == "2", SOON_SECONDS, "both are stored")
+    assert text("#in_dlq") == "0"
+    assert "Traceback" not in running.output()
 
 
 @in_chromium

@@ -4,6 +4,13 @@
 
   const ROWS = 12;
   const POLL_MS = 1000;
+  const ANSWER_MS = 5000;
+  const WRONG = {
+    s3_down: 'the store is down',
+    dlq_full: 'the DLQ is full',
+    queue_full: 'the queue is full',
+    disk_error: 'the disk is failing',
+  };
 
   const known = new Map(); // events by event_id: {id, at, name, state, line}
   const shown = new Map(); // objects on the page by key
@@ -26,6 +33,7 @@
       .slice(0, ROWS)
       .map(row);
     find('events').replaceChildren(...rows);
+    find('table').hidden = known.size === 0;
     find('no-events').hidden = known.size > 0;
     find('more').textContent = known.size > ROWS ? 'and ' + (known.size - ROWS) + ' earlier ones' : '';
     find('queued').textContent = estat.stats().queued;
@@ -39,7 +47,8 @@
       cell(event.name),
       cell(event.id.slice(0, 8), 'id'),
       cell(event.state, 'state ' + event.state),
-      cell(event.line ? '…' + event.line.slice(-8) : '', 'id')
+      // the end of the stream's name, and the number
+      cell(event.line ? event.line.replace(/^.*(?=.{4}-)/, '…') : '', 'id')
     );
     return tr;
   }
@@ -61,8 +70,9 @@
   function drawObjects(objects) {
     for (const object of objects.slice().reverse()) {
       for (const line of object.events) {
-        const {event_id: id, client_ts: at} = line.body;
-        if (id) known.set(id, {id, at, name: nameOf(line.body), state: 'stored', line: line.id});
+        const body = line?.body || {}; // what others put there may be anything
+        const {event_id: id, client_ts: at} = body;
+        if (id) known.set(id, {id, at, name: nameOf(body), state: 'stored', line: line.id});
       }
       if (!shown.has(object.key)) {
         shown.set(object.key, card(object));
@@ -90,25 +100,28 @@
       span(events + ', ' + (object.bytes / 1000).toFixed(1) + ' kB', 'size')
     );
     const text = object.events.map((line) => JSON.stringify(line));
-    lines.textContent = [object.key, ''].concat(text).join('\n');
+    lines.textContent = [object.key].concat(text).join('\n\n');
     details.append(summary, lines);
     return details;
   }
 
   async function poll() {
-    const connection = find('connection');
+    let wrong = [];
     try {
-      const state = await (await fetch('/demo/state')).json();
-      for (const name of ['accepted', 'pending', 'stored']) find(name).textContent = state[name];
-      find('count').textContent = state.count;
+      const answer = await fetch('/demo/state', {signal: AbortSignal.timeout(ANSWER_MS)});
+      const state = await answer.json();
+      for (const name of ['accepted', 'pending', 'in_dlq', 'stored', 'count']) {
+        find(name).textContent = state[name];
+      }
       find('directory').textContent = 'In ' + state.directory;
       drawObjects(state.objects);
-      connection.textContent = 'the server is up';
-      connection.className = 'up';
+      wrong = state.problems.map((name) => WRONG[name] || name);
+      document.body.className = wrong.length ? 'wrong' : 'up';
     } catch (_) {
-      connection.textContent = 'the server is not there';
-      connection.className = 'down';
+      wrong = ['the server does not answer'];
+      document.body.className = 'wrong away';
     }
+    find('connection').textContent = wrong.join(', ') || 'the server is up';
     draw();
     setTimeout(poll, POLL_MS);
   }
@@ -118,7 +131,7 @@
       const event = known.get(JSON.parse(line).event_id);
       if (event) event.state = detail.accepted ? 'accepted' : 'refused';
     }
-    draw();
+    setTimeout(draw); // once the client has counted them too
   });
 
   find('click').addEventListener('click', () => track({event: 'click', button: 'Track a click'}));

@@ -102,7 +102,7 @@ class StoreError(EstatError):
 
 
 class StoreUnavailable(StoreError):
-    """The store did not answer, or asked for patience: worth another attempt soon."""
+    """The store did not answer, or asked to wait: another attempt soon may work."""
 
 
 class ObjectDamaged(StoreUnavailable):
@@ -119,7 +119,7 @@ class StoreDenied(StoreError):
 class NoCredentials(StoreDenied):
     """There is nothing to sign a request with: the store was not asked.
 
-    ``is_busy`` says that who was to give credentials did not answer, or asked for patience.
+    ``is_busy``: the source of credentials did not answer, or asked to wait.
     """
 
     def __init__(
@@ -154,7 +154,8 @@ class Unreadable(EstatError):
 class NotOurs(Unreadable):
     """A file says what this server never writes: it is not obeyed, and stays where it is.
 
-    Unlike damage, this was written on purpose; so it is neither sent nor moved to quarantine.
+    Damage does not look like this: somebody wrote it on purpose. So the file is neither sent nor
+    moved to quarantine.
     ``reason`` is a key of SET_ASIDE, and ``events`` are those that can be counted in a journal.
     """
 

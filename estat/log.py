@@ -3,8 +3,8 @@
 Modules log the name of what happened, and its facts in ``extra``. There is a line for each
 start, stop, outage, recovery and class of refusals, never for a single event.
 
-Whoever wrote a line, a library or a client's words in it: it holds no secret (see ``text``) and
-nothing that acts on a terminal, is cut at a length, and of its kind so many are told a minute.
+Lines may hold a library's or a client's words. So secrets are hidden and control characters are
+escaped (see ``text``), lines are cut at a length, and lines of one kind are limited in rate.
 What Python code prints on standard error, warnings and tracebacks become such lines as well.
 """
 

@@ -12,9 +12,9 @@ When a worker is killed, its pending events become orphans. They are still pendi
 for they may lie in its journals. Whoever recovers those journals moves them on. When
 no journal is left, the orphans that remain died with the worker, and are lost.
 
-What is set aside stays on disk where it is, so only the process that met it knows. It is a gauge
-of that process: when the process ends while the server goes on, those events count as before,
-until the next one meets them.
+What is set aside stays on disk where it is, and only the process that found it knows of it. So it
+is a gauge of that process. When the process ends and the server goes on, those events count as
+before, until the next leader finds them.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class Ledger:
         self._change = counts.row.change
 
     def accept(self, events: int) -> None:
-        """Take ``events`` new events in: they are pending."""
+        """Count new events as pending."""
         self._change({metrics.ACCEPTED: events, metrics.PENDING: events})
 
     def adopt(self, events: int, files: int, size_bytes: int) -> None:
@@ -61,7 +61,7 @@ class Ledger:
         self.correct(events, files, size_bytes)
 
     def lose(self, events: int, files: int, size_bytes: int, orphans: int) -> None:
-        """Set aside what was counted in a directory that is lost: it lies where nobody can look.
+        """Set aside events in a directory that is lost: nobody can look at them.
 
         ``events`` are those in its DLQ, and ``orphans`` are in its journals.
         """
@@ -74,7 +74,7 @@ class Ledger:
         )
 
     def retract(self, events: int, size_bytes: int) -> None:
-        """Take a file out that was counted again when it could not be removed."""
+        """Subtract a file that was counted again because it could not be removed."""
         self._change({metrics.ADOPTED: -events, **_in_dlq(-events, -1, -size_bytes)})
 
     def store(self, events: int) -> None:
@@ -123,7 +123,7 @@ class Ledger:
     def orphan(self) -> int:
         """Turn the pending events of this row, whose process is dead, into orphans; return them.
 
-        What it died in the middle of is completed, or forgotten, first.
+        A change that was not finished is completed, or forgotten, first.
         """
         self._row.heal()
         pending = self._row.cells[metrics.PENDING]
@@ -142,7 +142,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Say, while this lasts, that a DLQ file is written or removed, and not counted yet."""
+        """Mark, while the block runs, that a DLQ file changes and is not counted yet."""
         self._change({metrics.CHANGING: 1})
         try:
             yield
@@ -160,9 +160,9 @@ class Ledger:
     def correct(self, events: int, files: int, size_bytes: int, orphans: int = 0) -> None:
         """Make the terms agree with what lies on disk, given the DLQ's differences.
 
-        ``orphans`` are no more pending. They are in the DLQ's files that nobody had counted;
-        those that are not died with their process, and stay visible as lost, as events of files
-        that vanished do. What there is beyond ``orphans`` is adopted. They are negative where
+        ``orphans`` end to be pending. Some are in DLQ files that nobody had counted. The rest died
+        with their process, and counts as lost, as do events of files that vanished. If the files
+        hold more than ``orphans``, the difference is adopted. ``orphans`` is negative where
         journals held more than was counted.
         """
         self._change(
@@ -183,7 +183,7 @@ def _enqueued(events: int, size_bytes: int) -> dict[int, int]:
 
 
 def in_dlq(rows: Iterable[Row]) -> tuple[int, int, int]:
-    """Return the DLQ's files, their events and bytes; what is set aside in them is among them."""
+    """Return the DLQ's files, their events and bytes, including those that are set aside."""
     copies = [row.read() for row in rows]
     cells = (metrics.DLQ_FILES, metrics.DLQ_EVENTS, metrics.DLQ_BYTES)
     count, events, size_bytes = (sum(copy[cell] for copy in copies) for cell in cells)

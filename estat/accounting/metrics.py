@@ -137,7 +137,7 @@ PENDING = _gauge("events_pending", "Events accepted, and neither stored nor in t
 DLQ_EVENTS = _cell("running", "dlq_events_current", "Events in the DLQ.")
 _SET_ASIDE = "dlq_events_set_aside"
 _WHY_SET_ASIDE = "Events on this disk that are known and not ours to send, by reason."
-#: What is set aside stays where it is, so each process that leads meets it anew.
+#: What is set aside stays where it is, so each process that becomes leader finds it again.
 SET_ASIDE = {
     reason: _gauge(_SET_ASIDE, _WHY_SET_ASIDE, ("reason", reason))
     for reason in ("not_ours", "later_version")
@@ -180,7 +180,7 @@ LOG_DROPPED = _counter(
     "log_lines_dropped_total", "Log lines dropped because nobody read them in time."
 )
 
-#: Pending events of dead processes, in signed changes; told as part of PENDING.
+#: Pending events of dead processes, in signed changes; shown as part of PENDING.
 ORPHANED = _cell("hidden", "events_orphaned")
 #: Of the events that are set aside, those in journals, which are no DLQ files.
 SET_ASIDE_JOURNALS = _cell("internal", "journal_events_set_aside")
@@ -286,7 +286,7 @@ def page() -> SharedPage:
 
 
 def totals(shared: SharedPage) -> list[int]:
-    """Return the sums of the cells as they are told: each event is in one of them.
+    """Return the sums of the cells as /metrics shows them: each event is in one of them.
 
     Each row is taken whole. The events of dead processes are pending; those that are set aside
     are not in the DLQ, and in journals of other runs they are adopted.

@@ -6,11 +6,10 @@ between two looks. So the disk is read first, in that order, then the records ar
 the objects.
 
 A server may also store a later event before an earlier one. So of events that were accepted
-after their stream's journal was read some are met and others are not. What was met proves
-that all lower ids had been given by then, and were in a journal, the DLQ or the store: a
-second look in the same order, begun after the first has ended, meets them. It is for the gaps
-of the first look only. What has been given since is none of this audit's business, or there
-would be no end.
+after their stream's journal was read some are met and others are not. An id that was met proves
+that all lower ids had been given by then, and were in a journal, the DLQ or the store. So a
+second look in the same order, begun after the first has ended, finds them. It looks only for
+the gaps of the first look. Ids that were given later are not audited, or there would be no end.
 """
 
 from collections import defaultdict

@@ -2,8 +2,8 @@
 
 Nothing is changed, locked or waited for. A server may be at work: events move from
 the journals to the other areas to the store, and are removed from one place when they
-are in the next. Read in this order, the store last, a file that vanishes is no loss:
-its events are met again further on.
+are in the next. They are read in this order, and the store last, so a file that vanishes is no
+loss: its events are found again further on.
 """
 
 import contextlib

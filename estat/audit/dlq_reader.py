@@ -65,7 +65,7 @@ class _File:
 
     @property
     def problem(self) -> str:
-        """What of it can't be trusted although the rest can; empty if that is not known."""
+        """Which part can't be trusted although the rest can; empty if none is known."""
         return ""
 
 
@@ -89,7 +89,7 @@ class BatchFile(_File):
         return dlq_file.unpack(self.data)
 
     def good_lines(self) -> bytes:
-        """Return the lines of its events; of a record there are none. Raises Unreadable."""
+        """Return the lines of its events; a record has no events. Raises Unreadable."""
         batch = self.batch()
         lines = gunzip(batch.payload)
         return lines if batch.events else b""
@@ -171,7 +171,7 @@ class Journal(_File):
 
     @property
     def damages(self) -> list[BadRange]:
-        """The ranges that can't be trusted, but for a group that is still to be completed."""
+        """The ranges that can't be trusted, without a group that is still being written."""
         return [
             bad
             for bad in self.content.bad
@@ -180,7 +180,7 @@ class Journal(_File):
 
     @property
     def problem(self) -> str:
-        """Which ranges are damaged, or why it is none of this server's; empty if it is good."""
+        """Which ranges are damaged, or why the server does not read it; empty if it is good."""
         not_ours = self.content.not_ours
         return "; ".join([*([str(not_ours)] if not_ours else []), *map(damage, self.damages)])
 
@@ -276,7 +276,7 @@ def journals(dlq_dir: str) -> Iterator[Entry]:
 
 
 def damage(bad: BadRange) -> str:
-    """Return what is to be told of a damaged range."""
+    """Return a sentence about a damaged range."""
     events = f"{bad.events:,} event{'s' * (bad.events != 1)}"
     if bad.start == bad.end:
         return f"{events} {'is' if bad.events == 1 else 'are'} missing at byte {bad.start:,}"

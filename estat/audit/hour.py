@@ -5,10 +5,10 @@
     open       the hour is not over, or a server has not closed it
     gap        an id that a server tells is in no object, or something can't be read
 
-A server is known by its marker (see ``events.closed_hour``). A stream that has objects in the hour,
-and that no marker tells of, is one of a server of that instance that has not closed the hour; where
-there is none, it stands for a server of its own: of an earlier version, or without rights to write
-markers. Whoever is given up counts for nothing any more, and is told of all the same.
+A server is known by its marker (see ``events.closed_hour``). A stream with objects in the hour that
+no marker names belongs to a server of the same instance that has not closed the hour. If there is
+no such server, the stream counts as a server of its own: it is of an earlier version, or may not
+write markers. A server that is given up no longer decides, but is still reported.
 """
 
 import json
@@ -67,7 +67,7 @@ class ServerHour:
         return GAP if self.missing else COMPLETE
 
     def compare(self, stored: Spans) -> None:
-        """Find out what is missing of all that is ``stored``: two servers may tell of a stream."""
+        """Find out which ids are not in ``stored``; two servers may name the same stream."""
         known = {name: list(spans) for name, spans in self.marker.streams.items()}
         if self.marker.state != CLOSED:
             # between the first and the last id that were met
@@ -114,7 +114,7 @@ class HourReport:
         }
 
     def as_lines(self) -> list[str]:
-        """Return what is told of each server, the worst first, and the summary."""
+        """Return the lines about each server, the worst first, and the summary."""
         order = [GAP, OPEN, COMPLETE]
         servers = sorted(self.servers, key=lambda server: order.index(server.state))
         lines = [line for server in servers for line in _paragraph(server)]
@@ -211,7 +211,7 @@ def read_hour(
 
 
 def _owner(report: HourReport, stream: str, instance: str, zone: str) -> ServerHour:
-    """Return whose a stream is that no marker names."""
+    """Return the server of a stream that no marker names."""
     for server in report.servers:
         is_open = server.marker.state != CLOSED
         if server.marker.server == stream or (is_open and server.marker.instance == instance):

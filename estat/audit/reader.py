@@ -110,7 +110,7 @@ class Reader:
 
 
 def _attempt(work: Callable[[], R]) -> R:
-    """Do ``work``, again while the store asks for patience. Raises StoreError."""
+    """Do ``work``, again while the store is unavailable, five times at most. Raises StoreError."""
     for attempt in range(_ATTEMPTS - 1):
         try:
             return work()

@@ -1,9 +1,9 @@
 """What became of the events whose ids an answer named: ``estat audit --receipt``.
 
-A stream's name tells when it began, and its objects' keys name it and follow each other in
-time. So of its hours a few are listed to find the one that holds an id, and of that hour's
-objects a few are looked at. Where the clock was set, or the stream was idle for hours, that
-misses; then keys are listed from there on, and from the beginning, up to a bound.
+A stream's name tells when it began, and its objects' keys contain the name and follow each other
+in time. So it is enough to list a few hours to find the one that holds an id, and to read a few
+objects of that hour. This fails if the clock was set, or if the stream was idle for hours. Then
+keys are listed from there on, and from the beginning, up to a bound.
 """
 
 import sys

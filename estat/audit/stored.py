@@ -59,7 +59,7 @@ class Record(NamedTuple):
 
 
 def from_metadata(key: str, metadata: Mapping[str, str]) -> Content | None:
-    """Return what an object's metadata says; None if its lines must tell instead."""
+    """Return what an object's metadata says; None if its lines have to be read."""
     try:
         events = int(metadata["events"])
         stream, first = _parsed(metadata["first-id"])
@@ -80,7 +80,7 @@ def from_body(key: str, body: bytes) -> Content:
 
 
 def from_lines(place: str, lines: Iterable[bytes]) -> Content:
-    """Return what lines of JSON say; of lines that end in ValueError that they are damaged."""
+    """Return what lines of JSON say; if reading them raises ValueError, that they are damaged."""
     content = Content(place, was_read=True)
     spans = 0
     try:
@@ -103,7 +103,7 @@ def from_lines(place: str, lines: Iterable[bytes]) -> Content:
 
 
 def differs_in_length(place: str, head: Head) -> list[Fault]:
-    """Return whether an object has not the length that its metadata names."""
+    """Return whether an object's length differs from that in its metadata."""
     told = head.metadata.get(BYTES)
     if told is None or head.whole or head.size_bytes < 0:
         return []
@@ -112,7 +112,7 @@ def differs_in_length(place: str, head: Head) -> list[Fault]:
 
 
 def differs_in_ids(content: Content, head: Head) -> list[Fault]:
-    """Return whether an object that was read has not the ids that its metadata names."""
+    """Return whether the ids in an object differ from those in its metadata."""
     described = [head.metadata.get(name, "")[:_SHOWN_CHARS] for name in _OF_IDS]
     is_damaged = any(fault.line is None for fault in content.faults)
     if is_damaged or not any(described):

@@ -3,8 +3,8 @@
 ``s3://bucket/raw/dt=2025-11-13`` is the range ``dt=2025-11-13`` of the prefix
 ``raw``; the streams' records are beside the prefix, in ``raw_streams``. A range
 is a beginning of keys: ``dt=2025-11`` is a month. A path may name a bucket's
-directory, its prefix, or a range in it. Which of them, what is stored there tells;
-while nothing is, only what waits on disk can, so then a path has several readings.
+directory, its prefix, or a range in it. The files there tell which. Without files only the
+events that wait on disk can tell, so a path then has several readings.
 """
 
 import os

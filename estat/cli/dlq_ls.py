@@ -25,7 +25,7 @@ from estat.disk.slots import is_due
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.text import hidden
 
-#: What is told of a journal's owner beside its reason; of other files nothing is.
+#: Words for a journal's owner, beside its reason. Other files have none.
 _OWNER = {True: ", its server lives", False: ", its server is dead", None: ""}
 
 #: The reason of a file that the server could not send, by what is wrong with it.
@@ -97,7 +97,7 @@ def _seen(entry: Entry) -> _Seen:
 
 
 def _describe(dlq: DeadLetterQueue, found: _Seen, now: float) -> dict[str, Any] | None:
-    """Return what is to be told of a file; None if it is gone."""
+    """Return what is printed about a file; None if it is gone."""
     entry = found.entry
     try:
         facts = found.facts or _facts(dlq, dlq_reader.found(entry))
@@ -136,7 +136,7 @@ def _facts(dlq: DeadLetterQueue, file: DlqFile) -> dict[str, Any]:
             if file.entry.area == QUARANTINE:
                 file.batch()  # why it is there is written nowhere: find it out again
     except (Unreadable, DiskError) as exc:
-        # of what this server never writes, anything may be no text
+        # a file that this server did not write may hold a value that is no text
         facts = {name: value for name, value in facts.items() if isinstance(value, str)}
         reason = next(reason for kind, reason in _WHY_NOT.items() if isinstance(exc, kind))
         aside = _set_aside(exc) if isinstance(exc, NotOurs) else {}

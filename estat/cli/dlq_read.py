@@ -134,7 +134,7 @@ def examine(name: str, data: bytes) -> int:
 def examine_journal(read: Journal) -> int:
     """Return the number of events of a journal. Raises Unreadable with what is wrong.
 
-    A last group that is cut off is none: it was never acknowledged, or is being written.
+    A last group that is cut off does not count: nobody got an answer, or it is being written.
     """
     if read.problem:
         raise Unreadable(read.problem)
@@ -219,9 +219,9 @@ def _name(file: DlqFile) -> str:
 
 
 def _write(target: str, name: str, data: bytes) -> None:
-    """Write a copy; one that is there already, byte for byte, is good as it is.
+    """Write a copy, unless the same bytes are there already.
 
-    Raises FileExistsError for any other file in its place, and DiskError.
+    Raises FileExistsError if another file is there, and DiskError.
     """
     path = os.path.join(target, name)
     # what root copies from a user's directory need not be written where that user may

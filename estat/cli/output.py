@@ -44,7 +44,7 @@ def say_json(value: object, before: str = "", after: str = "\n") -> None:
 
 
 def say_event(line: str) -> None:
-    """Print a line that is JSON as it is, but for what a terminal would act upon."""
+    """Print a line of JSON, with control characters escaped."""
     # controls stand between tokens only; all else that is odd is part of a string
     odd = {char for char in line if not char.isprintable()}
     table = {ord(char): json.dumps(char)[1:-1] if char > "\x1f" else " " for char in odd}

@@ -51,7 +51,7 @@ def requests(
 
 
 def _events(file: BufferedReader, path: str, combined: bool, tally: Tally) -> Iterator[Request]:
-    """Yield a request for each event; count the lines that are none. Raises CommandError."""
+    """Yield a request for each event; count lines that are no event. Raises CommandError."""
     event_of = _hit if combined else _object
     for number, line in enumerate(_lines(file, path), 1):
         if not line.isspace():

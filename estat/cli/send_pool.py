@@ -35,7 +35,7 @@ _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 0.2, 4.0
 #: How long requests in flight may take to be answered once the user has stopped the run.
 _GRACE_SECONDS = 2.0
 
-#: An answer that is longer is none of an event server's, and its connection is closed.
+#: No event server sends a longer answer; its connection is closed.
 _MAX_ANSWER_BYTES = 1024 * 1024
 
 _STOPPED = Outcome("unsent", "the run was stopped")
@@ -88,7 +88,7 @@ class Connection:
         self._http.close()
 
     def _read(self) -> Outcome:
-        """Read an answer; one whose body breaks off, or is too long, has none."""
+        """Read an answer; its body is None if that breaks off or is too long."""
         body: bytes | None = None
         response = self._http.getresponse()
         with response, suppress(OSError, HTTPException):

@@ -74,7 +74,7 @@ _DOES_NOT_REPLACE = (
 
 
 def probe(settings: Settings) -> Batch:
-    """Return a batch for the bucket, under DLQ_PREFIX: nobody takes its events for any."""
+    """Return a batch for the bucket, under DLQ_PREFIX: no reader takes its lines for events."""
     stream, now = ids.new_stream(), time.time()
     bodies = [b',"body":"%b"}\n' % os.urandom(_RANDOM_BYTES).hex().encode() for _ in range(_EVENTS)]
     payload = gzip.gzip(b"".join(stored_line.stamped(stream, 1, now, bodies)))
@@ -101,7 +101,7 @@ def put(store: Store, batch: Batch, replaces: str | None = None) -> bool:
 
 
 def why_unproven(store: Store, batch: Batch) -> str:
-    """Return what is behind a yes that proved nothing, and what to do. Raises StoreError."""
+    """Return why a 2xx proved nothing, and what to do. Raises StoreError."""
     head, seconds = _awaited(lambda: store.head(batch.key))
     if head is None:
         return refusals.NO_STORE

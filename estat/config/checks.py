@@ -1,8 +1,8 @@
 """Checks beyond a single value: contradictions, settings that lose events, unknown names.
 
 Rules without I/O. A ``.env`` file is for this server alone, so every name in it that is
-unknown is told. The environment is shared with other programs, so there a name is told only
-if it is nearly a setting's. A value is never told, because it may be a secret.
+unknown is reported. The environment is shared with other programs, so there only a name that
+is nearly a setting's is reported. A value never is, because it may be a secret.
 """
 
 import re
@@ -174,7 +174,7 @@ def _unlisted_origins(listed: tuple[str, ...]) -> Iterator[str]:
 
 
 class UnknownSetting(NamedTuple):
-    """A name that is no setting, and the setting's that is nearest; empty if none is near."""
+    """A name that is no setting, and the nearest setting's name; empty if none is near."""
 
     variable: str
     nearest: str

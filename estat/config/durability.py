@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Durability(StrEnum):
-    """What an acknowledgement survives, each level also what those before it do.
+    """What an acknowledged event survives: each level adds something to the one before.
 
     ``STORED`` has the journal of ``JOURNAL``, not that of ``FSYNC``: what it adds is the store.
     """

@@ -23,7 +23,7 @@ from estat.text import keep_secret
 
 logging.getLogger("dotenv").setLevel(logging.ERROR)  # what it warns of is a problem here
 
-#: Variables whose values nobody should see; a file's name or an address is none.
+#: Variables whose values nobody should see. Names of files and addresses are no secrets.
 _NAMES_OF_SECRETS = re.compile(
     r"(?i)(SECRET|TOKEN|PASSW|WRITE.?KEYS?\b|HASH.?KEY|API.?KEY)(?!.*(FILE|UR[IL]|PATH)\s*$)"
 )
@@ -85,7 +85,7 @@ def unknown_names(
     try:
         return checks.unknown_settings(_read(env_file, interpolate=False), environ, settings)
     except SettingsError:
-        return []  # told by load
+        return []  # ``load`` reports it
 
 
 def replace_environment(given: Mapping[str, str]) -> None:

@@ -1,6 +1,6 @@
 """What a wrong value was perhaps meant to be.
 
-Each rule undoes one common mistake, whatever the setting is: only what the setting takes is told.
+Each rule undoes one common mistake, for any setting. A suggestion must be valid for the setting.
 """
 
 import os

@@ -109,7 +109,7 @@ class DirectoryLock:
 
 
 def streams(root: str) -> list[str]:
-    """Return the streams that have a directory, oldest first; links are none."""
+    """Return the streams that have a directory, oldest first; links do not count."""
     with files.disk_errors("scan", root):
         return [name for name in files.directory_names(root) if not name.startswith(_HIDDEN)]
 
@@ -142,7 +142,7 @@ def hand_on(path: str, target: str, access: files.Access) -> None:
 
 
 def journals(path: str) -> list[str]:
-    """Return the paths of the journals in a stream's directory, oldest first; links are none."""
+    """Return the paths of the journals in a stream's directory, oldest first; without links."""
     with files.disk_errors("scan", path):
         names = sorted(files.file_names(path))
     return [os.path.join(path, name) for name in names if _JOURNAL.fullmatch(name)]

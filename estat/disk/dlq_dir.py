@@ -98,7 +98,7 @@ def acting_as_owner(path: str, is_needed: bool = True) -> Iterator[None]:
 
 
 def _owner(path: str) -> os.stat_result:
-    """Return whose a directory is, or is to be: that of what the server has made tells most."""
+    """Return the owner of a directory, or of what the server has made in it."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     directory = files.open_directory(path, anybodys=True)
@@ -114,7 +114,7 @@ def _owner(path: str) -> os.stat_result:
 
 
 def _become(user: int, group: int, groups: list[int]) -> None:
-    """Change as whom root acts; root it stays underneath. Raises OSError."""
+    """Change the user and group as which root acts, so that it can go back. Raises OSError."""
     os.setegid(group)
     if groups != os.getgroups():
         os.setgroups(groups)

@@ -166,8 +166,8 @@ def temporary_name(name: str) -> str:
 def not_followed(path: str, depth: int = 8) -> Iterator[tuple[str, str]]:
     """Find everything below a directory that is not followed; yield its path, and why.
 
-    What can't be looked at is told too, and what lies deeper than anything of ours; what is gone
-    meanwhile is left out.
+    Entries that can't be looked at are yielded too, and those that lie deeper than the server's
+    files do. Entries that are gone meanwhile are left out.
     """
     try:
         with _listed(path) as (directory, found):
@@ -190,7 +190,7 @@ def not_followed(path: str, depth: int = 8) -> Iterator[tuple[str, str]]:
 
 
 def entries(path: str) -> Iterator["os.DirEntry[str]"]:
-    """Yield the entries of a directory, but for those that strangers may have made.
+    """Yield the entries of a directory, without those that other users may have made.
 
     Links are yielded: ask an entry with ``follow_symlinks=False``. Raises OSError, also if the
     directory itself is not followed.
@@ -327,7 +327,7 @@ def remove(path: str) -> None:
 
 
 def file_names(path: str) -> Iterator[str]:
-    """Read the names of a directory's files one by one; there are none in one that is gone."""
+    """Read the names of a directory's files one by one; a directory that is gone has none."""
     with contextlib.suppress(FileNotFoundError):
         for entry in entries(path):
             if entry.is_file(follow_symlinks=False):
@@ -335,13 +335,13 @@ def file_names(path: str) -> Iterator[str]:
 
 
 def directory_names(path: str) -> list[str]:
-    """Return the names of a directory's directories in order; none of one that is gone."""
+    """Return the names of a directory's directories in order; one that is gone has none."""
     with contextlib.suppress(FileNotFoundError):
         return sorted(e.name for e in entries(path) if e.is_dir(follow_symlinks=False))
     return []
 
 
 def remove_empty(path: str) -> None:
-    """Remove a directory if nothing is in it; whoever has come meanwhile, or the next, does."""
+    """Remove a directory if nothing is in it; else whoever empties it removes it."""
     with contextlib.suppress(OSError):
         os.rmdir(path)

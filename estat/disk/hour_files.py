@@ -59,7 +59,7 @@ class HourFile(NamedTuple):
 
 
 def name_of(bucket: str, key: str) -> str:
-    """Return the name of the file for a batch's hour; empty for what has none, as a record."""
+    """Return the name of the file for a batch's hour; empty for a record, which has no hour."""
     try:
         prefix, partition, *_ = ids.read_key(key)
     except NotOurs:

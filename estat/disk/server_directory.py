@@ -41,7 +41,7 @@ LEASE_SECONDS = 20.0
 #: How long the lock of a server under another kernel must have been left alone.
 SILENCE_SECONDS = 3 * LEASE_SECONDS
 
-#: Where a server is told to keep its files that has no directory: nobody makes it.
+#: The path for a server that has no directory yet: nobody ever makes it.
 NONE = ".none"
 
 AREAS = (PENDING, EXPIRED, QUARANTINE, journal.DIRECTORY, hour_files.DIRECTORY)
@@ -49,11 +49,11 @@ AREAS = (PENDING, EXPIRED, QUARANTINE, journal.DIRECTORY, hour_files.DIRECTORY)
 #: In these every directory has the name of a stream, or of a server.
 _OF_NAMES = (journal.DIRECTORY, hour_files.DIRECTORY)
 
-#: Files that hold nothing of anybody's. The first is of earlier versions.
+#: Files that hold no events. The first is of earlier versions.
 _LEADER, _PROBE = "leader.lock", ".probe"
 _EMPTY_FILES = ("heartbeat", LOCK, _LEADER, _PROBE)
 
-#: What is said of a lock that is not there, or is no file: no server has it.
+#: Used for a lock that is missing or no file: no server has it.
 _NO_LOCK = (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EISDIR)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -80,7 +80,7 @@ class ServerDirectory(DirectoryLock):
 
     @classmethod
     def make(cls, dlq_dir: str) -> Self:
-        """Make a new one. Where there is no room for it, a dead server's is taken for it."""
+        """Make a new one. If there is no room for it, use a dead server's."""
         servers = make_place(dlq_dir)
         try:
             made = cls.create(servers, ids.new_stream())
@@ -138,7 +138,7 @@ class ServerDirectory(DirectoryLock):
 
     @classmethod
     def _reuse(cls, servers: str) -> Self | None:
-        """Take a dead server's directory for a new one, which costs no inode.
+        """Use a dead server's directory as a new one, which costs no inode.
 
         The names of its streams say from then on that they are of another run.
         """
@@ -249,7 +249,7 @@ def sign_of(path: str) -> Sign:
 
 
 def _clear(path: str) -> None:
-    """Remove what holds nothing of anybody's, but the lock."""
+    """Remove files without events, but not the lock."""
     with files.disk_errors("remove", path):
         for name in list(files.file_names(path)):
             if name != LOCK and _is_nothing(name):
@@ -267,7 +267,7 @@ class Contents(NamedTuple):
     #: first, so that a journal whose batch is in the DLQ already finds it there; hours last. A
     #: quarantine that has no slots is moved as one, and has no name.
     moving: list[tuple[str, str]]
-    #: Paths of what no rule knows: it is neither sent nor deleted.
+    #: Paths of unknown files: they are neither sent nor deleted.
     strays: list[str]
 
 
@@ -363,7 +363,7 @@ def passed_over(dlq_dir: str) -> dict[str, tuple[str, str]]:
 
 
 def _is_nothing(name: str) -> bool:
-    """Tell whether a file holds nothing of anybody's."""
+    """Tell whether a file holds no events."""
     return name in _EMPTY_FILES or (name.startswith(".") and name.endswith(files.TEMPORARY))
 
 

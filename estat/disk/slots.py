@@ -23,7 +23,7 @@ def slot_of(unix_seconds: float) -> str:
 
 
 def later_slot(unix_seconds: float) -> str:
-    """Return the slot of what is put off at an instant: the next hour."""
+    """Return the slot of a file that is put off at an instant: the next hour."""
     return slot_of(unix_seconds + SLOT_SECONDS) + _PUT_OFF
 
 

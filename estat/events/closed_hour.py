@@ -62,9 +62,9 @@ class Marker:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     def then(self, notes: Iterable[Note], state: str, by: str, now: float) -> "Marker | None":
-        """Return what is to be written next, with what notes add; None if this says enough.
+        """Return the marker with the notes added to it; None if nothing has to be written.
 
-        A marker that was never written has the time 0. Without ``state`` it stays what it is.
+        A marker that was never written has the time 0. Without ``state`` the state stays as it is.
         """
         streams = {name: list(spans) for name, spans in self.streams.items()}
         elsewhere = {fate: dict(found) for fate, found in self.elsewhere.items()}

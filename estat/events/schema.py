@@ -15,7 +15,7 @@ _POINTER_CHARS, _MESSAGE_CHARS = 100, 200
 
 
 class Mismatch(ValueError):
-    """An event is not what the schema asks for; the text tells where and why."""
+    """An event does not match the schema; the text tells where and why."""
 
 
 class Schema:

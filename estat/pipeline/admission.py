@@ -58,7 +58,7 @@ _FULL, _FAILING = "dlq_full", "disk_error"
 _AT_LIMIT = "the dead letter queue is at its limit"
 _NO_ROOM = "the disk that keeps accepted events has no room left"
 _NO_FILES = "the disk that keeps accepted events has room for no more files (inodes)"
-#: What is told of a disk that refused to write, by the number of the error.
+#: What a client is told when the disk refused to write, by the number of the error.
 _TOLD = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: "the quota of the disk that keeps accepted events is used up",
@@ -81,8 +81,8 @@ class Disk(NamedTuple):
     def remove(self, claim: Claim, accounting: Ledger) -> None:
         """Remove a file that is out of the accounting. Raises DiskError; it is in again then.
 
-        It leaves the accounting before it leaves the disk. Killed in between, it is found and
-        counted as adopted; the other way round it would be missing as lost.
+        It leaves the accounting before it leaves the disk. After a kill in between, the next start
+        counts it as adopted. In the other order its events would count as lost.
         """
         with accounting.changing():
             try:
@@ -191,12 +191,12 @@ class Admission:
         return self._limit_bytes - others
 
     def in_dlq(self) -> Totals:
-        """Return what lies in the DLQ by the accounting; what is set aside there is among it."""
+        """Return what lies in the DLQ by the accounting, including what is set aside."""
         return Totals(*ledger.in_dlq(self._page.used_rows()))
 
     @staticmethod
     def refusal(error: DiskError | None = None) -> Refused:
-        """Return the answer to a request that a disk error has met; None: the disk hangs."""
+        """Return the refusal after a disk error; without an error the disk hangs."""
         if error is None:
             return Refused(_FAILING, _FAILED)
         return Refused(_FULL if error.errno in _NO_SPACE else _FAILING, _what(error))
@@ -258,7 +258,7 @@ class Admission:
 
 
 def _what(error: DiskError) -> str:
-    """Return what a client is told of an error of the disk."""
+    """Return the text for a client about an error of the disk."""
     return _TOLD.get(error.errno or 0, _FAILED)
 
 

@@ -83,9 +83,9 @@ class Breaker:
         self.on_open()
 
     def _tell(self, error: StoreError) -> None:
-        """Log why the store is down, and again when that has become somebody else's matter.
+        """Log why the store is down, and again when the kind of error has changed.
 
-        That there are no credentials is told by who fetches them.
+        ``Credentials`` logs missing credentials itself.
         """
         if type(error) is self._kind:
             return

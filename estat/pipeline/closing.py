@@ -3,17 +3,16 @@
 The rule. A server has an hour *open* from its first batch in it, and says so in the bucket at
 once. It *closes* the hour when the clock is in another one, or the server ends, and nothing of the
 hour is left here: no worker has a batch of it in memory, no journal and no file of the DLQ is of
-it. They are looked at in this order, in which batches move, so that one that moves is met. Hours
-that a dead server had open came here with its directory, and are closed in its name. Whatever of
-an hour is stored, however late and from wherever, is noted in a file (``disk.hour_files``) before
-the journal or file that it was in goes. Where there is such a file the hour is open here, be it
-again, until the next marker is written. So an hour that grows after it was closed gets a marker
-with a higher revision.
+it. They are looked at in this order, in which batches move, so that a batch that moves is found.
+Hours that a dead server had open came here with its directory, and are closed in its name. Each
+batch that is stored, however late, is noted in a file of its hour (``disk.hour_files``) before its
+journal or DLQ file is removed. While there is such a file, the hour is open here, even if it was
+closed before. So an hour that grows after it was closed gets a marker with a higher revision.
 
-What the bucket can't know yet: a server that took its first events of an hour while the store was
-away or while it stood still, or within the last second or two. It says so later, with a marker of
-its own; if its disk is lost before, nobody does. With DURABILITY=memory a killed worker takes along
-what no note tells.
+The bucket can't know yet of a server that took its first events of an hour while the store was
+away or while the server stood still, or within the last second or two. The server says so later,
+with a marker of its own. If its disk is lost before, nobody does. With DURABILITY=memory the events
+of a killed worker are lost, and with them what it had not noted.
 
 Nothing here touches an event, the breaker or admission. A store that refuses markers costs a
 warning and is asked again later; the files of the oldest hours go beyond ``_MOST_HOURS``.
@@ -84,9 +83,9 @@ class Closing(LeaderLoop):
         return self._settle(ending=False)
 
     def finish(self, deadline: float, *, last: bool) -> None:
-        """Note what this worker still knows; the last one of a server that ends closes all hours.
+        """Write this worker's notes; the last worker of a server that ends closes all hours.
 
-        What can't be closed is said to lie on this server's disk.
+        Hours that can't be closed are marked ``stopped``: the rest is on this server's disk.
         """
         self._hours.write()
         until = min(deadline, time.monotonic() + _LAST_SECONDS)
@@ -102,7 +101,7 @@ class Closing(LeaderLoop):
                     self._settle(ending=True)
                     return
             except DiskError as exc:
-                log.debug("hours_left_open", extra={"error": str(exc)})  # told by the lease
+                log.debug("hours_left_open", extra={"error": str(exc)})  # the lease warns
                 return
             gevent.sleep(_OTHERS_SECONDS)
 
@@ -152,7 +151,7 @@ class Closing(LeaderLoop):
         return self._pause_seconds
 
     def _held(self, over: set[str]) -> set[str]:
-        """Return those hours, by their files' names, of which something is left here."""
+        """Return the hours of which something is left here, by their files' names."""
         rows = self._page.used_rows()
         in_memory = [row.cells[metrics.OLDEST_HOUR] for row in rows]
         oldest = min(filter(None, in_memory), default=0)
@@ -168,7 +167,7 @@ class Closing(LeaderLoop):
         return held
 
     def _on_disk(self, names: set[str]) -> set[str]:
-        """Return those hours of which a journal has something, or then the DLQ."""
+        """Return the hours of which a journal or the DLQ has something, read in this order."""
         dlq = self._disk.dlq
         held = names & {*hour_files.of_journals(dlq.root, names)}
         if names - held and self._admission.in_dlq().files:

@@ -1,9 +1,9 @@
 """Brings one batch to its store exactly once: the rule that every upload goes through.
 
-A batch has one key for ever. A taken key means that an earlier attempt landed after
-all, whole or in part, or that part of the batch was stored in a previous run. The
-object's ids tell: what it has is stored; what it lacks goes up beside it as ``…-r1``,
-``…-r2``. Only an object that was cut off is replaced, by one that has its lines too
+A batch has one key for ever. If the key is taken, an earlier attempt was stored after
+all, whole or in part, or a previous run stored a part of the batch. Then the ids in the
+object are compared with the batch's: events that it lacks are uploaded beside it as
+``…-r1``, ``…-r2``. Only an object that was cut off is replaced, by one that has its lines too
 (see ``found_object``). Ids are compared, never gzip bytes.
 """
 

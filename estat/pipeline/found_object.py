@@ -50,7 +50,7 @@ def covers(head: Head, batch: Batch) -> bool:
 
 
 def compare(body: bytes, batch: Batch) -> Finding:
-    """Compare an object's content with a batch. Raises StoreDenied if it is somebody else's."""
+    """Compare an object's content with a batch. Raises StoreDenied if another writer made it."""
     if not batch.events:
         return _compare_record(body, batch)
     ours = _numbered(gzip.gunzip(batch.payload), batch)

@@ -62,7 +62,7 @@ class Handover:
         return [entry for scan in scans for entry in scan.due]
 
     def _hand_over(self, entries: list[Entry], bucket: str) -> int:
-        """Hand over each file in turn; return how many were met that nobody else is sending."""
+        """Hand over each file in turn; return how many nobody else was sending."""
         done = 0
         for entry in entries:
             try:

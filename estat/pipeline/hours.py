@@ -1,8 +1,8 @@
-"""One worker's part in closing hours (see ``closing``): what it has of each, and what became of it.
+"""Which hours one worker has batches of, and what became of these (see ``closing``).
 
-Nothing of it waits in the way of an event: notes are kept in memory, and written once a second, or
-at once where a batch came from disk, before its file goes. A note that no disk takes is written
-later. As long as it waits, the hour counts as one that this worker has a batch of.
+No event waits for this: notes are kept in memory, and written once a second. If a batch came from
+disk, its note is written at once, before its file is removed. If the disk refuses a note, it is
+written later. Until then this worker counts as one that has a batch of the hour.
 """
 
 import contextlib

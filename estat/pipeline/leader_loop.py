@@ -1,4 +1,4 @@
-"""The loop of what one worker among all does, the one that leads; written once for all of them."""
+"""A loop that only the worker that leads runs; replay, recovery, takeover and closing share it."""
 
 import logging
 from abc import ABC, abstractmethod

@@ -274,13 +274,13 @@ class Pipeline:
         return 0 if self._journaled else self._pending()
 
     def _end_outage(self) -> None:
-        """Wait no more for what an outage has put off."""
+        """Let what an outage has delayed go on."""
         self._replayer.nudge()
         if self._stored:
             self._collector.flush()  # its batch was to wait for the next probe
 
     def _upload_records(self, deadline: float) -> None:
-        """Say of each stream that no more events come, and which was the last one."""
+        """Store each stream's record: no more events come, and this was the last id."""
         for stream in self._collector.streams:
             if stream.events:
                 until = min(time.monotonic() + _RECORD_SECONDS, deadline)

@@ -53,7 +53,7 @@ class Submission:
     def wait(self) -> None:
         """Wait until the events are kept. Raises Refused: nothing of them is left behind.
 
-        It is for one greenlet, so a bare waiter will do, at half of what an Event costs.
+        Only one greenlet waits, so a bare waiter is enough; an Event costs twice as much.
         """
         if not self._done:
             self._waiter = Waiter()

@@ -1,9 +1,9 @@
 """Makes the accounting agree with what lies on disk again.
 
 They differ after a worker was killed between a rename or an unlink and the count of it, and after
-it died with events that are in no journal. Seen once, a file may belong to a worker that is about
-to count it; so only a difference that stands is corrected. No time of a file tells how long it
-does: clocks step, and files may come from a time when the clock was ahead.
+it died with events that are in no journal. A worker may be about to count a file that is seen
+once. So a difference is corrected only if it stays for some time. The times of files can't tell
+for how long it stays, because clocks step.
 """
 
 import logging

@@ -10,7 +10,7 @@ takeover, and are recovered in the same way; their events count as adopted.
 The order of the steps makes every one of them safe to repeat: first the DLQ
 file, durable, then the accounting, then the journal goes. Where the disk takes
 no file, the batch is stored at once, in place of the first step, and so is what can't
-be read. What can be neither kept nor stored hides none of the others, unless the store is away.
+be read. If something can be neither kept nor stored, the others go on, unless the store is away.
 """
 
 import logging
@@ -196,7 +196,7 @@ class Recovery(LeaderLoop):
             )
         batch = found.batch
         if batch is None or self._disk.run(dlq.holds, batch):
-            return 0  # its writer may or may not have counted it: the next looks will tell
+            return 0  # its writer may have counted it or not: ``Reconciliation`` finds out
         self._bring(
             batch.events,
             partial(dlq.write, batch, pack(batch, "recovered", ""), beside=True),

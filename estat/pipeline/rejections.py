@@ -2,9 +2,9 @@
 
     request -> keep -> at most a minute in memory, 1 MiB at most -> one object, one attempt
 
-It is best effort, and no part of the accounting: nothing of it is acknowledged or on disk, and
-what can't be kept is counted and forgotten. A minute has one object and 1 MiB of lines, so a
-worker writes at most 60 objects and 60 MiB (before gzip) an hour, whoever sends what. A line:
+It is best effort, and no part of the accounting: its senders were told that it was refused, and
+nothing of it is on disk. What can't be kept is counted and dropped. A minute has one object and
+1 MiB of lines, so a worker writes at most 60 objects and 60 MiB (before gzip) an hour. A line:
 
     {"ts":1763800000.123,"reason":"invalid_json","description":"…","index":3,"write_key":"web",
      "ip":"203.0.113.7","bytes":5210,"text":"the first 4 KiB"}

@@ -2,11 +2,11 @@
 
 One worker does it, the one that leads.
 
-A failure tells little by itself, a refusal (400) neither: the file may be at fault,
-or the store. While nothing succeeds it is taken for an outage: one file at a time is
-tried, at growing intervals, each time another one, so that no bad file can hide the
-good ones. A file is at fault if it failed three times, and the store worked in between;
-it moves to a later slot. What lies in one is tried again when an outage ends.
+After one failure, or one refusal (400), nobody knows whether the file or the store is at
+fault. While nothing succeeds, it counts as an outage: one file at a time is tried, at growing
+intervals, each time another one, so that no bad file can hide the good ones. A file is at fault
+if it failed three times, and the store worked in between. Then it moves to a later slot. When
+an outage ends, files in later slots are tried again.
 """
 
 import logging

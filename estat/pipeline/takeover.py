@@ -40,7 +40,7 @@ class Takeover(LeaderLoop):
         self._servers = os.path.dirname(self._own)
         self._access = disk.dlq.access
         self._counts, self._ledger, *_ = accounts
-        #: Directories of which it was told that something is left that no rule knows.
+        #: Directories whose unknown files are logged already.
         self._left: set[str] = set()
         #: The bytes that each server had that lives, by its directory.
         self._others: dict[str, int] = {}

@@ -202,7 +202,7 @@ class Uploader:
             except NotOurs:
                 found = RecoveredJournal(None, [])
             if found.batch is None or found.damages:
-                # left to the recovery, which knows what to do with the rest
+                # recovery takes the rest of it
                 log.error("journal_damaged", extra={"key": journal.header.key})
                 continue
             self._admission.expose(len(found.batch.payload), files=1)
@@ -259,7 +259,7 @@ class Uploader:
             try:
                 return self.spill.spill(batch, reason, error, journal)
             except DiskError:
-                log.debug("spill_failed", exc_info=True)  # told once by Admission.failed
+                log.debug("spill_failed", exc_info=True)  # Admission.failed logs it once
             except Exception:  # noqa: BLE001 - the batch must not go with it
                 self._seldom.exception("spill_failed_unexpectedly")
             try:

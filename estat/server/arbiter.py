@@ -107,7 +107,7 @@ class PatientArbiter(Arbiter):
         """Fork the workers that are missing, and stop those that others serve for."""
         self._look_after_the_young()
         self._told.intersection_update(self.WORKERS.values())
-        # whoever does not serve yet is stopped first
+        # workers that do not serve yet are stopped first
         workers = sorted(
             (worker for worker in self.WORKERS.values() if worker not in self._told),
             key=lambda worker: (worker not in self._young, worker.age),

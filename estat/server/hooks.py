@@ -208,7 +208,7 @@ def child_exit(_server: Arbiter, worker: Worker) -> None:
     own_directory.worker_ended(number, pending)
     if pending:
         logger.error("worker_died", extra={"worker_pid": worker.pid, "events_pending": pending})
-    if page().state < STOPPING:  # else no other process will meet what this one has set aside
+    if page().state < STOPPING:  # else no other process will find what this one has set aside
         metrics.forget_process(row)
 
 

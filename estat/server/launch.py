@@ -5,7 +5,7 @@
 - A worker class that does not run on gevent serves one request at a time, and no stage of
   the pipeline runs.
 - Some of gunicorn's own settings leave nobody to serve.
-- It can't listen where it is to; gunicorn would try that for five seconds.
+- The address is taken. gunicorn would try it for five seconds.
 """
 
 import errno

@@ -1,7 +1,7 @@
 """What the host allows this server: how many connections fit, and what is too low.
 
-A limit that is met while the server works looks like something else: a disk that fails, a worker
-that ends. So it is told at the start, with what would be enough.
+If the server reaches a limit while it works, that looks like something else: a disk that fails, a
+worker that ends. So the start names each limit that is too low, and what would be enough.
 """
 
 import math
@@ -44,7 +44,7 @@ def fitting(open_files: int, settings: Settings) -> int:
 
 
 def too_low(settings: Settings) -> Iterator[str]:
-    """Yield a sentence for each limit of this process that the server may meet."""
+    """Yield a sentence for each limit of this process that is too low for the server."""
     files = _limit(resource.RLIMIT_NOFILE)
     fit, workers = connections(settings), settings.web_concurrency
     enough = _MAX_CONNECTIONS + _OTHER_FILES

@@ -1,12 +1,12 @@
 """What the arbiter does for the server's own directory: it makes it, replaces it, leaves it.
 
 A directory is lost when DLQ_DIR was moved away or mounted over for too long, or when another
-server has taken it over. What was counted there is then set aside, for nobody can look at it: in
-one change for what is counted by then, and for each worker that still has the directory once
-more when it has ended. If the directory comes back, it is found as any dead server's is.
+server has taken it over. Nobody can look at its events then, so they are set aside: all that are
+counted at that moment in one change, and those of a worker that still has the directory when that
+worker has ended. If the directory comes back, it is found as any dead server's is.
 
-The disk is touched here only if there is no directory, or a worker says that it is lost: an
-arbiter that waits for a disk can do nothing else.
+The arbiter touches the disk only if there is no directory, or if a worker says that it is lost.
+While it waits for a disk that hangs, it can't manage workers.
 """
 
 import logging
@@ -32,7 +32,7 @@ _outdated: dict[int, Totals] = {}
 
 
 def make() -> None:
-    """Make the directory; what lies in it, if it was a dead server's, is adopted.
+    """Make the directory. If it was a dead server's, the events in it are adopted.
 
     Raises DiskError.
     """
@@ -58,7 +58,7 @@ def replace_lost(slots: Collection[int]) -> None:
         page().directory[LOST] = 0
         if _is_ours(directory):
             return
-        # before anything is counted: whoever still has it goes on no more, though it came back
+        # before anything is counted: workers that have it must end, even if it comes back
         page().directory[GIVEN_UP] += 1
         _set_aside(directory, slots)
         page().directory[OUTDATED] = len(_outdated)
@@ -69,7 +69,7 @@ def replace_lost(slots: Collection[int]) -> None:
 
 
 def worker_ended(slot: int, pending: int) -> None:
-    """Set aside what a worker had in a directory that is lost; ``pending`` are orphans by now."""
+    """Set aside a worker's events in a lost directory; its ``pending`` ones are orphans by now."""
     before = _outdated.pop(slot, None)
     if before:
         counted = ledger.in_dlq([page().rows[slot]])
@@ -79,7 +79,7 @@ def worker_ended(slot: int, pending: int) -> None:
 
 
 def set_aside_if_lost() -> bool:
-    """Tell, at the end, whether the directory is lost; then set aside what is in it."""
+    """Return whether the directory is lost; then what is in it is set aside. For the end."""
     directory = inherited.directory()
     if directory is None or _is_ours(directory):
         return False

@@ -67,7 +67,7 @@ def _read_rest(body: Any, max_bytes: int, seconds: float) -> bool:
         return False
     # errors of gunicorn's reader on a body that is malformed or cut off have no common base
     with contextlib.suppress(Exception), gevent.Timeout(seconds, False):  # type: ignore[arg-type]
-        while max_bytes >= 0:  # one byte more than allowed tells that it is too large
+        while max_bytes >= 0:  # one byte over the limit shows that the body is too large
             piece = body.read(min(max_bytes + 1, _PIECE_BYTES))
             if not piece:
                 return True

@@ -196,7 +196,7 @@ class EstatWorker(GeventWorker):
     def _make_room(self) -> None:
         """End some connections that wait for their clients: idle ones, which waited longest, first.
 
-        Where none does, requests that wait for the store are answered. Where there are none
+        If there are none, requests that wait for the store are answered. If there are none of these
         either, the listener waits until a request is answered.
         """
         now = time.monotonic()  # a client that has just connected is about to send

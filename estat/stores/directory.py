@@ -1,8 +1,8 @@
 """A directory as a bucket: the same keys as paths, readable with zcat, DuckDB and pandas.
 
-A file is stored once it is written, synced and has its name. A file that is no whole gzip
-was cut off all the same, by a disk that lied or a copy that broke. It has no metadata then,
-so whoever asks for it has to read it. Below the directory no link is followed, and only
+A file is stored once it is written, synced and has its name. If a file is nevertheless no whole
+gzip, the disk did not keep what it had synced, or a copy was interrupted. It has no metadata
+then, so whoever asks for it has to read it. Below the directory no link is followed, and only
 regular files are objects (see ``files``).
 """
 
@@ -67,7 +67,7 @@ class DirectoryStore:
         self._run(files.remove, self._path(key))
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Yield the files' keys, one directory read at a time; half-written files are none."""
+        """Yield the files' keys, one directory read at a time, without half-written files."""
         directory = prefix.rpartition("/")[0]
         yield from self._below(directory, prefix, after)
 

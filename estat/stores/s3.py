@@ -137,7 +137,7 @@ class S3Store:
         try:
             head = self.head(key)
         except StoreDenied as exc:
-            # where the bucket may not be listed, this is said of what is not there, too
+            # without the right to list the bucket, a missing object is answered with 403, too
             raise StoreUnavailable(
                 f"the answer to the PUT of {key} proves nothing, and looking it up failed: {exc}",
                 exc.operation,
@@ -185,7 +185,7 @@ class S3Store:
         self._call("delete_object", Bucket=self._bucket, Key=key)
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        """LIST the keys, a page of at most 1,000 a request."""
+        """LIST the keys: each request returns at most 1,000."""
         more: dict[str, Any] = {"StartAfter": after} if after else {}
         while True:
             page = self._call("list_objects_v2", Bucket=self._bucket, Prefix=prefix, **more)

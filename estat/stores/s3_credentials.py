@@ -1,7 +1,7 @@
 """The credentials that requests to S3 are signed with, fetched beside the requests.
 
-``s3_fetch``, a process, does the fetching, one at a time; what it does or does not come back with
-holds up nobody. A request is signed with the keys that are there, or fails:
+A process, ``s3_fetch``, does the fetching, one fetch at a time, and no request waits for it for
+long. A request is signed with the keys that are there, or fails:
 
     none yet, the first fetch runs   a request waits for it, within a part of its own time
     none, and the last fetch failed  a request fails at once, with the reason

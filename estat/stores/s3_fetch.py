@@ -64,7 +64,7 @@ def _kill(fetcher: int) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    """Ask the kernel for a favour. Without it init reaps, and a kill -9 may leave a helper."""
+    """Call prctl. Where it is missing, init reaps, and a kill -9 may leave a helper."""
     with contextlib.suppress(ImportError, OSError, MemoryError):
         import ctypes  # noqa: PLC0415 - not everywhere
 

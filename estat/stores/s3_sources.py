@@ -42,7 +42,7 @@ _TEXT_CHARS = 1000  # a helper's own words may be long
 
 
 def tell(request: dict[str, Any]) -> None:
-    """Print what comes of a request; whatever goes wrong is told, too."""
+    """Print the outcome of a request, also an error."""
     try:
         _say(**_fetch(request))
     except Exception as exc:  # noqa: BLE001 - the layers below boto3 raise anything

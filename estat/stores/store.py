@@ -77,7 +77,7 @@ class Store(Protocol):
         """Return what is known of an object without its content; None if there is none."""
 
     def lacking(self, key: str) -> dict[str, str]:
-        """Compare an object with what the settings ask for; return what is not so, by setting."""
+        """Return what an object has instead of what the settings ask for, by setting."""
 
     def get(self, key: str) -> bytes:
         """Return an object's content. Raises ObjectRefused for one too large to be a batch."""

@@ -143,7 +143,7 @@ def stored_form(mode: str, key: str) -> Callable[[str], str]:
 
 
 def normalise(text: str) -> str | None:
-    """Return an address in its usual form; None if the text is none."""
+    """Return an address in its usual form; None if the text is no address."""
     text = text.strip()
     # checked before the cache, which clients fill
     return _normalise(text) if len(text) <= _MAX_ADDRESS_CHARS else None

@@ -42,7 +42,7 @@ _PIECE_BYTES = 64 * 1024
 #: How much of a body that is too large is read, so that its sender sees the answer.
 _TOO_LARGE_BYTES = 8 * 1024 * 1024
 
-#: Reasons that concern the request as a whole: its content shows nothing of what is wrong.
+#: Reasons that are not about the content, so nobody would learn from it.
 _OF_THE_WHOLE = {"empty_body", "too_many_events"}
 
 _PLAIN_CODINGS, _GZIP_CODINGS = ("", "identity"), ("gzip", "x-gzip")

@@ -14,7 +14,7 @@ from gevent.hub import get_hub
 #: Hardly any time, but a whole turn of the event loop: a sleep of 0 ends before I/O is looked at.
 _TURN_SECONDS = 1e-6
 
-#: How long one greenlet may go on with what it can do in parts.
+#: How long a greenlet may run before it gives others their turn.
 _LONG_SECONDS = 0.002
 
 

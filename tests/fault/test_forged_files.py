@@ -170,7 +170,7 @@ def test_forged_journals_stay_unsent_and_hide_nothing(
     eventually(
         lambda: second.metrics()["events_pending"] == second.metrics()["dlq_files_current"] == 0,
         30,
-        "the books are closed",
+        "the accounting closes",
         last_words=second.log_text,
     )
     expected = {"not_ours": 10 * (len(contents) - 1), "later_version": 10}

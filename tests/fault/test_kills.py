@@ -1,4 +1,4 @@
-"""Processes die by kill -9; the books stay right and the living take over."""
+"""Processes die by kill -9; the accounting stays right and the living take over."""
 
 import os
 import shutil
@@ -72,7 +72,7 @@ def test_after_a_worker_was_killed_in_memory_mode_the_metrics_miss_exactly_what_
     server.kill_worker(victim)
     for connection in connections.values():
         connection.close()
-    eventually(lambda: server.events("orphans_settled"), 20, "the books on the dead are closed")
+    eventually(lambda: server.events("orphans_settled"), 20, "the events of the dead are settled")
     after = server.metrics()
     went_back = {k: (v, after[k]) for k, v in counters(before).items() if after[k] < v}
     assert not went_back

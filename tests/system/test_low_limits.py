@@ -17,7 +17,7 @@ from tests.support.server import Server, ask
 
 CONFIG = Path(__file__).parents[1] / "support" / "low_limits.py"
 
-#: Of 64 open files 44 are for other things than connections (docs/sizing.md).
+#: Of 64 open files 44 are for other things than connections (``server.limits``).
 OPEN_FILES, CONNECTIONS = 64, 20
 
 

@@ -1,4 +1,4 @@
-"""What a replay leaves in the books when it dies."""
+"""What a replay leaves in the accounting when it dies."""
 
 import errno
 import os

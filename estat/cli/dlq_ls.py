@@ -85,7 +85,7 @@ def _seen(entry: Entry) -> _Seen:
             if file.content.not_ours:
                 facts = _fault(file.content.not_ours) | facts | {"reason": _SET_ASIDE}
             return _Seen(file.opened, replace(entry, events=file.events), len(file.data), facts)
-        except DiskError as exc:
+        except (NotOurs, DiskError) as exc:  # too large to be one of ours, say
             facts = _fault(exc) | {"owner_alive": file.is_owned}
     with dlq_reader.reading(entry):
         status = os.stat(entry.path, follow_symlinks=False)

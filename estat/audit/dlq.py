@@ -8,6 +8,7 @@ loss: its events are found again further on.
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -50,7 +51,7 @@ class Disk:
     found: list[OnDisk] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     #: Events of unreadable files and ranges, by the streams that their names tell.
-    quarantined: dict[str, int] = field(default_factory=dict)
+    quarantined: Counter[str] = field(default_factory=Counter)
 
     def look(self, tick: Callable[[int], None]) -> None:
         """Read every file, those of all servers.
@@ -108,7 +109,7 @@ class Disk:
             self.faults.append(Fault(path, None, str(journal.content.not_ours)))
         for bad in journal.damages:
             self.faults.append(Fault(path, None, dlq_reader.damage(bad)))
-            self._count_unreadable(journal.stream, bad.events)
+            self.quarantined[journal.stream] += bad.events
         if not journal.events:
             return
         spans = {journal.stream: journal.spans}
@@ -157,10 +158,7 @@ class Disk:
         self.faults.append(Fault(entry.path, None, told))
         stream = stored.stream_of(entry.name)
         if stream:
-            self._count_unreadable(stream, entry.events)
-
-    def _count_unreadable(self, stream: str, events: int) -> None:
-        self.quarantined[stream] = self.quarantined.get(stream, 0) + events
+            self.quarantined[stream] += entry.events
 
 
 def _queues(path: str) -> list[str]:

@@ -55,7 +55,7 @@ class _File:
 
         No lock is needed: a file is renamed into place whole and never written again.
         """
-        with _reading(self.entry):
+        with reading(self.entry):
             return files.read_whole(self.entry.path)
 
     @property
@@ -74,7 +74,7 @@ class BatchFile(_File):
 
     def facts(self) -> dict[str, Any]:
         """Return its header; the events are not read. Raises Unreadable."""
-        with _reading(self.entry):
+        with reading(self.entry):
             head = files.read_beginning(self.entry.path, dlq_file.HEADER_READ_BYTES)
         return dlq_file.read_header(head)
 
@@ -293,7 +293,7 @@ def gunzip(data: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def _reading(entry: Entry) -> Iterator[None]:
+def reading(entry: Entry) -> Iterator[None]:
     """Raise Gone for a file that is not there, DiskError for other errors of the disk."""
     try:
         with files.disk_errors("read", entry.path):

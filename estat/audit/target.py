@@ -88,10 +88,8 @@ def _resolved(bucket: str) -> str:
     return _FILE + os.path.realpath(bucket.removeprefix(_FILE))
 
 
-def bucket_of(text: str | None) -> str | None:
-    """Return what RAW_BUCKET would be for a target; None without one."""
-    if not text:
-        return None
+def bucket_of(text: str) -> str:
+    """Return what RAW_BUCKET would be for a target."""
     return text.removeprefix(_S3).partition("/")[0] if text.startswith(_S3) else f"{_FILE}."
 
 

@@ -129,10 +129,9 @@ def _settings(text: str | None) -> Settings:
     try:
         return loading.load()
     except SettingsError:
-        bucket = audit_target.bucket_of(text)
-        if bucket is None:
+        if not text:
             raise
-    return loading.load({"RAW_BUCKET": bucket}, env_file=os.devnull)
+    return loading.load({"RAW_BUCKET": audit_target.bucket_of(text)}, env_file=os.devnull)
 
 
 def _audit(target: Target, settings: Settings, args: argparse.Namespace) -> Report:

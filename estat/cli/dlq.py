@@ -104,13 +104,10 @@ def _add_directory(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand; return the exit code."""
     dlq = open_queue(args)
-    code: int
-    if args.command is dlq_replay.replay:  # which needs more than the directory
-        code = args.command(dlq, args)
-        return code
-    with dlq_dir.acting_as_owner(dlq.root):
-        code = args.command(dlq, args)
-    return code
+    command: Subcommand = args.command
+    # a replay needs more than the directory
+    with dlq_dir.acting_as_owner(dlq.root, command is not dlq_replay.replay):
+        return command(dlq, args)
 
 
 def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:

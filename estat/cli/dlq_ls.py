@@ -28,8 +28,8 @@ from estat.text import hidden
 #: Words for a journal's owner, beside its reason. Other files have none.
 _OWNER = {True: ", its server lives", False: ", its server is dead", None: ""}
 
-#: The reason of a file that the server could not send, by what is wrong with it.
-_WHY_NOT = {NotOurs: "set aside", Unreadable: "unreadable", DiskError: "not read"}
+#: The reason of a file that is none of this server's.
+_SET_ASIDE = "set aside"
 
 _HOUR_CHARS = len("2026-11-23T02")  # of a slot
 
@@ -78,20 +78,14 @@ def _seen(entry: Entry) -> _Seen:
     facts = None
     if isinstance(file, Journal):
         try:
-            facts = file.facts() | {"error": file.problem or None}
+            facts = file.facts() | {"error": file.problem}
             if file.content.not_ours:
-                facts |= _set_aside(file.content.not_ours)
+                facts = _fault(file.content.not_ours) | facts | {"reason": _SET_ASIDE}
             return _Seen(file.opened, replace(entry, events=file.events), len(file.data), facts)
-        except (NotOurs, DiskError) as exc:
-            facts = {"error": str(exc), "owner_alive": file.is_owned}
-            aside = _set_aside(exc) if isinstance(exc, NotOurs) else {}
-            facts |= {"reason": _WHY_NOT[DiskError]} | aside
-    try:
+        except (NotOurs, DiskError) as exc:  # too large to be one of ours, say
+            facts = _fault(exc) | {"owner_alive": file.is_owned}
+    with dlq_reader.reading(entry):
         status = os.stat(entry.path, follow_symlinks=False)
-    except FileNotFoundError as exc:
-        raise Gone(entry.path) from exc
-    except OSError as exc:
-        raise DiskError("stat", entry.path, exc) from exc
     opened = status.st_mtime if entry.opened is None else entry.opened
     return _Seen(opened, entry, status.st_size, facts)
 
@@ -138,15 +132,16 @@ def _facts(dlq: DeadLetterQueue, file: DlqFile) -> dict[str, Any]:
     except (Unreadable, DiskError) as exc:
         # a file that this server did not write may hold a value that is no text
         facts = {name: value for name, value in facts.items() if isinstance(value, str)}
-        reason = next(reason for kind, reason in _WHY_NOT.items() if isinstance(exc, kind))
-        aside = _set_aside(exc) if isinstance(exc, NotOurs) else {}
-        return facts | {"reason": reason, "error": str(exc)} | aside
+        return facts | _fault(exc)
     return facts
 
 
-def _set_aside(error: NotOurs) -> dict[str, Any]:
-    """Return why a file is set aside: as a person reads it, and as dlq_events_set_aside says it."""
-    return {"reason": _WHY_NOT[NotOurs], "set_aside": error.reason}
+def _fault(error: Unreadable | DiskError) -> dict[str, str]:
+    """Return why the server could not send a file, with the label of dlq_events_set_aside."""
+    if isinstance(error, NotOurs):
+        return {"reason": _SET_ASIDE, "error": str(error), "set_aside": error.reason}
+    reason = "unreadable" if isinstance(error, Unreadable) else "not read"
+    return {"reason": reason, "error": str(error)}
 
 
 def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int) -> None:

@@ -95,11 +95,10 @@ def replace_environment(given: Mapping[str, str]) -> None:
 
 
 def _is_default(settings: Settings, name: str) -> bool:
-    parse, default, _, _, unset, _ = declarations()[name]
-    if default is None:
+    declared = declarations()[name]
+    if declared.default is None:
         return False
-    usual = parse(default) if default else unset()
-    return bool(getattr(settings, name.lower()) == usual)
+    return bool(getattr(settings, name.lower()) == _value(name, declared, {}))
 
 
 def effective(settings: Settings, *, changed: bool = False) -> dict[str, str]:

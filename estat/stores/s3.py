@@ -38,9 +38,6 @@ from estat.threads import Offload
 
 log = logging.getLogger(__name__)
 
-# Up to here an MD5 takes less time than the hop to a thread is worth.
-_SMALL_BYTES = 32 * 1024
-
 
 class S3Store:
     """One S3 bucket."""
@@ -95,7 +92,7 @@ class S3Store:
                 "PutObject",
                 UNPROVEN,
             )
-        if named or self._is_md5(answer.get("ETag", ""), body):
+        if named or self._threads.run(is_md5, answer.get("ETag", ""), body):
             return True
         self._look_for(key, len(body), metadata)
         return False
@@ -125,12 +122,6 @@ class S3Store:
             self.bare_etags = form != etag
             return answer
         raise StoreUnavailable(f"{parameters['Key']} changed since it was read", "PutObject")
-
-    def _is_md5(self, etag: str, body: bytes) -> bool:
-        """Tell whether an ETag is the MD5 of what was sent."""
-        if len(body) <= _SMALL_BYTES:
-            return is_md5(etag, body) is True
-        return self._threads.run(is_md5, etag, body) is True
 
     def _look_for(self, key: str, size_bytes: int, metadata: dict[str, str]) -> None:
         """HEAD an object that was sent. Raises StoreUnavailable unless it is there as sent."""

@@ -206,14 +206,10 @@ class Credentials(botocore.credentials.Credentials):  # type: ignore[misc]
         )
 
 
-def session_name(instance_id: str) -> str:
-    """Return the name under which the role's requests show in CloudTrail."""
-    return f"estat-{instance_id}"  # 7 to 54 of the 2 to 64 characters that STS allows
-
-
 def _request(settings: Settings) -> dict[str, Any]:
     """Return what the process is asked for, but for where modules are found."""
-    options = {"RoleSessionName": session_name(settings.instance_id)}
+    # CloudTrail shows this name; it has 7 to 54 of the 2 to 64 characters that STS allows
+    options = {"RoleSessionName": f"estat-{settings.instance_id}"}
     if settings.s3_role_external_id:
         options["ExternalId"] = settings.s3_role_external_id
     return {

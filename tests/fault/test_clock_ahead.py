@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Serve
+from tests.fault.test_dlq import left_behind
 from tests.support import accounting
 from tests.support.client import Client
-from tests.support.dlq_dir import dlq_files, dlq_paths
+from tests.support.dlq_dir import dlq_paths
 from tests.support.eventually import eventually
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket
-from tests.support.server import Server
 
 HOUR = 3600
 
@@ -46,16 +46,6 @@ def put_ahead(path: Path, seconds: int) -> None:
     path.unlink()
 
 
-def left_behind(serve: Serve, s3: FaultyS3, client: Client) -> Server:
-    """Return a stopped server that left five batches of ten events, and S3 down."""
-    server = serve(via=s3, BATCH_SIZE="10", UPLOAD_QUEUE="1000")
-    s3.fail("503")
-    client.must_send(server, count=10, requests=5)
-    assert server.stop() == 0
-    assert len(dlq_files(server.dlq_dir)) == 6  # and the stream's record
-    return server
-
-
 def modify_ahead(paths: list[Path], seconds: int) -> None:
     then = time.time() + seconds
     for path in paths:
@@ -67,7 +57,8 @@ def test_times_of_modification_alone_say_nothing(
     serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
     client = Client()
-    first = left_behind(serve, s3, client)
+    first = left_behind(serve, s3, 5, client)
+    s3.fail("503")
     modify_ahead(dlq_paths(first.dlq_dir), 3 * HOUR)
     second = serve(via=s3)
     eventually(lambda: second.metrics()["dlq_events_current"] == 50, 20, "they are taken over")
@@ -79,7 +70,8 @@ def test_a_stop_hands_over_what_is_ahead_by_a_day(
     serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
 ) -> None:
     client = Client()
-    first = left_behind(serve, s3, client)
+    first = left_behind(serve, s3, 5, client)
+    s3.fail("503")
     for path in dlq_paths(first.dlq_dir):
         put_ahead(path, 25 * HOUR)
     fallback = tmp_path / "fallback"
@@ -99,10 +91,9 @@ def test_files_that_come_from_elsewhere_while_the_server_runs_are_found_whatever
     serve: Serve, s3: FaultyS3, bucket: Bucket, tmp_path: Path
 ) -> None:
     client = Client()
-    first = left_behind(serve, s3, client)
+    first = left_behind(serve, s3, 5, client)
     aside = tmp_path / "aside"
     (first.own_dir / "pending").rename(aside)
-    s3.heal()
     second = serve(via=s3)
     # as when a worker is killed after it has written a file and before it has counted it
     for number, path in enumerate(dlq_paths(tmp_path, "aside")):

@@ -122,11 +122,8 @@ def test_wrong_settings_are_all_told_where_the_directory_is_not_named(tmp_path):
     assert "BATCH_SIZE" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "command", [["ls"], ["show", "x"], ["verify", "x"], ["rm", "x"], ["rm", "x", "--yes"]]
-)
-def test_a_directory_that_is_not_there_is_exit_2(tmp_path, command):
-    result = estat(*command, "--dlq", "nowhere", cwd=tmp_path)
+def test_a_directory_that_is_not_there_is_exit_2(tmp_path):
+    result = estat("ls", "--dlq", "nowhere", cwd=tmp_path)
     assert result.returncode == 2
     assert "is not a directory" in result.stderr
 
@@ -152,13 +149,6 @@ def test_the_files_of_all_servers_in_a_directory_are_meant(tmp_path):
     assert (removed.returncode, os.path.exists(paths[2])) == (0, False)
 
 
-@pytest.mark.parametrize("command", ["show", "verify", "rm", "replay"])
-def test_an_unknown_file_is_exit_2(dlq, directory, command):
-    result = estat(command, "no-such-file", cwd=dlq.root, DLQ_DIR=dlq.root, RAW_BUCKET=directory)
-    assert result.returncode == 2
-    assert "no-such-file: no such file" in result.stderr
-
-
 def test_a_reader_that_goes_away_ends_ls_without_a_word(dlq, directory):
     for seq in range(1, 400):  # more than a pipe holds
         write_fast(dlq, directory, seq)
@@ -179,13 +169,6 @@ def write_fast(dlq, bucket, seq):
 # --- verify
 
 
-def test_verify_is_exit_0_when_all_is_good(dlq, directory):
-    write(dlq, directory, 1)
-    write(dlq, directory, 2)
-    result = estat("verify", "--dlq", dlq.root, cwd=dlq.root)
-    assert (result.returncode, result.stdout) == (0, "good: 2 files, 20 events; bad: 0\n")
-
-
 def test_verify_finds_a_flipped_byte(dlq, directory):
     write(dlq, directory, 1)
     _, path = write(dlq, directory, 2)
@@ -200,14 +183,6 @@ def test_verify_finds_a_flipped_byte(dlq, directory):
         f"bad   {os.path.relpath(path, dlq.root)}: checksum does not match",
         "good: 1 file, 10 events; bad: 1",
     ]
-
-
-def test_verify_finds_a_wrong_count(dlq, directory):
-    _, path = write(dlq, directory)
-    os.rename(path, path.replace(".10.", ".9."))
-    result = estat("verify", "--dlq", dlq.root, cwd=dlq.root)
-    assert result.returncode == 1
-    assert "its name does not tell its 10 events" in result.stdout
 
 
 def test_verify_reads_no_other_file_than_those_named(dlq, directory):
@@ -280,14 +255,7 @@ def test_replay_replaces_an_object_that_was_cut_off(dlq, directory, bucket, moto
         keep(directory, written.key, batch(range(1, 16)).payload[:-1])
     else:
         bucket.put(written.key, batch(range(1, 16)).payload[:-1], **batch(range(1, 16)).metadata)
-    dry = estat(
-        "replay",
-        "--dry-run",
-        cwd=dlq.root,
-        DLQ_DIR=dlq.root,
-        RAW_BUCKET=target,
-        AWS_ENDPOINT_URL_S3=moto.url,
-    )
+    dry = replay(dlq, target, "--dry-run", AWS_ENDPOINT_URL_S3=moto.url)
     assert "to be compared" in dry.stdout
     assert replay(dlq, target, AWS_ENDPOINT_URL_S3=moto.url).returncode == 0
     if where == "directory":
@@ -428,18 +396,13 @@ def test_a_rate_is_kept(dlq, moto, s3):
     assert puts[-1].at - puts[1].at > 0.3  # the first one also loads the S3 library
 
 
-@pytest.mark.parametrize("rate", ["0", "-1", "x", "nan"])
-def test_a_rate_that_is_none_is_exit_2(dlq, directory, rate):
-    assert replay(dlq, directory, f"--rate={rate}").returncode == 2
-
-
 @pytest.mark.quick
 def test_a_dry_run_tells_what_is_stored_already_and_touches_nothing(dlq, moto, s3):
     bucket = moto.new_bucket()
     there, path = write(dlq, bucket.name, 1)
     stored_but_not_unlinked(dlq, path, bucket, moto)
     absent, _ = write(dlq, bucket.name, 2)
-    before = sorted(dlq_paths_of(dlq))
+    before = set(dlq.every())
     result = replay(dlq, bucket.name, "--dry-run", AWS_ENDPOINT_URL_S3=s3.url)
     assert result.returncode == 0
     told = result.stdout.splitlines()
@@ -448,7 +411,7 @@ def test_a_dry_run_tells_what_is_stored_already_and_touches_nothing(dlq, moto, s
     assert told[1].startswith("to be stored: ")
     assert told[1].endswith(f"s3://{bucket.name}/{absent.key}")
     assert s3.attempts("PUT") == []
-    assert sorted(dlq_paths_of(dlq)) == before
+    assert set(dlq.every()) == before
 
 
 def test_a_dry_run_says_where_ids_will_be_compared(dlq, directory):
@@ -459,19 +422,13 @@ def test_a_dry_run_says_where_ids_will_be_compared(dlq, directory):
     assert stored(directory) == events(range(1, 5))
 
 
-def dlq_paths_of(dlq):
-    return [entry.path for entry in dlq.every()]
-
-
 # --- journals
 
 
-@pytest.mark.parametrize("command", [["replay"], ["replay", "--dry-run"], ["rm"], ["rm", "--yes"]])
-def test_a_journal_that_is_named_is_left_alone_and_exit_2(dlq, directory, command):
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_replay_of_a_journal_leaves_it_alone_and_is_exit_2(dlq, directory, options):
     path = journal(bucket=directory).write(dlq.root)
-    result = estat(
-        *command, f"{STREAM}/000001.journal", cwd=dlq.root, DLQ_DIR=dlq.root, RAW_BUCKET=directory
-    )
+    result = replay(dlq, directory, f"{STREAM}/000001.journal", *options)
     assert (result.returncode, result.stdout) == (2, "")
     assert f"journal/{STREAM}/000001.journal is a journal" in result.stderr
     assert "recovered when a server starts" in result.stderr
@@ -545,13 +502,6 @@ def test_rm_leaves_a_file_that_somebody_is_sending(dlq, directory):
     assert os.path.exists(path)
 
 
-def test_rm_never_takes_a_file_from_outside(dlq, tmp_path):
-    (tmp_path / "precious").touch()
-    result = estat("rm", str(tmp_path / "precious"), "--yes", "--dlq", dlq.root, cwd=dlq.root)
-    assert result.returncode == 2
-    assert (tmp_path / "precious").exists()
-
-
 # --- export
 
 
@@ -565,20 +515,13 @@ def test_an_export_is_a_dlq_of_its_own_and_the_files_stay(dlq, directory, tmp_pa
     assert stored(directory) == events(range(1, 11))
 
 
-def test_exported_events_are_plain_json_lines(dlq, directory, tmp_path):
-    write(dlq, directory)
-    estat("export", "--events", "--to", str(tmp_path / "out"), "--dlq", dlq.root, cwd=dlq.root)
-    (found,) = (tmp_path / "out").iterdir()
-    assert found.suffix == ".jsonl"
-    assert found.read_bytes() == lines(range(1, 11))
-
-
 def test_an_export_can_be_repeated_but_replaces_nothing(dlq, directory, tmp_path):
     write(dlq, directory, 1)
     write(dlq, directory, 2)
     export = ("export", "--events", "--to", str(tmp_path / "out"), "--dlq", dlq.root)
     estat(*export, cwd=dlq.root)
     changed, _ = sorted((tmp_path / "out").iterdir())
+    assert (changed.suffix, changed.read_bytes()) == (".jsonl", lines(range(1, 11)))
     changed.write_text("mine\n")
     result = estat(*export, cwd=dlq.root)
     assert result.returncode == 1

@@ -15,7 +15,6 @@ from tests.support.s3 import Endpoint
 from tests.unit.batches import batch
 
 BATCH = batch()
-LARGE = os.urandom(1024 * 1024)
 
 
 def opened(endpoint, url, bucket, **settings):
@@ -73,11 +72,6 @@ def test_an_etag_that_is_the_md5_is_proof_however_it_is_written(store, s3, bucke
     etag = md5_of_batch(bucket, store)
     rephrase(s3, form.format(case(etag)))
     assert put(store) is True
-    assert s3.attempts("HEAD") == []
-
-
-def test_the_md5_of_a_large_object_is_proof(store, s3):
-    store.put("raw/large", LARGE, 0, "text/plain", {})
     assert s3.attempts("HEAD") == []
 
 

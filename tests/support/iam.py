@@ -16,8 +16,6 @@ import boto3
 
 from tests.support.s3 import Moto
 
-_ACCOUNT = "123456789012"
-
 
 class Identity(NamedTuple):
     """A user's keys, and the role that may be for it."""
@@ -31,9 +29,7 @@ class Identity(NamedTuple):
         return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
 
 
-def user_and_role(
-    moto: Moto, external_id: str, *, trusted: bool = True, role_may: str = "s3:*"
-) -> Identity:
+def user_and_role(moto: Moto, external_id: str, *, role_may: str = "s3:*") -> Identity:
     """Make a user that may assume a role and nothing else, and that role."""
     iam: Any = boto3.client(
         "iam",
@@ -49,7 +45,7 @@ def user_and_role(
     trust = {
         "Effect": "Allow",
         "Action": "sts:AssumeRole",
-        "Principal": {"AWS": user if trusted else f"arn:aws:iam::{_ACCOUNT}:user/somebody"},
+        "Principal": {"AWS": user},
         "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
     }
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})

@@ -127,33 +127,16 @@ def test_a_store_that_answers_501_to_the_condition_is_used_without_it_and_told_o
     accounting.check(client.accepted, bucket.stored())
 
 
-def test_zero_retries_make_exactly_one_attempt_before_the_dlq(
-    serve: Serve, s3: FaultyS3, bucket: Bucket
-) -> None:
-    # a replay of a batch begins with a HEAD of its key, and stops there while that
-    # fails: every PUT that the proxy sees is the uploader's
-    s3.fail("500", method="HEAD")
-    s3.fail("500", method="PUT")
-    server = serve(via=s3, S3_APP_RETRIES="0", BATCH_SIZE="10", UPLOAD_QUEUE="100")
-    client = Client()
-    # two: a third failure in a row would open the breaker
-    client.must_send(server, count=10, requests=2)
-    server.until(server.all_on_disk, "the batches are in the DLQ")
-    eventually(lambda: s3.attempts("HEAD"), 20, "a replay was tried")
-
-    attempts = s3.puts_by_key()
-    assert len(attempts) == 2
-    assert {key: len(found) for key, found in attempts.items()} == dict.fromkeys(attempts, 1)
-    accounting.check(client.accepted, bucket.stored(), events_on_disk(server.dlq_dir))
-
-
-@pytest.mark.parametrize(("answer", "tried"), [("500", 4), ("403", 1)])
+@pytest.mark.parametrize(
+    ("retries", "answer", "tried"), [("3", "500", 4), ("3", "403", 1), ("0", "500", 1)]
+)
 def test_retries_are_as_many_as_the_setting_says_and_none_after_a_refusal_for_good(
-    answer: str, tried: int, serve: Serve, s3: FaultyS3, bucket: Bucket
+    retries: str, answer: str, tried: int, serve: Serve, s3: FaultyS3, bucket: Bucket
 ) -> None:
+    # a replay begins with a HEAD, and stops there: every PUT is the uploader's
     s3.fail("500", method="HEAD")
     s3.fail(answer, method="PUT")
-    server = serve(via=s3, S3_APP_RETRIES="3", BATCH_SIZE="10")
+    server = serve(via=s3, S3_APP_RETRIES=retries, BATCH_SIZE="10")
     client = Client()
     client.must_send(server, count=10)
     server.until(server.all_on_disk, "the batch is in the DLQ")

@@ -97,7 +97,6 @@ class Bad(NamedTuple):
     body: bytes
     content_type: str | None = "application/json"
     encoding: str | None = None
-    stays: bool = True  # whether the connection does
 
 
 def _json(text: str) -> bytes:
@@ -106,13 +105,7 @@ def _json(text: str) -> bytes:
 
 BAD_JSON = {
     "cut off": '{"m":"MARK"',
-    "NaN": '{"m":"MARK","a":NaN}',
-    "1e999": '{"m":"MARK","a":1e999}',
-    "a negative 1e999 deep inside": '{"m":"MARK","a":[{"b":[-1e999]}]}',
-    "trailing data": '{"m":"MARK"} {"m":"MARK"} x',
-    "a raw control character": '{"m":"MARK\x01"}',
     "a raw line feed in a string": '{"m":"MARK\n"}',
-    "two BOMs": '\ufeff\ufeff{"m":"MARK"}',
     "too deep": '{"m":"MARK","a":' + "[" * 1800 + "]" * 1800 + "}",
 }
 NDJSON = "application/x-ndjson"

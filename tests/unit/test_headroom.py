@@ -6,10 +6,6 @@ from estat.cli import check
 from tests.unit.config.test_loading import load
 
 
-def test_nothing_is_too_small_with_the_defaults():
-    assert check.too_small(load()) == []
-
-
 def test_the_sum_is_that_of_the_page_about_sizes():
     # "178 MB with the defaults": in memory, in journals, and for each request and batch
     overhead = (4000 + 11) * 2048
@@ -23,14 +19,6 @@ def test_a_dlq_that_memory_alone_can_fill_is_told(size):
     (text,) = check.too_small(load(DLQ_MAX_SIZE_BYTES=size))
     assert text.startswith(f"DLQ_MAX_SIZE_BYTES={load(DLQ_MAX_SIZE_BYTES=size).dlq_max_size_bytes}")
     assert "is below the 179MB" in text
-
-
-def test_what_is_asked_for_is_enough():
-    assert check.too_small(load(DLQ_MAX_SIZE_BYTES="179MB")) == []
-
-
-def test_a_dlq_that_drops_refuses_nothing():
-    assert check.too_small(load(DLQ_MAX_SIZE_BYTES="4KiB", DLQ_OVERFLOW="drop_oldest")) == []
 
 
 @pytest.mark.parametrize(
@@ -48,7 +36,15 @@ def test_a_stop_without_time_for_an_upload_is_told(given, left):
 
 
 @pytest.mark.parametrize(
-    "given", [{"SHUTDOWN_TIMEOUT": "10s"}, {"DRAIN_DELAY": "15s"}, {"S3_TIMEOUT": "8s"}]
+    "given",
+    [
+        {},
+        {"DLQ_MAX_SIZE_BYTES": "179MB"},
+        {"DLQ_MAX_SIZE_BYTES": "4KiB", "DLQ_OVERFLOW": "drop_oldest"},
+        {"SHUTDOWN_TIMEOUT": "10s"},
+        {"DRAIN_DELAY": "15s"},
+        {"S3_TIMEOUT": "8s"},
+    ],
 )
-def test_a_stop_with_time_for_one_upload_is_not_told(given):
+def test_what_is_enough_is_not_told(given):
     assert check.too_small(load(**given)) == []

@@ -1,16 +1,20 @@
 """What is certain about a request that fails, on real connections."""
 
-import contextlib
 import select
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
 
 from estat.cli.send_pool import Connection
 from estat.cli.send_tally import Outcome, Request
-from tests.support.counterpart import Counterpart, Got, Handler, accept
+from tests.support.counterpart import Counterpart, Got, Handler, Play, accept
+
+Connect = Callable[..., Connection]
 
 _DEADLINE_SECONDS = 10
 _SMALL = Request(b"{}", {"Content-Type": b"application/json"}, [1])
@@ -19,8 +23,15 @@ _SMALL = Request(b"{}", {"Content-Type": b"application/json"}, [1])
 _LARGE = _SMALL._replace(body=b"x" * (64 * 1024 * 1024))
 
 
-def _connection(url: str) -> Connection:
-    return Connection(urlsplit(url), _DEADLINE_SECONDS)
+@pytest.fixture
+def connect(server: Counterpart) -> Iterator[Connect]:
+    """Return connections to the server, or another one, which are closed at the end."""
+    with ExitStack() as opened:
+
+        def connection(url: str = server.url) -> Connection:
+            return opened.enter_context(closing(Connection(urlsplit(url), _DEADLINE_SECONDS)))
+
+        yield connection
 
 
 def _status(connection: Connection) -> int:
@@ -35,31 +46,24 @@ def _accept_and_close(handler: Handler, got: Got) -> None:
     handler.close_connection = True
 
 
-def test_a_connection_that_the_server_closed_while_idle_is_replaced_before_sending() -> None:
-    with Counterpart() as server, server.serving():
-        server.plays = [_accept_and_close]
-        connection = _connection(server.url)
-        try:
-            assert _status(connection) == 202
-            assert select.select([connection._http.sock], [], [], _DEADLINE_SECONDS)[0]
-            assert _status(connection) == 202
-        finally:
-            connection.close()
-        assert len({got.connection for got in server.requests}) == 2
+def test_a_connection_that_the_server_closed_while_idle_is_replaced_before_sending(
+    server: Counterpart, connect: Connect
+) -> None:
+    server.plays = [_accept_and_close]
+    connection = connect()
+    assert _status(connection) == 202
+    assert select.select([connection._http.sock], [], [], _DEADLINE_SECONDS)[0]
+    assert _status(connection) == 202
+    assert len({got.connection for got in server.requests}) == 2
 
 
-def test_a_connection_is_used_again() -> None:
-    with Counterpart() as server, server.serving():
-        connection = _connection(server.url)
-        try:
-            for _ in range(3):
-                assert _status(connection) == 202
-        finally:
-            connection.close()
-        assert len({got.connection for got in server.requests}) == 1
+def test_a_connection_is_used_again(server: Counterpart, connect: Connect) -> None:
+    connection = connect()
+    assert [_status(connection) for _ in range(3)] == [202] * 3
+    assert len({got.connection for got in server.requests}) == 1
 
 
-def test_a_request_that_could_not_be_sent_whole_is_known_to_be_unsent() -> None:
+def test_a_request_that_could_not_be_sent_whole_is_known_to_be_unsent(connect: Connect) -> None:
     def cut_off(listener: socket.socket) -> None:
         peer, _ = listener.accept()
         with peer:
@@ -68,68 +72,48 @@ def test_a_request_that_could_not_be_sent_whole_is_known_to_be_unsent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=cut_off, args=[listener])
         thread.start()
-        connection = _connection(f"http://127.0.0.1:{listener.getsockname()[1]}/")
-        try:
-            outcome = connection.post(_LARGE)
-        finally:
-            connection.close()
-            thread.join()
+        outcome = connect(f"http://127.0.0.1:{listener.getsockname()[1]}/").post(_LARGE)
+        thread.join()
     assert (outcome.fate, outcome.unreachable) == ("unsent", False)
     assert outcome.reason.startswith("sending failed: ")
 
 
-def test_a_refused_connection_is_told_from_one_that_broke() -> None:
+def test_a_refused_connection_is_told_from_one_that_broke(connect: Connect) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    outcome = _connection(f"http://127.0.0.1:{port}/").post(_SMALL)
+    outcome = connect(f"http://127.0.0.1:{port}/").post(_SMALL)
     assert outcome == Outcome("unsent", outcome.reason, unreachable=True)
     assert outcome.reason.startswith(f"cannot connect to 127.0.0.1:{port}: Connection refused")
 
 
-def test_a_2xx_whose_body_breaks_off_keeps_its_status() -> None:
-    def break_off(handler: Handler, _: Got) -> None:
-        handler.send_response(202)
-        handler.send_header("Content-Length", "100")
-        handler.end_headers()
-        handler.wfile.write(b'{"accepted"')
-        handler.close_connection = True
-
-    with Counterpart() as server, server.serving():
-        server.plays = [break_off]
-        connection = _connection(server.url)
-        try:
-            answer = connection.post(_SMALL)
-            assert answer.fate == "answered"
-            assert (answer.status, answer.body) == (202, None)
-            assert _status(connection) == 202
-        finally:
-            connection.close()
+def _break_off(handler: Handler, _: Got) -> None:
+    handler.send_response(202)
+    handler.send_header("Content-Length", "100")
+    handler.end_headers()
+    handler.wfile.write(b'{"accepted"')
+    handler.close_connection = True
 
 
-@pytest.mark.parametrize("length", [{"Content-Length": "9999999999"}, {}])
-def test_of_an_answer_without_end_no_more_is_read_than_an_answer_can_have(
-    length: dict[str, str],
+def _go_on(handler: Handler, _: Got, length: str = "") -> None:
+    handler.send_response(202)
+    if length:
+        handler.send_header("Content-Length", length)
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(bytes(2**16))
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("play", [_break_off, _go_on, partial(_go_on, length="9999999999")])
+def test_a_2xx_whose_body_breaks_off_or_has_no_end_keeps_its_status(
+    play: Play, server: Counterpart, connect: Connect
 ) -> None:
-    def go_on(handler: Handler, _: Got) -> None:
-        handler.send_response(202)
-        for name, value in length.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        with contextlib.suppress(OSError):
-            while True:
-                handler.wfile.write(bytes(2**16))
-        handler.close_connection = True
-
-    with Counterpart() as server, server.serving():
-        server.plays = [go_on]
-        connection = _connection(server.url)
-        try:
-            answer = connection.post(_SMALL)
-            assert answer.fate == "answered"
-            assert (answer.status, answer.body) == (202, None)
-            assert _status(connection) == 202
-        finally:
-            connection.close()
+    server.plays = [play]
+    connection = connect()
+    answer = connection.post(_SMALL)
+    assert (answer.fate, answer.status, answer.body) == ("answered", 202, None)
+    assert _status(connection) == 202
 
 
 @pytest.mark.parametrize(
@@ -140,6 +124,8 @@ def test_of_an_answer_without_end_no_more_is_read_than_an_answer_can_have(
         ("http://[2001:db8::1]:8080/c", "2001:db8::1", 8080, "/c"),
     ],
 )
-def test_a_url_says_where_requests_go(url: str, host: str, port: int, path: str) -> None:
-    connection = _connection(url)
+def test_a_url_says_where_requests_go(
+    url: str, host: str, port: int, path: str, connect: Connect
+) -> None:
+    connection = connect(url)
     assert (connection._http.host, connection._http.port, connection._path) == (host, port, path)

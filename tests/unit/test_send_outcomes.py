@@ -11,7 +11,7 @@ import pytest
 
 from estat.cli.send_pool import REQUESTS_PER_POSTER, Pool
 from estat.cli.send_tally import Request, Tally
-from tests.support.counterpart import Counterpart, accept, hang_up, hold, refuse
+from tests.support.counterpart import Counterpart, Play, accept, hang_up, hold, refuse
 from tests.support.eventually import eventually
 from tests.unit.sending import Send, lines
 
@@ -28,32 +28,47 @@ def test_503_is_sent_again_after_the_time_it_asks_for(
     assert (sent.code, sent.summary["accepted"], sent.summary["retries"]) == (0, 1, 2)
 
 
-def test_503_to_the_last_retry_is_refused_with_its_title(
-    server: Counterpart, estat_send: Send
+def answering(status: int, body: dict[str, int] | None = None) -> Play:
+    return lambda handler, _: handler.answer(status, body)
+
+
+TOO_LARGE = refuse(413, "Too large")
+FULL = refuse(503, "Queue full", "0")
+BATCH = ["--batch", "4"]
+
+
+@pytest.mark.parametrize(
+    ("plays", "options", "requests", "reasons"),
+    [
+        ([FULL] * 4, [*BATCH, "--retries", "3"], 4, {"refused": {"503 Queue full": 4}}),
+        ([refuse(400, "No"), TOO_LARGE], [], 4, {"refused": {"400 No": 1, "413 Too large": 1}}),
+        ([TOO_LARGE, TOO_LARGE], [], 4, {"refused": {"413 Too large": 2}}),
+        ([answering(404)], [], 4, {"refused": {"404 Not Found": 1}}),
+        ([TOO_LARGE], BATCH, 1, {"refused": {"413 Too large": 4}}),
+        ([answering(204)], BATCH, 1, {}),
+        (
+            [answering(202, {"accepted": 9})],
+            BATCH,
+            1,
+            {"unanswered": {"202, but its counts can't be right": 4}},
+        ),
+        ([refuse(504, "")], BATCH, 1, {"unanswered": {"504 Gateway Timeout": 4}}),
+    ],
+)
+def test_what_is_not_accepted_is_counted_by_reason_and_only_503_is_sent_again(
+    plays: list[Play],
+    options: list[str],
+    requests: int,
+    reasons: dict[str, dict[str, int]],
+    server: Counterpart,
+    estat_send: Send,
 ) -> None:
-    server.otherwise = refuse(503, "Queue full", "0")
-    sent = estat_send(lines(2), "--retries", "3")
-    assert len(server.requests) == 2 * (1 + 3)
-    assert sent.code == 1
-    assert sent.summary["refused_by_reason"] == {"503 Queue full": 2}
-
-
-def test_other_refusals_are_final_and_counted_by_reason(
-    server: Counterpart, estat_send: Send
-) -> None:
-    server.plays = [refuse(400, "Invalid JSON"), refuse(413, "Too large"), refuse(413, "Too large")]
-    sent = estat_send(lines(5))
-    assert len(server.requests) == 5
-    assert sent.code == 1
-    assert sent.summary["accepted"] == 2
-    assert sent.summary["refused_by_reason"] == {"413 Too large": 2, "400 Invalid JSON": 1}
-
-
-def test_a_refusal_without_json_goes_by_its_reason_phrase(
-    server: Counterpart, estat_send: Send
-) -> None:
-    server.plays = [lambda handler, _: handler.answer(404)]
-    assert estat_send(lines(1)).summary["refused_by_reason"] == {"404 Not Found": 1}
+    server.plays = plays
+    sent = estat_send(lines(4), *options)
+    assert len(server.requests) == requests
+    assert sent.code == bool(reasons)
+    for fate in ("refused", "unanswered", "unsent"):
+        assert sent.summary[f"{fate}_by_reason"] == reasons.get(fate, {})
 
 
 def test_events_refused_within_a_batch_are_counted_by_similar_reasons(
@@ -70,37 +85,6 @@ def test_events_refused_within_a_batch_are_counted_by_similar_reasons(
         "in a batch: Expecting value (char #)": 2,
         "in a batch: reason not in the answer": 1,
     }
-
-
-def test_a_batch_refused_as_a_whole_counts_each_of_its_events(
-    server: Counterpart, estat_send: Send
-) -> None:
-    server.plays = [refuse(400, "No valid event")]
-    sent = estat_send(lines(4), "--batch", "4")
-    assert sent.summary["refused_by_reason"] == {"400 No valid event": 4}
-
-
-def test_a_success_without_counts_accepts_the_whole_request(
-    server: Counterpart, estat_send: Send
-) -> None:
-    server.plays = [lambda handler, _: handler.answer(204)]
-    assert estat_send(lines(4), "--batch", "4").summary["accepted"] == 4
-
-
-def test_counts_that_cannot_be_right_are_not_believed(
-    server: Counterpart, estat_send: Send
-) -> None:
-    server.plays = [lambda handler, _: handler.answer(202, {"accepted": 9})]
-    sent = estat_send(lines(4), "--batch", "4")
-    assert (sent.code, sent.summary["accepted"], sent.summary["unanswered"]) == (1, 0, 4)
-
-
-def test_a_gateway_that_got_no_answer_leaves_the_request_unanswered(
-    server: Counterpart, estat_send: Send
-) -> None:
-    server.plays = [refuse(504, "")]
-    sent = estat_send(lines(1))
-    assert sent.summary["unanswered_by_reason"] == {"504 Gateway Timeout": 1}
 
 
 def test_a_request_without_an_answer_is_unanswered_and_not_sent_again(

@@ -7,12 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from estat.audit import dlq_reader
-from estat.audit.dlq_reader import Gone, Journal
+from estat.audit.dlq_reader import Journal
 from estat.disk import locks
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal import DIRECTORY
 from tests.unit.batches import STREAM, lines
 from tests.unit.journals import JournalFile, journal
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Return a journal whose server has left it."""
+    return read(journal().data, tmp_path)
+
 
 THREE_GROUPS = JournalFile().group(range(1, 4)).group([4]).group(range(5, 11)).seal(10).data
 
@@ -57,14 +64,6 @@ def test_a_lost_first_line_is_damage_and_the_groups_keep_their_ids(tmp_path):
     assert found.facts()["bucket"] is None
 
 
-def test_a_journal_that_is_gone_when_it_is_read_says_so(tmp_path):
-    path = journal().write(str(tmp_path))
-    (entry,) = dlq_reader.journals(str(tmp_path))
-    os.unlink(path)
-    with pytest.raises(Gone):
-        Journal(entry).data  # noqa: B018 - reads
-
-
 def test_journals_come_oldest_first_and_strays_are_left_out(tmp_path):
     other = "0199c1b2f3a5" + "00" * 8
     paths = [
@@ -79,34 +78,24 @@ def test_journals_come_oldest_first_and_strays_are_left_out(tmp_path):
     assert [entry.path for entry in dlq_reader.journals(str(tmp_path))] == paths[::-1]
 
 
-def test_a_directory_without_journals_has_none(tmp_path):
-    assert list(dlq_reader.journals(str(tmp_path))) == []
-
-
 # --- whether somebody owns it
 
 
 @pytest.mark.parametrize("name", ["lock", "leader.lock"])
-def test_a_journal_is_owned_while_its_servers_lock_is_held_and_not_after(tmp_path, name):
-    journal().write(str(tmp_path))
-    (entry,) = dlq_reader.journals(str(tmp_path))
-    assert Journal(entry).is_owned is False
+def test_a_journal_is_owned_while_its_servers_lock_is_held_and_not_after(tmp_path, kept, name):
+    assert kept.is_owned is False
     held = locks.lock(str(tmp_path / name), create=True)
-    assert Journal(entry).is_owned is True
+    assert kept.is_owned is True
     os.close(held)
-    assert Journal(entry).is_owned is False
+    assert kept.is_owned is False
 
 
-def test_a_lock_that_can_not_be_opened_says_nothing(tmp_path):
-    journal().write(str(tmp_path))
-    (entry,) = dlq_reader.journals(str(tmp_path))
+def test_a_lock_that_can_not_be_opened_says_nothing(tmp_path, kept):
     (tmp_path / "lock").mkdir()
-    assert Journal(entry).is_owned is None
+    assert kept.is_owned is None
 
 
-def test_asking_who_owns_a_journal_never_keeps_anybody_from_adopting_its_stream(tmp_path):
-    journal().write(str(tmp_path))
-    (entry,) = dlq_reader.journals(str(tmp_path))
+def test_asking_who_owns_a_journal_never_keeps_anybody_from_adopting_its_stream(tmp_path, kept):
     lock = DirectoryLock.adopt(str(tmp_path / DIRECTORY), STREAM)
-    assert Journal(entry).is_owned is False, "the stream's own lock is not looked at"
+    assert kept.is_owned is False, "the stream's own lock is not looked at"
     lock.close()

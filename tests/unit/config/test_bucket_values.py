@@ -4,7 +4,6 @@ import pytest
 
 from estat.config import loading
 from estat.config.parsers import BUCKET_SETTINGS
-from estat.stores.s3_credentials import session_name
 from tests.unit.config.test_loading import load, problems
 
 KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -101,10 +100,3 @@ def test_what_is_in_force_is_shown_as_it_would_be_written():
 
 def test_settings_without_some_are_as_if_those_were_not_set():
     assert load(**ALL).without(*BUCKET_SETTINGS) == load()
-
-
-@pytest.mark.parametrize("instance", ["a", "x" * 48, "web-1.example"])
-def test_every_instance_id_makes_a_session_name_that_sts_takes(instance):
-    name = session_name(load(INSTANCE_ID=instance).instance_id)
-    assert name.endswith(instance)
-    assert 2 <= len(name) <= 64

@@ -46,6 +46,14 @@ def journals(tmp_path, durability, row):
     made.close()
 
 
+@pytest.fixture
+def journal(journals):
+    """Return a journal that has taken three events."""
+    made = journals.open(HEADER, 1)
+    journals.append(made, split(range(1, 4)))
+    return made
+
+
 def path_of(tmp_path, seq=1):
     return Path(tmp_path, DIRECTORY, STREAM, f"{seq:06d}.journal")
 
@@ -97,9 +105,7 @@ def test_what_append_has_taken_is_in_the_file(journals, tmp_path):
 
 
 @EITHER
-def test_a_sealed_journal_says_so_and_knows_its_header(journals, tmp_path):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
+def test_a_sealed_journal_says_so_and_knows_its_header(journals, journal, tmp_path):
     journals.seal(journal, 3)
     content = journal_file.parse(path_of(tmp_path).read_bytes())
     assert (content.header, content.sealed, content.bad) == (HEADER, True, [])
@@ -130,10 +136,8 @@ def test_a_group_is_synced_before_append_returns_and_each_new_directory_before_t
 @pytest.mark.parametrize("room_bytes", [0, 1, 100, 200])
 @EITHER
 def test_a_group_that_fits_only_in_part_leaves_nothing_behind(
-    journals, tmp_path, durability, room_bytes
+    journals, journal, tmp_path, durability, room_bytes
 ):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
     before = path_of(tmp_path).read_bytes()
     error = refused(journals, journal, range(4, 9), room_bytes)
     assert error.errno == errno.EFBIG  # as what it is, also where a part was written
@@ -142,9 +146,7 @@ def test_a_group_that_fits_only_in_part_leaves_nothing_behind(
 
 
 @EITHER
-def test_a_failed_append_is_the_last_one_of_its_file(journals, tmp_path):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
+def test_a_failed_append_is_the_last_one_of_its_file(journals, journal, tmp_path):
     before = path_of(tmp_path).read_bytes()
     refused(journals, journal, range(4, 9), 10)
     journals.seal(journal, 3)
@@ -153,10 +155,8 @@ def test_a_failed_append_is_the_last_one_of_its_file(journals, tmp_path):
 
 @pytest.mark.parametrize("durability", ["fsync"])
 def test_a_group_that_could_not_be_synced_is_cut_off_and_its_file_never_synced_again(
-    journals, tmp_path, monkeypatch
+    journals, journal, tmp_path, monkeypatch
 ):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
     calls = []
 
     def fail(descriptor):
@@ -187,27 +187,21 @@ def test_a_cut_that_power_loss_may_undo_is_not_trusted(journals):
 
 
 @EITHER
-def test_a_group_that_could_not_be_cut_off_is_in_doubt_and_counted(journals, row):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
+def test_a_group_that_could_not_be_cut_off_is_in_doubt_and_counted(journals, journal, row):
     assert in_doubt(journals, journal, range(4, 9)).errno == errno.ENOSPC
     assert journal.in_doubt
     assert not journals.trusted(journal)
     assert row.cells[metrics.IN_DOUBT] == 5
 
 
-def test_what_is_in_doubt_is_never_given_out_as_content(journals, tmp_path):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
+def test_what_is_in_doubt_is_never_given_out_as_content(journals, journal, tmp_path):
     before = path_of(tmp_path).read_bytes()
     in_doubt(journals, journal, range(4, 9))
     assert path_of(tmp_path).read_bytes() != before
     assert journal.content() == before
 
 
-def test_what_is_in_doubt_is_cut_off_as_soon_as_the_disk_allows(journals, tmp_path):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
+def test_what_is_in_doubt_is_cut_off_as_soon_as_the_disk_allows(journals, journal, tmp_path):
     before = path_of(tmp_path).read_bytes()
     in_doubt(journals, journal, range(4, 9))
     journals.mend()
@@ -215,9 +209,7 @@ def test_what_is_in_doubt_is_cut_off_as_soon_as_the_disk_allows(journals, tmp_pa
     assert journals.trusted(journal)
 
 
-def test_a_cut_that_fails_again_is_an_error_and_stays_to_be_done(journals, tmp_path):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
+def test_a_cut_that_fails_again_is_an_error_and_stays_to_be_done(journals, journal, tmp_path):
     before = path_of(tmp_path).read_bytes()
     in_doubt(journals, journal, range(4, 9))
     away = path_of(tmp_path).rename(tmp_path / "away")
@@ -292,9 +284,7 @@ def test_the_size_of_all_journals_is_counted_as_they_grow_and_go(journals, tmp_p
     assert row.cells[metrics.JOURNAL_BYTES] == 0
 
 
-def test_the_commit_of_a_group_is_timed_whether_it_works_or_not(journals, row):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
+def test_the_commit_of_a_group_is_timed_whether_it_works_or_not(journals, journal, row):
     refused(journals, journal, range(4, 9), 10)
     at = metrics.COMMIT_SECONDS.at
     assert sum(row.cells[at : at + len(metrics.COMMIT_SECONDS.bounds) + 1]) == 2
@@ -315,9 +305,7 @@ def test_a_journal_that_can_not_be_made_leaves_nothing_and_the_next_one_can(
     assert kept(path_of(tmp_path, 3)) == lines(range(1, 4))
 
 
-def test_a_seal_that_fits_only_in_part_leaves_nothing_behind(journals, tmp_path):
-    journal = journals.open(HEADER, 1)
-    journals.append(journal, split(range(1, 4)))
+def test_a_seal_that_fits_only_in_part_leaves_nothing_behind(journals, journal, tmp_path):
     before = path_of(tmp_path).read_bytes()
     with files_at_most(len(before) + 10), pytest.raises(DiskError, match="seal"):
         journals.seal(journal, 3)

@@ -18,10 +18,6 @@ def refusal(data, limit=LIMIT):
     return caught.value
 
 
-def test_what_was_compressed_comes_out():
-    assert inflate(gzip.compress(DATA), LIMIT) == DATA
-
-
 def test_several_members_are_joined():
     parts = [DATA[:10], b"", DATA[10:20_000], DATA[20_000:]]
     assert inflate(b"".join(map(gzip.compress, parts)), LIMIT) == DATA

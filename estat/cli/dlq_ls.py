@@ -7,8 +7,6 @@ time. Journals are all read, for their names do not tell their events.
 import argparse
 import contextlib
 import os
-import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,9 +22,6 @@ from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry, Totals
 from estat.disk.slots import is_due
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.text import hidden
-
-#: The last column is cut at the terminal's edge, but not to fewer characters than these.
-_MIN_WHY_CHARS = 30
 
 #: What is told of a journal's owner beside its reason; of other files nothing is.
 _OWNER = {True: ", its server lives", False: ", its server is dead", None: ""}
@@ -153,7 +148,6 @@ def _set_aside(error: NotOurs) -> dict[str, Any]:
 
 
 def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int) -> None:
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if listed:
         say(_COLUMNS.format("AREA", "FROM", "AGE", "EVENTS", "SIZE", "BUCKET", "FILE") + "WHY")
     for facts in described:
@@ -161,7 +155,7 @@ def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int
         why = f"{facts['reason']}{aside}{_OWNER[facts['owner_alive']]}"
         if facts["error"]:
             why += f": {facts['error']}"
-        line = _COLUMNS.format(
+        columns = _COLUMNS.format(
             facts["area"],
             "due" if facts["due"] else (facts["slot"] or "-")[:_HOUR_CHARS],
             age(facts["age_seconds"]),
@@ -170,8 +164,7 @@ def _print_text(described: Iterator[dict[str, Any]], totals: Totals, listed: int
             facts["bucket"] or "-",
             facts["file"],
         )
-        room = None if columns is None else max(_MIN_WHY_CHARS, columns - len(line))
-        say(line + why[:room])
+        say(columns + why)
     left_out = totals.files - listed
     more = f"; the {left_out} youngest files are not listed" if left_out > 0 else ""
     say(f"total: {counted(totals.files, totals.events)}, {size(totals.size_bytes)}{more}")

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 import time
 from dataclasses import asdict, replace
 from types import SimpleNamespace
@@ -200,16 +199,6 @@ def test_a_strange_file_is_listed_by_its_name(dlq, capsys):
     out = capsys.readouterr().out
     assert r"notes\x1b[31m.txt" in out
     assert "unreadable: no header" in out
-
-
-@pytest.mark.parametrize("columns", [150, 200])
-def test_on_a_terminal_the_reason_is_cut_at_the_edge(dlq, capsys, monkeypatch, columns):
-    write(dlq, error="x" * 200)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", str(columns))
-    run(dlq, "ls")
-    line = capsys.readouterr().out.splitlines()[1]
-    assert len(line) == max(columns, line.index("put_failed") + 30)
 
 
 def test_show_prints_the_header_and_the_first_events_as_json_lines(dlq, capsysbinary):

@@ -128,10 +128,11 @@ def _settings(text: str | None) -> Settings:
     """Return the server's settings; with a target, defaults do where there are none."""
     try:
         return loading.load()
-    except SettingsError:
+    except SettingsError as exc:
         bucket = audit_target.bucket_of(text)
         if bucket is None:
-            raise
+            hint = "or name what to audit: s3://BUCKET/PREFIX, or a directory such as data/raw"
+            raise CommandError(*exc.problems, *([] if text else [hint])) from exc
     return loading.load({"RAW_BUCKET": bucket}, env_file=os.devnull)
 
 

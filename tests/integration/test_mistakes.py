@@ -113,7 +113,7 @@ MISTAKES = [
     Mistake(
         f"send lines --url http://127.0.0.1:{PORT}",
         [
-            " 1  405 Method Not Allowed",
+            " 3  405 Method Not Allowed",
             f"events are taken at /collect: try --url http://127.0.0.1:{PORT}/coll",
         ],
         status=1,

@@ -54,7 +54,7 @@ test: $(VENV)/.installed-test ## run the tests that need Python only, in a few m
 	$(PYTEST) --tier=quick
 	TEST_WORKER=stock $(PYTEST) --tier=quick
 
-test-all: needs $(VENV)/.installed-dev ## run all tests, and with the stock worker what is for both
+test-all: needs $(VENV)/.installed-dev ## run all tests, some also with gunicorn's own worker
 	$(PYTEST)
 	TEST_WORKER=stock $(PYTEST)
 
@@ -64,10 +64,10 @@ build/senders/node_modules: tests/senders/npm/package.json tests/senders/npm/pac
 	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-test-senders: $(VENV)/.installed-dev build/senders/node_modules ## run the SDKs and log shippers of docs/senders.md against the server (needs npm)
+test-senders: $(VENV)/.installed-dev build/senders/node_modules ## send with the SDKs of docs/senders.md (needs npm)
 	$(PYTEST) tests/senders
 
-test-compiled: build/pyproject-build/bin/pyproject-build ## run all tests on the compiled build, in the unpacked sdist
+test-compiled: build/pyproject-build/bin/pyproject-build ## run all tests on the compiled build of the sdist
 	rm -rf build/compiled
 	mkdir -p build/compiled
 	$< --sdist --outdir build/sdist
@@ -93,13 +93,13 @@ size: ## count the lines of code
 
 check: lint test test-compiled ## what CI runs
 
-release-check: lint audit-template test test-compiled ## what CI runs, audit-template, and make test on the newest Python; PYTHON_NEW=python3.13
+release-check: lint audit-template test test-compiled ## check, audit-template, and test with PYTHON_NEW=…
 	$(MAKE) test PYTHON=$(PYTHON_NEW) VENV=.venv-new
 
-soak: $(VENV)/.installed-dev ## kill it at random for an hour, or for DURATION=10m, from SEED=…
+soak: $(VENV)/.installed-dev ## kill it at random for an hour; DURATION=10m, SEED=…
 	$(BIN)/python -m tests.fault.soak $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED))
 
-fuzz: $(VENV)/.installed-dev build/fast ## compare both workers, ours compiled, in 20,000 ways a test, or EXAMPLES=…, from SEED=…
+fuzz: $(VENV)/.installed-dev build/fast ## compare both workers, ours compiled; EXAMPLES=, SEED=
 	COMPILED=$(CURDIR)/build/fast FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) FUZZ_SEED=$(SEED) \
 	 $(BIN)/python -m pytest --capture=no --hypothesis-show-statistics \
 	 tests/system/test_same_when_mutated.py
@@ -108,13 +108,13 @@ build/fast: $(shell find estat -name '*.py') setup.py setup.cfg
 	rm -rf $@
 	ESTAT_COMPILE=1 $(PYTHON) -m pip install --quiet --no-deps --target $@ .
 
-bench: $(VENV)/.installed-dev $(VENV)/.installed-bench build/fast ## measure all, or MEASURE="latency start"; CHARTS=dir draws (needs wrk)
+bench: $(VENV)/.installed-dev $(VENV)/.installed-bench build/fast ## measure; MEASURE="latency start", CHARTS=dir (wrk)
 	$(BIN)/python -m bench $(if $(CHARTS),--charts $(CHARTS)) $(MEASURE)
 
 docs: $(VENV)/.installed ## write the generated references
 	$(BIN)/python -m estat.config.reference
 
-build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=…@sha256:…
+build: ## build the container image; CONTAINER=, IMAGE=
 	$(CONTAINER) build $(if $(filter docker,$(notdir $(CONTAINER))),,--format docker) \
 	 --build-arg VERSION=$(VERSION) \
 	 --build-arg REVISION=$(or $(shell git rev-parse HEAD 2>/dev/null),unknown) \
@@ -122,20 +122,20 @@ build: ## build the container image; CONTAINER=podman or buildah, RUNTIME_IMAGE=
 	 $(if $(RUNTIME_IMAGE),--build-arg RUNTIME_IMAGE=$(RUNTIME_IMAGE)) \
 	 $(BUILD_FLAGS) --tag $(IMAGE) .
 
-dist: build/pyproject-build/bin/pyproject-build ## build into dist the sdist and a wheel for every Python from 3.11
+dist: build/pyproject-build/bin/pyproject-build ## build the sdist and a wheel for any Python into dist
 	$<
 
-wheel: build/pyproject-build/bin/pyproject-build ## the same with a wheel for this Python, its hot path compiled (needs a C compiler)
+wheel: build/pyproject-build/bin/pyproject-build ## the same, but a compiled wheel (needs a C compiler)
 	ESTAT_COMPILE=1 $<
 
-push: ## push the image to ECR; IMAGE=<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>
+push: ## push the image to ECR (docs/image.md)
 	@test -n "$(ECR)" || { echo "IMAGE=$(IMAGE) is not a name in ECR; it must be" \
 	 "<account>.dkr.ecr.<region>.amazonaws.com/<repository>:<tag>" >&2; exit 2; }
 	aws ecr get-login-password --region $(word 4,$(subst ., ,$(ECR))) \
 	 | $(CONTAINER) login --username AWS --password-stdin $(ECR)
 	$(CONTAINER) push $(IMAGE)
 
-pins: $(VENV)/.installed ## write versions and hashes of what the image is built with, the newest that setup.cfg allows
+pins: $(VENV)/.installed ## pin the newest packages that setup.cfg allows
 	$(BIN)/python .ci/pins.py
 
 # in environments of their own: what some need contradicts setup.cfg
@@ -146,7 +146,7 @@ build/pyproject-build/bin/pyproject-build build/pip-audit/bin/pip-audit build/ch
 	$(PYTHON) -m venv build/$(@F)
 	build/$(@F)/bin/python -m pip install --quiet '$(REQUIREMENT)'
 
-audit-dependencies: build/pip-audit/bin/pip-audit ## look for known faults of the image's packages (needs a network)
+audit-dependencies: build/pip-audit/bin/pip-audit ## look for known faults of the image's packages
 	$< --strict --disable-pip --require-hashes --requirement conf/image/requirements.txt
 
 # checkov does not evaluate !If, on which 19, 23, 91 and 97 depend. The others are excepted, as in

@@ -159,6 +159,7 @@ def first_found(reports: Iterable[Report]) -> Report:
         elsewhere = likeliest.disk.left_out if likeliest.disk else 0
         others = f" (--dlq has {elsewhere:,} files for other ranges)" if elsewhere else ""
         raise TargetError(
-            f"{likeliest.target} holds no events and no stream has a record: wrong prefix?{others}"
+            f"{likeliest.target} holds no events and no stream has a record: "
+            f"nothing stored yet, or wrong prefix?{others}"
         )
     return likeliest

@@ -145,7 +145,7 @@ def _paragraph(server: ServerHour) -> list[str]:
         for stream in sorted(marker.streams.keys() | server.stored.keys()):
             spans = server.stored.get(stream, [])
             last = spans[-1].last if spans else 0
-            lines.append(f"  of stream {stream} nothing is known behind id {last}")
+            lines.append(f"  of stream {stream} nothing is known after id {last}")
     return lines
 
 

@@ -55,7 +55,7 @@ def receipt(text: str) -> Receipt:
     if begin and last.isdecimal():
         end = ids.event_id(f"{begin.stream}-{last}")
     if not (begin and end):
-        raise ValueError("no id of an event, <28 digits and a-f>-<number>, and no ID..ID")
+        raise ValueError("an event's id is 28 hexadecimal digits, a hyphen and a number")
     if begin.stream != end.stream:
         raise ValueError("its two ids are of different streams")
     if begin.number > end.number:

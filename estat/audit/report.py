@@ -181,6 +181,8 @@ def _paragraph(verdict: Verdict) -> list[str]:
             f"  note: {verdict.replaying_events:,} ids are stored and on disk, "
             "where they have not been removed yet"
         )
+    if audit.OPEN in verdict.states:
+        lines.append("  note: its worker still runs, or was killed")
     if verdict.quarantined_events:
         lines.append(f"  note: {verdict.quarantined_events:,} events are unreadable on disk")
     return lines

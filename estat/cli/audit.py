@@ -128,9 +128,10 @@ def _settings(text: str | None) -> Settings:
     """Return the server's settings; with a target, defaults do where there are none."""
     try:
         return loading.load()
-    except SettingsError:
+    except SettingsError as exc:
         if not text:
-            raise
+            hint = "or name what to audit: s3://BUCKET/PREFIX, or a directory such as data/raw"
+            raise CommandError(*exc.problems, hint) from exc
     return loading.load({"RAW_BUCKET": audit_target.bucket_of(text)}, env_file=os.devnull)
 
 

@@ -40,7 +40,7 @@ def open_queue(args: argparse.Namespace) -> DeadLetterQueue:
             raise CommandError(*exc.problems, "or name the directory with --dlq") from exc
     root = os.path.realpath(args.dlq)
     if not os.path.isdir(root):
-        raise CommandError(f"{root} is not a directory")
+        raise CommandError(f"{root}: no such directory")
     return DeadLetterQueue(root, may_go_to)
 
 

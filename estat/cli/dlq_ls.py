@@ -7,7 +7,6 @@ time. Journals are all read, for their names do not tell their events.
 import argparse
 import contextlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -172,7 +171,7 @@ def _print_row(*cells: str) -> None:
     *short, file, why = cells
     line = _COLUMNS.format(*short)
     if sys.stdout.isatty():
-        say(line, f"  {file}", f"  {why}"[: shutil.get_terminal_size().columns])
+        say(line, f"  {file}", f"  {why}")
     else:
         say(f"{line}  {file}  {why}")
 

@@ -29,9 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Register the arguments."""
     option = parser.add_argument
     option("file", metavar="FILE", help="read JSON lines, plain or gzip; - is standard input")
-    url = argument(_http_url, "an http:// or https:// URL, percent-encoded, without a user")
     default = "http://127.0.0.1:8080/collect"
-    option("--url", type=url, default=default, help="post to URL [%(default)s]")
+    url = argument(_http_url, f"a URL such as {default}, percent-encoded, without a user")
+    text = "post to URL; ?key=KEY adds a write key [%(default)s]"
+    option("--url", type=url, default=default, help=text)
     option(
         "--combined-log",
         action="store_true",

@@ -147,7 +147,7 @@ def remove(store: Store, key: str) -> Iterator[Finding]:
         remedy = f"remove {key} by hand; only this check needs it"
         yield "FAIL", "bucket", f"can't remove it: {exc}; {remedy}"
     else:
-        yield "ok", "bucket", "remove it"
+        yield "ok", "bucket", "removed it"
 
 
 def _look(store: Store, batch: Batch) -> Generator[Finding, None, Head]:

@@ -84,7 +84,7 @@ def _default_instance() -> str:
 
 
 _PREFIX = "letters, digits and -_.=!*'() in parts joined by /, none of them . or .."
-_BUCKET = "an S3 bucket's name (no directory bucket, …--x-s3), or file:DIR for a local directory"
+_BUCKET = "an S3 bucket's name that does not end with --x-s3, or file:DIR for a local directory"
 _ADDRESS = "HOST:PORT or :PORT, the port from 0 to 65535"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from estat import __version__, build
 from estat.config import loading, parsers
+from estat.config.durability import Durability
 from estat.config.settings import Settings
 
 #: Settings that have lines of their own.
@@ -42,6 +43,7 @@ def _to_try(settings: Settings, address: str) -> Iterator[str]:
     yield f'  Try          curl -d \'{{"hello":"world"}}\' {options} {url}'
     if settings.raw_bucket.startswith("file:"):
         place = shlex.quote(f"{settings.raw_bucket[5:]}/{settings.raw_prefix}")
-        soon = f"  After {settings.text('FLUSH_INTERVAL')}"
-        yield f"{soon:<14} zcat {place}/dt=*/hr=*/*.jsonl.gz"
+        stored = settings.durability is Durability.STORED  # before the answer
+        soon = "Then" if stored else f"After {settings.text('FLUSH_INTERVAL')}"
+        yield f"  {soon:<12} zcat {place}/dt=*/hr=*/*.jsonl.gz"
     yield "  Stop         Ctrl-C; what is in memory is stored first"

@@ -5,6 +5,7 @@ and with METRICS_ADDR a private one for the metrics and the OpenAPI description.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -78,7 +79,7 @@ def create_app(pipeline: Pipeline, collect: Collect | None = None) -> falcon.App
     """Return the Falcon application of the public listener, or without ``collect`` the private."""
     settings = pipeline.settings
     app = falcon.App()
-    app.set_error_serializer(_serialize)
+    app.set_error_serializer(partial(_serialize, "; events go to POST /collect" if collect else ""))
     app.add_error_handler(Exception, fail)
     app.add_route("/health", Health(pipeline))
     app.add_route("/ready", Ready(pipeline))
@@ -95,9 +96,12 @@ def create_app(pipeline: Pipeline, collect: Collect | None = None) -> falcon.App
     return app
 
 
-def _serialize(req: falcon.Request, resp: falcon.Response, exception: falcon.HTTPError) -> None:
+def _serialize(
+    hint: str, req: falcon.Request, resp: falcon.Response, exception: falcon.HTTPError
+) -> None:
     """Write an error as JSON, whatever the client's Accept header prefers."""
     resp.content_type = falcon.MEDIA_JSON
     resp.set_header("Cache-Control", "no-store")
-    description = exception.description or f"{req.method} {req.path}"
-    resp.data = json_text.dump({"title": exception.title, "description": description})
+    description = exception.description or f"{req.method} {req.path}{hint}"
+    title = exception.title.removeprefix(f"{exception.status_code} ")  # Falcon's own begin with it
+    resp.data = json_text.dump({"title": title, "description": description})

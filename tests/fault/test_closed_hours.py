@@ -155,7 +155,7 @@ def test_a_server_that_is_gone_with_its_disk_can_be_given_up_on_record(
     told = command.run(hour.argv(), env=hour.at(server))
     assert told.returncode == COMPLETE
     assert "given up at" in told.stdout
-    assert f"of stream {stream} nothing is known behind id 20" in told.stdout
+    assert f"of stream {stream} nothing is known after id 20" in told.stdout
     assert len(bucket.keys("raw_closed/")) == 2
 
 

@@ -631,7 +631,6 @@ def test_without_a_target_the_settings_tell(directory):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "RAW_BUCKET is not set"),
         (["nothing-here"], "no such directory"),
         (["data/raw/dt=2024-01-01"], "holds no events"),
         (["data/ra"], "no such directory"),

@@ -440,7 +440,7 @@ def test_conditions_that_are_switched_off_are_not_tried(checked, s3):
 
 def test_in_a_directory_nothing_lies(checked, tmp_path):
     code, lines = checked(RAW_BUCKET=f"file:{tmp_path}/bucket")
-    assert (code, lines[-2:]) == (0, ["ok   bucket: read it back", "ok   bucket: remove it"])
+    assert (code, lines[-2:]) == (0, ["ok   bucket: read it back", "ok   bucket: removed it"])
 
 
 def test_a_bucket_that_needs_a_head_and_refuses_it_is_told_the_right_that_lacks(failed, s3, bucket):

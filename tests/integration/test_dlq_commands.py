@@ -125,7 +125,7 @@ def test_wrong_settings_are_all_told_where_the_directory_is_not_named(tmp_path):
 def test_a_directory_that_is_not_there_is_exit_2(tmp_path):
     result = estat("ls", "--dlq", "nowhere", cwd=tmp_path)
     assert result.returncode == 2
-    assert "is not a directory" in result.stderr
+    assert "nowhere: no such directory" in result.stderr
 
 
 def test_the_files_of_all_servers_in_a_directory_are_meant(tmp_path):

@@ -139,7 +139,7 @@ BEFORE: dict[str, Callable[[Reader, Bucket], None]] = {
 
 def stored_hello(reader: Reader, _: Bucket) -> None:
     """Check that the event was accepted, and that zcat showed it."""
-    answer, shown = reader.printed.values()
+    answer, _, shown = reader.printed.values()
     assert answer == '{"accepted":1}'
     assert '"body":{"hello":"world"}' in shown
 

@@ -96,6 +96,7 @@ MISTAKES = [
         env_file="RAW_BUCKET=file:data\nDLQ_DIR=lines/dlq\n",
     ),
     Mistake("dlq ls", ["RAW_BUCKET is not set", "or name the directory with --dlq"], env_file=""),
+    Mistake("audit", ["RAW_BUCKET is not set", "or name what to audit: s3://"], env_file=""),
     Mistake("dlq ls --limit 0", ["usage: estat dlq ls", "'0' is not a whole number of at least 1"]),
     Mistake("health", [f"no answer from 127.0.0.1:{CLOSED}: "], 1, f"HTTP_ADDR=127.0.0.1:{CLOSED}"),
     Mistake("send none", ["cannot read none: No such file or directory"]),
@@ -111,7 +112,10 @@ MISTAKES = [
     ),
     Mistake(
         f"send lines --url http://127.0.0.1:{PORT}",
-        ["refused", "405", f"events are taken at /collect: try --url http://127.0.0.1:{PORT}/coll"],
+        [
+            " 3  405 Method Not Allowed",
+            f"events are taken at /collect: try --url http://127.0.0.1:{PORT}/coll",
+        ],
         status=1,
     ),
     Mistake(

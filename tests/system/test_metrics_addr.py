@@ -85,8 +85,15 @@ def test_the_listener_counts_and_not_what_the_client_says_of_it(private: Private
 @both_workers
 def test_events_are_taken_on_the_public_listener_only(private: Private) -> None:
     json_type = {"Content-Type": "application/json"}
-    assert private.request("POST", "/collect", b"{}", headers=json_type).status == 404
+    refused = private.request("POST", "/collect", b"{}", headers=json_type)
+    assert (refused.status, refused.json["description"]) == (404, "POST /collect")
     assert private.server.post("{}").status == 202
+
+
+def test_who_sends_elsewhere_is_told_where_events_go(private: Private) -> None:
+    refused = private.server.request("POST", "/", b"{}")
+    assert (refused.status, refused.json["title"]) == (405, "Method Not Allowed")
+    assert refused.json["description"] == "POST /; events go to POST /collect"
 
 
 def test_both_listeners_tell_whether_the_server_works(private: Private) -> None:

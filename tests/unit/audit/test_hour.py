@@ -101,7 +101,7 @@ def test_of_an_open_server_the_ids_in_between_and_the_last_one_are_told(bucket):
     report = read(bucket)
     assert report.state == OPEN
     assert report.servers[0].missing == {STREAM: [Span(11, 20)]}
-    assert any(f"of stream {STREAM} nothing is known behind id 30" in x for x in report.as_lines())
+    assert any(f"of stream {STREAM} nothing is known after id 30" in x for x in report.as_lines())
 
 
 def test_a_stream_of_which_no_marker_tells_is_one_of_an_open_server_of_its_instance(bucket):

@@ -9,7 +9,7 @@ from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import ARBITER, SLOTS
 from estat.config import loading
-from estat.server import hooks, inherited, own_directory
+from estat.server import greeting, hooks, inherited, own_directory
 
 MOST_WORKERS = 64  # WEB_CONCURRENCY
 
@@ -92,3 +92,11 @@ def test_the_exit_code_says_whether_the_accounting_closes(events, code, accept, 
         assert code == 0
     stopped = caplog.records[-1]
     assert (stopped.message, stopped.accepted, stopped.lost) == ("server_stopped", events, events)
+
+
+@pytest.mark.parametrize(("durability", "when"), [("stored", "Then"), ("journal", "After 120s")])
+def test_the_first_screen_says_when_the_object_is_there(durability, when):
+    given = {"RAW_BUCKET": "file:/data", "DURABILITY": durability}
+    settings = loading.load(given, env_file="")
+    lines = greeting.lines(settings, ["http://127.0.0.1:8080"], interactive=True)
+    assert f"  {when:<12} zcat /data/raw/dt=*/hr=*/*.jsonl.gz" in list(lines)

@@ -36,7 +36,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # how long an example takes says something about the machine only
 hypothesis.settings.register_profile("all", deadline=None, max_examples=100)
-hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=12)
 
 _TESTS = Path(__file__).parent
 #: Where every test is quick.

@@ -205,7 +205,7 @@ def test_a_helper_that_hangs_stops_no_start_no_reload_and_no_stop(
     helper.mended()
     reload(later)
     check_recovers(later, client, bucket)
-    assert later.problems() == []
+    later.until(lambda: later.problems() == [], "both workers have them")
 
 
 @pytest.mark.parametrize("source", ["web identity"], indirect=True)

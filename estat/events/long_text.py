@@ -21,14 +21,16 @@ _FEW_VALUES = 16 * 1024
 #: After so many matches, which take microseconds, others may have their turn.
 _TURN_MATCHES = 16
 
-# What is looked for: a match takes a bounded time, so it may end in front of a mark.
+# What is looked for: a match takes a bounded time, so it may end in front of a mark. No group is
+# possessive: Python before 3.11.5 matches too little then.
+# https://github.com/python/cpython/issues/106052
 _PLAIN = rb'(?:[^"\[\]{}]++|"[^"]*+")'
 _AT_TOP = re.compile(rb"%b|([\[{])" % _PLAIN)
-_IN_ARRAY = re.compile(rb'(?:[^"\[\]{},]++|"[^"]*+"){0,500}+([\[\]{},])?')
+_IN_ARRAY = re.compile(rb'(?:[^"\[\]{},]++|"[^"]*+"){0,500}([\[\]{},])?')
 _INSIDE = re.compile(
-    rb"(?:%b|\[%b{0,20}+\]|\{%b{0,20}+\}){0,100}+([\[{]++|[\]}]++)?" % (_PLAIN, _PLAIN, _PLAIN)
+    rb"(?:%b|\[%b{0,20}\]|\{%b{0,20}\}){0,100}([\[{]++|[\]}]++)?" % (_PLAIN, _PLAIN, _PLAIN)
 )
-_DEEPEST = re.compile(rb"%b{0,500}+([\[\]{}])?" % _PLAIN)
+_DEEPEST = re.compile(rb"%b{0,500}([\[\]{}])?" % _PLAIN)
 
 
 def has_few_values(data: bytes) -> bool:

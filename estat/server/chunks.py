@@ -23,7 +23,7 @@ _SMALL_BYTES, _LACKING_BYTES = 64, 64 * 1024
 
 _SIZES = b"|".join(b"%x\r\n.{%d}" % (size, size) for size in range(1, _SMALL_BYTES))
 _CHUNK = re.compile(b"(?is:0*+(?:%b)\r\n)" % _SIZES)
-_RUN = re.compile(b"(?:%b)*+" % _CHUNK.pattern)
+_RUN = re.compile(b"(?:%b)*" % _CHUNK.pattern)
 
 
 class Chunks(ChunkedReader):

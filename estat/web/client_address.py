@@ -45,10 +45,12 @@ _FORM = re.compile(rf'(?P<quote>"?)(?:\[([^\]"]+)\]{_PORT}|([0-9.]+){_PORT}|([^\
 _MAX_FORWARDED_CHARS = 8192
 
 # for the text read backwards, where a backslash comes after the quote that it escapes
-_ELEMENT_BACKWARDS = re.compile(r'(?:[^",]|"(?:[^"]|"\\)*+"(?!\\))*+')
+# no group is possessive: Python before 3.11.5 matches too little then
+# https://github.com/python/cpython/issues/106052
+_ELEMENT_BACKWARDS = re.compile(r'(?:[^",]|"(?:[^"]|"\\)*"(?!\\))*')
 _PAIR = re.compile(
     r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
-    r'("(?:[^"\\]|\\.)*+"|[^",; \t]*)[ \t]*(?:;|$)'
+    r'("(?:[^"\\]|\\.)*"|[^",; \t]*)[ \t]*(?:;|$)'
 )
 
 #: 128 bits of the digest, so that two addresses never share them.

@@ -27,6 +27,9 @@ _MAX_BODY_BYTES = 64 * 1024
 #: Names that change how a message is read or answered.
 _NOT_PLAIN = {"TRANSFER-ENCODING", "TE", "TRAILER", "EXPECT", "UPGRADE", "HTTP2-SETTINGS"}
 
+#: Each request has a value of its own of these: it would push out a line that comes again.
+_UNIQUE = {"X-AMZN-TRACE-ID", "X-REQUEST-ID", "TRACEPARENT"}
+
 #: How many lines are remembered, as clients repeat most of theirs, and how long they may be.
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 200
 
@@ -99,7 +102,8 @@ class PlainRequests:
         ):
             return None
         field = (environ_key(name), value)
-        self._remember(self._fields, line, field)
+        if name not in _UNIQUE:
+            self._remember(self._fields, line, field)
         return field
 
     @staticmethod

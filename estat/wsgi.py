@@ -13,4 +13,5 @@ from estat.web.app import Front
 _pipeline = Pipeline(
     inherited.settings(), inherited.page(), inherited.slot(), inherited.directory()
 )
-app = UnreadBodies(_pipeline, Front(_pipeline))
+_front = Front(_pipeline)
+app = UnreadBodies(_pipeline, _front, _front.accept)

@@ -18,4 +18,4 @@ def _front(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[
     return (_demo if is_demo else _served.application)(environ, start_response)
 
 
-app = UnreadBodies(_served.pipeline, _front)
+app = UnreadBodies(_served.pipeline, _front, _served.accept)

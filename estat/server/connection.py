@@ -11,7 +11,6 @@ That spares each request a read that fails and a wait that is set up anew.
 """
 
 import contextlib
-import io
 import math
 import socket
 import time
@@ -23,7 +22,6 @@ from gevent.hub import get_hub
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 
 from estat.server.plain_request import PlainRequests
-from estat.server.responses import Exchange, Responses
 from estat.web.environ import BODY
 from estat.web.turns import FairSocket, give_turn
 
@@ -50,10 +48,9 @@ class Host(Protocol):
     idle_seconds: float
     head_seconds: float
     plain_requests: PlainRequests
-    responses: Responses
 
-    def serve_plain(self, environ: WSGIEnvironment, exchange: Exchange) -> list[bytes]:
-        """Count a request and return the application's answer."""
+    def serve_plain(self, environ: WSGIEnvironment) -> tuple[bytes, bool]:
+        """Return the answer to a request, and whether it ends the connection."""
 
 
 class _Head:
@@ -203,15 +200,12 @@ class Connection(FairSocket):
 
     def _answer(self, environ: WSGIEnvironment, body: bytes) -> bool:
         """Answer a request; return whether the connection stays open."""
-        environ["wsgi.input"] = io.BytesIO(body)
         environ[BODY] = body
-        exchange = Exchange()
         self.request_begun()
-        chunks = self._host.serve_plain(environ, exchange)
-        payload = self._host.responses.pack(environ, exchange, chunks)
+        payload, must_close = self._host.serve_plain(environ)
         self._send(payload)
         self.request_done()
-        return not exchange.must_close
+        return not must_close
 
     def _send(self, payload: bytes) -> None:
         try:

@@ -14,7 +14,8 @@ from gunicorn.config import Config
 from gunicorn.http.wsgi import Response
 from gunicorn.util import to_bytestring
 
-from estat.web.environ import Fields
+from estat.web import cors
+from estat.web.environ import JSON, Fields
 
 _REMEMBERED = 256
 
@@ -37,21 +38,17 @@ class Exchange:
 class Responses:
     """Makes the bytes of answers."""
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, accepted: str) -> None:
         self._cfg = cfg
+        self._accepted = accepted  # the status of an answer to accepted events
         self._second = 0
         self._heads: dict[tuple[object, ...], _Head] = {}
 
     def pack(self, environ: WSGIEnvironment, exchange: Exchange, chunks: list[bytes]) -> bytes:
         """Return a whole answer, and note in the exchange if it closes the connection."""
-        now = int(time.time())
-        if now != self._second or len(self._heads) >= _REMEMBERED:
-            self._second = now
-            self._heads.clear()
-        key = (environ["REQUEST_METHOD"], exchange.must_close, exchange.status, *exchange.headers)
-        known = self._heads.get(key)
-        if known is None:
-            known = self._heads[key] = self._head(environ, exchange)
+        method = environ["REQUEST_METHOD"]
+        key = (method, exchange.must_close, exchange.status, *exchange.headers)
+        known = self._known(key) or self._make(key, method, exchange)
         if known.closes:
             exchange.must_close = True
         if not known.has_body:
@@ -61,23 +58,41 @@ class Responses:
             body = b"%b0\r\n\r\n" % (b"%X\r\n%b\r\n" % (len(body), body) if body else b"")
         return known.data + body
 
-    def _head(self, environ: WSGIEnvironment, exchange: Exchange) -> "_Head":
+    def accepted(self, data: bytes, origin: str | None, *, must_close: bool) -> bytes:
+        """Return a whole answer to accepted events, for a request of this origin."""
+        key = (origin, len(data), must_close)
+        known = self._known(key)
+        if known is None:
+            exchange = Exchange()
+            exchange.must_close = must_close
+            length = ("content-length", str(len(data)))
+            exchange.start_response(self._accepted, [JSON, length, *cors.fields(origin)])
+            known = self._make(key, "POST", exchange)
+        return known.data + data
+
+    def _known(self, key: tuple[object, ...]) -> "_Head | None":
+        now = int(time.time())
+        if now != self._second or len(self._heads) >= _REMEMBERED:
+            self._second = now
+            self._heads.clear()
+        return self._heads.get(key)
+
+    def _make(self, key: tuple[object, ...], method: str, exchange: Exchange) -> "_Head":
         # what gunicorn's Response asks of a request
         request = SimpleNamespace(
-            method=environ["REQUEST_METHOD"],
-            version=(1, 1),
-            should_close=lambda: exchange.must_close,
+            method=method, version=(1, 1), should_close=lambda: exchange.must_close
         )
         response = Response(request, None, self._cfg)
         response.start_response(exchange.status, exchange.headers)
         lines = response.default_headers()
         lines += [f"{name}: {value}\r\n" for name, value in response.headers]
-        return _Head(
+        head = self._heads[key] = _Head(
             data=to_bytestring("".join(lines) + "\r\n", "latin-1"),
             has_body=not response._omits_body,  # noqa: SLF001 - what gunicorn's write() goes by
             chunked=response.chunked,
             closes=response.should_close(),
         )
+        return head
 
 
 class _Head(NamedTuple):

@@ -12,7 +12,7 @@ fast loop takes only requests whose whole body it has read.
 
 import contextlib
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -36,9 +36,16 @@ _LINGER_BYTES = 8 * 1024 * 1024
 class UnreadBodies:
     """Serves requests with an application, and ends those whose body it has not read."""
 
-    def __init__(self, pipeline: Pipeline, application: WSGIApplication) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        application: WSGIApplication,
+        accept: Callable[[WSGIEnvironment], bytes | None],
+    ) -> None:
         #: The hooks start and drain it.
         self.pipeline = pipeline
+        #: The fast loop asks it first (see ``Front.accept``).
+        self.accept = accept
         self.application = application
         self._read_seconds = pipeline.settings.read_timeout
 

@@ -16,6 +16,7 @@ The other differences from the stock worker are about stopping:
 - The heartbeat goes on while the pipeline drains.
 """
 
+import io
 import math
 import os
 import signal
@@ -23,6 +24,7 @@ import socket
 import time
 from contextlib import nullcontext
 from functools import lru_cache, partial
+from http import HTTPStatus
 from types import FrameType, SimpleNamespace
 from typing import Any
 from wsgiref.types import WSGIEnvironment
@@ -45,6 +47,7 @@ from estat.server import drain, inherited
 from estat.server.connection import MAX_LINE_BYTES, Connection
 from estat.server.plain_request import PlainRequests
 from estat.server.responses import Exchange, Responses
+from estat.web.environ import BODY
 
 #: When connections run out, room is made for one in so many: looking for them takes a while.
 _ROOM_SHARE = 64
@@ -73,7 +76,8 @@ class EstatWorker(GeventWorker):
         self._in_flight: dict[Connection, Request] = {}  # in gunicorn's loop
         current = inherited.settings()
         self.idle_seconds, self.head_seconds = current.keepalive, current.read_timeout
-        self.responses = Responses(self.cfg)
+        status = HTTPStatus(int(current.accepted_status))
+        self._responses = Responses(self.cfg, f"{status:d} {status.phrase}")
         self._set_head_limits()
         self.plain_requests = PlainRequests(
             self.cfg.limit_request_fields,
@@ -209,21 +213,28 @@ class EstatWorker(GeventWorker):
             self._connections.discard(connection)
             connection.abort()
 
-    def serve_plain(self, environ: WSGIEnvironment, exchange: Exchange) -> list[bytes]:
-        """Call the application for a request of the fast loop, and count it."""
+    def serve_plain(self, environ: WSGIEnvironment) -> tuple[bytes, bool]:
+        """Count a request of the fast loop; return its answer, and whether it is the last."""
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
+        accepted = self.wsgi.accept(environ)
+        if accepted is not None:
+            last = not self.alive
+            origin = environ.get("HTTP_ORIGIN")
+            return self._responses.accepted(accepted, origin, must_close=last), last
+        environ["wsgi.input"] = io.BytesIO(environ[BODY])
+        exchange = Exchange()
         answer = self.wsgi(environ, exchange.start_response)
         try:
             chunks = list(answer)
         finally:
             if hasattr(answer, "close"):
                 answer.close()
-        if not self.alive:
-            exchange.must_close = True
-        return chunks
+        exchange.must_close = not self.alive
+        payload = self._responses.pack(environ, exchange, chunks)
+        return payload, exchange.must_close
 
     def handle_request(self, name: Address, req: Request, sock: Connection, addr: Address) -> None:
         """Serve a request in gunicorn's loop; the drain knows it meanwhile."""

@@ -10,6 +10,9 @@ INTAKE = "/collect"
 #: Header fields of an answer.
 Fields = list[tuple[str, str]]
 
+#: The type of nearly all answers.
+JSON = ("content-type", "application/json")
+
 #: The whole body, in bytes, where the fast loop has read it already; else it is not there.
 BODY = "estat.body"
 

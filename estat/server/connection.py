@@ -167,36 +167,34 @@ class Connection(FairSocket):
                 buffer = self._receive()
                 if not buffer:
                     return False
-            end = buffer.find(b"\r\n\r\n")
-            environ = read(buffer[:end], self._base) if end > 0 else None
+            head, end, body = buffer.partition(b"\r\n\r\n")
+            environ = read(head, self._base) if end else None
             if environ is None:
                 break
-            start = end + 4
-            length = environ.get("CONTENT_LENGTH")
-            stop = start + int(length) if length else start
-            if len(buffer) < stop:
-                buffer = self._complete(buffer, stop)
-                if len(buffer) < stop:
+            length = int(environ.get("CONTENT_LENGTH", 0))
+            if len(body) < length:
+                body = self._complete(body, length)
+                if len(body) < length:
+                    buffer = head + end + body
                     break
-            body = buffer[start:stop]
-            buffer = buffer[stop:]
-            if not self._answer(environ, body):
+            buffer = body[length:]
+            if not self._answer(environ, body[:length]):
                 return False
         self._unread = buffer
         return True
 
-    def _complete(self, buffer: bytes, stop: int) -> bytes:
+    def _complete(self, body: bytes, length: int) -> bytes:
         """Wait a little for the rest of a body; return what has arrived by then."""
         # the connection is in use: neither too long idle, nor to be closed by a drain
         self.deadline = self.awaited_until = _NEVER
         self.waits_since = time.monotonic()
         with gevent.Timeout(_BODY_SECONDS, False):  # type: ignore[arg-type] # False: no error
-            while len(buffer) < stop:
+            while len(body) < length:
                 data = self._receive()
                 if not data:
                     break
-                buffer += data
-        return buffer
+                body += data
+        return body
 
     def _answer(self, environ: WSGIEnvironment, body: bytes) -> bool:
         """Answer a request; return whether the connection stays open."""

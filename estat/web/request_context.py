@@ -8,6 +8,7 @@ from estat.web.client_address import ClientAddress, stored_form
 from estat.web.environ import INTAKE, environ_key
 
 _ALWAYS = "user-agent"
+_BELOW = f"{INTAKE}/"
 
 _MAX_PATH_CHARS, _MAX_QUERY_BYTES = 256, 4096
 
@@ -39,7 +40,7 @@ class RequestContext:
         ip = self.address(environ)
         agent = environ.get("HTTP_USER_AGENT", "")
         path = environ.get("PATH_INFO", "")
-        below = path[len(INTAKE) + 1 :] if path.startswith(f"{INTAKE}/") else ""
+        below = path[len(_BELOW) :] if path.startswith(_BELOW) else ""
         if not (below or self._has_query or self._captured or self._names_key):
             return stored_line.origin(ip, agent)
         # the agent's text is remembered; cookies are all different, and would push it out

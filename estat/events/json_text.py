@@ -104,6 +104,23 @@ def dump(value: Any, levels: int = MAX_DEPTH) -> bytes:
         return text.encode()
 
 
+def load_all(texts: list[bytes]) -> list[Any]:
+    """Read one value of each text, as ``load`` does; none if one can't be read."""
+    try:
+        return list(map(orjson.loads, texts))
+    except ValueError:
+        return []
+
+
+def dump_all(values: list[Any]) -> list[bytes]:
+    """Write values as ``dump`` does; none if one is not for orjson, or may be rounded."""
+    try:
+        texts = [b"%b" % orjson.dumps(value) for value in values]
+    except TypeError:
+        return []
+    return [] if any(may_be_rounded(text) for text in texts) else texts
+
+
 def decode(data: bytes) -> str:
     """Return a text for ``pieces``, in which a byte that is not UTF-8 spoils one value alone."""
     return data.decode("utf-8", "surrogateescape")

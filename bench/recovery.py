@@ -125,12 +125,12 @@ def _fill(server: str, bucket: str, size_bytes: int) -> tuple[int, int]:
         with open(path, "wb") as file:
             file.write(journal_file.pack_header(header))
             while file.tell() < _BATCH_BYTES:
-                rests = []
+                requests = []
                 for _ in range(_GROUP_EVENTS):
                     at = events % len(hits)
                     events += 1
-                    rests.append(b"%b%b}\n" % (origins[at], hits[at].event))
-                lines = stored_line.stamped(stream, numbers[stream] + 1, now, rests)
+                    requests.append((origins[at], [hits[at].event]))
+                lines = stored_line.stamped(stream, numbers[stream] + 1, now, requests)
                 numbers[stream] += _GROUP_EVENTS
                 file.write(journal_file.pack_group(lines))
             made += file.tell()

@@ -76,8 +76,8 @@ _DOES_NOT_REPLACE = (
 def probe(settings: Settings) -> Batch:
     """Return a batch for the bucket, under DLQ_PREFIX: no reader takes its lines for events."""
     stream, now = ids.new_stream(), time.time()
-    bodies = [b',"body":"%b"}\n' % os.urandom(_RANDOM_BYTES).hex().encode() for _ in range(_EVENTS)]
-    payload = gzip.gzip(b"".join(stored_line.stamped(stream, 1, now, bodies)))
+    bodies = [b'"%b"' % os.urandom(_RANDOM_BYTES).hex().encode() for _ in range(_EVENTS)]
+    payload = gzip.gzip(b"".join(stored_line.stamped(stream, 1, now, [(b',"body":', bodies)])))
     name = f".check-{stream}"
     return Batch(
         bucket=settings.raw_bucket,

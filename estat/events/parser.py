@@ -47,11 +47,8 @@ _KINDS = {
     _FORM: re.compile(r"application/x-www-form-urlencoded"),
 }
 
-#: After so many events others may have their turn.
-_TURN_EVENTS = 4
-
-#: A longer line waits until they have had it.
-_TURN_BYTES = 1024
+#: Lines that are read at once, which takes a millisecond at most; others have their turn between.
+_LINES_BYTES = 16 * 1024
 
 #: An event of more than so many times MAX_BODY_SIZE, without white space, is not read. A sixth
 #: may be left of escapes.
@@ -117,7 +114,7 @@ class Intake:
         if kind is _LINES:
             if _RS in body:
                 body = body.removeprefix(_RS).replace(b"\n" + _RS, b"\n")
-            return self._batch(self._lines(self._each_line(body), []))
+            return self._batch(self._lines(BytesIO(body), []))
         if event := self._plain(body):
             return Events([event], batch=False)
         if len(body) > self._short_bytes and not long_text.has_few_values(body):
@@ -163,8 +160,8 @@ class Intake:
     def _values(self, body: bytes) -> list[_Outcome]:
         """Take lines, or other values. It is lines if the first one is one or more whole values."""
         self._give_turn()
-        lines = self._each_line(body)
-        first = next(lines)
+        lines = BytesIO(body)
+        first = next(line for line in lines if not line.isspace())
         if len(first) == len(body):
             return self._text(body)
         try:
@@ -173,24 +170,37 @@ class Intake:
             return self._text(body)
         return self._lines(lines, outcomes)
 
-    def _lines(self, lines: Iterator[bytes], outcomes: list[_Outcome]) -> list[_Outcome]:
+    def _lines(self, body: BytesIO, outcomes: list[_Outcome]) -> list[_Outcome]:
+        """Take lines, some at a time: very many would take much memory."""
+        while len(outcomes) <= self._max_events and (lines := body.readlines(_LINES_BYTES)):
+            self._give_turn()
+            short = max(map(len, lines)) <= self._max_event_bytes
+            if short and (events := self._plain_events(json_text.load_all(lines))):
+                outcomes += events
+            else:
+                self._each(lines, outcomes)
+        return outcomes
+
+    def _plain_events(self, values: list[Any]) -> list[bytes]:
+        """Return values that are events; none if one of them must be looked at closely."""
+        if self._schema or set(map(type, values)) != {dict} or len(values) > self._max_events:
+            return []
+        events = json_text.dump_all(values)
+        return events if max(map(len, events), default=0) <= self._max_event_bytes else []
+
+    def _each(self, lines: list[bytes], outcomes: list[_Outcome]) -> None:
+        """Add what comes of lines one by one, those that are blank left out."""
         for line in lines:
+            if line.isspace():
+                continue
+            self._give_turn()
             event = self._plain(line)
             try:
                 outcomes += [event] if event else self._text(line)
             except Refused as refusal:
                 outcomes.append(_rejected(refusal, line))
             if len(outcomes) > self._max_events:
-                break
-        return outcomes
-
-    def _each_line(self, body: bytes) -> Iterator[bytes]:
-        """Yield the lines that are not blank, one by one: very many would take much memory."""
-        for number, line in enumerate(BytesIO(body)):
-            if number % _TURN_EVENTS == 0 or len(line) > _TURN_BYTES:
-                self._give_turn()
-            if not line.isspace():
-                yield line
+                return
 
     def _text(self, source: bytes) -> list[_Outcome]:
         """Take one or more values. Raises Refused if the text is anything else."""
@@ -280,6 +290,9 @@ class Intake:
                 return [self._event(value, source)]
             except Refused as refusal:
                 return [_rejected(refusal, source)]
+        self._give_turn()
+        if events := self._plain_events(value):
+            return [*events]
         outcomes = self._elements(self._element, value, source)
         if self._schema or any(map(_may_be_rounded, outcomes)):
             return self._elements(self._element, json_text.load_exactly(source), source)
@@ -290,9 +303,8 @@ class Intake:
     ) -> list[_Outcome]:
         """Take the elements of an array; one that is nested too deeply concerns all of it."""
         outcomes = []
-        for number, element in enumerate(self._first(elements)):
-            if number % _TURN_EVENTS == 0:
-                self._give_turn()
+        for element in self._first(elements):
+            self._give_turn()
             try:
                 outcomes.append(take(element))
             except TooDeep as exc:

@@ -4,6 +4,7 @@ One line of JSON: an id and a time that the collector stamps, then what the
 request gave. A stray byte in a header field becomes U+FFFD.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from estat.events.json_text import dump
@@ -12,9 +13,9 @@ from estat.events.json_text import dump
 MAX_HEADER_CHARS = 1024
 _MAX_HEADER_BYTES = 4 * MAX_HEADER_CHARS  # a character has four at most
 
-#: Upper bound of what ``stamped`` puts in front of a line: braces and names, the
+#: Upper bound of what ``stamped`` adds to an origin and a body: braces and names, the
 #: stream, a count of up to 13 digits, the time.
-STAMP_BYTES = 80
+STAMP_BYTES = 82
 
 
 def header_text(value: str) -> bytes:
@@ -41,9 +42,19 @@ def origin(ip: str, user_agent: str, more: bytes = b"") -> bytes:
 
 
 def stamped(
-    stream: str, first: int, unix_seconds: float, rests: list[bytes], *, whole_seconds: bool = False
+    stream: str,
+    first: int,
+    unix_seconds: float,
+    requests: Iterable[tuple[bytes, list[bytes]]],
+    *,
+    whole_seconds: bool = False,
 ) -> list[bytes]:
-    """Return whole lines, numbered from ``first``: what the collector adds, and the rests."""
+    """Return whole lines, numbered from ``first``, of requests' origins and bodies."""
     start = b'{"id":"%b-' % stream.encode()
     middle = (b'","ts":%d' if whole_seconds else b'","ts":%.3f') % unix_seconds
-    return [b"%b%d%b%b" % (start, n, middle, rest) for n, rest in enumerate(rests, first)]
+    lines: list[bytes] = []
+    for origin, bodies in requests:
+        rest = middle + origin
+        for number, body in enumerate(bodies, first + len(lines)):
+            lines.append(b"%b%d%b%b}\n" % (start, number, rest, body))
+    return lines

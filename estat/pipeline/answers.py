@@ -109,7 +109,7 @@ class Waiting:
         """Take in requests whose events are in the batch's journal."""
         self._requests += requests
         for request in requests:
-            request.lines.clear()
+            request.bodies.clear()
         on_disk = self._answers.not_waiting
         if on_disk:
             self.settle(on_disk)

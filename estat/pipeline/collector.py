@@ -193,9 +193,9 @@ class Collector:
     def _commit(self, batch: OpenBatch, group: list[Submission], now: float) -> None:
         """Keep and acknowledge a group. Raises DiskError; its numbers are then not used."""
         stream = self.streams[-1]
-        rests = [rest for submission in group for rest in submission.lines]
+        requests = [(submission.origin, submission.bodies) for submission in group]
         lines = stored_line.stamped(
-            stream.name, stream.events + 1, now, rests, whole_seconds=self._whole_seconds
+            stream.name, stream.events + 1, now, requests, whole_seconds=self._whole_seconds
         )
         if batch.journal:
             self._journals.append(batch.journal, lines)

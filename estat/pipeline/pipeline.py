@@ -177,11 +177,7 @@ class Pipeline:
         take long, so ``bodies`` are taken over: none are left in the list. Raises Refused, and
         nothing is left behind.
         """
-        if len(origin) * len(bodies) > self.settings.queue_bytes:
-            # every line gets it: this would take memory before it is refused
-            self._submissions.check(len(bodies), len(origin) * len(bodies))
         submission = Submission(origin, bodies)
-        bodies.clear()
         if self._submissions.full_for(submission.events, submission.size_bytes):
             # give the collector a turn before refusing: connections that were busy may have run
             # one after the other since it last had one, and it may be waiting for more

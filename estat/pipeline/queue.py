@@ -18,24 +18,29 @@ from estat.events.ids import EventId
 
 
 class Submission:
-    """The events of one request on their way: finished lines, but for id and time."""
+    """The events of one request on their way, and what they have in common."""
 
     __slots__ = (
         "_done",
         "_refused",
         "_waiter",
+        "bodies",
         "events",
         "first",
-        "lines",
         "on_disk_alone",
+        "origin",
         "size_bytes",
     )
 
     def __init__(self, origin: bytes, bodies: list[bytes]) -> None:
         self.events = len(bodies)
+        self.origin = origin
         #: None are left while it waits for the store: many may wait long.
-        self.lines = [b"%b%b}\n" % (origin, body) for body in bodies]
-        self.size_bytes = sum(map(len, self.lines)) + stored_line.STAMP_BYTES * self.events
+        self.bodies = bodies
+        #: Of the finished lines, at most.
+        self.size_bytes = sum(map(len, bodies)) + self.events * (
+            len(origin) + stored_line.STAMP_BYTES
+        )
         #: The id of the first event, once the events are kept; only with RECEIPTS.
         self.first: EventId | None = None
         #: Whether they were kept on disk where DURABILITY asks for the store.

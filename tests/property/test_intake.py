@@ -1,6 +1,7 @@
 """Whatever bytes come in: refused with a reason, or stored as strict JSON of the same meaning."""
 
 import json
+from io import BytesIO
 from unittest import mock
 
 from hypothesis import example, given
@@ -123,6 +124,37 @@ def test_a_text_that_is_read_in_parts_is_read_as_it_is_at_once(values, put, name
     with mock.patch.multiple(long_text, **sizes):
         found = outcome(parted, body, name)
     assert found == outcome(whole, body, name)
+
+
+#: Lines that are one value each or none, and some that would be values only together.
+LINES = (
+    events.map(json.dumps)
+    | st.lists(events, max_size=3).map(json.dumps)
+    | st.sampled_from(
+        [*DAMAGED, "", " {}", "{} {}", '{"a":[{}', '{}]},{"b":{}}', "1],[2", '{"a":"']
+    )
+    | st.sampled_from(['{"x":1e16}', '{"x":"1e+16"}', '{"n":18446744073709551616}', "[" * 300])
+    | st.integers(250, 1001).map(lambda depth: '{"a":' * depth + "1" + "}" * depth)
+)
+
+
+def told(outcomes):
+    return [
+        one if isinstance(one, bytes) else (one.reason, str(one), one.source) for one in outcomes
+    ]
+
+
+@given(st.lists(LINES, min_size=1, max_size=6), st.sampled_from([10, 1_000_000]))
+def test_lines_that_are_read_at_once_are_read_as_one_by_one(lines, max_event_bytes):
+    intake = Intake(max_event_bytes, max_events=10)
+    body = "\n".join(lines).encode()
+    one_by_one = []
+    intake._each(body.splitlines(keepends=True), one_by_one)
+    at_once = intake._lines(BytesIO(body), [])
+    if len(one_by_one) > 10:  # too many; the rest is not read
+        assert len(at_once) > 10
+    else:
+        assert told(at_once) == told(one_by_one)
 
 
 @given(st.lists(events | st.lists(events, min_size=1, max_size=3), min_size=1, max_size=5))

@@ -24,8 +24,8 @@ START, DAYS = datetime(2026, 1, 2, tzinfo=UTC), 400
 def fields(**settings):
     """Return the members of a stored line, in order."""
     origins = RequestContext(loading.load({"RAW_BUCKET": "events"} | settings, env_file=""))
-    rest = origins.of({"REMOTE_ADDR": "203.0.113.7"}, "web") + b"{}}\n"
-    return list(json.loads(stored_line.stamped("0" * 28, 1, 1.5, [rest])[0]))
+    origin = origins.of({"REMOTE_ADDR": "203.0.113.7"}, "web")
+    return list(json.loads(stored_line.stamped("0" * 28, 1, 1.5, [(origin, [b"{}"])])[0]))
 
 
 @pytest.mark.parametrize("event_format", TABLES)

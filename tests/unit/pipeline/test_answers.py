@@ -65,7 +65,7 @@ def test_a_request_is_answered_when_its_batch_is_stored_and_no_sooner(worker):
 def test_a_request_that_waits_holds_none_of_its_events(worker):
     request, _ = worker.ask()
     assert request.events == 1
-    assert not request.lines
+    assert not request.bodies
 
 
 def test_when_the_breaker_opens_all_who_wait_are_answered_and_their_batch_tells_nothing_more(

@@ -20,7 +20,7 @@ ENVIRON = {
 
 def stored(environ=ENVIRON, **settings):
     origins = RequestContext(loading.load({"RAW_BUCKET": "events", **settings}, env_file=""))
-    (line,) = stored_line.stamped("s", 1, 1763800000.123, [origins.of(environ) + b"{}}"])
+    (line,) = stored_line.stamped("s", 1, 1763800000.123, [(origins.of(environ), [b"{}"])])
     return json.loads(line)
 
 
@@ -105,5 +105,5 @@ def test_the_mode_is_about_ipv4_also_where_the_address_is_mapped():
 
 
 def test_the_time_may_be_whole_seconds():
-    (line,) = stored_line.stamped("s", 1, 1763800000.999, [b"}"], whole_seconds=True)
-    assert line == b'{"id":"s-1","ts":1763800000}'
+    (line,) = stored_line.stamped("s", 1, 1763800000.999, [(b"", [b""])], whole_seconds=True)
+    assert line == b'{"id":"s-1","ts":1763800000}\n'

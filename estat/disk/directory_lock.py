@@ -36,25 +36,21 @@ class DirectoryLock:
     def create(cls, root: str, stream: str, access: files.Access = files.PRIVATE) -> Self:
         """Make the directory of a new stream, locked and durable."""
         path = os.path.join(root, stream)
-        hidden = os.path.join(root, _HIDDEN + stream)
+        made = cls(os.path.join(root, _HIDDEN + stream), -1)
         with files.disk_errors("create", path):
             files.make_directories(root, access)
             with contextlib.suppress(FileExistsError):  # an attempt that the disk refused
-                os.mkdir(hidden, access.directory)
-            descriptor, named = -1, False
+                os.mkdir(made.path, access.directory)
             try:
-                descriptor = _lock(hidden)
-                os.rename(hidden, path)
-                named = True
+                made._descriptor = _lock(made.path)
+                os.rename(made.path, path)
+                made.path = path
                 files.sync_directory(path)
                 files.sync_directory(root)
             except OSError:
-                # still locked, or it would be adopted; what has the name already may be another's
-                _remove(path if named else hidden)
-                if descriptor >= 0:
-                    os.close(descriptor)
+                made._remove()
                 raise
-        return cls(path, descriptor)
+        return made
 
     @property
     def held(self) -> bool:
@@ -92,20 +88,21 @@ class DirectoryLock:
                 os.close(descriptor)
 
     def release(self) -> None:
-        """Release the lock, and remove the directory if no journal is left in it."""
+        """Release the lock, and remove the directory if nothing else is left in it."""
         try:
-            if self.journals():
-                return
-            self._unlink()
+            with files.disk_errors("scan", self.path):
+                if self.held and os.listdir(self.path) == [LOCK]:
+                    self._remove()
         finally:
             self.close()
-        files.remove_empty(self.path)
 
-    def _unlink(self) -> None:
+    def _remove(self) -> None:
         # Before it is closed, or another could get it and have it taken away. But NFS keeps a
         # removed file in its directory until it is closed, so the directory goes after that.
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self.path, LOCK))
+        self.close()
+        files.remove_empty(self.path)
 
 
 def streams(root: str) -> list[str]:
@@ -150,10 +147,3 @@ def journals(path: str) -> list[str]:
 
 def _lock(path: str) -> int:
     return locks.lock(os.path.join(path, LOCK), create=True)
-
-
-def _remove(path: str) -> None:
-    """Remove a directory that holds nothing but its lock; the lock goes last but one."""
-    with contextlib.suppress(OSError):
-        os.unlink(os.path.join(path, LOCK))
-    files.remove_empty(path)

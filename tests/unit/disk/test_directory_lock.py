@@ -279,7 +279,7 @@ def test_a_stream_that_can_not_be_made_leaves_nothing_and_can_be_made_later(root
     lock.release()
 
 
-def test_a_stream_that_could_not_be_made_durable_is_removed_before_it_is_free(root, monkeypatch):
+def test_a_stream_that_could_not_be_made_durable_loses_its_lock_before_it_is_free_and_goes(root, monkeypatch):
     seen = []
 
     def fail(path):
@@ -287,7 +287,7 @@ def test_a_stream_that_could_not_be_made_durable_is_removed_before_it_is_free(ro
 
     def look(descriptor):
         if os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}").split(" ")[0]) == "lock":
-            seen.append(os.listdir(root))
+            seen.append(os.listdir(os.path.join(root, STREAM)))
         close(descriptor)
 
     close = os.close
@@ -298,6 +298,17 @@ def test_a_stream_that_could_not_be_made_durable_is_removed_before_it_is_free(ro
     with pytest.raises(DiskError, match="create"):
         DirectoryLock.create(root, STREAM)
     assert seen == [[]]
+    assert os.listdir(root) == []
+
+
+def test_a_stream_that_can_not_be_locked_leaves_nothing(root, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(DiskError, match="create"):
+        DirectoryLock.create(root, STREAM)
+    assert os.listdir(root) == []
 
 
 def test_an_attempt_to_make_a_stream_that_is_there_leaves_its_lock(root):

@@ -17,6 +17,7 @@ import re
 from typing import Self
 
 from estat.disk import files, journal_file, locks
+from estat.events import ids
 
 LOCK = "lock"
 
@@ -106,9 +107,15 @@ class DirectoryLock:
 
 
 def streams(root: str) -> list[str]:
-    """Return the streams that have a directory, oldest first; links do not count."""
+    """Return the names of the streams' directories that have one, oldest first."""
     with files.disk_errors("scan", root):
-        return [name for name in files.directory_names(root) if not name.startswith(_HIDDEN)]
+        names = files.directory_names(root)
+    return [name for name in names if is_stream(name) and not name.startswith(_HIDDEN)]
+
+
+def is_stream(name: str) -> bool:
+    """Tell whether a directory of this name is that of a stream, or was to be one."""
+    return ids.started_at(stream_of(name)) is not None
 
 
 def stream_of(name: str) -> str:

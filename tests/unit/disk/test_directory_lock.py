@@ -279,7 +279,7 @@ def test_a_stream_that_can_not_be_made_leaves_nothing_and_can_be_made_later(root
     lock.release()
 
 
-def test_a_stream_that_could_not_be_made_durable_loses_its_lock_before_it_is_free_and_goes(root, monkeypatch):
+def test_a_stream_that_could_not_be_made_durable_loses_its_lock_first_and_goes(root, monkeypatch):
     seen = []
 
     def fail(path):

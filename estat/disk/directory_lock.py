@@ -77,10 +77,6 @@ class DirectoryLock:
             except (FileNotFoundError, NotADirectoryError, BlockingIOError):
                 return None
 
-    def journals(self) -> list[str]:
-        """Return the paths of the stream's journals, oldest first."""
-        return journals(self.path)
-
     def close(self) -> None:
         """Release the lock, and leave the directory as it is."""
         descriptor, self._descriptor = self._descriptor, -1

@@ -17,6 +17,7 @@ import re
 from typing import Self
 
 from estat.disk import files, journal_file, locks
+from estat.events import ids
 
 LOCK = "lock"
 
@@ -36,25 +37,21 @@ class DirectoryLock:
     def create(cls, root: str, stream: str, access: files.Access = files.PRIVATE) -> Self:
         """Make the directory of a new stream, locked and durable."""
         path = os.path.join(root, stream)
-        hidden = os.path.join(root, _HIDDEN + stream)
+        made = cls(os.path.join(root, _HIDDEN + stream), -1)
         with files.disk_errors("create", path):
             files.make_directories(root, access)
             with contextlib.suppress(FileExistsError):  # an attempt that the disk refused
-                os.mkdir(hidden, access.directory)
-            descriptor, named = -1, False
+                os.mkdir(made.path, access.directory)
             try:
-                descriptor = _lock(hidden)
-                os.rename(hidden, path)
-                named = True
+                made._descriptor = _lock(made.path)
+                os.rename(made.path, path)
+                made.path = path
                 files.sync_directory(path)
                 files.sync_directory(root)
             except OSError:
-                # still locked, or it would be adopted; what has the name already may be another's
-                _remove(path if named else hidden)
-                if descriptor >= 0:
-                    os.close(descriptor)
+                made._remove()
                 raise
-        return cls(path, descriptor)
+        return made
 
     @property
     def held(self) -> bool:
@@ -80,10 +77,6 @@ class DirectoryLock:
             except (FileNotFoundError, NotADirectoryError, BlockingIOError):
                 return None
 
-    def journals(self) -> list[str]:
-        """Return the paths of the stream's journals, oldest first."""
-        return journals(self.path)
-
     def close(self) -> None:
         """Release the lock, and leave the directory as it is."""
         descriptor, self._descriptor = self._descriptor, -1
@@ -92,26 +85,33 @@ class DirectoryLock:
                 os.close(descriptor)
 
     def release(self) -> None:
-        """Release the lock, and remove the directory if no journal is left in it."""
+        """Release the lock, and remove the directory if nothing else is left in it."""
         try:
-            if self.journals():
-                return
-            self._unlink()
+            with files.disk_errors("scan", self.path):
+                if self.held and os.listdir(self.path) == [LOCK]:
+                    self._remove()
         finally:
             self.close()
-        files.remove_empty(self.path)
 
-    def _unlink(self) -> None:
+    def _remove(self) -> None:
         # Before it is closed, or another could get it and have it taken away. But NFS keeps a
         # removed file in its directory until it is closed, so the directory goes after that.
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self.path, LOCK))
+        self.close()
+        files.remove_empty(self.path)
 
 
 def streams(root: str) -> list[str]:
-    """Return the streams that have a directory, oldest first; links do not count."""
+    """Return the names of the streams' directories that have one, oldest first."""
     with files.disk_errors("scan", root):
-        return [name for name in files.directory_names(root) if not name.startswith(_HIDDEN)]
+        names = files.directory_names(root)
+    return [name for name in names if is_stream(name) and not name.startswith(_HIDDEN)]
+
+
+def is_stream(name: str) -> bool:
+    """Tell whether a directory of this name is that of a stream, or was to be one."""
+    return ids.started_at(stream_of(name)) is not None
 
 
 def stream_of(name: str) -> str:
@@ -150,10 +150,3 @@ def journals(path: str) -> list[str]:
 
 def _lock(path: str) -> int:
     return locks.lock(os.path.join(path, LOCK), create=True)
-
-
-def _remove(path: str) -> None:
-    """Remove a directory that holds nothing but its lock; the lock goes last but one."""
-    with contextlib.suppress(OSError):
-        os.unlink(os.path.join(path, LOCK))
-    files.remove_empty(path)

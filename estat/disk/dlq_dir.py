@@ -20,6 +20,7 @@ from estat.text import shown
 _SHOWN_CHARS = 300  # of a path
 
 _CLEANED = ("/tmp", "/var/tmp")  # noqa: S108 - systemd-tmpfiles(8) removes old files there
+_MOUNTS = "/proc/self/mountinfo"
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs")
 
 
@@ -140,15 +141,13 @@ def _others_may_write(path: str) -> bool:
     return bool(status.st_mode & stat.S_IWOTH or by_group or by_owner)
 
 
-def mount_warnings(
-    directory: str, mounts_file: str = "/proc/self/mounts", *, synced: bool
-) -> list[str]:
+def mount_warnings(directory: str, *, synced: bool) -> list[str]:
     """Return a sentence for each way in which the files in ``directory`` are not safe.
 
     ``synced`` says that DURABILITY is fsync.
     """
     directory = os.path.realpath(directory)
-    kind = _file_system(directory, mounts_file)
+    kind = _file_system(directory)
     found = []
     if kind in ("tmpfs", "ramfs"):
         found.append(f"{directory} is in memory ({kind}): its files are gone after a reboot")
@@ -167,16 +166,14 @@ def mount_warnings(
     return found
 
 
-def _file_system(directory: str, mounts_file: str) -> str:
-    best, kind = "", "unknown"
-    try:
-        with open(mounts_file, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                _, mount_point, fs_type, *_ = line.split(" ")
-                mount_point = mount_point.replace("\\040", " ")
-                inside = (directory + "/").startswith(mount_point.rstrip("/") + "/")
-                if inside and len(mount_point) >= len(best):
-                    best, kind = mount_point, fs_type
-    except OSError:
-        return "unknown"  # no /proc: nothing is known, nothing is warned of
-    return kind
+def _file_system(directory: str) -> str:
+    """Return the kind of the file system on which a directory lies, or is to be made."""
+    while not os.path.exists(directory):
+        directory = os.path.dirname(directory)
+    device = os.stat(directory).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with contextlib.suppress(OSError), open(_MOUNTS, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line.split(" ")[2] == number:
+                return line.partition(" - ")[2].partition(" ")[0]
+    return "unknown"  # no /proc: nothing is known, nothing is warned of

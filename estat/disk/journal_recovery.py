@@ -45,9 +45,13 @@ class RecoveredJournal(NamedTuple):
 
 
 class DeadStream:
-    """The journals of a dead process's stream, to be read oldest first."""
+    """What a dead process left in the directory at ``path``: journals, to be read oldest first."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, path: str, settings: Settings) -> None:
+        directory = os.path.basename(path)
+        self.name = directory_lock.stream_of(directory)
+        self.of_this_run = not directory_lock.is_taken_over(directory)
+        self.path = path
         self._settings = settings
         self._seq, self._first = 1, 1  # of the next journal
 
@@ -57,19 +61,17 @@ class DeadStream:
         The batches of a stream have its events one after the other. So the journals before and
         behind one tell how many it had, whatever became of its bytes.
         """
-        directory, name = os.path.split(path)
-        seq = int(name.partition(".")[0])
+        seq = int(os.path.basename(path).partition(".")[0])
         first = self._first if seq == self._seq else 0
         self._seq, self._first = seq + 1, 0
         data = files.read_whole(path)
-        following = _first_event(os.path.join(directory, f"{seq + 1:06d}{journal_file.SUFFIX}"))
+        following = _first_event(os.path.join(self.path, f"{seq + 1:06d}{journal_file.SUFFIX}"))
         content = journal_file.parse(data, first, following)
         self._first = content.following
         if not data and not content.bad:
             # its process died before the first line was written, or its power failed
             log.error("journal_empty", extra={"file": path})
-        stream = directory_lock.stream_of(os.path.basename(directory))
-        return recover_journal(data, stream, seq, self._settings, content)
+        return recover_journal(data, self.name, seq, self._settings, content)
 
 
 def _first_event(path: str) -> int:

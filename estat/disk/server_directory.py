@@ -82,77 +82,61 @@ class ServerDirectory(DirectoryLock):
     def make(cls, dlq_dir: str) -> Self:
         """Make a new one. If there is no room for it, use a dead server's."""
         servers = make_place(dlq_dir)
+        made = None
         try:
             made = cls.create(servers, ids.new_stream())
-            try:
-                DeadLetterQueue(made.path).create()
-                made.touch(0)
-                made.sync()
-            except DiskError:
+            DeadLetterQueue(made.path).create()
+            made.touch(0)
+        except DiskError as exc:
+            if made:
                 with contextlib.suppress(DiskError):
                     made.release()
+            made = cls._reuse(os.path.dirname(servers)) if exc.errno in _NO_ROOM else None
+            if made is None:
                 raise
-        except DiskError as exc:
-            reused = cls._reuse(servers) if exc.errno in _NO_ROOM else None
-            if reused is None:
-                raise
-            return reused
+        made.sync()
         return made
 
     @classmethod
     def take(cls, path: str, name: str = "") -> Self | None:
-        """Lock and rename the directory of a dead server; ``name`` is the new one.
+        """Lock and rename the directory of a dead server.
 
         None if its owner may live, or another was faster. A directory without a lock is taken
-        when nothing in it was changed for ``SILENCE_SECONDS``.
+        when nothing in it was changed for ``SILENCE_SECONDS``. ``name`` is that of a server that
+        goes on with it: the names of the streams in it say then that they are of another run.
         """
-        descriptor = -1
         servers, old = os.path.split(path)
-        target = os.path.join(servers, name or _next_name(old))
-        with files.disk_errors("take over", path):
+        taken = cls(os.path.join(servers, name or _next_name(old)), -1)
+        with files.disk_errors("take over", path), contextlib.ExitStack() as unless_taken:
+            unless_taken.callback(taken.close)
             try:
                 if not _may_be_dead(path):
                     return None
                 with contextlib.suppress(FileNotFoundError):
-                    descriptor = locks.lock(os.path.join(path, LOCK))
+                    taken._descriptor = locks.lock(os.path.join(path, LOCK))
                 if not _may_be_dead(path):
-                    raise BlockingIOError  # its owner came back a moment ago
-                os.rename(path, target)
+                    return None  # its owner came back a moment ago
+                os.rename(path, taken.path)
                 files.sync_directory(servers)
-                if descriptor < 0:
+                if taken._descriptor < 0:
                     # the name is this process's own, so nobody else makes one
-                    descriptor = locks.lock(os.path.join(target, LOCK), create=True)
-            except OSError as exc:
-                if descriptor >= 0:
-                    os.close(descriptor)
-                if isinstance(exc, BlockingIOError | FileNotFoundError):
-                    return None
-                raise
-        taken = cls(target, descriptor)
-        try:
+                    taken._descriptor = locks.lock(os.path.join(taken.path, LOCK), create=True)
+            except (BlockingIOError, FileNotFoundError):
+                return None
             taken.touch(0)
-        except DiskError:
-            taken.close()  # it is taken anew with the next look
-            raise
+            journals = os.path.join(taken.path, journal.DIRECTORY)
+            for stream in directory_lock.streams(journals) if name else ():
+                directory_lock.hand_on(os.path.join(journals, stream), journals, files.PRIVATE)
+            unless_taken.pop_all()
         return taken
 
     @classmethod
-    def _reuse(cls, servers: str) -> Self | None:
-        """Use a dead server's directory as a new one, which costs no inode.
-
-        The names of its streams say from then on that they are of another run.
-        """
-        for name in directory_lock.streams(servers):
-            # if one can't be taken, the next one may do
-            with contextlib.suppress(DiskError), contextlib.ExitStack() as unless_taken:
-                taken = cls.take(os.path.join(servers, name), ids.new_stream())
+    def _reuse(cls, dlq_dir: str) -> Self | None:
+        """Use a dead server's directory as a new one, which costs no inode."""
+        for path in _servers(dlq_dir):
+            with contextlib.suppress(DiskError):  # if one can't be taken, the next one may do
+                taken = cls.take(path, ids.new_stream())
                 if taken:
-                    unless_taken.callback(taken.close)
-                    journals = os.path.join(taken.path, journal.DIRECTORY)
-                    for stream in directory_lock.streams(journals):
-                        path = os.path.join(journals, stream)
-                        directory_lock.hand_on(path, journals, files.PRIVATE)
-                    unless_taken.pop_all()
                     return taken
         return None
 
@@ -165,11 +149,12 @@ class ServerDirectory(DirectoryLock):
             try:
                 locks.again(self._descriptor)
                 self._say(Sign(boot_id(), size_bytes=size_bytes))
-            except OSError as exc:
+            except BlockingIOError:
+                return False
+            except OSError:
                 # a network volume refuses a file that has lost its lock, and that one alone
-                is_ours = not isinstance(exc, BlockingIOError) and self.held
-                if is_ours and not self._works():
-                    raise
+                if self.held:
+                    DeadLetterQueue(self.path).probe()
                 return False
             return self.held
 
@@ -181,25 +166,13 @@ class ServerDirectory(DirectoryLock):
     def release(self) -> None:
         """Leave the directory to others, or remove it where nothing is left in it."""
         try:
-            if not self.held:
-                return
-            _clear(self.path)
-            with files.disk_errors("scan", self.path):
-                names = os.listdir(self.path)
-            if names == [LOCK]:
-                super().release()
-                return
-            with files.disk_errors("write", os.path.join(self.path, LOCK)):
-                self._say(Sign(boot_id(), released=True))
+            if self.held:
+                _clear(self.path)
+                with files.disk_errors("write", os.path.join(self.path, LOCK)):
+                    self._say(Sign(boot_id(), released=True))
+            super().release()
         finally:
             self.close()
-
-    def _works(self) -> bool:
-        try:
-            DeadLetterQueue(self.path).probe()
-        except DiskError:
-            return False
-        return True
 
     def _say(self, sign: Sign) -> None:
         """Write a line to the lock, always of the same length. Raises OSError."""
@@ -279,17 +252,14 @@ def contents(path: str) -> Contents:
         names = [name for name in os.listdir(path) if name not in areas and not _is_nothing(name)]
         strays = [os.path.join(path, name) for name in sorted(names)]
         for area, place in ((area, os.path.join(path, area)) for area in areas):
-            directories = files.directory_names(place)
-            for name in directories:
-                is_known = ids.started_at(directory_lock.stream_of(name)) is not None
-                if area not in _OF_NAMES or is_known:
-                    moving.append((area, name))
-                else:
-                    strays.append(os.path.join(place, name))
+            known = files.directory_names(place)
+            if area in _OF_NAMES:
+                known = list(filter(directory_lock.is_stream, known))
+            moving += [(area, name) for name in known]
             if area != QUARANTINE:
-                names = [entry.name for entry in files.entries(place)]
-                strays += [os.path.join(place, n) for n in sorted({*names} - {*directories})]
-            elif not directories:
+                unknown = {entry.name for entry in files.entries(place)} - {*known}
+                strays += [os.path.join(place, name) for name in sorted(unknown)]
+            elif not known:
                 moving.append((area, ""))
     return Contents(moving, strays)
 
@@ -333,9 +303,15 @@ def queues(dlq_dir: str) -> list[str]:
     Earlier versions kept their files in DLQ_DIR. One server's directory may be named, too. One
     that may not be read is left out: ``files.not_followed`` tells of it.
     """
+    return [path for path in (dlq_dir, *_servers(dlq_dir)) if has_areas(path)]
+
+
+def _servers(dlq_dir: str) -> list[str]:
+    """Return the directories of the servers that have a name by now, oldest first."""
     servers = os.path.join(dlq_dir, SERVERS)
-    named = [os.path.join(servers, name) for name in directory_lock.streams(servers)]
-    return [path for path in (dlq_dir, *named) if has_areas(path)]
+    with files.disk_errors("scan", servers):
+        names = files.directory_names(servers)
+    return [os.path.join(servers, name) for name in names if not name.startswith(".")]
 
 
 def has_areas(path: str) -> bool:
@@ -351,13 +327,12 @@ def passed_over(dlq_dir: str) -> dict[str, tuple[str, str]]:
     Raises DiskError.
     """
     found = {path: ("not_followed", why) for path, why in files.not_followed(dlq_dir)}
-    servers = os.path.join(dlq_dir, SERVERS)
     with files.disk_errors("scan", dlq_dir):
-        queues_of_servers = [path for path in queues(dlq_dir) if path.startswith(servers)]
-    for queue in queues_of_servers:
+        roots = [path for path in _servers(dlq_dir) if has_areas(path)]
+    for root in roots:
         # what may not be read is found already, and what is gone meanwhile is nothing
         with contextlib.suppress(DiskError):
-            for path in contents(queue).strays:
+            for path in contents(root).strays:
                 found.setdefault(path, ("unknown", "no rule knows it"))
     return found
 

@@ -38,17 +38,15 @@ class Lease:
         self._threads = Offload(1)
         # what was proven for the server holds for this worker, and nothing was since
         self._until = page.directory[PROVEN] + LEASE_SECONDS
-        self._not_made = OSError(errno.ENOENT, "not made yet")
+        self._not_made = None if directory else OSError(errno.ENOENT, "not made yet")
 
     def check(self) -> None:
         """Raise DiskError if this worker must not write to the directory."""
         if not self.gone and self._directory and now() <= self._until:
             return  # the path of every group of events
-        error = OSError(errno.ESTALE, "could not be renewed in time")
+        error = self._not_made or OSError(errno.ESTALE, "could not be renewed in time")
         if self.gone:
             error = OSError(errno.ESTALE, "moved away, mounted over, or taken over")
-        elif self._directory is None:
-            error = self._not_made
         raise DiskError("own", self._path, error)
 
     def renew(self) -> None:

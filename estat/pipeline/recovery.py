@@ -46,7 +46,7 @@ def pending_events(dlq_dir: str) -> int:
     events = 0
     try:
         for stream in directory_lock.streams(root):
-            if ids.started_at(stream) is not None:
+            if not directory_lock.is_taken_over(stream):
                 paths = directory_lock.journals(os.path.join(root, stream))
                 events += sum(map(_events_in, paths))
     except DiskError as exc:
@@ -94,50 +94,43 @@ class Recovery(LeaderLoop):
 
     def turn(self) -> float:
         """Recover all dead streams. Raises DiskError."""
-        recovered = self._recover_all()
-        if not self._ending:
-            self._reconciliation.look(recovered=recovered)
-        return self._pause_seconds
-
-    def _recover_all(self) -> bool:
-        """Recover what can be recovered; tell whether there was nothing of this run's."""
         root = os.path.join(self._settings.dlq_dir, journal.DIRECTORY)
-        found = False
+        left = False  # something of this run
         for name in self._disk.run(directory_lock.streams, root):
-            stream = directory_lock.stream_of(name)
-            if ids.started_at(stream) is None or self._ending:
-                continue
+            if self._ending:
+                break
             of_this_run = not directory_lock.is_taken_over(name)
             try:
                 lock = self._disk.run(DirectoryLock.adopt, root, name)
             except DiskError as exc:
                 # one bad directory is no failing disk, and must not hide the others
                 self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
-                found = found or of_this_run
+                left = left or of_this_run
                 continue
             if lock:
-                found = found or of_this_run
+                left = left or of_this_run
                 try:
-                    self._recover(stream, lock, of_this_run)
+                    self._recover(DeadStream(lock.path, self._settings))
                 finally:
                     self._disk.run(lock.release)
-        return not found
+        if not self._ending:
+            self._reconciliation.look(recovered=not left)
+        return self._pause_seconds
 
-    def _recover(self, stream: str, lock: DirectoryLock, of_this_run: bool) -> None:
+    def _recover(self, dead: DeadStream) -> None:
         """Bring a stream's journals to the DLQ; none of them hides another."""
         events = batches = 0
-        dead = DeadStream(self._settings)
-        for path in self._disk.run(lock.journals):
+        for path in self._disk.run(directory_lock.journals, dead.path):
             if self._ending:
                 return
             if path in self._set_aside:
                 continue
             if path not in self._done:
-                found = self._read(dead, path, of_this_run)
+                found = self._read(dead, path)
                 if found is None:
                     continue
                 try:
-                    events += self._keep(found, of_this_run)
+                    events += self._keep(found, dead.of_this_run)
                 except DiskError as exc:
                     if isinstance(exc.__cause__, (StoreUnavailable, NoCredentials)):
                         raise  # nor would it take the others
@@ -146,7 +139,7 @@ class Recovery(LeaderLoop):
                 batches += 1
             self._delete(path)
         if batches:
-            facts = {"stream": stream, "batches": batches, "events": events}
+            facts = {"stream": dead.name, "batches": batches, "events": events}
             log.warning("journals_recovered", extra=facts)
 
     def _delete(self, path: str) -> None:
@@ -158,7 +151,7 @@ class Recovery(LeaderLoop):
             self._done.add(path)
             self._seldom.warning("journal_not_deleted", "kept", error=str(exc))
 
-    def _read(self, dead: DeadStream, path: str, of_this_run: bool) -> RecoveredJournal | None:
+    def _read(self, dead: DeadStream, path: str) -> RecoveredJournal | None:
         """Return what a journal holds; None where it has to stay. None of them hides another."""
         try:
             return self._disk.run(dead.read, path)
@@ -167,7 +160,7 @@ class Recovery(LeaderLoop):
             self._seldom.warning("journal_not_read", "unreadable", error=str(exc))
         except NotOurs as exc:
             self._set_aside.add(path)
-            events = 0 if of_this_run else exc.events  # else they stay pending
+            events = 0 if dead.of_this_run else exc.events  # else they stay pending
             self._ledger.set_aside(events, exc.reason, in_journal=True)
             self._seldom.warning("journal_set_aside", exc.reason, file=path, error=str(exc))
         except Exception:

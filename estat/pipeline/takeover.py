@@ -7,9 +7,11 @@ worker that is killed between rename and count leaves files that nobody counts, 
 leader's ``Reconciliation`` finds them.
 """
 
+import contextlib
 import logging
 import os
 import time
+from collections.abc import Iterator
 
 from estat.accounting import metrics
 from estat.disk import directory_lock, files, hour_files, journal, server_directory
@@ -42,36 +44,32 @@ class Takeover(LeaderLoop):
         self._counts, self._ledger, *_ = accounts
         #: Directories whose unknown files are logged already.
         self._left: set[str] = set()
-        #: The bytes that each server had that lives, by its directory.
-        self._others: dict[str, int] = {}
+        #: The directories of all other servers.
+        self._others: list[str] = []
         self._count_due = 0.0
 
     def turn(self) -> float:
         """Take over every server that is dead by now. Raises DiskError of the own directory."""
         dlq_dir = os.path.dirname(self._servers)
-        try:
+        with self._hiding_no_other(dlq_dir):
             self._run(server_directory.convert_flat, dlq_dir)
-        except DiskError as exc:
-            self._not_taken_over(dlq_dir, exc)
         # also those that have no name yet: who makes them does so in less than a minute, or is dead
         with files.disk_errors("scan", self._servers):
             names = self._run(files.directory_names, self._servers)
-        paths = {os.path.join(self._servers, name) for name in names} - {self._own}
-        self._others = {path: size for path, size in self._others.items() if path in paths}
-        for path in sorted(paths):
+        paths = (os.path.join(self._servers, name) for name in names)
+        self._others = [path for path in paths if path != self._own]
+        for path in self._others:
             if self._ending:
                 break
-            try:
+            with self._hiding_no_other(path):
                 self._look_at(path)
-            except DiskError as exc:
-                self._not_taken_over(path, exc)
         self._count_others()
         if time.monotonic() >= self._count_due:
             self._count_passed_over(dlq_dir)
         return self._pause_seconds
 
     def _look_at(self, path: str) -> None:
-        """Take a server over if it is dead; note the bytes that it has if it lives."""
+        """Take a server over if it is dead."""
         if directory_lock.is_taken_over(os.path.basename(path)):
             moving, strays = self._run(server_directory.contents, path)
             if strays and not moving:
@@ -79,18 +77,13 @@ class Takeover(LeaderLoop):
                 return
         directory = self._run(ServerDirectory.take, path)
         if directory is None:
-            self._others[path] = self._run(server_directory.sign_of, path).size_bytes
             return
         try:
             # before it is counted as this server's: a DLQ that seems full drops what it has
-            self._others.pop(path, None)
             self._count_others()
             self._move_all(path, directory.path)
             if not self._ending:
-                _, strays = self._run(server_directory.contents, directory.path)
                 self._run(directory.release)
-                if strays:
-                    self._leave(directory.path, strays)
         finally:
             directory.close()
 
@@ -103,21 +96,20 @@ class Takeover(LeaderLoop):
                 break
             source, target = os.path.join(root, area, name), os.path.join(self._own, area)
             in_dlq = area not in (journal.DIRECTORY, hour_files.DIRECTORY)
-            try:
+            with self._hiding_no_other(source):
                 found = self._run(dead.count, area, name) if in_dlq else Totals(0, 0, 0)
                 self._run(directory_lock.hand_on, source.rstrip("/"), target, self._access)
-            except DiskError as exc:
-                self._not_taken_over(source, exc)  # and it hides nothing behind it
-                continue
-            self._ledger.adopt(found.events, found.files, found.size_bytes)
-            file_count += found.files
-            streams += area == journal.DIRECTORY
+                self._ledger.adopt(found.events, found.files, found.size_bytes)
+                file_count += found.files
+                streams += area == journal.DIRECTORY
         if file_count or streams:
             facts = {"directory": path, "files": file_count, "streams": streams}
             log.warning("server_taken_over", extra=facts)
 
     def _count_others(self) -> None:
-        self._counts.set(metrics.OTHERS_BYTES, sum(self._others.values()))
+        """Note the bytes that the others have, as their locks tell; one that was taken has none."""
+        told = (self._run(server_directory.sign_of, path) for path in self._others)
+        self._counts.set(metrics.OTHERS_BYTES, sum(sign.size_bytes for sign in told))
 
     def _count_passed_over(self, dlq_dir: str) -> None:
         found = self._run(server_directory.passed_over, dlq_dir).values()
@@ -132,8 +124,12 @@ class Takeover(LeaderLoop):
             facts = {"directory": path, "files": strays[:_SHOWN_FILES]}
             log.warning("files_left_alone", extra=facts)
 
-    def _not_taken_over(self, path: str, error: DiskError) -> None:
-        if os.path.join(error.path, "").startswith(os.path.join(self._own, "")):
-            raise error
-        # one bad directory is no failing disk, and must not hide the others
-        self._seldom.warning("server_not_taken_over", path, error=str(error))
+    @contextlib.contextmanager
+    def _hiding_no_other(self, path: str) -> Iterator[None]:
+        """Tell of a bad directory, which is no failing disk. Raises DiskError of the own one."""
+        try:
+            yield
+        except DiskError as exc:
+            if os.path.join(exc.path, "").startswith(os.path.join(self._own, "")):
+                raise
+            self._seldom.warning("server_not_taken_over", path, error=str(exc))

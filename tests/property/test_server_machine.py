@@ -361,11 +361,11 @@ class ServerMachine(RuleBasedStateMachine):
         if not any(not server.stopping and not server.arbiter.dead for server in crew.servers):
             crew.start(crew.hosts[0])
         for number in range(ROUNDS):
+            self.pass_time(11 + 3 * number)  # until what is tried rarely has been tried
             for server in list(crew.servers):
                 for process in server.processes:
                     crew.kernel.finish(process)
-                crew.work(server)
-            self.pass_time(11 + 3 * number)  # until what is tried rarely has been tried
+                crew.work(server)  # the lease, too, before a stop
             if self.quiet():
                 break
         left = sorted(str(path) for path in Path(self.dlq_dir).rglob("*"))

@@ -34,6 +34,7 @@ sys.stdin.readline()
 
 RECOVER = """
 import os, sys
+from estat.disk import directory_lock
 from estat.disk.directory_lock import DirectoryLock
 root, stream = sys.argv[1:]
 print("ready", flush=True)
@@ -42,7 +43,7 @@ recovered = 0
 while os.path.exists(os.path.join(root, stream)):
     lock = DirectoryLock.adopt(root, stream)
     if lock:
-        for path in lock.journals():
+        for path in directory_lock.journals(lock.path):
             os.unlink(path)
             recovered += 1
         lock.release()
@@ -156,33 +157,6 @@ def test_a_stream_that_is_gone_is_not_adopted(root):
     assert directory_lock.streams(root) == []
 
 
-def test_a_lock_whose_file_was_removed_meanwhile_is_worth_nothing(root, monkeypatch):
-    lock = DirectoryLock.create(root, STREAM)
-
-    def release_first(descriptor, operation):
-        lock.release()
-        flock(descriptor, operation)
-
-    flock = fcntl.flock
-    monkeypatch.setattr(fcntl, "flock", release_first)
-    assert DirectoryLock.adopt(root, STREAM) is None
-
-
-def test_a_lock_whose_file_was_removed_and_made_anew_is_worth_nothing(root, monkeypatch):
-    lock = DirectoryLock.create(root, STREAM)
-    add_journal(lock)
-
-    def make_anew_first(descriptor, operation):
-        os.rename(os.path.join(lock.path, directory_lock.LOCK), os.path.join(lock.path, ".nfs1"))
-        lock.close()
-        Path(lock.path, directory_lock.LOCK).touch()
-        flock(descriptor, operation)
-
-    flock = fcntl.flock
-    monkeypatch.setattr(fcntl, "flock", make_anew_first)
-    assert DirectoryLock.adopt(root, STREAM) is None
-
-
 def test_a_directory_goes_where_an_open_file_stays_in_it_until_it_is_closed(root, silly_renames):
     DirectoryLock.create(root, STREAM).release()
     assert os.listdir(root) == []
@@ -242,7 +216,7 @@ def test_release_keeps_a_directory_with_journals_for_the_next_owner(root):
     path = add_journal(lock)
     lock.release()
     adopted = DirectoryLock.adopt(root, STREAM)
-    assert adopted.journals() == [path]
+    assert directory_lock.journals(adopted.path) == [path]
     adopted.release()
 
 
@@ -262,7 +236,7 @@ def test_streams_and_journals_come_oldest_first_and_nothing_else_is_one(root):
     Path(older.path, "000003.journal.tmp").write_bytes(b"")
     os.mkdir(os.path.join(root, f".{STREAM}"))
     assert directory_lock.streams(root) == [STREAM, OTHER]
-    assert older.journals() == sorted(paths)
+    assert directory_lock.journals(older.path) == sorted(paths)
     newer.release()
     older.release()
 
@@ -279,7 +253,7 @@ def test_a_stream_that_can_not_be_made_leaves_nothing_and_can_be_made_later(root
     lock.release()
 
 
-def test_a_stream_that_could_not_be_made_durable_is_removed_before_it_is_free(root, monkeypatch):
+def test_a_stream_that_could_not_be_made_durable_loses_its_lock_first_and_goes(root, monkeypatch):
     seen = []
 
     def fail(path):
@@ -287,7 +261,7 @@ def test_a_stream_that_could_not_be_made_durable_is_removed_before_it_is_free(ro
 
     def look(descriptor):
         if os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}").split(" ")[0]) == "lock":
-            seen.append(os.listdir(root))
+            seen.append(os.listdir(os.path.join(root, STREAM)))
         close(descriptor)
 
     close = os.close
@@ -298,6 +272,17 @@ def test_a_stream_that_could_not_be_made_durable_is_removed_before_it_is_free(ro
     with pytest.raises(DiskError, match="create"):
         DirectoryLock.create(root, STREAM)
     assert seen == [[]]
+    assert os.listdir(root) == []
+
+
+def test_a_stream_that_can_not_be_locked_leaves_nothing(root, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(DiskError, match="create"):
+        DirectoryLock.create(root, STREAM)
+    assert os.listdir(root) == []
 
 
 def test_an_attempt_to_make_a_stream_that_is_there_leaves_its_lock(root):

@@ -15,7 +15,7 @@ import pytest
 from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.config.durability import Durability
-from estat.disk import files, journal_file
+from estat.disk import directory_lock, files, journal_file
 from estat.disk.directory_lock import DirectoryLock
 from estat.disk.journal import DIRECTORY, Journals
 from estat.disk.journal_file import Header
@@ -319,7 +319,7 @@ def test_streams_are_given_up_with_what_they_hold(tmp_path, row):
     assert DirectoryLock.adopt(root, STREAM) is None
     journals.close()
     lock = DirectoryLock.adopt(root, STREAM)
-    assert lock.journals() == [str(path_of(tmp_path))]
+    assert directory_lock.journals(lock.path) == [str(path_of(tmp_path))]
     lock.release()
 
 
@@ -345,7 +345,7 @@ def cleaned_up(tmp_path, how):
     lock_of(tmp_path).unlink()
     if how == "recovered":  # as the leader does
         lock = DirectoryLock.adopt(str(tmp_path / DIRECTORY), STREAM)
-        for path in lock.journals():
+        for path in directory_lock.journals(lock.path):
             os.unlink(path)
         lock.release()
 

@@ -220,7 +220,7 @@ def test_the_exposition_adds_up_the_rows_and_names_every_metric_of_the_contract(
 
 
 def test_cells_do_not_overlap():
-    spans = [(cell.at, cell.at) for cell in metrics.CELLS]
+    spans = [(at, at) for at in metrics.CELLS]
     spans += [(h.at, h.at + len(h.bounds) + 1) for h in metrics.HISTOGRAMS]
     spans.sort()
     assert spans[0][0] == 1

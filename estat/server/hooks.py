@@ -9,7 +9,6 @@ How a stop goes, step by step, is in ``drain``.
 """
 
 import contextlib
-import errno
 import gc
 import json
 import logging
@@ -20,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from errno import EACCES, EINVAL, ELOOP, ENAMETOOLONG, ENOTDIR, EPERM
 from typing import Any
 
 import gevent
@@ -62,14 +62,7 @@ _BROKEN_SECONDS = 1.0
 _NO_SLOT_SECONDS = 1.0
 
 #: Errors of DLQ_DIR that do not pass by themselves: it is a file, say, or another user's.
-_FOR_EVER = (
-    errno.EACCES,
-    errno.EINVAL,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.EPERM,
-)
+_FOR_EVER = (EACCES, EINVAL, ELOOP, ENAMETOOLONG, ENOTDIR, EPERM)
 
 
 def gunicorn_config() -> dict[str, Any]:

@@ -157,9 +157,19 @@ class Credentials(botocore.credentials.Credentials):  # type: ignore[misc]
         said: dict[str, Any] = {}
         if self._closed:
             return said
+        read, self._lifeline = os.pipe()
         try:
-            with self._process() as process:
-                os.write(self._lifeline, json.dumps(self._request).encode() + b"\n")
+            os.write(self._lifeline, json.dumps(self._request).encode() + b"\n")
+            with (
+                open(read, "rb") as request,
+                subprocess.Popen(  # noqa: S603 - our own program
+                    [sys.executable, "-P", s3_fetch.__file__],
+                    stdin=request,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                ) as process,
+            ):
                 for line in process.stdout or ():
                     with contextlib.suppress(ValueError):  # cut off by a kill
                         said |= json.loads(line)
@@ -167,19 +177,6 @@ class Credentials(botocore.credentials.Credentials):  # type: ignore[misc]
         finally:
             self._hang_up()
         return said
-
-    def _process(self) -> "subprocess.Popen[bytes]":
-        read, self._lifeline = os.pipe()
-        try:
-            return subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-P", s3_fetch.__file__],
-                stdin=read,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        finally:
-            os.close(read)
 
     def _hang_up(self) -> None:
         """Tell the process that nobody waits any more."""

@@ -62,9 +62,12 @@ def _cell(kind: Kind, name: str, text: str = "", **labels: str) -> int:
 _counter, _gauge = partial(_cell, "counter"), partial(_cell, "gauge")
 
 
-def _counters(name: str, text: str, label: str, values: Iterable[str]) -> dict[str, int]:
-    """Declare a counter with a cell for each value of its label; return their places."""
-    return {value: _counter(name, text, **{label: value}) for value in values}
+def _cells(kind: Kind, name: str, text: str, label: str, values: Iterable[str]) -> dict[str, int]:
+    """Declare a cell for each value of a label; return their places."""
+    return {value: _cell(kind, name, text, **{label: value}) for value in values}
+
+
+_counters, _gauges = partial(_cells, "counter"), partial(_cells, "gauge")
 
 
 def _histogram(name: str, text: str, bounds: tuple[float, ...], scale: int = 1) -> Histogram:
@@ -127,19 +130,14 @@ DLQ_EVENTS = _cell("running", "dlq_events_current", "Events in the DLQ.")
 _SET_ASIDE = "dlq_events_set_aside"
 _WHY_SET_ASIDE = "Events on this disk that are known and not ours to send, by reason."
 #: What is set aside stays where it is, so each process that becomes leader finds it again.
-SET_ASIDE = {
-    reason: _gauge(_SET_ASIDE, _WHY_SET_ASIDE, reason=reason)
-    for reason in ("not_ours", "later_version")
-}
+SET_ASIDE = _gauges(_SET_ASIDE, _WHY_SET_ASIDE, "reason", ("not_ours", "later_version"))
 #: Links and unknown files may hold events that nobody can count, so these are files.
-FILES_ASIDE = {
-    reason: _gauge(
-        "dlq_files_set_aside",
-        "Files and directories in DLQ_DIR that stay as they are, by reason.",
-        reason=reason,
-    )
-    for reason in (*SET_ASIDE, "not_followed", "unknown")
-}
+FILES_ASIDE = _gauges(
+    "dlq_files_set_aside",
+    "Files and directories in DLQ_DIR that stay as they are, by reason.",
+    "reason",
+    (*SET_ASIDE, "not_followed", "unknown"),
+)
 DIRECTORY_LOST = _cell("running", _SET_ASIDE, _WHY_SET_ASIDE, reason="directory_lost")
 DROPPED = _counters(
     "dlq_events_dropped_total",

@@ -185,22 +185,18 @@ class Credentials(botocore.credentials.Credentials):  # type: ignore[misc]
             os.close(lifeline)
 
     def _failed(self, exc: Exception) -> None:
-        error = exc
-        if not isinstance(error, NoCredentials):  # there is no process, say
-            error = NoCredentials(f"no credentials: {type(exc).__name__}: {exc}")
-        self._error = error
-        if self._closed or self._told == (str(error), self.missing):
+        """Keep the reason for the requests that fail by it; tell it once."""
+        if not isinstance(exc, NoCredentials):  # there is no process, say
+            exc = NoCredentials(f"no credentials: {type(exc).__name__}: {exc}")
+        self._error = exc
+        missing = self.missing
+        if self._closed or self._told == (str(exc), missing):
             return
-        self._told = (str(error), self.missing)
-        log.log(
-            logging.ERROR if self.missing else logging.WARNING,
-            "credentials_not_fetched",
-            extra={
-                "source": self.source,
-                "error": str(error),
-                "valid_seconds": 0 if self.missing else round(self._until - time.monotonic()),
-            },
-        )
+        self._told = (str(exc), missing)
+        seconds = 0 if missing else round(self._until - time.monotonic())
+        facts = {"source": self.source, "error": str(exc), "valid_seconds": seconds}
+        level = logging.ERROR if missing else logging.WARNING
+        log.log(level, "credentials_not_fetched", extra=facts)
 
 
 def _request(settings: Settings) -> dict[str, Any]:

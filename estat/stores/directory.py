@@ -43,10 +43,10 @@ class DirectoryStore:
     ) -> bool:
         """Write the file, durably, unless it exists; a file has neither type nor metadata."""
         del crc32, content_type, metadata
-        if replaces is None:
-            self._run(self._write, key, body)
-        else:
+        if replaces is not None:
             self._run(self._replace, key, body, replaces)
+        elif not self._run(whole_file.write_new, self._path(key), [body], files.BY_UMASK):
+            raise ObjectExists(key)
         return True
 
     def head(self, key: str) -> Head | None:
@@ -93,10 +93,6 @@ class DirectoryStore:
         if not ids.is_within(key):
             raise ObjectRefused(f"{key!r:.200} is no key in a directory")
         return os.path.join(self._root, *key.split("/"))
-
-    def _write(self, key: str, body: bytes) -> None:
-        if not whole_file.write_new(self._path(key), [body], files.BY_UMASK):
-            raise ObjectExists(key)
 
     def _replace(self, key: str, body: bytes, etag: str) -> None:
         """Replace a file that is still the one that was read. One does so at a time."""

@@ -4,13 +4,8 @@ import time
 from collections.abc import Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from estat.accounting import metrics
@@ -22,9 +17,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 def render(shared: SharedPage) -> bytes:
     """Return the Prometheus text exposition of all rows together."""
-    registry = CollectorRegistry()
-    registry.register(_PageCollector(shared))
-    return generate_latest(registry)
+    return generate_latest(_PageCollector(shared))
 
 
 class _PageCollector(Collector):
@@ -33,16 +26,13 @@ class _PageCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         found = metrics.totals(self._page)
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        for cell in metrics.CELLS:
-            if cell.kind in ("internal", "hidden", "spare"):
-                continue
-            family = families.get(cell.name)
-            if family is None:
-                kind = CounterMetricFamily if cell.kind == "counter" else GaugeMetricFamily
-                labels = [cell.label[0]] if cell.label else []
-                family = families[cell.name] = kind(cell.name, cell.help, labels=labels)
-            family.add_metric([cell.label[1]] if cell.label else [], found[cell.at])
+        families: dict[str, Metric] = {}
+        for at, cell in metrics.CELLS.items():
+            if cell.help:
+                kind = "counter" if cell.kind == "counter" else "gauge"
+                name = cell.name.removesuffix("_total")  # which the library adds to a counter
+                family = families.setdefault(cell.name, Metric(name, cell.help, kind))
+                family.add_sample(cell.name, cell.labels, found[at])
         yield from families.values()
         yield _oldest(self._page, found[metrics.DLQ_FILES])
         for histogram in metrics.HISTOGRAMS:

@@ -65,17 +65,12 @@ class Ledger:
 
         ``events`` are those in its DLQ, and ``orphans`` are in its journals.
         """
-        self._change(
-            {
-                metrics.ORPHANED: -orphans,
-                metrics.DIRECTORY_LOST: events + orphans,
-                **_in_dlq(-events, -files, -size_bytes),
-            }
-        )
+        lost = {metrics.ORPHANED: -orphans, metrics.DIRECTORY_LOST: events + orphans}
+        self._change(lost | _in_dlq(-events, -files, -size_bytes))
 
     def retract(self, events: int, size_bytes: int) -> None:
         """Subtract a file that was counted again because it could not be removed."""
-        self._change({metrics.ADOPTED: -events, **_in_dlq(-events, -1, -size_bytes)})
+        self._leave_dlq(events, size_bytes, {metrics.ADOPTED: -events})
 
     def store(self, events: int) -> None:
         """Count pending events as stored."""
@@ -83,7 +78,7 @@ class Ledger:
 
     def spill(self, events: int, size_bytes: int) -> None:
         """Count pending events as a DLQ file."""
-        self._change({metrics.PENDING: -events, **_enqueued(events, size_bytes)})
+        self._change({metrics.PENDING: -events} | _enqueued(events, size_bytes))
 
     def recover(
         self,
@@ -111,14 +106,10 @@ class Ledger:
         The file stays where it is, so it counts as a file and in bytes as before. The events of a
         journal of another run are adopted.
         """
-        in_journals = events if in_journal else 0
-        self._change(
-            {
-                metrics.FILES_ASIDE[reason]: files,
-                metrics.SET_ASIDE[reason]: events,
-                metrics.SET_ASIDE_JOURNALS: in_journals,
-            }
-        )
+        change = {metrics.FILES_ASIDE[reason]: files, metrics.SET_ASIDE[reason]: events}
+        if in_journal:
+            change[metrics.SET_ASIDE_JOURNALS] = events
+        self._change(change)
 
     def orphan(self) -> int:
         """Turn the pending events of this row, whose process is dead, into orphans; return them.
@@ -132,13 +123,8 @@ class Ledger:
 
     def replay(self, events: int, size_bytes: int) -> None:
         """Count a DLQ file's events as stored; the file goes next (see ``Disk.remove``)."""
-        self._change(
-            {
-                metrics.STORED: events,
-                metrics.DLQ_REUPLOADED: events,
-                **_in_dlq(-events, -1, -size_bytes),
-            }
-        )
+        became = {metrics.STORED: events, metrics.DLQ_REUPLOADED: events}
+        self._leave_dlq(events, size_bytes, became)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
@@ -151,11 +137,11 @@ class Ledger:
 
     def hand_over(self, events: int, size_bytes: int) -> None:
         """Count a DLQ file's events as handed over to FALLBACK_BUCKET."""
-        self._change({metrics.HANDED_OVER: events, **_in_dlq(-events, -1, -size_bytes)})
+        self._leave_dlq(events, size_bytes, {metrics.HANDED_OVER: events})
 
     def drop(self, events: int, size_bytes: int, reason: str) -> None:
         """Count a DLQ file's events as dropped; ``reason`` is a key of DROPPED."""
-        self._change({metrics.DROPPED[reason]: events, **_in_dlq(-events, -1, -size_bytes)})
+        self._leave_dlq(events, size_bytes, {metrics.DROPPED[reason]: events})
 
     def correct(self, events: int, files: int, size_bytes: int, orphans: int = 0) -> None:
         """Make the terms agree with what lies on disk, given the DLQ's differences.
@@ -165,13 +151,13 @@ class Ledger:
         hold more than ``orphans``, the difference is adopted. ``orphans`` is negative where
         journals held more than was counted.
         """
-        self._change(
-            {
-                metrics.ORPHANED: -orphans,
-                metrics.ADOPTED: max(0, max(0, events) - orphans),
-                **_in_dlq(events, files, size_bytes),
-            }
-        )
+        adopted = max(0, max(0, events) - orphans)
+        came_from = {metrics.ORPHANED: -orphans, metrics.ADOPTED: adopted}
+        self._change(came_from | _in_dlq(events, files, size_bytes))
+
+    def _leave_dlq(self, events: int, size_bytes: int, became: dict[int, int]) -> None:
+        """Take a file out of the DLQ; ``became`` is how its events count from now on."""
+        self._change(became | _in_dlq(-events, -1, -size_bytes))
 
 
 def _in_dlq(events: int, files: int, size_bytes: int) -> dict[int, int]:
@@ -179,7 +165,7 @@ def _in_dlq(events: int, files: int, size_bytes: int) -> dict[int, int]:
 
 
 def _enqueued(events: int, size_bytes: int) -> dict[int, int]:
-    return {metrics.DLQ_ENQUEUED: events, **_in_dlq(events, 1, size_bytes)}
+    return {metrics.DLQ_ENQUEUED: events} | _in_dlq(events, 1, size_bytes)
 
 
 def in_dlq(rows: Iterable[Row]) -> tuple[int, int, int]:

@@ -12,21 +12,19 @@ tells them is ``exposition``'s.
 from bisect import bisect_left
 from collections.abc import Iterable
 from functools import partial
+from itertools import count
 from typing import Literal, NamedTuple
 
 from estat.accounting.shared_memory import Row, SharedPage
 from estat.config.parsers import MAX_WRITE_KEYS
 from estat.errors import REFUSALS
 
-#: What a cell holds, and whether /metrics shows it:
+#: What a cell holds. /metrics shows those that have a help text.
 #:
-#:     counter    shown; only grows, and outlives its process
-#:     gauge      shown; of a living process, zeroed when that is gone
+#:     counter    only grows, and outlives its process
+#:     gauge      of a living process, zeroed when that is gone
 #:     running    shown as a gauge; signed changes, for one worker adds and another takes away
-#:     hidden     not shown as it is; changes as ``running`` does
-#:     internal   not shown; of a living process, as a gauge is
-#:     spare      not shown until a label's value is known, then a counter
-Kind = Literal["counter", "gauge", "running", "hidden", "internal", "spare"]
+Kind = Literal["counter", "gauge", "running"]
 
 
 class Cell(NamedTuple):
@@ -35,8 +33,7 @@ class Cell(NamedTuple):
     name: str
     help: str
     kind: Kind
-    at: int
-    label: tuple[str, str] | None = None
+    labels: dict[str, str]
 
 
 class Histogram(NamedTuple):
@@ -49,33 +46,34 @@ class Histogram(NamedTuple):
     scale: int  # cells hold integers: the sum is stored as value * scale
 
 
-CELLS: list[Cell] = []
+#: By their places in a row.
+CELLS: dict[int, Cell] = {}
 HISTOGRAMS: list[Histogram] = []
-_width = 1  # cell 0 is the row's sequence
+_places = count(1)  # cell 0 is the row's sequence
 
 
-def _cell(kind: Kind, name: str, text: str = "", label: tuple[str, str] | None = None) -> int:
+def _cell(kind: Kind, name: str, text: str = "", **labels: str) -> int:
     """Declare a cell; return its place."""
-    global _width  # noqa: PLW0603 - the table is filled once, below, while the module loads
-    CELLS.append(Cell(name, text, kind, _width, label))
-    _width += 1
-    return _width - 1
+    at = next(_places)
+    CELLS[at] = Cell(name, text, kind, labels)
+    return at
 
 
 _counter, _gauge = partial(_cell, "counter"), partial(_cell, "gauge")
 
 
-def _counters(name: str, text: str, label: str, values: Iterable[str]) -> dict[str, int]:
-    """Declare a counter with a cell for each value of its label; return their places."""
-    return {value: _counter(name, text, (label, value)) for value in values}
+def _cells(kind: Kind, name: str, text: str, label: str, values: Iterable[str]) -> dict[str, int]:
+    """Declare a cell for each value of a label; return their places."""
+    return {value: _cell(kind, name, text, **{label: value}) for value in values}
+
+
+_counters, _gauges = partial(_cells, "counter"), partial(_cells, "gauge")
 
 
 def _histogram(name: str, text: str, bounds: tuple[float, ...], scale: int = 1) -> Histogram:
-    global _width  # noqa: PLW0603
-    histogram = Histogram(name, text, _width, bounds, scale)
-    HISTOGRAMS.append(histogram)
-    _width += len(bounds) + 2
-    return histogram
+    at, *_ = [next(_places) for _ in range(len(bounds) + 2)]
+    HISTOGRAMS.append(Histogram(name, text, at, bounds, scale))
+    return HISTOGRAMS[-1]
 
 
 _FAST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -113,15 +111,9 @@ REJECTED_NOT_KEPT = _counters(
     ("limit", "store"),
 )
 
-_KEYS = [
-    _cell(
-        "spare",
-        "events_accepted_by_key_total",
-        "Events answered with 2xx, by the name of the write key.",
-        ("key", ""),
-    )
-    for _ in range(2 * MAX_WRITE_KEYS)
-]
+#: Shown once a key has its cell.
+_BY_KEY = "events_accepted_by_key_total"
+_KEYS = [_counter(_BY_KEY) for _ in range(2 * MAX_WRITE_KEYS)]
 
 ACCEPTED = _counter("events_accepted_total", "Events answered with 2xx.")
 ANSWERS_KEPT = _counters(
@@ -138,20 +130,15 @@ DLQ_EVENTS = _cell("running", "dlq_events_current", "Events in the DLQ.")
 _SET_ASIDE = "dlq_events_set_aside"
 _WHY_SET_ASIDE = "Events on this disk that are known and not ours to send, by reason."
 #: What is set aside stays where it is, so each process that becomes leader finds it again.
-SET_ASIDE = {
-    reason: _gauge(_SET_ASIDE, _WHY_SET_ASIDE, ("reason", reason))
-    for reason in ("not_ours", "later_version")
-}
+SET_ASIDE = _gauges(_SET_ASIDE, _WHY_SET_ASIDE, "reason", ("not_ours", "later_version"))
 #: Links and unknown files may hold events that nobody can count, so these are files.
-FILES_ASIDE = {
-    reason: _gauge(
-        "dlq_files_set_aside",
-        "Files and directories in DLQ_DIR that stay as they are, by reason.",
-        ("reason", reason),
-    )
-    for reason in (*SET_ASIDE, "not_followed", "unknown")
-}
-DIRECTORY_LOST = _cell("running", _SET_ASIDE, _WHY_SET_ASIDE, ("reason", "directory_lost"))
+FILES_ASIDE = _gauges(
+    "dlq_files_set_aside",
+    "Files and directories in DLQ_DIR that stay as they are, by reason.",
+    "reason",
+    (*SET_ASIDE, "not_followed", "unknown"),
+)
+DIRECTORY_LOST = _cell("running", _SET_ASIDE, _WHY_SET_ASIDE, reason="directory_lost")
 DROPPED = _counters(
     "dlq_events_dropped_total",
     "Events that left the DLQ unstored, by the operator's policy.",
@@ -181,25 +168,25 @@ LOG_DROPPED = _counter(
 )
 
 #: Pending events of dead processes, in signed changes; shown as part of PENDING.
-ORPHANED = _cell("hidden", "events_orphaned")
+ORPHANED = _cell("running", "events_orphaned")
 #: Of the events that are set aside, those in journals, which are no DLQ files.
-SET_ASIDE_JOURNALS = _cell("internal", "journal_events_set_aside")
+SET_ASIDE_JOURNALS = _gauge("journal_events_set_aside")
 #: DLQ files that this process is writing or removing: what is counted may not be there yet.
-CHANGING = _cell("internal", "dlq_files_changing")
+CHANGING = _gauge("dlq_files_changing")
 #: How many workers have booted in this slot.
-BOOTS = _cell("hidden", "workers_booted")
+BOOTS = _counter("workers_booted")
 #: Bytes that this worker would write to the DLQ if every upload failed from now on.
-EXPOSED_BYTES = _cell("internal", "exposed_bytes")
+EXPOSED_BYTES = _gauge("exposed_bytes")
 #: Bytes that other servers have in DLQ_DIR, as the leader last saw them.
-OTHERS_BYTES = _cell("internal", "others_bytes")
+OTHERS_BYTES = _gauge("others_bytes")
 #: DLQ files that this worker would write then.
-EXPOSED_FILES = _cell("internal", "exposed_files")
+EXPOSED_FILES = _gauge("exposed_files")
 #: The oldest hour of which this worker has a batch in memory, as ``ids.Key`` numbers them, and
 #: whether it may still begin another batch.
-OLDEST_HOUR = _cell("internal", "oldest_hour")
-BEGINS_BATCHES = _cell("internal", "begins_batches")
+OLDEST_HOUR = _gauge("oldest_hour")
+BEGINS_BATCHES = _gauge("begins_batches")
 #: When the oldest batch in the DLQ was opened, in unix seconds; written by the replayer.
-DLQ_OLDEST = _cell("internal", "dlq_oldest_unix")
+DLQ_OLDEST = _gauge("dlq_oldest_unix")
 
 REQUEST_SECONDS = _histogram(
     "http_request_seconds", "Time to accept a request to /collect.", _FAST_SECONDS, _MICRO
@@ -223,11 +210,11 @@ LAG_SECONDS = _histogram(
 )
 
 #: Cells in a row.
-COLUMNS = _width
+COLUMNS = next(_places)
 
 _cells_of_keys: dict[str, int] = {}
 
-_OF_LIVING = [cell.at for cell in CELLS if cell.kind in ("gauge", "internal")]
+_OF_LIVING = [at for at, cell in CELLS.items() if cell.kind == "gauge"]
 
 
 class Metrics:
@@ -271,8 +258,8 @@ def name_keys(names: Iterable[str]) -> None:
             at = _KEYS[min(len(_cells_of_keys), len(_KEYS) - 1)]
             _cells_of_keys[name] = at
             shown = name if at != _KEYS[-1] else "(others)"
-            index = next(i for i, cell in enumerate(CELLS) if cell.at == at)
-            CELLS[index] = CELLS[index]._replace(kind="counter", label=("key", shown))
+            text = "Events answered with 2xx, by the name of the write key."
+            CELLS[at] = Cell(_BY_KEY, text, "counter", {"key": shown})
 
 
 def accepted_by_key(name: str) -> int:

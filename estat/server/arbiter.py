@@ -1,4 +1,4 @@
-"""gunicorn's arbiter, but patient with workers that can't boot: they stop nobody else.
+"""gunicorn's arbiter, but patient with workers that can't boot, and with the server's own stop.
 
 gunicorn ends the whole server when a single worker can't boot, forks the next one at once when it
 died on the way, and ends too when the host refuses the fork. A reload stops all old workers before
@@ -9,7 +9,8 @@ it knows whether a new one can serve. Here
 - before any worker has served at all, gunicorn's rule holds: the server ends with the reason, for
   that is most likely a wrong start.
 
-A worker says that it has booted in its row of the shared page (``metrics.BOOTS``).
+A worker says that it has booted in its row of the shared page (``metrics.BOOTS``). How the server
+stops, step by step, is in ``drain``.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ import os
 import signal
 import sys
 import time
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
@@ -26,7 +28,8 @@ from gunicorn.sock import close_sockets
 from gunicorn.workers.base import Worker
 
 from estat.accounting import metrics
-from estat.server.inherited import page
+from estat.accounting.shared_memory import DRAINING, HURRYING, STOPPING
+from estat.server.inherited import page, settings
 from estat.server.launch import wrong_settings
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,9 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 _POLL_SECONDS = 0.05
+
+#: A worker that hangs in the kernel on a disk does not die when it is killed.
+_KILLED_SECONDS = 1.0
 
 #: What reads the settings as it is imported, which must happen again at each reload.
 _CONFIGURATION = "estat.gunicorn_conf"
@@ -43,13 +49,6 @@ _BOOT_ERROR, _LOAD_ERROR = 3, 4
 #: Added to them, the arbiter never meets one, and a worker ends with the same status as before: the
 #: kernel keeps eight bits of it.
 _UNMET = 256
-
-
-class _Unborn(NamedTuple):
-    """Stands for a worker that could not be forked."""
-
-    age: int
-    pid: int = 0
 
 
 class _ReadAgainError(Exception):
@@ -64,7 +63,7 @@ class PatientArbiter(Arbiter):
         self._young: list[Worker] = []  # forked, and not known to have booted
         self._told: set[Worker] = set()  # to stop
         self._outdated = 0  # workers up to this age have settings of before the last reload
-        self._reloading = self._stopping = False
+        self._reloading = self._stopping = self._hurried = False
         self._pause_seconds = 0.0  # before the next attempt, once one has failed
         self._next_attempt = 0.0  # time.monotonic
 
@@ -83,11 +82,42 @@ class PatientArbiter(Arbiter):
         # while it stops, gunicorn would end amid it: without the accounting
         return _UNMET if self._stopping or _any_has_served() else 0
 
+    def handle_term(self) -> None:
+        """Turn /ready red, go on serving for DRAIN_DELAY, then let gunicorn stop the workers.
+
+        Like gunicorn's own handlers it ends the main loop by StopIteration.
+        """
+        page().state = DRAINING
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._hurry)
+        drain_delay = settings().drain_delay
+        logger.info("drain_started", extra={"drain_delay_seconds": drain_delay})
+        until = time.monotonic() + drain_delay
+        while time.monotonic() < until and not self._hurried:
+            self.reap_workers()
+            self.murder_workers()
+            self.manage_workers()
+            time.sleep(_POLL_SECONDS)
+        page().state = STOPPING
+        if self._hurried:  # perhaps by a signal that came just before the line above
+            page().state = HURRYING
+        raise StopIteration
+
+    handle_int = handle_quit = handle_term
+
+    def _hurry(self, _number: int, _frame: FrameType | None) -> None:
+        """Let the workers skip to the disk: this is a second signal."""
+        if os.getpid() != self.pid:
+            return  # a new worker, which has the arbiter's handlers until it sets its own
+        self._hurried = True
+        page().state = HURRYING
+        self.kill_workers(signal.SIGTERM)
+
     def stop(self, graceful: bool = True) -> None:
         """Stop all workers, and kill those that are late.
 
         gunicorn's own asks the wall clock, which may step amid the drain. And a second signal that
-        came before ``drain`` took it leaves its workers two seconds.
+        came before ``handle_term`` took it leaves its workers two seconds.
         """
         self._stopping = True
         unlink = self.reexec_pid == self.master_pid == 0 and not self.systemd
@@ -96,12 +126,17 @@ class PatientArbiter(Arbiter):
         if self.dirty_arbiter_pid:
             self.kill_dirty_arbiter(signal.SIGTERM)
         self.kill_workers(signal.SIGTERM if graceful else signal.SIGQUIT)
-        until = time.monotonic() + self.cfg.graceful_timeout
-        while self.WORKERS and time.monotonic() < until:
-            self.reap_workers()
-            time.sleep(_POLL_SECONDS)
+        self._reap(self.cfg.graceful_timeout)
         self.kill_workers(signal.SIGKILL)
+        self._reap(_KILLED_SECONDS)
+
+    def _reap(self, seconds: float) -> None:
+        """Wait until all workers have ended, at most so long."""
+        until = time.monotonic() + seconds
         self.reap_workers()
+        while self.WORKERS and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+            self.reap_workers()
 
     def manage_workers(self) -> None:
         """Fork the workers that are missing, and stop those that others serve for."""
@@ -181,7 +216,6 @@ class PatientArbiter(Arbiter):
             except (OSError, RuntimeError) as exc:  # the latter without worker_tmp_dir
                 if os.getpid() != self.pid:
                     raise
-                self.cfg.child_exit(self, _Unborn(self.worker_age))
                 if not self.WORKERS and not _any_has_served():
                     raise HaltServer(f"no worker can be forked: {exc}", _BOOT_ERROR) from exc
                 self._wait(error=str(exc))

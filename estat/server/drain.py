@@ -1,4 +1,4 @@
-"""How the server stops: first the arbiter (``Stop``), then each of its workers (``Drain``).
+"""How the server stops: first the arbiter (``PatientArbiter``), then each worker (``Drain``).
 
     a signal -> the arbiter turns /ready red, and for DRAIN_DELAY all is served as before
     -> gunicorn sends its workers a signal
@@ -14,58 +14,17 @@ import os
 import signal
 import time
 from functools import cache
-from types import FrameType
 
 import gevent
-from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
-from estat.accounting.shared_memory import DRAINING, HURRYING, STOPPING
+from estat.accounting.shared_memory import HURRYING, STOPPING
 from estat.pipeline.pipeline import Pipeline
-from estat.server import inherited
 
 logger = logging.getLogger(__name__)
 
 _HEED_SECONDS = 0.5  # how often a worker looks whether the server stops
 _POLL_SECONDS = 0.05  # and once it stops, whether it hurries
-
-
-class Stop:
-    """Stops the arbiter: gracefully on the first signal, at once on the second."""
-
-    def __init__(self, server: Arbiter) -> None:
-        self._server = server
-        self._page = inherited.page()
-        self._hurried = False
-
-    def begin(self) -> None:
-        """Turn /ready red, go on serving for DRAIN_DELAY, then let gunicorn stop the workers.
-
-        This takes the place of gunicorn's own handlers, and ends its main loop as they do, by
-        StopIteration.
-        """
-        self._page.state = DRAINING
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, self._hurry)
-        drain_delay = inherited.settings().drain_delay
-        logger.info("drain_started", extra={"drain_delay_seconds": drain_delay})
-        until = time.monotonic() + drain_delay
-        while time.monotonic() < until and not self._hurried:
-            self._server.reap_workers()
-            self._server.murder_workers()
-            self._server.manage_workers()
-            time.sleep(_POLL_SECONDS)
-        self._page.state = STOPPING
-        if self._hurried:  # perhaps by a signal that came just before the line above
-            self._page.state = HURRYING
-        raise StopIteration
-
-    def _hurry(self, _number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != self._server.pid:
-            return  # a new worker, which has the arbiter's handlers until it sets its own
-        self._hurried = True
-        self._page.state = HURRYING
-        self._server.kill_workers(signal.SIGTERM)
 
 
 class Drain:

@@ -9,7 +9,6 @@ How a stop goes, step by step, is in ``drain``.
 """
 
 import contextlib
-import errno
 import gc
 import json
 import logging
@@ -20,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from errno import EACCES, EINVAL, ELOOP, ENAMETOOLONG, ENOTDIR, EPERM
 from typing import Any
 
 import gevent
@@ -52,8 +52,6 @@ _SHM = "/dev/shm"  # noqa: S108
 
 _GC_THRESHOLDS = (20_000, 20, 50)
 
-_REAP_SECONDS = 1.0
-
 #: The server_stopped line of a stop whose log nobody read.
 _LAST_STOP = "last-stop"
 
@@ -64,16 +62,7 @@ _BROKEN_SECONDS = 1.0
 _NO_SLOT_SECONDS = 1.0
 
 #: Errors of DLQ_DIR that do not pass by themselves: it is a file, say, or another user's.
-_FOR_EVER = (
-    errno.EACCES,
-    errno.EINVAL,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.EPERM,
-)
-
-_slots_taken: dict[int, int] = {}  # in the arbiter: a worker's age -> its slot
+_FOR_EVER = (EACCES, EINVAL, ELOOP, ENAMETOOLONG, ENOTDIR, EPERM)
 
 
 def gunicorn_config() -> dict[str, Any]:
@@ -155,8 +144,6 @@ def when_ready(server: Arbiter) -> None:
     synced = settings().durability.synced
     _log_start(server, unsafe + dlq_dir.mount_warnings(given, synced=synced))
     make_patient(server)
-    stop = drain.Stop(server)
-    server.handle_term = server.handle_int = server.handle_quit = stop.begin
     if signal.SIGTERM in signal.sigpending():  # it came before anybody could take it
         on_exit(server)
         sys.exit(0)
@@ -180,19 +167,18 @@ def _log_start(server: Arbiter, unsafe: list[str]) -> None:
         stream.write("".join(f"{shown(line)}\n" for line in lines))
 
 
-def pre_fork(_server: Arbiter, worker: Worker) -> None:
+def pre_fork(server: Arbiter, worker: Worker) -> None:
     """Give the new worker the lowest free slot, or None if all are taken.
 
     A fork can't be refused here: an exception would end the server.
     """
-    own_directory.replace_lost(_slots_taken.values())
-    taken = set(_slots_taken.values())
+    taken = {other.estat_slot for other in server.WORKERS.values()} - {None}
+    own_directory.replace_lost(taken)
     number = next((i for i in range(ARBITER + 1, len(page().rows)) if i not in taken), None)
     worker.estat_slot = number
     if number is None:
         _seldom.warning("worker_refused", "no_free_slot", workers=len(taken))
         return
-    _slots_taken[worker.age] = number
     row = page().rows[number]
     metrics.forget_process(row)
     worker.estat_boots = row.cells[metrics.BOOTS]
@@ -200,7 +186,7 @@ def pre_fork(_server: Arbiter, worker: Worker) -> None:
 
 def child_exit(_server: Arbiter, worker: Worker) -> None:
     """Free the slot of a worker that is gone; its counters stay."""
-    number = _slots_taken.pop(worker.age, None)
+    number = worker.estat_slot
     if number is None:
         return
     row = page().rows[number]
@@ -214,7 +200,8 @@ def child_exit(_server: Arbiter, worker: Worker) -> None:
 
 def on_exit(server: Arbiter) -> None:
     """Log the accounting; exit 1 if it does not close."""
-    _reap_killed(server)
+    for worker in server.WORKERS.values():  # which hang in the kernel
+        child_exit(server, worker)
     for row in page().used_rows():
         Ledger(Metrics(row)).orphan()
     if not own_directory.set_aside_if_lost():
@@ -238,17 +225,6 @@ def _tell_end(terms: dict[str, int], directory: str) -> None:
         with contextlib.suppress(DiskError):  # then it can be told nowhere
             access = files.PRIVATE._replace(top=directory)
             whole_file.write(os.path.join(directory, _LAST_STOP), [text.encode()], access)
-
-
-def _reap_killed(server: Arbiter) -> None:
-    """Wait for workers that were killed a moment ago; gunicorn reaps only those already dead."""
-    until = time.monotonic() + _REAP_SECONDS
-    for pid, worker in list(server.WORKERS.items()):
-        with contextlib.suppress(ChildProcessError):
-            # a worker that hangs in the kernel on a disk does not die; do not wait for it
-            while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < until:
-                time.sleep(0.01)
-        child_exit(server, worker)
 
 
 # --- in a worker

@@ -18,7 +18,7 @@ from estat.config.settings import Settings
 from estat.disk.server_directory import NONE, SERVERS, ServerDirectory
 from estat.errors import SettingsError
 from estat.server import log_stream
-from estat.server.launch import refuse, refuse_early_load, refuse_without_configuration
+from estat.server.launch import EARLY_LOAD, RUN, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +62,17 @@ def dlq_dir() -> str:
 
 def _given() -> Settings:
     if _here.given is None:
-        refuse_without_configuration()
+        refuse(f"gunicorn was started without the server's configuration file; run: {RUN}")
     return _here.given
 
 
 def slot() -> int:
     """Return this worker's row of the page. Ends a process that is no worker."""
     if _here.slot is None:
-        refuse_early_load()
+        refuse(
+            f"{EARLY_LOAD}; leave out --preload (preload_app), --check-config and --print-config, "
+            f"and run: {RUN}"
+        )
     return _here.slot
 
 

@@ -23,9 +23,9 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, GeventWorker
 from estat.server import log_stream
 from estat.text import safe
 
-_RUN = "gunicorn -c python:estat.gunicorn_conf estat.wsgi:app, or: estat serve"
+RUN = "gunicorn -c python:estat.gunicorn_conf estat.wsgi:app, or: estat serve"
 
-_EARLY_LOAD = "estat.wsgi:app was loaded before the workers were forked, which can't share it"
+EARLY_LOAD = "estat.wsgi:app was loaded before the workers were forked, which can't share it"
 
 #: What to do where an address can't be listened on.
 _REMEDIES = {
@@ -43,19 +43,6 @@ _KILLED_SECONDS, _POLL_SECONDS = 0.5, 0.02
 _STATUS = 3
 
 
-def refuse_without_configuration() -> NoReturn:
-    """End a process that has loaded the application, but not the configuration file."""
-    refuse(f"gunicorn was started without the server's configuration file; run: {_RUN}")
-
-
-def refuse_early_load() -> NoReturn:
-    """End a process that has loaded the application, and is no worker."""
-    refuse(
-        f"{_EARLY_LOAD}; leave out --preload (preload_app), --check-config and --print-config, "
-        f"and run: {_RUN}"
-    )
-
-
 def wrong_settings(cfg: Any) -> list[str]:
     """Return a sentence for each of gunicorn's own settings with which the server can't work."""
     worker_class = cfg.worker_class
@@ -71,11 +58,11 @@ def wrong_settings(cfg: Any) -> list[str]:
         "without connections nobody is served; leave out --worker-connections "
         "(worker_connections)": cfg.worker_connections < 1,
         "the workers share one socket; leave out --reuse-port (reuse_port)": cfg.reuse_port,
-        f"{_EARLY_LOAD}; leave out --preload (preload_app)": cfg.preload_app,
+        f"{EARLY_LOAD}; leave out --preload (preload_app)": cfg.preload_app,
         "a client could pass its own field off as a proxy's; leave out --header-map "
         "(header_map)": cfg.header_map == "dangerous",
     }
-    return [f"{problem}, and run: {_RUN}" for problem, holds in found.items() if holds]
+    return [f"{problem}, and run: {RUN}" for problem, holds in found.items() if holds]
 
 
 def taken(server: Arbiter) -> Iterator[str]:

@@ -21,6 +21,7 @@ import atexit
 import io
 import os
 import sys
+import time
 from typing import Any, TextIO, cast
 
 from gevent import monkey
@@ -34,14 +35,13 @@ _QUEUED_BYTES = 1024 * 1024
 
 #: How long a process waits at its end until its lines are written.
 _END_SECONDS = 1.0
-_ENDING_SECONDS = 0.001  # of a thread that has nothing to do any more
+_POLL_SECONDS = 0.001
 
 _STDERR = 2
 
 # gevent's own would call the event loop
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _new_lock = monkey.get_original("_thread", "RLock")
-_new_signal = monkey.get_original("_thread", "allocate_lock")
 _new_queue = monkey.get_original("queue", "SimpleQueue")
 _select = monkey.get_original("select", "select")
 
@@ -89,7 +89,11 @@ class LogStream(io.TextIOBase):
 
         Where that was in vain once, it does not wait again.
         """
-        return self._wait()
+        until = time.monotonic() + (0.0 if self._stuck else _END_SECONDS)
+        while self._done_bytes < self._queued_bytes and time.monotonic() < until:
+            _select([], [], [], _POLL_SECONDS)
+        self._stuck = self._done_bytes < self._queued_bytes
+        return not self._stuck
 
     def fileno(self) -> int:
         """Return the descriptor that is written to."""
@@ -103,25 +107,15 @@ class LogStream(io.TextIOBase):
         """Tell that this can be written to."""
         return True
 
-    def _wait(self) -> bool:
-        wait_seconds = 0.0 if self._stuck else _END_SECONDS
-        self._stuck = self._done_bytes < self._queued_bytes
-        if self._stuck:
-            written = _new_signal()
-            written.acquire()
-            self._lines.put(written)
-            self._stuck = not written.acquire(timeout=wait_seconds)
-        return not self._stuck
-
     def _end_thread(self) -> None:
         """End the thread, if it is not held up: a lock that it holds is never freed in a child.
 
         The next line starts another one.
         """
-        if self._has_thread and self._wait():
+        if self._has_thread and self.drain():
             self._lines.put(None)
             while self._has_thread:
-                _select([], [], [], _ENDING_SECONDS)
+                _select([], [], [], _POLL_SECONDS)
 
     def _put(self, lines: bytes) -> None:
         if self._queued_bytes - self._done_bytes + len(lines) > _QUEUED_BYTES:
@@ -139,11 +133,8 @@ class LogStream(io.TextIOBase):
 
     def _run(self, queue: Any) -> None:
         try:
-            while (item := queue.get()) is not None:
-                if isinstance(item, bytes):
-                    self._write(item)
-                else:  # the lock of one who waits for all before it
-                    item.release()
+            while (lines := queue.get()) is not None:
+                self._write(lines)
         finally:
             self._has_thread = False  # out of memory, say: the next line starts another one
 

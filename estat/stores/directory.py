@@ -14,7 +14,7 @@ from typing import TypeVar
 from estat.disk import files, locks, whole_file
 from estat.errors import DiskError, NotOurs, ObjectExists, ObjectRefused, StoreUnavailable
 from estat.events import ids
-from estat.events.gzip import MAX_BYTES, gunzip_lines
+from estat.events.gzip import gunzip_lines
 from estat.stores.store import BYTES, Head
 from estat.threads import Offload
 
@@ -43,10 +43,10 @@ class DirectoryStore:
     ) -> bool:
         """Write the file, durably, unless it exists; a file has neither type nor metadata."""
         del crc32, content_type, metadata
-        if replaces is None:
-            self._run(self._write, key, body)
-        else:
+        if replaces is not None:
             self._run(self._replace, key, body, replaces)
+        elif not self._run(whole_file.write_new, self._path(key), [body], files.BY_UMASK):
+            raise ObjectExists(key)
         return True
 
     def head(self, key: str) -> Head | None:
@@ -60,7 +60,7 @@ class DirectoryStore:
 
     def get(self, key: str) -> bytes:
         """Return the file's content."""
-        return self._run(self._read, key)
+        return self._run(files.read_whole, self._path(key))
 
     def delete(self, key: str) -> None:
         """Remove the file if it is there."""
@@ -69,16 +69,13 @@ class DirectoryStore:
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield the files' keys, one directory read at a time, without half-written files."""
         directory = prefix.rpartition("/")[0]
-        yield from self._below(directory, prefix, after)
-
-    def _below(self, directory: str, prefix: str, after: str) -> Iterator[str]:
         for name in self._run(_names, self._path(directory)):
             key = f"{directory}/{name}" if directory else name
-            if not (key.startswith(prefix) or prefix.startswith(key)):
+            if not key.startswith(prefix):
                 continue
             if name.endswith("/"):
                 if key > after or after.startswith(key):
-                    yield from self._below(key.removesuffix("/"), prefix, after)
+                    yield from self.list(key, after)
             elif key > after:
                 yield key
 
@@ -97,30 +94,21 @@ class DirectoryStore:
             raise ObjectRefused(f"{key!r:.200} is no key in a directory")
         return os.path.join(self._root, *key.split("/"))
 
-    def _write(self, key: str, body: bytes) -> None:
-        if not whole_file.write_new(self._path(key), [body], files.BY_UMASK):
-            raise ObjectExists(key)
-
     def _replace(self, key: str, body: bytes, etag: str) -> None:
         """Replace a file that is still the one that was read. One does so at a time."""
         path = self._path(key)
         directory, name = os.path.split(path)
         fresh = os.path.join(directory, files.temporary_name(name))
-        whole_file.write(fresh, [body], files.BY_UMASK)
+        lock = locks.lock(path)
         try:
-            lock = locks.lock(path)
-            try:
-                if _etag(os.fstat(lock)) != etag:
-                    raise StoreUnavailable(f"{key} changed since it was read")
-                os.rename(fresh, path)
-                files.sync_directory(directory)
-            finally:
-                os.close(lock)
+            if _etag(os.fstat(lock)) != etag:
+                raise StoreUnavailable(f"{key} changed since it was read")
+            whole_file.write(fresh, [body], files.BY_UMASK)
+            os.rename(fresh, path)
+            files.sync_directory(directory)
         finally:
+            os.close(lock)
             files.remove(fresh)
-
-    def _read(self, key: str) -> bytes:
-        return files.read_open(files.open_file(self._path(key), os.O_RDONLY))
 
     def _describe(self, key: str) -> Head | None:
         path = self._path(key)
@@ -129,14 +117,13 @@ class DirectoryStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         found = os.fstat(descriptor)
-        etag = _etag(found)
-        if found.st_size > MAX_BYTES:
-            os.close(descriptor)
-            return Head({}, found.st_size, etag)
-        body = files.read_open(descriptor)
+        try:
+            body = files.read_open(descriptor)
+        except NotOurs:  # too large
+            return Head({}, found.st_size, _etag(found))
         # its writer may be about to sync its name, or have failed to
         files.sync_directory(os.path.dirname(path))
-        return Head(_metadata(key, body), len(body), etag)
+        return Head(_metadata(key, body), len(body), _etag(found))
 
 
 def _etag(found: os.stat_result) -> str:

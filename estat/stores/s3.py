@@ -14,10 +14,15 @@ import base64
 import logging
 import struct
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
+import boto3
+import botocore.session
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.handlers import add_expect_header
 
 from estat.config.settings import Settings
 from estat.errors import (
@@ -30,13 +35,14 @@ from estat.errors import (
     StoreUnavailable,
 )
 from estat.events.gzip import MAX_BYTES, TOO_LARGE
-from estat.stores import s3_client
 from estat.stores.s3_credentials import Credentials
 from estat.stores.s3_errors import OF_KEYS, UNNAMED, NotFound, NotImplementedByStore, store_errors
 from estat.stores.store import BYTES, Head, is_md5
 from estat.threads import Offload
 
 log = logging.getLogger(__name__)
+
+_ONE_ATTEMPT = {"total_max_attempts": 1, "mode": "standard"}  # attempts are ours to count
 
 
 class S3Store:
@@ -46,14 +52,17 @@ class S3Store:
         self, bucket: str, settings: Settings, credentials: Credentials, wait_seconds: float
     ) -> None:
         self.bare_etags = False
-        self._bucket = bucket
+        self._settings = settings
         self._credentials = credentials
         self._wait_seconds = wait_seconds  # of each request, for the first credentials
         self._conditional = settings.s3_conditional_put
-        self._options = _ObjectOptions(settings)
+        self._every = {"Bucket": bucket}  # parameters of every request
+        if settings.s3_expected_bucket_owner:
+            self._every["ExpectedBucketOwner"] = settings.s3_expected_bucket_owner
+        self._asked_for = _asked_for(settings)
         self._threads = Offload(1)
         try:
-            self._client = s3_client.client(settings, credentials)
+            self._client = _client(settings, credentials)
         except (BotoCoreError, ValueError) as exc:
             raise StoreDenied(f"S3 client: {exc}", code=type(exc).__name__) from exc
 
@@ -73,13 +82,12 @@ class S3Store:
         metadata = metadata | {BYTES: str(len(body))}
         checksum = base64.b64encode(struct.pack(">I", crc32)).decode()
         parameters: dict[str, Any] = {
-            "Bucket": self._bucket,
             "Key": key,
             "Body": body,
             "ContentType": content_type,
             "Metadata": metadata,
             "ChecksumCRC32": checksum,
-            **self._options.put,
+            **self._asked_for,
         }
         if replaces is None:
             answer = self._create(parameters)
@@ -149,7 +157,7 @@ class S3Store:
     def head(self, key: str) -> Head | None:
         """HEAD the object."""
         try:
-            answer = self._call("head_object", Bucket=self._bucket, Key=key)
+            answer = self._call("head_object", Key=key)
         except NotFound:
             return None
         # HTTP lets a store write a field's name as it likes, and boto3 takes it as it came
@@ -158,11 +166,11 @@ class S3Store:
 
     def lacking(self, key: str) -> dict[str, str]:
         """HEAD the object and compare it with what a PUT asks for."""
-        return self._options.lacking(self._call("head_object", Bucket=self._bucket, Key=key))
+        return _lacking(self._settings, self._call("head_object", Key=key))
 
     def get(self, key: str) -> bytes:
         """GET the object."""
-        answer = self._call("get_object", Bucket=self._bucket, Key=key)
+        answer = self._call("get_object", Key=key)
         with store_errors(), answer["Body"] as stream:
             # the length that it names is looked at first, for nothing is read then
             size = answer.get("ContentLength", 0)
@@ -173,13 +181,13 @@ class S3Store:
 
     def delete(self, key: str) -> None:
         """DELETE the object."""
-        self._call("delete_object", Bucket=self._bucket, Key=key)
+        self._call("delete_object", Key=key)
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """LIST the keys: each request returns at most 1,000."""
         more: dict[str, Any] = {"StartAfter": after} if after else {}
         while True:
-            page = self._call("list_objects_v2", Bucket=self._bucket, Prefix=prefix, **more)
+            page = self._call("list_objects_v2", Prefix=prefix, **more)
             for found in page.get("Contents", ()):
                 yield found["Key"]
             if not page.get("IsTruncated"):
@@ -190,7 +198,7 @@ class S3Store:
         self._credentials.wait(self._wait_seconds)
         try:
             with store_errors():
-                return getattr(self._client, operation)(**parameters, **self._options.every)
+                return getattr(self._client, operation)(**parameters, **self._every)
         except StoreError as exc:
             # an answer to a HEAD has no body that could name the reason
             if exc.code in OF_KEYS or (operation == "head_object" and exc.code in UNNAMED):
@@ -198,45 +206,61 @@ class S3Store:
             raise
 
 
-class _ObjectOptions:
-    """The parameters of every request, those of a PUT, and whether an object has them."""
+def _client(settings: Settings, credentials: Credentials) -> Any:
+    """Return a boto3 client made for many small uploads. It asks nobody.
 
-    def __init__(self, settings: Settings) -> None:
-        self.every: dict[str, str] = {}
-        self.put: dict[str, Any] = {}
-        self._key = settings.s3_kms_key_id
-        self._storage_class = settings.s3_storage_class
-        self._tags = len(settings.s3_object_tags)
-        if settings.s3_expected_bucket_owner:
-            self.every["ExpectedBucketOwner"] = settings.s3_expected_bucket_owner
-        if self._key:
-            self.put |= {
-                "ServerSideEncryption": "aws:kms",
-                "SSEKMSKeyId": self._key,
-                # else every PUT and every GET is a request to KMS, with its price and its limit
-                "BucketKeyEnabled": True,
-            }
-        if self._storage_class:
-            self.put["StorageClass"] = self._storage_class
-        if self._tags:
-            self.put["Tagging"] = urlencode(
-                [tag.partition("=")[::2] for tag in settings.s3_object_tags]
-            )
+    Its requests are signed with ``credentials`` and with nothing else.
+    """
+    session = botocore.session.get_session()
+    provider = SimpleNamespace(load_credentials=lambda: credentials)
+    session.register_component("credential_provider", provider)
+    made = boto3.Session(botocore_session=session).client(
+        "s3",
+        region_name=settings.aws_region or None,
+        config=Config(
+            retries=_ONE_ATTEMPT,
+            # uploads, replays and their HEADs; the pool does not block, it drops connections
+            max_pool_connections=2 * settings.upload_concurrency + 2,
+            connect_timeout=settings.s3_timeout,
+            read_timeout=settings.s3_timeout,
+            # our own ChecksumCRC32 header instead of a trailer in aws-chunked encoding
+            request_checksum_calculation="when_required",
+            s3={"payload_signing_enabled": False},
+        ),
+    )
+    # "Expect: 100-continue" costs a round trip each, and a second with a server that ignores it
+    made.meta.events.unregister("before-call.s3", add_expect_header)
+    return made
 
-    def lacking(self, head: Mapping[str, Any]) -> dict[str, str]:
-        """Compare an object's HEAD with the settings; return what was found, by setting."""
-        found = {}
-        encryption = str(head.get("ServerSideEncryption", "no encryption"))
-        key = str(head.get("SSEKMSKeyId", ""))
-        if self._key and not (encryption == "aws:kms" and _is_same_key(self._key, key)):
-            found["S3_KMS_KEY_ID"] = f"{encryption}, {key or 'no key'}"
-        storage_class = str(head.get("StorageClass", "STANDARD"))  # the field is left out then
-        if self._storage_class not in ("", storage_class):
-            found["S3_STORAGE_CLASS"] = storage_class
-        tags = int(head.get("TagCount", 0))
-        if self._tags != tags and self._tags:
-            found["S3_OBJECT_TAGS"] = f"{tags} tags" if tags else ""
-        return found
+
+def _asked_for(settings: Settings) -> dict[str, Any]:
+    """Return the parameters of a PUT that only the settings add."""
+    tags = [tag.partition("=")[::2] for tag in settings.s3_object_tags]
+    asked: dict[str, Any] = {
+        "StorageClass": settings.s3_storage_class,
+        "Tagging": urlencode(tags),
+        "SSEKMSKeyId": settings.s3_kms_key_id,
+    }
+    if settings.s3_kms_key_id:
+        # without a bucket key every PUT and every GET is a request to KMS, with its price and limit
+        asked |= {"ServerSideEncryption": "aws:kms", "BucketKeyEnabled": True}
+    return {name: value for name, value in asked.items() if value}
+
+
+def _lacking(settings: Settings, head: Mapping[str, Any]) -> dict[str, str]:
+    """Compare an object's HEAD with the settings; return what was found, by setting."""
+    found = {}
+    encryption = str(head.get("ServerSideEncryption", "no encryption"))
+    key, asked = str(head.get("SSEKMSKeyId", "")), settings.s3_kms_key_id
+    if asked and not (encryption == "aws:kms" and _is_same_key(asked, key)):
+        found["S3_KMS_KEY_ID"] = f"{encryption}, {key or 'no key'}"
+    storage_class = str(head.get("StorageClass", "STANDARD"))  # the field is left out then
+    if settings.s3_storage_class not in ("", storage_class):
+        found["S3_STORAGE_CLASS"] = storage_class
+    tags = int(head.get("TagCount", 0))
+    if len(settings.s3_object_tags) not in (0, tags):
+        found["S3_OBJECT_TAGS"] = f"{tags} tags" if tags else ""
+    return found
 
 
 def _is_same_key(asked: str, found: str) -> bool:

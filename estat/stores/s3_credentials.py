@@ -157,9 +157,19 @@ class Credentials(botocore.credentials.Credentials):  # type: ignore[misc]
         said: dict[str, Any] = {}
         if self._closed:
             return said
+        read, self._lifeline = os.pipe()
         try:
-            with self._process() as process:
-                os.write(self._lifeline, json.dumps(self._request).encode() + b"\n")
+            os.write(self._lifeline, json.dumps(self._request).encode() + b"\n")
+            with (
+                open(read, "rb") as request,
+                subprocess.Popen(  # noqa: S603 - our own program
+                    [sys.executable, "-P", s3_fetch.__file__],
+                    stdin=request,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                ) as process,
+            ):
                 for line in process.stdout or ():
                     with contextlib.suppress(ValueError):  # cut off by a kill
                         said |= json.loads(line)
@@ -168,19 +178,6 @@ class Credentials(botocore.credentials.Credentials):  # type: ignore[misc]
             self._hang_up()
         return said
 
-    def _process(self) -> "subprocess.Popen[bytes]":
-        read, self._lifeline = os.pipe()
-        try:
-            return subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-P", s3_fetch.__file__],
-                stdin=read,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        finally:
-            os.close(read)
-
     def _hang_up(self) -> None:
         """Tell the process that nobody waits any more."""
         lifeline, self._lifeline = self._lifeline, -1
@@ -188,22 +185,18 @@ class Credentials(botocore.credentials.Credentials):  # type: ignore[misc]
             os.close(lifeline)
 
     def _failed(self, exc: Exception) -> None:
-        error = exc
-        if not isinstance(error, NoCredentials):  # there is no process, say
-            error = NoCredentials(f"no credentials: {type(exc).__name__}: {exc}")
-        self._error = error
-        if self._closed or self._told == (str(error), self.missing):
+        """Keep the reason for the requests that fail by it; tell it once."""
+        if not isinstance(exc, NoCredentials):  # there is no process, say
+            exc = NoCredentials(f"no credentials: {type(exc).__name__}: {exc}")
+        self._error = exc
+        missing = self.missing
+        if self._closed or self._told == (str(exc), missing):
             return
-        self._told = (str(error), self.missing)
-        log.log(
-            logging.ERROR if self.missing else logging.WARNING,
-            "credentials_not_fetched",
-            extra={
-                "source": self.source,
-                "error": str(error),
-                "valid_seconds": 0 if self.missing else round(self._until - time.monotonic()),
-            },
-        )
+        self._told = (str(exc), missing)
+        seconds = 0 if missing else round(self._until - time.monotonic())
+        facts = {"source": self.source, "error": str(exc), "valid_seconds": seconds}
+        level = logging.ERROR if missing else logging.WARNING
+        log.log(level, "credentials_not_fetched", extra=facts)
 
 
 def _request(settings: Settings) -> dict[str, Any]:

@@ -699,6 +699,7 @@ def test_a_listing_of_many_pages_is_whole(s3):
         ("raw", "raw/dt=1/hr=3", ["raw/dt=12/x", "raw2"]),
         ("raw/dt=1/hr=2/y", "", ["raw/dt=1/hr=2/y"]),
         ("nothing/", "", []),
+        ("raw22", "", []),
     ],
 )
 def test_both_stores_list_the_same_keys_in_the_same_order(

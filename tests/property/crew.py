@@ -204,7 +204,6 @@ class Server:
         given = load(crew.root, BATCH_SIZE="6", S3_APP_RETRIES="0")
         self._memory = {
             (inherited, "_here"): inherited._Inherited(given=given),
-            (hooks, "_slots_taken"): {},
             (own_directory, "_outdated"): {},
         }
 
@@ -235,7 +234,7 @@ class Server:
 
     def _fork(self) -> None:
         self._age += 1
-        self._seat: Any = SimpleNamespace(age=self._age, pid=self._age)
+        self._seat: Any = SimpleNamespace(pid=self._age)
         hooks.pre_fork(_NOBODY, self._seat)
         self.worker = Worker(self._crew, self, self._seat.estat_slot)
 

@@ -30,14 +30,8 @@ ROW_OF = {name: row for row, names in enumerate(ORDER) for name in names.split()
 CONFINED = {
     "falcon": {"demo.resources", "web.app", "web.collect", "web.resources"},
     "rjsmin": {"web.resources"},
-    "boto3": {"stores.s3_client"},
-    "botocore": {
-        "stores.s3",
-        "stores.s3_client",
-        "stores.s3_credentials",
-        "stores.s3_errors",
-        "stores.s3_sources",
-    },
+    "boto3": {"stores.s3"},
+    "botocore": {"stores.s3", "stores.s3_credentials", "stores.s3_errors", "stores.s3_sources"},
     "prometheus_client": {"accounting.exposition"},
     "gunicorn": {
         "server.arbiter",

@@ -11,15 +11,6 @@ from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import Row
 from tests.unit.mortal_row import Cells, Killed
 
-CONTRACT = """
-http_requests_total http_requests_accepted_total http_requests_rejected_queue_full_total
-s3_events_stored_total s3_put_errors_total dlq_events_enqueued_total dlq_events_reuploaded_total
-dlq_events_dropped_total dlq_files_current http_requests_rejected_total events_accepted_total
-events_adopted_total events_handed_over_total events_pending dlq_events_current dlq_size_bytes
-dlq_oldest_seconds dlq_files_expired_total dlq_files_quarantined_total queue_events queue_bytes
-event_store_lag_seconds_count
-"""
-
 
 @pytest.fixture
 def page():
@@ -203,26 +194,3 @@ def test_the_next_worker_in_a_slot_counts_on(page):
     metrics.forget_process(page.rows[1])
     books(page, 1).accept(1)
     assert ledger.terms(page).accepted == 6
-
-
-def test_the_exposition_adds_up_the_rows_and_names_every_metric_of_the_contract(page):
-    books(page, 1).accept(3)
-    books(page, 2).accept(4)
-    Metrics(page.rows[1]).observe(metrics.BATCH_EVENTS, 10)
-    Metrics(page.rows[2]).observe(metrics.BATCH_EVENTS, 11, weight=2)
-    text = exposition.render(page).decode()
-    assert "events_accepted_total 7.0" in text
-    assert 'batch_events_bucket{le="10.0"} 1.0' in text
-    assert 'batch_events_bucket{le="50.0"} 3.0' in text
-    assert "batch_events_sum 32.0" in text
-    for name in CONTRACT.split():
-        assert any(line.startswith((f"{name} ", f"{name}{{")) for line in text.splitlines()), name
-
-
-def test_cells_do_not_overlap():
-    spans = [(cell.at, cell.at) for cell in metrics.CELLS]
-    spans += [(h.at, h.at + len(h.bounds) + 1) for h in metrics.HISTOGRAMS]
-    spans.sort()
-    assert spans[0][0] == 1
-    assert spans[-1][1] == metrics.COLUMNS - 1
-    assert all(a[1] + 1 == b[0] for a, b in itertools.pairwise(spans))

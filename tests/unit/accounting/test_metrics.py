@@ -1,10 +1,21 @@
 """What /metrics shows of the rows, and what of a process outlives it."""
 
+import itertools
+
 import pytest
 
 from estat.accounting import exposition, metrics
 from estat.accounting.metrics import Metrics
 from estat.accounting.shared_memory import SharedPage
+
+CONTRACT = """
+http_requests_total http_requests_accepted_total http_requests_rejected_queue_full_total
+s3_events_stored_total s3_put_errors_total dlq_events_enqueued_total dlq_events_reuploaded_total
+dlq_events_dropped_total dlq_files_current http_requests_rejected_total events_accepted_total
+events_adopted_total events_handed_over_total events_pending dlq_events_current dlq_size_bytes
+dlq_oldest_seconds dlq_files_expired_total dlq_files_quarantined_total queue_events queue_bytes
+event_store_lag_seconds_count
+"""
 
 
 @pytest.fixture
@@ -81,7 +92,22 @@ def test_the_age_of_the_oldest_batch_is_told_only_while_there_are_files(page: Sh
     assert samples(page)["dlq_oldest_seconds"] > 1_000_000_000
 
 
-def test_what_is_hidden_or_internal_is_not_shown(page: SharedPage) -> None:
-    write(page, 1).count(metrics.EXPOSED_BYTES, 5)
-    hidden = {"exposed_bytes", "dlq_led", "events_orphaned", "dlq_oldest_unix"}
+def test_a_cell_without_a_help_text_is_not_shown(page: SharedPage) -> None:
+    for cell in (metrics.EXPOSED_BYTES, metrics.ORPHANED, metrics.BOOTS):
+        write(page, 1).count(cell, 5)
+    hidden = {"exposed_bytes", "events_orphaned", "workers_booted"}
     assert hidden.isdisjoint(samples(page))
+
+
+def test_every_metric_of_the_contract_is_shown(page: SharedPage) -> None:
+    shown = {name.partition("{")[0] for name in samples(page)}
+    assert set(CONTRACT.split()) - shown == set()
+
+
+def test_cells_do_not_overlap() -> None:
+    spans = [(at, at) for at in metrics.CELLS]
+    spans += [(h.at, h.at + len(h.bounds) + 1) for h in metrics.HISTOGRAMS]
+    spans.sort()
+    assert spans[0][0] == 1
+    assert spans[-1][1] == metrics.COLUMNS - 1
+    assert all(a[1] + 1 == b[0] for a, b in itertools.pairwise(spans))

@@ -9,7 +9,8 @@ import pytest
 from estat.accounting import metrics
 from estat.accounting.shared_memory import DRAINING, HURRYING, SERVING, STOPPING
 from estat.config import loading
-from estat.server import drain, inherited
+from estat.server import arbiter, drain, inherited
+from estat.server.arbiter import PatientArbiter
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
@@ -37,14 +38,15 @@ class Pipeline:
         return self._left
 
 
-class Server:
-    """gunicorn's arbiter, as a stop sees it."""
+class Server(PatientArbiter):
+    """An arbiter without workers."""
 
-    def __init__(self, pid, during_delay=lambda: None):
+    def __init__(self, pid, during_delay):
         self.pid = pid
         self.killed = []
         self.reap_workers = during_delay
         self.murder_workers = self.manage_workers = lambda: None
+        self.learn()
 
     def kill_workers(self, number):
         self.killed.append(number)
@@ -68,7 +70,7 @@ def page(monkeypatch):
     settings = loading.load(given, env_file="")
     page = metrics.page()
     monkeypatch.setattr(inherited, "_here", inherited._Inherited(given=settings))
-    monkeypatch.setattr(inherited, "page", lambda: page)
+    monkeypatch.setattr(arbiter, "page", lambda: page)
     return page
 
 
@@ -120,7 +122,7 @@ def test_a_second_signal_ends_the_delay_and_hurries_the_workers(page):
 
     server = Server(os.getpid(), during_delay=a_second_signal)
     with pytest.raises(StopIteration):
-        drain.Stop(server).begin()
+        server.handle_term()
     assert seen == [DRAINING]
     assert page.state == HURRYING
     assert server.killed == [signal.SIGTERM]
@@ -133,6 +135,6 @@ def test_a_signal_to_a_worker_that_has_the_arbiters_handlers_still_hurries_nobod
 
     server = Server(os.getppid(), during_delay=a_signal_to_the_worker)
     with pytest.raises(InterruptedError):
-        drain.Stop(server).begin()
+        server.handle_term()
     assert page.state == DRAINING
     assert server.killed == []

@@ -4,6 +4,7 @@ import contextlib
 import re
 
 import pytest
+from dotenv import dotenv_values
 
 from estat.config import loading, parsers, reference
 from estat.config.settings import Settings, declarations
@@ -240,17 +241,11 @@ def test_a_directory_bucket_is_made_absolute_so_that_dlq_files_can_name_it(monke
 
 
 def test_the_example_file_sets_what_the_defaults_are(tmp_path):
+    example = reference.files()["conf/estat.env.example"]
     file = tmp_path / "all.env"
-    file.write_text(reference.example().replace("\n#", "\n").replace("# ", "#"))
-    given = {
-        line.partition("=")[0]: line.partition("=")[2]
-        for line in reference.example().splitlines()
-        if "=" in line and not line.startswith("# ")
-    }
-    uncommented = {name.lstrip("#"): value for name, value in given.items()}
-    assert set(uncommented) == set(declarations())
-    uncommented["RAW_BUCKET"] = "events"
-    assert loading.load(uncommented, env_file="") == load()
+    file.write_text(re.sub(r"(?m)^#(?=\w)", "", example))
+    assert dotenv_values(file).keys() == declarations().keys()
+    assert loading.load(MINIMAL, env_file=str(file)) == load()
 
 
 @pytest.mark.parametrize("path", list(reference.files()))

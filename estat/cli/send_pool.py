@@ -144,33 +144,25 @@ class Pool:
         """Post all requests, and return when each is answered.
 
         Ends early with CommandError if the server can't be reached, and with
-        KeyboardInterrupt if the user asks for it; the rest is then not read. An error
-        of reading ``requests`` is raised once all that was read before it is posted.
+        KeyboardInterrupt if the user asks for it; the rest is then not read.
         """
         for poster in self._posters:
             poster.start()
         try:
-            self._feed(requests)
+            for request in requests:
+                self._tally.read += request.events
+                self._queue.put(request)
+                if self._stopped.is_set():
+                    break
             self._join(threading.TIMEOUT_MAX)
         except KeyboardInterrupt as exc:
             self._stop(exc)
             with suppress(Empty):
-                while request := self._queue.get_nowait():
-                    self._tally.add_outcome(request, _STOPPED)
+                while waiting := self._queue.get_nowait():
+                    self._tally.add_outcome(waiting, _STOPPED)
             self._join(_GRACE_SECONDS)
         if self._cause is not None:
             raise self._cause
-
-    def _feed(self, requests: Iterable[Request]) -> None:
-        """Queue all requests, or as many as can be read before the run is stopped."""
-        try:
-            for request in requests:
-                self._tally.add_read(request.events)
-                self._queue.put(request)
-                if self._stopped.is_set():
-                    break
-        except CommandError as exc:
-            self._cause = exc  # raised when what was read is posted
 
     def _join(self, seconds: float) -> None:
         """Wait until the posters have come to the end of the queue, or so long."""

@@ -43,7 +43,7 @@ _TAG_RIGHT = "grant s3:PutObjectTagging, which S3_OBJECT_TAGS needs"
 _RIGHTS = {"kms:": _KMS_RIGHTS, "s3:PutObjectTagging": _TAG_RIGHT}
 
 # what came instead of an answer, in the names of botocore's errors
-_LATE = "ConnectTimeoutError|ReadTimeoutError"
+_LATE = "(Connect|Read)TimeoutError"
 _AWAY = (
     "ConnectionClosedError|ConnectionError|EndpointConnectionError|HTTPClientError"
     "|ProxyConnectionError|ResponseStreamingError|SSLError"
@@ -62,7 +62,7 @@ _S3 = {
     # a 400 that is not in the form of S3's has the code 400, or none
     f"{UNPROVEN}|NoSuchKey|400|": NO_STORE,
     "NotImplemented": "use a store that has what docs/bucket.md says is asked of it",
-    "ExpiredToken|ExpiredTokenException": _GENERAL,
+    "ExpiredToken(Exception)?": _GENERAL,
     NO_NAME: "no name server knows the store: check AWS_ENDPOINT_URL_S3, AWS_REGION and the DNS",
     _LATE: f"the store does not answer, or not within S3_TIMEOUT: {_ON_THE_WAY}",
     _AWAY: f"the store can't be reached: {_ON_THE_WAY}",
@@ -83,11 +83,8 @@ _STS = {
     "through an interface endpoint; check AWS_REGION",
 }
 
-#: What botocore asks AWS for to get such credentials.
-_FOR_CREDENTIALS = "AssumeRole AssumeRoleWithWebIdentity CreateToken GetRoleCredentials"
-
 #: STS refuses the token in AWS_WEB_IDENTITY_TOKEN_FILE.
-_WEB_IDENTITY_REFUSED = "ExpiredTokenException IDPRejectedClaim InvalidIdentityToken ExpiredToken"
+_WEB_IDENTITY_REFUSED = "ExpiredToken(Exception)?|IDPRejectedClaim|InvalidIdentityToken"
 
 #: What may be left out of a try, and what to do when the bucket then takes the object.
 _OPTIONAL = {
@@ -150,9 +147,9 @@ def _of_credentials(settings: Settings, error: NoCredentials) -> str:
         whose = "the credentials that are to assume S3_ROLE_ARN are at fault, not that role: "
     else:
         whose = "the server has no credentials: "
-    if error.code in _WEB_IDENTITY_REFUSED.split():
+    if re.fullmatch(_WEB_IDENTITY_REFUSED, error.code):
         return f"{whose}renew the token in AWS_WEB_IDENTITY_TOKEN_FILE, check its issuer"
-    if error.operation in _FOR_CREDENTIALS.split() and error.is_busy:
+    if error.operation and error.is_busy:
         return whose + _STS_BUSY
     if error.operation == "AssumeRoleWithWebIdentity":
         return f"{whose}let the trust policy of AWS_ROLE_ARN name the issuer and who has its token"

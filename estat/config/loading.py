@@ -142,22 +142,14 @@ def replace_environment(given: Mapping[str, str]) -> None:
     os.environ.update({**dict.fromkeys(declarations(), ""), **given})
 
 
-def _is_default(settings: Settings, name: str) -> bool:
-    declared = declarations()[name]
-    if declared.default is None:
-        return False
-    return bool(getattr(settings, name.lower()) == _value(name, declared, {}))
-
-
 def effective(settings: Settings, *, changed: bool = False) -> dict[str, str]:
     """Return every setting's value as text, secrets hidden; or of those that are no defaults."""
-    return {
-        name: "(hidden)"
-        if declared.secret and getattr(settings, name.lower())
-        else settings.text(name)
-        for name, declared in declarations().items()
-        if not changed or not _is_default(settings, name)
-    }
+    told = {}
+    for name, declared in declarations().items():
+        value, default = getattr(settings, name.lower()), declared.default
+        if not changed or default is None or value != declared.value(default):
+            told[name] = "(hidden)" if declared.secret and value else settings.text(name)
+    return told
 
 
 def _secrets(given: Mapping[str, str]) -> Iterator[str]:
@@ -210,10 +202,8 @@ def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:
         if declared.default is None:
             raise SettingsError([f"{name} is not set; it must be {declared.valid}"])
         text = declared.default
-    if not text:
-        return declared.unset()
     try:
-        return declared.parse(text)
+        return declared.value(text)
     except (ValueError, KeyError, OSError) as exc:
         shown = "(hidden)" if declared.secret else repr(text)
         problem = f"{name}={shown} is not valid; it must be {declared.valid}"

@@ -104,6 +104,10 @@ class Declaration(NamedTuple):
     secret: bool = False
     default: str | None = ""  # None: required
 
+    def value(self, text: str) -> Any:
+        """Return the value of a text, which may be empty. Raises what ``parse`` does."""
+        return self.parse(text) if text else self.unset()
+
 
 def _matched(expected: re.Pattern[str], text: str) -> re.Match[str]:
     """Return the match of the whole text. Raises ValueError if there is none."""

@@ -197,8 +197,9 @@ class Pool:
             if attempt:
                 self._tally.add_retry()
             outcome = connection.post(request)
-            if outcome.unreachable and not attempt and self._retries:
-                self._tell_once(f"{outcome.reason}; trying again")
+            if outcome.unreachable and not attempt and self._retries and not self._told:
+                self._told = True  # the line of progress does not begin before the first answer
+                complain("send", f"{outcome.reason}; trying again")
             if outcome.status not in (429, 503) and outcome.fate != "unsent":
                 break
             wait_seconds = _wait_seconds(outcome, attempt)
@@ -206,12 +207,6 @@ class Pool:
         if outcome.unreachable and not self._stopped.is_set():
             # no retry reached the server, so the rest of the file would not either
             self._stop(CommandError(outcome.reason, code=1))
-
-    def _tell_once(self, text: str) -> None:
-        """Say that the run waits; the line of progress does not begin before the first answer."""
-        if not self._told:
-            self._told = True
-            complain("send", text)
 
 
 def _wait_seconds(outcome: Outcome, attempt: int) -> float:

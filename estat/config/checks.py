@@ -30,13 +30,13 @@ def _of_store(s: Settings) -> Iterator[str]:
             f"MAX_BODY_SIZE={s.max_body_size} is above MAX_BATCH_BODY_SIZE="
             f"{s.max_batch_body_size}; no such event could be sent"
         )
-    for taken in (s.raw_prefix, f"{s.raw_prefix}_streams", f"{s.raw_prefix}_closed"):
+    records = [f"{s.raw_prefix}{end}" for end in ("", "_streams", "_closed")]
+    for taken in records:
         if f"{s.dlq_prefix}/".startswith(f"{taken}/"):
             yield (
                 f"DLQ_PREFIX={s.dlq_prefix!r} lies within {taken!r}, which RAW_PREFIX names; "
                 "unreadable files would mix with what readers expect there"
             )
-    records = [f"{s.raw_prefix}{end}" for end in ("", "_streams", "_closed")]
     for taken in (*records, s.dlq_prefix) if s.rejected_prefix else ():
         own, other = f"{s.rejected_prefix}/", f"{taken}/"
         if own.startswith(other) or other.startswith(own):

@@ -142,7 +142,6 @@ class DiskError(EstatError):
 
     def __init__(self, operation: str, path: str, cause: OSError) -> None:
         super().__init__(f"{operation} {path}: {cause.strerror or cause}")
-        self.operation = operation
         self.path = path
         self.errno = cause.errno
 

@@ -20,6 +20,7 @@ from gevent import monkey
 from gevent.event import AsyncResult
 from gevent.hub import Waiter, get_hub
 from gevent.threadpool import ThreadPool
+from gevent.util import wrap_errors
 
 T = TypeVar("T")
 
@@ -39,13 +40,14 @@ class Offload:
 
     def start(self, work: Callable[..., T], *args: object) -> "Result[T]":
         """Begin to run ``work(*args)`` in a thread; ``get`` of the answer waits for its result."""
-        return Result(self._pool.spawn(_outcome, work, args))
+        # gevent prints errors that leave a pool's thread, so they come back as values
+        return Result(self._pool.spawn(wrap_errors((Exception,), work), *args))
 
 
 class Result(Generic[T]):
     """The outcome of work in a thread."""
 
-    def __init__(self, pending: "AsyncResult[tuple[T | None, Exception | None]]") -> None:
+    def __init__(self, pending: "AsyncResult[T | Exception]") -> None:
         self._pending = pending
 
     def ready(self) -> bool:
@@ -54,18 +56,10 @@ class Result(Generic[T]):
 
     def get(self) -> T:
         """Wait for the work and return its result. Raises what it raised."""
-        value, error = cast("tuple[T, Exception | None]", self._pending.get())
-        if error is not None:
-            raise error
-        return value
-
-
-def _outcome(work: Callable[..., T], args: tuple[object, ...]) -> tuple[T | None, Exception | None]:
-    """Keep an error as a value: gevent prints those that leave a pool's thread."""
-    try:
-        return work(*args), None
-    except Exception as exc:  # noqa: BLE001 - raised again by get()
-        return None, exc
+        outcome = self._pending.get()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return cast("T", outcome)
 
 
 _Work = tuple["Waiter[Any]", Callable[..., Any], tuple[object, ...]]

@@ -28,7 +28,6 @@ from estat.disk.dlq import DeadLetterQueue
 from estat.disk.dlq_file import OVERHEAD_BYTES
 from estat.disk.server_directory import SERVERS, ServerDirectory, queues
 from estat.errors import UNPROVEN, DiskError, SettingsError, StoreError
-from estat.events.batch import Batch
 from estat.stores import PATIENT_SECONDS, Stores
 from estat.stores.store import Store
 
@@ -154,6 +153,7 @@ def _dlq(settings: Settings) -> Iterator[Finding]:
 def _bucket(settings: Settings) -> Iterator[Finding]:
     """Write an object as the server does, look at it, and remove it."""
     batch = store_probe.probe(settings)
+    store = None
     try:
         stores = Stores(settings)
         credentials = stores.credentials(settings.raw_bucket)
@@ -162,15 +162,15 @@ def _bucket(settings: Settings) -> Iterator[Finding]:
             took = f"from {credentials.source} in {credentials.took_seconds:.1f}s"
             yield "ok", "credentials", took
         store = stores.get(settings.raw_bucket)
-    except StoreError as exc:
-        yield _not_written(settings, batch, exc)
-        return
-    try:
         by_answer = store_probe.put(store, batch)
     except StoreError as exc:
-        yield _not_written(settings, batch, exc, store)
-        with suppress(StoreError):  # it may be there all the same, or a part of it
-            store.delete(batch.key)
+        subject, remedy = refusals.explain(settings, batch, exc)
+        with suppress(StoreError):
+            if store and exc.code == UNPROVEN:
+                remedy = store_probe.why_unproven(store, batch)
+        yield "FAIL", subject, f"can't write to {settings.raw_bucket}: {exc}; {remedy}"
+        if store:  # the object may be there all the same, or a part of it
+            store_probe.remove(store, batch.key)
         return
     try:
         if settings.s3_role_arn:
@@ -178,27 +178,14 @@ def _bucket(settings: Settings) -> Iterator[Finding]:
         yield "ok", "bucket", f"wrote {batch.key} to {settings.raw_bucket}"
         yield from store_probe.findings(settings, store, batch, by_answer=by_answer)
         yield from _as_asked(settings, store, batch.key)
-    except BaseException:  # Ctrl-C, say, or nobody reads on
-        with suppress(StoreError):
-            store.delete(batch.key)
-        raise
-    yield from store_probe.remove(store, batch.key)
-
-
-def _not_written(
-    settings: Settings, batch: Batch, error: StoreError, store: Store | None = None
-) -> Finding:
-    """Say what kept an object from being stored, and what to do."""
-    subject, remedy = refusals.explain(settings, batch.key, batch.payload, error)
-    if store and error.code == UNPROVEN:
-        with suppress(StoreError):
-            remedy = store_probe.why_unproven(store, batch)
-    return "FAIL", subject, f"can't write to {settings.raw_bucket}: {error}; {remedy}"
+    finally:  # also after Ctrl-C, or where nobody reads on
+        removed = store_probe.remove(store, batch.key)
+    yield removed
 
 
 def _as_asked(settings: Settings, store: Store, key: str) -> Iterator[Finding]:
     """Tell whether the object has what the settings ask for."""
-    asked = [name for name in refusals.VISIBLE if getattr(settings, name.lower())]
+    asked = refusals.visible(settings)
     try:
         lacking = store.lacking(key) if asked else {}
     except StoreError as exc:

@@ -5,6 +5,8 @@ the object is written again without one setting at a time: the setting without w
 takes the object is the one to look at. No write leaves out the expected owner.
 """
 
+import re
+
 from estat.config.settings import Settings
 from estat.errors import (
     ASSUME_ROLE,
@@ -15,7 +17,7 @@ from estat.errors import (
     StoreError,
     StoreUnavailable,
 )
-from estat.events.batch import crc32_of
+from estat.events.batch import Batch
 from estat.stores import Stores
 
 _DIRECTORY = "make it a directory that the server's user may read and write"
@@ -31,72 +33,58 @@ _REFUSED = "its message says why; it would refuse batches, too, and keep them in
 _LOOK_RIGHT = (
     "grant s3:GetObject: the store's answer to a PUT proves nothing, so each object is looked up"
 )
-_STS_BUSY = "STS is busy or away: try again"
 _KMS_RIGHTS = (
     "grant kms:GenerateDataKey and kms:Decrypt on the key S3_KMS_KEY_ID, in the policy of who "
     "writes and in the key's own"
 )
 _TAG_RIGHT = "grant s3:PutObjectTagging, which S3_OBJECT_TAGS needs"
 
-#: What it says of credentials that were good once.
-_EXPIRED = ("ExpiredToken", "ExpiredTokenException")
-
-#: By the code of S3's answer.
-_S3 = {
-    "KMS.NotFoundException": "check S3_KMS_KEY_ID: the key must be in the bucket's region, and one "
-    "of another account than the writer's must be given by its ARN",
-    "KMS.DisabledException": "enable the key S3_KMS_KEY_ID in KMS; until then nothing is stored",
-    "KMS.KMSInvalidStateException": "make the key S3_KMS_KEY_ID usable again in KMS: its deletion "
-    "is pending, or its key material is missing",
-    "InvalidStorageClass": "set S3_STORAGE_CLASS to a class that the bucket has",
-    "InvalidTag": "change S3_OBJECT_TAGS to what the message asks for",
-    UNPROVEN: NO_STORE,
-    "NoSuchKey": NO_STORE,
-    "NotImplemented": "use a store that has what docs/bucket.md says is asked of it",
-    # what botocore calls a 400 that is not in the form of S3's
-    "": NO_STORE,
-    "400": NO_STORE,
-}
-
 #: By the right whose lack S3's message names.
 _RIGHTS = {"kms:": _KMS_RIGHTS, "s3:PutObjectTagging": _TAG_RIGHT}
 
-#: By the code of STS's answer.
+# what came instead of an answer, in the names of botocore's errors
+_LATE = "(Connect|Read)TimeoutError"
+_AWAY = (
+    "ConnectionClosedError|ConnectionError|EndpointConnectionError|HTTPClientError"
+    "|ProxyConnectionError|ResponseStreamingError|SSLError"
+)
+
+#: By a pattern of the code of S3's answer, or of the name of what came instead.
+_S3 = {
+    r"KMS\.NotFoundException": "check S3_KMS_KEY_ID: the key must be in the bucket's region, and "
+    "one of another account than the writer's must be given by its ARN",
+    r"KMS\.DisabledException": "enable the key S3_KMS_KEY_ID in KMS; until then nothing is stored",
+    r"KMS\.KMSInvalidStateException": "make the key S3_KMS_KEY_ID usable again in KMS: its "
+    "deletion is pending, or its key material is missing",
+    r"KMS\..*": "check the key S3_KMS_KEY_ID in KMS",
+    "InvalidStorageClass": "set S3_STORAGE_CLASS to a class that the bucket has",
+    "InvalidTag": "change S3_OBJECT_TAGS to what the message asks for",
+    # a 400 that is not in the form of S3's has the code 400, or none
+    f"{UNPROVEN}|NoSuchKey|400|": NO_STORE,
+    "NotImplemented": "use a store that has what docs/bucket.md says is asked of it",
+    "ExpiredToken(Exception)?": _GENERAL,
+    NO_NAME: "no name server knows the store: check AWS_ENDPOINT_URL_S3, AWS_REGION and the DNS",
+    _LATE: f"the store does not answer, or not within S3_TIMEOUT: {_ON_THE_WAY}",
+    _AWAY: f"the store can't be reached: {_ON_THE_WAY}",
+}
+
+_STS_BUSY = "STS is busy or away: try again"
+
+#: By a pattern of the code of STS's answer, or of the name of what came instead.
 _STS = {
     "AccessDenied": "name who asks in the trust policy of S3_ROLE_ARN, and grant it sts:AssumeRole "
     "on that role; S3_ROLE_EXTERNAL_ID must be what the trust policy asks for",
-    "ValidationError": "check S3_ROLE_ARN and S3_ROLE_EXTERNAL_ID",
     "NoRegionError": "set AWS_REGION",
     "RegionDisabledException": "enable STS for AWS_REGION in the role's account",
-    "InvalidClientTokenId": "check the credentials that are to assume the role",
-    "SignatureDoesNotMatch": "check the credentials that are to assume the role",
+    "InvalidClientTokenId|SignatureDoesNotMatch": "check the credentials that are to assume the "
+    "role",
     "ExpiredToken": "renew the credentials that are to assume the role",
+    f"{NO_NAME}|{_LATE}|{_AWAY}": "let the server reach STS over HTTPS, in a VPC without internet "
+    "through an interface endpoint; check AWS_REGION",
 }
-_STS_UNREACHABLE = (
-    "let the server reach STS over HTTPS, in a VPC without internet through an interface "
-    "endpoint; check AWS_REGION"
-)
-
-_LATE = ("ConnectTimeoutError", "ReadTimeoutError")
-_AWAY = (
-    *("ConnectionClosedError", "ConnectionError", "EndpointConnectionError", "HTTPClientError"),
-    *("ProxyConnectionError", "ResponseStreamingError", "SSLError"),
-)
-
-#: By what came instead of an answer, in the names of botocore's errors.
-_NO_ANSWER = {
-    NO_NAME: "no name server knows the store: check AWS_ENDPOINT_URL_S3, AWS_REGION and the DNS",
-    **dict.fromkeys(_LATE, f"the store does not answer, or not within S3_TIMEOUT: {_ON_THE_WAY}"),
-    **dict.fromkeys(_AWAY, f"the store can't be reached: {_ON_THE_WAY}"),
-}
-
-_OF_CODES = _S3 | _NO_ANSWER
-
-#: What botocore asks AWS for to get such credentials.
-_FOR_CREDENTIALS = "AssumeRole AssumeRoleWithWebIdentity CreateToken GetRoleCredentials"
 
 #: STS refuses the token in AWS_WEB_IDENTITY_TOKEN_FILE.
-_WEB_IDENTITY_REFUSED = "ExpiredTokenException IDPRejectedClaim InvalidIdentityToken ExpiredToken"
+_WEB_IDENTITY_REFUSED = "ExpiredToken(Exception)?|IDPRejectedClaim|InvalidIdentityToken"
 
 #: What may be left out of a try, and what to do when the bucket then takes the object.
 _OPTIONAL = {
@@ -105,11 +93,8 @@ _OPTIONAL = {
     "S3_STORAGE_CLASS": "set S3_STORAGE_CLASS to a class that the bucket and its policy allow",
 }
 
-#: The settings whose effect an object shows.
-VISIBLE = tuple(_OPTIONAL)
 
-
-def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tuple[str, str]:
+def explain(settings: Settings, batch: Batch, error: StoreError) -> tuple[str, str]:
     """Return what refused a PUT (bucket, credentials or role), and what to do about it.
 
     May try the PUT again in other ways, and removes what it wrote.
@@ -117,9 +102,10 @@ def explain(settings: Settings, key: str, body: bytes, error: StoreError) -> tup
     if settings.raw_bucket.startswith("file:"):
         return "bucket", _DIRECTORY
     if not isinstance(error, NoCredentials):
-        return "bucket", _of_bucket(settings, key, body, error)
+        return "bucket", _of_bucket(settings, batch, error)
     if error.operation == ASSUME_ROLE:
-        return "role", _of_role(error)
+        busy = _STS_BUSY if error.is_busy else "check S3_ROLE_ARN and S3_ROLE_EXTERNAL_ID"
+        return "role", _found(_STS, error.code) or busy
     return "credentials", _of_credentials(settings, error)
 
 
@@ -127,26 +113,33 @@ def explain_read(settings: Settings, error: StoreError) -> str:
     """Return what to do where an object that was written can't be read."""
     if settings.raw_bucket.startswith("file:"):
         return _DIRECTORY
-    if error.code in _OF_CODES:
-        return _OF_CODES[error.code]
-    if isinstance(error, StoreUnavailable):
-        return _BUSY
-    return "grant s3:GetObject" + " and kms:Decrypt" * bool(settings.s3_kms_key_id)
+    right = "grant s3:GetObject" + " and kms:Decrypt" * bool(settings.s3_kms_key_id)
+    busy = isinstance(error, StoreUnavailable)
+    return _found(_S3, error.code) or (_BUSY if busy else right)
 
 
-def _of_bucket(settings: Settings, key: str, body: bytes, error: StoreError) -> str:
-    if error.code in _OF_CODES:
-        return _OF_CODES[error.code]
+def visible(settings: Settings) -> list[str]:
+    """Return the settings that are given and whose effect an object shows."""
+    return [name for name in _OPTIONAL if getattr(settings, name.lower())]
+
+
+def _found(remedies: dict[str, str], code: str) -> str:
+    matching = (todo for pattern, todo in remedies.items() if re.fullmatch(pattern, code))
+    return next(matching, "")
+
+
+def _of_bucket(settings: Settings, batch: Batch, error: StoreError) -> str:
+    by_code = _found(_S3, error.code)
+    if by_code:
+        return by_code
     if error.operation == "HeadObject":
         return _LOOK_RIGHT
-    if error.code.startswith("KMS."):
-        return "check the key S3_KMS_KEY_ID in KMS"
-    if isinstance(error, StoreUnavailable) and error.code not in _EXPIRED:
+    if isinstance(error, StoreUnavailable):
         return _BUSY
     if not isinstance(error, StoreDenied):
-        return _GENERAL if error.code in _EXPIRED else _REFUSED
+        return _REFUSED
     named = (todo for right, todo in _RIGHTS.items() if right in str(error))
-    return next(named, "") or _by_elimination(settings, key, body)
+    return next(named, "") or _by_elimination(settings, batch)
 
 
 def _of_credentials(settings: Settings, error: NoCredentials) -> str:
@@ -154,9 +147,9 @@ def _of_credentials(settings: Settings, error: NoCredentials) -> str:
         whose = "the credentials that are to assume S3_ROLE_ARN are at fault, not that role: "
     else:
         whose = "the server has no credentials: "
-    if error.code in _WEB_IDENTITY_REFUSED.split():
+    if re.fullmatch(_WEB_IDENTITY_REFUSED, error.code):
         return f"{whose}renew the token in AWS_WEB_IDENTITY_TOKEN_FILE, check its issuer"
-    if error.operation in _FOR_CREDENTIALS.split() and error.is_busy:
+    if error.operation and error.is_busy:
         return whose + _STS_BUSY
     if error.operation == "AssumeRoleWithWebIdentity":
         return f"{whose}let the trust policy of AWS_ROLE_ARN name the issuer and who has its token"
@@ -166,42 +159,30 @@ def _of_credentials(settings: Settings, error: NoCredentials) -> str:
     )
 
 
-def _of_role(error: NoCredentials) -> str:
-    if error.code in _STS:
-        return _STS[error.code]
-    if error.code in _NO_ANSWER:
-        return _STS_UNREACHABLE
-    return _STS_BUSY if error.is_busy else _STS["ValidationError"]
-
-
-def _by_elimination(settings: Settings, key: str, body: bytes) -> str:
-    if _is_of_another(settings):
+def _by_elimination(settings: Settings, batch: Batch) -> str:
+    owner = settings.s3_expected_bucket_owner
+    unnamed = settings.without("S3_EXPECTED_BUCKET_OWNER")
+    if owner and not _lists(settings) and _lists(unnamed):
         return (
-            "the bucket belongs to another account than S3_EXPECTED_BUCKET_OWNER="
-            f"{settings.s3_expected_bucket_owner}: check both before anything is sent there"
+            f"the bucket belongs to another account than S3_EXPECTED_BUCKET_OWNER={owner}: "
+            "check both before anything is sent there"
         )
-    given = [name for name in _OPTIONAL if getattr(settings, name.lower())]
+    given = visible(settings)
     for name in given:
         try:
-            store = Stores(settings.without(name)).get(settings.raw_bucket)
-            store.put(key, body, crc32_of(body), "text/plain", {})
+            store = Stores(settings.without(name)).get(batch.bucket)
+            store.put(batch.key, batch.payload, batch.crc32, batch.content_type, batch.metadata)
         except StoreError:
             continue
         try:
-            store.delete(key)
+            store.delete(batch.key)
         except StoreError:
-            return f"{_OPTIONAL[name]}; remove {key} by hand, which this check wrote without it"
+            by_hand = f"remove {batch.key} by hand, which this check wrote without it"
+            return f"{_OPTIONAL[name]}; {by_hand}"
         return f"{_OPTIONAL[name]} (without {name} the bucket takes the object)"
-    if settings.s3_expected_bucket_owner:
+    if owner:
         given.append("S3_EXPECTED_BUCKET_OWNER")
     return f"{_GENERAL}, also those that {', '.join(given)} want" if given else _GENERAL
-
-
-def _is_of_another(settings: Settings) -> bool:
-    """Return whether the bucket can be listed only without naming its expected owner."""
-    if not settings.s3_expected_bucket_owner or _lists(settings):
-        return False
-    return _lists(settings.without("S3_EXPECTED_BUCKET_OWNER"))
 
 
 def _lists(settings: Settings) -> bool:

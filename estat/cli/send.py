@@ -15,6 +15,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from itertools import islice
 from urllib.parse import SplitResult, urlsplit
 
 from estat.cli import output, send_input, send_tally
@@ -65,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
         def requests() -> Iterator[Request]:
             """Yield the requests, and show how far the file is read."""
-            options = (args.combined_log, args.batch, args.limit)
-            for request in send_input.requests(file, args.file, *options, tally):
+            events = send_input.events(file, args.file, args.combined_log, tally)
+            for request in send_input.batches(islice(events, args.limit), args.batch):
                 yield request
                 position = file.tell() if size else 0
                 output.progress.update(
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
             if wrong_place and args.url.path != "/collect":
                 intake = args.url._replace(path="/collect").geturl()
                 output.complain("send", f"events are taken at /collect: try --url {intake}")
+    if tally.broken_off:
+        raise tally.broken_off
     return 0 if tally.complete else 1
 
 

@@ -9,7 +9,6 @@ import sys
 import zlib
 from collections.abc import Iterator
 from io import BufferedIOBase, BufferedReader
-from itertools import islice
 
 import estat
 from estat.cli import combined_log
@@ -34,26 +33,14 @@ def open_file(path: str) -> BufferedReader:
         raise _unreadable(path, exc) from exc
 
 
-def requests(
-    file: BufferedReader,
-    path: str,
-    combined: bool,
-    batch_events: int,
-    limit: int | None,
-    tally: Tally,
-) -> Iterator[Request]:
-    """Yield the requests that carry a file's events, ``limit`` events at most.
+def events(file: BufferedReader, path: str, combined: bool, tally: Tally) -> Iterator[Request]:
+    """Yield a request for each event; count lines that are no event.
 
-    The file is plain or gzip, by its first bytes; ``path`` is for messages. Raises
-    CommandError where the file can't be read further, after all that was read.
+    The file is plain or gzip, by its first bytes; ``path`` is for messages. Where it can't be
+    read further, it ends, and ``tally`` has the reason.
     """
-    return _batches(islice(_events(file, path, combined, tally), limit), batch_events)
-
-
-def _events(file: BufferedReader, path: str, combined: bool, tally: Tally) -> Iterator[Request]:
-    """Yield a request for each event; count lines that are no event. Raises CommandError."""
     event_of = _hit if combined else _object
-    for number, line in enumerate(_lines(file, path), 1):
+    for number, line in enumerate(_lines(file, path, tally), 1):
         if not line.isspace():
             try:
                 yield event_of(line.rstrip(b"\r\n"), number)
@@ -61,17 +48,16 @@ def _events(file: BufferedReader, path: str, combined: bool, tally: Tally) -> It
                 tally.add_unreadable(number)
 
 
-def _lines(file: BufferedReader, path: str) -> Iterator[bytes]:
-    """Yield each line. Raises CommandError."""
+def _lines(file: BufferedReader, path: str, tally: Tally) -> Iterator[bytes]:
     try:
         zipped = is_gzip(file.peek(2))
         lines: BufferedIOBase = gzip.GzipFile(fileobj=file) if zipped else file
         while line := lines.readline(_MAX_LINE_BYTES + 1):
             if len(line) > _MAX_LINE_BYTES:
-                raise CommandError(f"cannot read {path}: a line is longer than 16 MiB")
+                raise EOFError("a line is longer than 16 MiB")
             yield line
     except (OSError, EOFError, zlib.error) as exc:
-        raise _unreadable(path, exc) from exc
+        tally.broken_off = _unreadable(path, exc)
 
 
 def _unreadable(path: str, exc: Exception) -> CommandError:
@@ -94,29 +80,22 @@ def _hit(line: bytes, number: int) -> Request:
     return Request(hit.event, {name: value for name, value in headers.items() if value}, [number])
 
 
-def _batches(events: Iterator[Request], batch_events: int) -> Iterator[Request]:
-    """Join consecutive events whose requests have the same headers.
-
-    A batch that is not full yet is sent too where the file ends, or can't be read further.
-    """
+def batches(events: Iterator[Request], batch_events: int) -> Iterator[Request]:
+    """Join consecutive events whose requests have the same headers, so many at most."""
     batch: list[Request] = []
     size = 0
-    try:
-        for event in events:
-            size += len(event.body) + 1
-            if batch and (size > _MAX_BATCH_BYTES or event.headers != batch[0].headers):
-                yield _joined(batch, lines=True)
-                batch, size = [], len(event.body) + 1
-            batch.append(event)
-            if len(batch) == batch_events:
-                yield _joined(batch, lines=batch_events > 1)
-                batch, size = [], 0
-    except CommandError:
-        if batch:
-            yield _joined(batch, lines=True)
-        raise
+    lines = batch_events > 1
+    for event in events:
+        size += len(event.body) + 1
+        if batch and (size > _MAX_BATCH_BYTES or event.headers != batch[0].headers):
+            yield _joined(batch, lines=lines)
+            batch, size = [], len(event.body) + 1
+        batch.append(event)
+        if len(batch) == batch_events:
+            yield _joined(batch, lines=lines)
+            batch, size = [], 0
     if batch:
-        yield _joined(batch, lines=True)
+        yield _joined(batch, lines=lines)
 
 
 def _joined(batch: list[Request], *, lines: bool) -> Request:

@@ -144,33 +144,25 @@ class Pool:
         """Post all requests, and return when each is answered.
 
         Ends early with CommandError if the server can't be reached, and with
-        KeyboardInterrupt if the user asks for it; the rest is then not read. An error
-        of reading ``requests`` is raised once all that was read before it is posted.
+        KeyboardInterrupt if the user asks for it; the rest is then not read.
         """
         for poster in self._posters:
             poster.start()
         try:
-            self._feed(requests)
+            for request in requests:
+                self._tally.read += request.events
+                self._queue.put(request)
+                if self._stopped.is_set():
+                    break
             self._join(threading.TIMEOUT_MAX)
         except KeyboardInterrupt as exc:
             self._stop(exc)
             with suppress(Empty):
-                while request := self._queue.get_nowait():
-                    self._tally.add_outcome(request, _STOPPED)
+                while waiting := self._queue.get_nowait():
+                    self._tally.add_outcome(waiting, _STOPPED)
             self._join(_GRACE_SECONDS)
         if self._cause is not None:
             raise self._cause
-
-    def _feed(self, requests: Iterable[Request]) -> None:
-        """Queue all requests, or as many as can be read before the run is stopped."""
-        try:
-            for request in requests:
-                self._tally.add_read(request.events)
-                self._queue.put(request)
-                if self._stopped.is_set():
-                    break
-        except CommandError as exc:
-            self._cause = exc  # raised when what was read is posted
 
     def _join(self, seconds: float) -> None:
         """Wait until the posters have come to the end of the queue, or so long."""
@@ -205,8 +197,9 @@ class Pool:
             if attempt:
                 self._tally.add_retry()
             outcome = connection.post(request)
-            if outcome.unreachable and not attempt and self._retries:
-                self._tell_once(f"{outcome.reason}; trying again")
+            if outcome.unreachable and not attempt and self._retries and not self._told:
+                self._told = True  # the line of progress does not begin before the first answer
+                complain("send", f"{outcome.reason}; trying again")
             if outcome.status not in (429, 503) and outcome.fate != "unsent":
                 break
             wait_seconds = _wait_seconds(outcome, attempt)
@@ -214,12 +207,6 @@ class Pool:
         if outcome.unreachable and not self._stopped.is_set():
             # no retry reached the server, so the rest of the file would not either
             self._stop(CommandError(outcome.reason, code=1))
-
-    def _tell_once(self, text: str) -> None:
-        """Say that the run waits; the line of progress does not begin before the first answer."""
-        if not self._told:
-            self._told = True
-            complain("send", text)
 
 
 def _wait_seconds(outcome: Outcome, attempt: int) -> float:

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from typing import Any, Literal, NamedTuple
 
+from estat.cli.output import CommandError
 from estat.text import safe
 
 #: Distinct reasons that are kept apart; what a server writes must not fill the memory.
@@ -57,7 +58,9 @@ class Tally:
     """Counts events by what became of them, each but ``accepted`` by reason."""
 
     def __init__(self) -> None:
-        self.read = 0
+        self.read = 0  # one thread reads
+        #: Why the file could not be read to its end.
+        self.broken_off: CommandError | None = None
         self.accepted = 0
         self.retries = 0
         self.unreadable_lines = 0
@@ -65,11 +68,6 @@ class Tally:
         self._by_reason: dict[str, Counter[str]] = {fate: Counter() for fate in _FATES}
         self._first_line: dict[str, dict[str, int]] = {fate: {} for fate in _FATES}
         self._lock = threading.Lock()
-
-    def add_read(self, events: int) -> None:
-        """Count events that were read from the file."""
-        with self._lock:
-            self.read += events
 
     def add_unreadable(self, line_number: int) -> None:
         """Count a line that is no event."""

@@ -7,7 +7,6 @@ and the commands do. Each finding says what the store does, what that costs, and
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -67,6 +66,7 @@ _BARE_ETAGS = (
     "it compares If-Match with its ETag less the quotes (as Ceph's gateway does): to replace an "
     "object that was cut off costs one request more; there is nothing to do"
 )
+_REPLAYED_TWICE = "a replay that comes sooner sends again what is stored; there is nothing to do"
 _DOES_NOT_REPLACE = (
     "an object that was cut off is not replaced, and its batch waits in the DLQ; allow If-Match in "
     "the bucket's policy, or remove by hand the objects that dlq_file_deferred tells of"
@@ -139,15 +139,14 @@ def findings(
     yield from _list(store, batch.key)
 
 
-def remove(store: Store, key: str) -> Iterator[Finding]:
+def remove(store: Store, key: str) -> Finding:
     """Remove the object."""
     try:
         store.delete(key)
     except StoreError as exc:
         remedy = f"remove {key} by hand; only this check needs it"
-        yield "FAIL", "bucket", f"can't remove it: {exc}; {remedy}"
-    else:
-        yield "ok", "bucket", "removed it"
+        return "FAIL", "bucket", f"can't remove it: {exc}; {remedy}"
+    return "ok", "bucket", "removed it"
 
 
 def _look(store: Store, batch: Batch) -> Generator[Finding, None, Head]:
@@ -158,11 +157,7 @@ def _look(store: Store, batch: Batch) -> Generator[Finding, None, Head]:
         text = f"a HEAD tells of {head.size_bytes} bytes, {len(batch.payload)} were written"
         raise StoreDenied(text, code=UNPROVEN)
     if seconds:
-        lags = _lags("a HEAD finds it", seconds)
-        text = (
-            f"{lags}: a replay that comes sooner sends again what is stored; there is nothing to do"
-        )
-        yield "warn", "bucket", text
+        yield "warn", "bucket", f"{_lags('a HEAD finds it', seconds)}: {_REPLAYED_TWICE}"
     if not _described(head, batch):
         yield "warn", "bucket", _DROPS_METADATA
     return head
@@ -205,8 +200,7 @@ def _takes_any_checksum(store: Store, batch: Batch) -> bool:
     except StoreError:
         return False
     finally:
-        with suppress(StoreError):
-            store.delete(other.key)
+        remove(store, other.key)
     return True
 
 
@@ -214,8 +208,7 @@ def _list(store: Store, key: str) -> Iterator[Finding]:
     try:
         found, seconds = _awaited(lambda: key in store.list(key) or None)
     except StoreDenied:
-        text = "not listed: that takes s3:ListBucket, which only estat audit needs"
-        yield "ok", "bucket", text
+        yield "ok", "bucket", "not listed: that takes s3:ListBucket, which only estat audit needs"
         return
     except StoreError as exc:
         yield "warn", "bucket", f"can't list it: {exc}; only estat audit needs that"

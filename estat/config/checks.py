@@ -1,14 +1,7 @@
-"""Checks beyond a single value: contradictions, settings that lose events, unknown names.
-
-Rules without I/O. A ``.env`` file is for this server alone, so every name in it that is
-unknown is reported. The environment is shared with other programs, so there only a name that
-is nearly a setting's is reported. A value never is, because it may be a secret.
-"""
+"""Checks beyond a single value, without I/O: contradictions, and settings that lose events."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from difflib import get_close_matches
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from estat.config import parsers
 from estat.config.settings import Settings, declarations
@@ -20,27 +13,10 @@ _WITH_ADDRESSES = re.compile(
     "|x-cluster-client-ip|x-envoy-external-address)"
 )
 
-#: The names of other programs' variables: boto3's, Python's, gunicorn's, the platform's.
-_OTHERS = re.compile(
-    "(AWS|BUILDAH|COMPOSE|CURL|DOCKER|ECS|KUBERNETES|LC|LD|MALLOC|OTEL|PIP|PODMAN|REQUESTS|SSL"
-    "|SYSTEMD|XDG)_.*|(GEVENT|GUNICORN|PYTHON|VIRTUAL_ENV).*|(ALL|FTP|HTTP|HTTPS|NO)_PROXY"
-    "|GID|HOME|HOSTNAME|IMAGE|LANG|LANGUAGE|LOGNAME|NO_COLOR|PATH|PORT|PWD|SENDFILE|SHELL|TERM"
-    "|TMPDIR|TZ|UID|USER"
-)
-
-#: How alike two names are (of difflib, 1: the same): one letter more, less or another in seven.
-_NEARLY, _SOMEHOW = 0.85, 0.6
-
-# A line of a key that lost its quotes may look like an assignment (its base64 ends in "="): what
-# is nearly no setting's name is told only if it is written as variables are.
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
-
 #: An origin of http on its own port, of a host that has a domain: it may have a page of https too.
 _PUBLIC_HTTP = re.compile(r"http://(.*\.[a-z][a-z0-9-]*)$")
 
 _BALANCER_IDLE_SECONDS = 60
-
-_REFERENCE = re.compile(r"\$\{([^}:]+)")
 
 
 def contradictions(s: Settings) -> list[str]:
@@ -54,13 +30,13 @@ def _of_store(s: Settings) -> Iterator[str]:
             f"MAX_BODY_SIZE={s.max_body_size} is above MAX_BATCH_BODY_SIZE="
             f"{s.max_batch_body_size}; no such event could be sent"
         )
-    for taken in (s.raw_prefix, f"{s.raw_prefix}_streams", f"{s.raw_prefix}_closed"):
+    records = [f"{s.raw_prefix}{end}" for end in ("", "_streams", "_closed")]
+    for taken in records:
         if f"{s.dlq_prefix}/".startswith(f"{taken}/"):
             yield (
                 f"DLQ_PREFIX={s.dlq_prefix!r} lies within {taken!r}, which RAW_PREFIX names; "
                 "unreadable files would mix with what readers expect there"
             )
-    records = [f"{s.raw_prefix}{end}" for end in ("", "_streams", "_closed")]
     for taken in (*records, s.dlq_prefix) if s.rejected_prefix else ():
         own, other = f"{s.rejected_prefix}/", f"{taken}/"
         if own.startswith(other) or other.startswith(own):
@@ -171,35 +147,3 @@ def _unlisted_origins(listed: tuple[str, ...]) -> Iterator[str]:
                     f"ALLOWED_ORIGINS has {origin} and not {other}: pages of that are refused; add "
                     "it, if there are any"
                 )
-
-
-class UnknownSetting(NamedTuple):
-    """A name that is no setting, and the nearest setting's name; empty if none is near."""
-
-    variable: str
-    nearest: str
-
-    def __str__(self) -> str:
-        meant = f"; did you mean {self.nearest}?" if self.nearest else ""
-        return f"{self.variable} is no setting{meant}"
-
-
-def unknown_settings(
-    from_file: Mapping[str, str], environ: Collection[str], settings: Collection[str]
-) -> list[UnknownSetting]:
-    """Return the names that are no settings, each once.
-
-    ``from_file`` has the values as they are written. They tell which names others refer to
-    (``${NAME}``): such a name is used, though it is no setting.
-    """
-    referred = {name for value in from_file.values() for name in _REFERENCE.findall(value)}
-    found = []
-    for name in dict.fromkeys([*from_file, *environ]):
-        upper = name.upper()
-        if name in settings or name in referred or _OTHERS.fullmatch(upper):
-            continue
-        in_file = name in from_file
-        near = get_close_matches(upper, settings, n=1, cutoff=_SOMEHOW if in_file else _NEARLY)
-        if near or (in_file and _VARIABLE.fullmatch(name)):
-            found.append(UnknownSetting(name, near[0] if near else ""))
-    return found

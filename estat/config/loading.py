@@ -8,15 +8,16 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from estat.config import checks
-from estat.config.checks import UnknownSetting
-from estat.config.settings import Declaration, Settings, declarations
+from estat.config.parsers import Declaration
+from estat.config.settings import Settings, declarations
 from estat.config.suggestions import suggestion
 from estat.errors import SettingsError
 from estat.text import keep_secret
@@ -31,6 +32,38 @@ _USER_OF_URL = re.compile(r"//([^/\s:@]*)(?::([^\s@]*))?@")
 
 #: What seems to be meant for a name, where a line of the file can't be read.
 _MEANT_FOR_NAME = re.compile(r"\s*(?:(?:export|set)\s+)?([A-Za-z][\w .-]*?)\s*(?:[=:]|$)")
+
+#: The names of other programs' variables: boto3's, Python's, gunicorn's, the platform's.
+_OTHERS = re.compile(
+    "(AWS|BUILDAH|COMPOSE|CURL|DOCKER|ECS|KUBERNETES|LC|LD|MALLOC|OTEL|PIP|PODMAN|REQUESTS|SSL"
+    "|SYSTEMD|XDG)_.*|(GEVENT|GUNICORN|PYTHON|VIRTUAL_ENV).*|(ALL|FTP|HTTP|HTTPS|NO)_PROXY"
+    "|GID|HOME|HOSTNAME|IMAGE|LANG|LANGUAGE|LOGNAME|NO_COLOR|PATH|PORT|PWD|SENDFILE|SHELL|TERM"
+    "|TMPDIR|TZ|UID|USER"
+)
+
+#: How alike two names are (of difflib, 1: the same): one letter more, less or another in seven.
+_NEARLY, _SOMEHOW = 0.85, 0.6
+
+# A line of a key that lost its quotes may look like an assignment (its base64 ends in "="): what
+# is nearly no setting's name is told only if it is written as variables are.
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
+
+#: A name that a value of the file refers to: it is used, though it may be no setting.
+_REFERENCE = re.compile(r"\$\{([^}:]+)")
+
+
+class UnknownSetting(NamedTuple):
+    """A name that is no setting, and the nearest setting's name; empty if none is near.
+
+    Its value is not told: it may be a secret.
+    """
+
+    variable: str
+    nearest: str
+
+    def __str__(self) -> str:
+        meant = f"; did you mean {self.nearest}?" if self.nearest else ""
+        return f"{self.variable} is no setting{meant}"
 
 
 def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Settings:
@@ -77,15 +110,30 @@ def http_addr(env_file: str = ".env") -> str:
 def unknown_names(
     environ: Mapping[str, str] | None = None, env_file: str = ".env"
 ) -> list[UnknownSetting]:
-    """Return the names in the file, and in the environment, that seem to be meant for settings."""
+    """Return the names that seem to be meant for settings and are none, each once.
+
+    The file is for this server alone, so every name in it that is unknown is returned. The
+    environment is shared with other programs, so of it only one that is nearly a setting's is.
+    """
     environ = os.environ if environ is None else environ
     settings = declarations().keys()
     if settings <= environ.keys():
         return []  # so nothing else counts (see replace_environment)
     try:
-        return checks.unknown_settings(_read(env_file, interpolate=False), environ, settings)
+        from_file = _read(env_file, interpolate=False)
     except SettingsError:
         return []  # ``load`` reports it
+    referred = {name for value in from_file.values() for name in _REFERENCE.findall(value)}
+    found = []
+    for name in dict.fromkeys([*from_file, *environ]):
+        upper = name.upper()
+        if name in settings or name in referred or _OTHERS.fullmatch(upper):
+            continue
+        in_file = name in from_file
+        near = get_close_matches(upper, settings, n=1, cutoff=_SOMEHOW if in_file else _NEARLY)
+        if near or (in_file and _VARIABLE.fullmatch(name)):
+            found.append(UnknownSetting(name, near[0] if near else ""))
+    return found
 
 
 def replace_environment(given: Mapping[str, str]) -> None:
@@ -94,22 +142,14 @@ def replace_environment(given: Mapping[str, str]) -> None:
     os.environ.update({**dict.fromkeys(declarations(), ""), **given})
 
 
-def _is_default(settings: Settings, name: str) -> bool:
-    declared = declarations()[name]
-    if declared.default is None:
-        return False
-    return bool(getattr(settings, name.lower()) == _value(name, declared, {}))
-
-
 def effective(settings: Settings, *, changed: bool = False) -> dict[str, str]:
     """Return every setting's value as text, secrets hidden; or of those that are no defaults."""
-    return {
-        name: "(hidden)"
-        if declared.secret and getattr(settings, name.lower())
-        else settings.text(name)
-        for name, declared in declarations().items()
-        if not changed or not _is_default(settings, name)
-    }
+    told = {}
+    for name, declared in declarations().items():
+        value, default = getattr(settings, name.lower()), declared.default
+        if not changed or default is None or value != declared.value(default):
+            told[name] = "(hidden)" if declared.secret and value else settings.text(name)
+    return told
 
 
 def _secrets(given: Mapping[str, str]) -> Iterator[str]:
@@ -162,10 +202,8 @@ def _value(name: str, declared: Declaration, given: Mapping[str, str]) -> Any:
         if declared.default is None:
             raise SettingsError([f"{name} is not set; it must be {declared.valid}"])
         text = declared.default
-    if not text:
-        return declared.unset()
     try:
-        return declared.parse(text)
+        return declared.value(text)
     except (ValueError, KeyError, OSError) as exc:
         shown = "(hidden)" if declared.secret else repr(text)
         problem = f"{name}={shown} is not valid; it must be {declared.valid}"

@@ -1,4 +1,4 @@
-"""How the text of a setting becomes its value.
+"""How the text of a setting becomes its value, and what it takes.
 
 Each function takes the text and returns the value, or raises ValueError, KeyError
 or OSError; ``loading`` makes the sentence that tells what would be valid. The rules
@@ -8,10 +8,12 @@ which ``estat check`` tells.
 
 import os
 import re
+import socket
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
 
 from estat.errors import SettingsError
 from estat.events import charsets, ids
@@ -41,9 +43,6 @@ CREDENTIALS = ("authorization", "proxy-authorization", "x-write-key")
 #: Members of a stored line that no header field may replace.
 _TAKEN = ("id", "ts", "ip", "write_key", "query", "path", "body")
 _MAX_CAPTURED = 20
-#: A key for hashes that is too long to be guessed by trying a few.
-HASH_KEY: re.Pattern[str] = re.compile(r"(?s).{16,}")
-
 #: Write keys at a time, and so the values of the label that counts them.
 MAX_WRITE_KEYS = 32
 # what fits a Bearer token (RFC 6750), a header field and a query
@@ -76,30 +75,38 @@ _DIRECTORY_BUCKET = "--x-s3"
 #: Classes whose objects can be read at once: `estat audit`, and the comparison of ids after a
 #: 412, read objects. GLACIER and DEEP_ARCHIVE want a restore first; the rest is not of general
 #: purpose buckets, or given up (REDUCED_REDUNDANCY).
-STORAGE_CLASSES: tuple[str, ...] = (
-    "STANDARD",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER_IR",
-)
+STORAGE_CLASSES = ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR")
 
 # https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id
 _KEY = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32}"
 _ALIAS = r"alias/[A-Za-z0-9/_-]{1,250}"
-KMS_KEY: re.Pattern[str] = re.compile(
+_KMS_KEY = re.compile(
     rf"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):[0-9]{{12}}:(?:key/(?:{_KEY})|{_ALIAS})"
     rf"|{_KEY}|{_ALIAS}"
 )
-OWNER: re.Pattern[str] = re.compile(r"[0-9]{12}")
-# https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-ROLE: re.Pattern[str] = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,576}")
-EXTERNAL_ID: re.Pattern[str] = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
 _TAG_KEY = re.compile(r"(?!(?i:aws:))[\w .:/=+@-]{1,128}")
 _TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
 _MAX_TAGS = 10
+
+
+class Declaration(NamedTuple):
+    """What is known of a setting besides its name, its type and what it does.
+
+    ``parse`` makes its value of a text, or raises ValueError, KeyError, OSError or
+    SettingsError. ``valid`` says what it takes, as the end of the sentence "it must be …".
+    """
+
+    parse: Callable[[str], Any]
+    valid: str
+    unset: Callable[[], Any] = str  # the value of an empty default
+    secret: bool = False
+    default: str | None = ""  # None: required
+
+    def value(self, text: str) -> Any:
+        """Return the value of a text, which may be empty. Raises what ``parse`` does."""
+        return self.parse(text) if text else self.unset()
 
 
 def _matched(expected: re.Pattern[str], text: str) -> re.Match[str]:
@@ -151,6 +158,12 @@ def choice(options: Iterable[T]) -> Callable[[str], T]:
 def pattern(expected: re.Pattern[str]) -> Callable[[str], str]:
     """Return a parser for text that matches as a whole."""
     return lambda text: _matched(expected, text)[0]
+
+
+def _host_name() -> str:
+    """Return the host's name, without what an object's key can't have."""
+    cleaned = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:48]
+    return cleaned or "instance"
 
 
 def prefix(text: str) -> str:
@@ -269,7 +282,7 @@ def charset(text: str) -> str:
 
 def kms_region(key: str) -> str:
     """Return the region that a key's ARN names; empty for an id or an alias."""
-    match = KMS_KEY.fullmatch(key)
+    match = _KMS_KEY.fullmatch(key)
     return (match and match["region"]) or ""
 
 
@@ -309,3 +322,64 @@ def schema(text: str) -> Schema:
     except (ValueError, OSError) as exc:
         problem = f"EVENT_SCHEMA={text!r} is not valid: {exc}"
         raise SettingsError([problem]) from exc
+
+
+FLAG = Declaration(flag, "true or false")
+PREFIX = Declaration(
+    prefix, "letters, digits and -_.=!*'() in parts joined by /, none of them . or .."
+)
+BUCKET = Declaration(
+    bucket, "an S3 bucket's name that does not end with --x-s3, or file:DIR for a local directory"
+)
+DIRECTORY = Declaration(directory, "the path of a directory, without ~, $ or quotes")
+ADDRESS = Declaration(address, "HOST:PORT or :PORT, the port from 0 to 65535")
+REGION = Declaration(pattern(re.compile("[a-z0-9-]*")), "a region's name, e.g. eu-central-1")
+KMS_KEY = Declaration(pattern(_KMS_KEY), "a key id, alias/NAME, or the ARN of a key or an alias")
+TAGS = Declaration(
+    tags,
+    "at most 10 tags as key=value,key2=value2; keys of 128 and values of 256 characters at most, "
+    "of letters, digits, spaces and +-=._:/@; each key once, none that begins with aws:",
+    unset=tuple,
+)
+OWNER = Declaration(pattern(re.compile("[0-9]{12}")), "the 12 digits of an AWS account")
+# https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+ROLE = Declaration(
+    pattern(re.compile("arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,576}")),
+    "a role's ARN, e.g. arn:aws:iam::123456789012:role/NAME",
+)
+EXTERNAL_ID = Declaration(
+    pattern(re.compile("[A-Za-z0-9_+=,.@:/-]{2,1224}")), "2 to 1,224 letters, digits and _+=,.@:/-"
+)
+TIME_ZONE = Declaration(ZoneInfo, "a name from the tz database, e.g. UTC or Asia/Seoul")
+PROXIES = Declaration(proxies, "a number of proxies, or networks such as 10.0.0.0/8,fd00::/8")
+# too long to be guessed by trying a few
+HASH_KEY = Declaration(pattern(re.compile("(?s).{16,}")), "at least 16 characters", secret=True)
+HEADER_NAMES = Declaration(
+    header_names,
+    f"at most {_MAX_CAPTURED} names of header fields (letters, digits, hyphens) with commas "
+    f"between; none of a credential, which is never stored ({', '.join(CREDENTIALS)}), and none "
+    "that is a name in the record (id, ts, ip, write-key, query, path, body)",
+    unset=tuple,
+)
+ORIGINS = Declaration(
+    origins,
+    "*, or origins separated by commas, e.g. https://example.com,http://localhost:3000: "
+    "scheme://host or scheme://host:port, no path, no slash at the end, names beyond ASCII as "
+    "xn--…; https://*.example.com for all hosts below one; null; file://",
+)
+WRITE_KEYS = Declaration(
+    write_keys,
+    f"up to {MAX_WRITE_KEYS} different keys separated by commas, each key or name:key; a key has "
+    "letters, digits and ._~+/- with = only at its end, a name letters, digits and _.-; an "
+    "unnamed key is called key and its place, e.g. key1",
+    unset=tuple,
+    secret=True,
+)
+CHARSET = Declaration(
+    charset,
+    "a label of an encoding that contains ASCII, as pages name it, e.g. euc-kr or windows-1252",
+)
+SCHEMA = Declaration(schema, "a file with a JSON Schema", unset=lambda: None)
+INSTANCE = Declaration(
+    pattern(ids.INSTANCE), "letters, digits, . and -, 48 at most", unset=_host_name
+)

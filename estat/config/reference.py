@@ -1,10 +1,16 @@
 """Writes docs/configuration.md and conf/estat.env.example from the declarations.
 
-``python -m estat.config.reference`` writes both below the working directory; a test
-fails when they differ from what it would write.
+What a setting does is the text below its declaration. ``python -m estat.config.reference``
+writes both files below the working directory; a test fails when they differ from what it would
+write.
 """
 
-from estat.config.settings import Declaration, declarations
+import ast
+import inspect
+from itertools import pairwise
+
+from estat.config.parsers import Declaration
+from estat.config.settings import Settings, declarations
 
 #: The headings of the reference, each with the setting that comes first under it.
 _GROUPS = {
@@ -46,29 +52,35 @@ _EXAMPLE_HEAD = """\
 #: Ends of what is valid that many settings share: the introduction has them once.
 _EXAMPLES = (", e.g. 120s, 24h or 500ms", ", e.g. 16384, 8MiB or 18GB")
 
-_CONFIGURATION_FILE, _EXAMPLE_FILE = "docs/configuration.md", "conf/estat.env.example"
 
-
-def configuration() -> str:
-    """Return docs/configuration.md."""
-    parts = [_INTRODUCTION]
+def files() -> dict[str, str]:
+    """Return each generated file's content by its path in the repository."""
+    docs = _docs()
+    page, example = [_INTRODUCTION], [_EXAMPLE_HEAD]
     for name, declared in declarations().items():
         if name in _GROUPS:
-            parts.append(f"\n## {_GROUPS[name]}\n")
-        parts.append(f"\n### {name}\n\n{declared.doc}\n\n{_default(declared)} {_valid(declared)}\n")
-    return "".join(parts)
-
-
-def example() -> str:
-    """Return conf/estat.env.example."""
-    parts = [_EXAMPLE_HEAD]
-    for name, declared in declarations().items():
-        if name in _GROUPS:
-            parts.append(f"\n# --- {_GROUPS[name]}\n")
+            page.append(f"\n## {_GROUPS[name]}\n")
+            example.append(f"\n# --- {_GROUPS[name]}\n")
+        doc = docs[name]
+        page.append(f"\n### {name}\n\n{doc}\n\n{_default(declared)} {_valid(declared)}\n")
         required = declared.default is None
         assignment = f"{name}=my-bucket" if required else f"#{name}={declared.default}"
-        parts.append(f"\n# {declared.doc}\n{assignment}\n")
-    return "".join(parts)
+        example.append(f"\n# {doc}\n{assignment}\n")
+    return {"docs/configuration.md": "".join(page), "conf/estat.env.example": "".join(example)}
+
+
+def _docs() -> dict[str, str]:
+    """Return the text below each declaration, by the setting's name."""
+    (settings,) = ast.parse(inspect.getsource(Settings)).body
+    found = {}
+    for pair in pairwise(ast.iter_child_nodes(settings)):
+        match pair:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                found[name.upper()] = " ".join(text.split())
+    return found
 
 
 def _default(declared: Declaration) -> str:
@@ -81,11 +93,6 @@ def _valid(declared: Declaration) -> str:
     for examples in _EXAMPLES:
         valid = valid.removesuffix(examples)
     return f"Valid: {valid}." if not valid.endswith(".") else f"Valid: {valid}"
-
-
-def files() -> dict[str, str]:
-    """Return each generated file's content by its path in the repository."""
-    return {_CONFIGURATION_FILE: configuration(), _EXAMPLE_FILE: example()}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from zoneinfo import ZoneInfo, available_timezones
 
 from estat.config import parsers
-from estat.config.settings import Declaration
+from estat.config.parsers import Declaration
 from estat.errors import SettingsError
 
 #: Patterns of an element of a list, or of the whole text, in any case; and what to write for it.

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from estat.cli.send_pool import Connection
-from estat.cli.send_tally import Outcome, Request
+from estat.cli.send_tally import Request
 from tests.support.counterpart import Counterpart, Got, Handler, Play, accept
 
 Connect = Callable[..., Connection]
@@ -57,12 +57,6 @@ def test_a_connection_that_the_server_closed_while_idle_is_replaced_before_sendi
     assert len({got.connection for got in server.requests}) == 2
 
 
-def test_a_connection_is_used_again(server: Counterpart, connect: Connect) -> None:
-    connection = connect()
-    assert [_status(connection) for _ in range(3)] == [202] * 3
-    assert len({got.connection for got in server.requests}) == 1
-
-
 def test_a_request_that_could_not_be_sent_whole_is_known_to_be_unsent(connect: Connect) -> None:
     def cut_off(listener: socket.socket) -> None:
         peer, _ = listener.accept()
@@ -76,14 +70,6 @@ def test_a_request_that_could_not_be_sent_whole_is_known_to_be_unsent(connect: C
         thread.join()
     assert (outcome.fate, outcome.unreachable) == ("unsent", False)
     assert outcome.reason.startswith("sending failed: ")
-
-
-def test_a_refused_connection_is_told_from_one_that_broke(connect: Connect) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    outcome = connect(f"http://127.0.0.1:{port}/").post(_SMALL)
-    assert outcome == Outcome("unsent", outcome.reason, unreachable=True)
-    assert outcome.reason.startswith(f"cannot connect to 127.0.0.1:{port}: Connection refused")
 
 
 def _break_off(handler: Handler, _: Got) -> None:

@@ -218,20 +218,9 @@ def test_an_option_that_cannot_be_meant_is_a_usage_error(
 
 def start(url: str, *options: str) -> "subprocess.Popen[bytes]":
     """Start ``estat send -`` in a process of its own."""
+    command = [sys.executable, "-W", "error", "-m", "estat", "send", "-", "--json", "--url", url]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-W",
-            "error",
-            "-m",
-            "estat",
-            "send",
-            "-",
-            "--json",
-            "--url",
-            url,
-            *options,
-        ],
+        [*command, *options],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

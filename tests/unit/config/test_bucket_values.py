@@ -67,7 +67,6 @@ def test_what_aws_takes_is_taken(name, value, parsed):
         ("S3_ROLE_ARN", "estat-writer"),
         ("S3_ROLE_ARN", "arn:aws:sts::123456789012:assumed-role/estat-writer/me"),
         ("S3_ROLE_EXTERNAL_ID", "x"),
-        ("RAW_BUCKET", "events--euw1-az1--x-s3"),
         ("FALLBACK_BUCKET", "events--euw1-az1--x-s3"),
     ],
 )

@@ -88,10 +88,12 @@ def test_a_common_mistake_is_told_with_what_is_meant(name: str, wrong: str, mean
 )
 def test_where_nobody_knows_what_is_meant_nothing_is_told(name: str, wrong: str) -> None:
     (problem,) = problems(**{name: wrong})
+    assert problem.startswith(f"{name}={wrong!r} is not valid; it must be ")
     assert "perhaps" not in problem
 
 
-def test_of_a_secret_in_quotes_only_the_quotes_are_told() -> None:
-    (problem,) = problems(WRITE_KEYS='"hunter2"')
+@pytest.mark.parametrize("wrong", ['"hunter2"', "hunter2 is no key"])
+def test_of_a_secret_only_what_is_wrong_around_it_is_told(wrong: str) -> None:
+    (problem,) = problems(WRITE_KEYS=wrong)
     assert "hunter2" not in problem
     assert problem.endswith("; leave out quotes, blanks and comments")

@@ -80,6 +80,8 @@ def _of_clients(s: Settings) -> Iterator[str]:
         )
     if s.ip_mode == "hash" and not s.ip_hash_key:
         yield "IP_MODE='hash' needs IP_HASH_KEY; it must be at least 16 characters"
+    if s.ip_hash_key and s.ip_mode != "hash":
+        yield f"IP_HASH_KEY is for IP_MODE=hash; IP_MODE={s.ip_mode!r} does not hash addresses"
     for name in s.capture_headers:
         if s.ip_mode != "full" and _WITH_ADDRESSES.fullmatch(name):
             yield (

@@ -49,7 +49,7 @@ _NEARLY, _SOMEHOW = 0.85, 0.6
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 
 #: A name that a value of the file refers to: it is used, though it may be no setting.
-_REFERENCE = re.compile(r"\$\{([^}:]+)")
+_REFERENCE = re.compile(r"\$\{([^}:]+)(:-)?")
 
 
 class UnknownSetting(NamedTuple):
@@ -82,7 +82,7 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
     given = {**from_file, **environ}
     keep_secret(_secrets(given))
     parsed: dict[str, Any] = {}
-    problems = list(_unreadable_lines(env_file))
+    problems = [*_unreadable_lines(env_file), *_unset_references(env_file, environ)]
     for name, declared in declarations().items():
         try:
             parsed[name.lower()] = _value(name, declared, given)
@@ -123,7 +123,7 @@ def unknown_names(
         from_file = _read(env_file, interpolate=False)
     except SettingsError:
         return []  # ``load`` reports it
-    referred = {name for value in from_file.values() for name in _REFERENCE.findall(value)}
+    referred = {name for value in from_file.values() for name, _ in _REFERENCE.findall(value)}
     found = []
     for name in dict.fromkeys([*from_file, *environ]):
         upper = name.upper()
@@ -184,6 +184,19 @@ def _unreadable_lines(env_file: str) -> Iterator[str]:
         for one in parse_stream(file):
             if one.error or (one.value is None and one.key in declarations()):
                 yield f"{env_file}, {_what_to_write(*one.original)}"
+
+
+def _unset_references(env_file: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each value that would be cut for want of another: it may be a secret."""
+    known = {*environ}
+    for name, value in _read(env_file, interpolate=False).items():
+        for reference, has_default in () if name in environ else _REFERENCE.findall(value):
+            if reference not in known and not has_default:
+                yield (
+                    f"{name} in {env_file} refers with ${{...}} to a variable that is not set "
+                    "before; set it, or write ${VARIABLE:-default}"
+                )
+        known.add(name)
 
 
 def _what_to_write(text: str, line: int) -> str:

@@ -171,15 +171,8 @@ class Closing(LeaderLoop):
         dlq = self._disk.dlq
         held = names & {*hour_files.of_journals(dlq.root, names)}
         if names - held and self._admission.in_dlq().files:
-            held |= hour_files.of_files(dlq, names, self._by_time)
+            held |= hour_files.of_files(dlq, names, self._settings.partition_tz)
         return held
-
-    def _by_time(self, unix_seconds: int) -> str:
-        """Return the hour of a batch of which only its time is known."""
-        settings = self._settings
-        partition = ids.partition(unix_seconds, settings.partition_tz)
-        key = ids.object_key(settings.raw_prefix, partition, unix_seconds, "-", "0" * 28, 1)
-        return hour_files.name_of(settings.raw_bucket, key)
 
     def _close(self, file: HourFile) -> None:
         """Write the marker of an hour of which nothing is left; then its file goes."""

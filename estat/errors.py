@@ -6,6 +6,7 @@ uploader and the replayer what to do with a batch. ``DiskError`` stops admission
 ``SettingsError`` ends the start.
 """
 
+import errno
 from typing import NamedTuple
 
 
@@ -145,6 +146,11 @@ class DiskError(EstatError):
         self.operation = operation
         self.path = path
         self.errno = cause.errno
+
+    @property
+    def no_space(self) -> bool:
+        """Whether the disk, or its quota, is full."""
+        return self.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Unreadable(EstatError):

@@ -10,7 +10,6 @@ Without a journal, store and disk are tried in turn, for as long as the process
 lives; admission is closed by then, so that memory stays bounded.
 """
 
-import errno
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -88,17 +87,16 @@ class Spill:
             self._drop_oldest()
 
     def _write(self, batch: Batch, parts: list[bytes]) -> int:
-        if self._admission.drop_oldest:
-            limit = self._admission.max_bytes - sum(map(len, parts))
-            for _ in range(_MAX_DROPS):
-                if self._admission.in_dlq().size_bytes <= limit or not self._drop_oldest():
-                    break
-        for _ in range(_MAX_DROPS):
+        drops = range(_MAX_DROPS if self._admission.drop_oldest else 0)
+        limit = self._admission.max_bytes - sum(map(len, parts))
+        for _ in drops:
+            if self._admission.in_dlq().size_bytes <= limit or not self._drop_oldest():
+                break
+        for _ in drops:
             try:
                 return self._disk.run(self._disk.dlq.write, batch, parts)
             except DiskError as exc:
-                full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-                if not (full and self._admission.drop_oldest and self._drop_oldest()):
+                if not (exc.no_space and self._drop_oldest()):
                     raise
         return self._disk.run(self._disk.dlq.write, batch, parts)
 
@@ -109,7 +107,7 @@ class Spill:
             return False
         entry = claim.entry
         with claim:
-            self._hours.dropped(claim)
+            self._hours.dropped(entry)
             self._ledger.drop(entry.events, claim.size_bytes, "overflow")
             self._disk.remove(claim, self._ledger)
         log.warning("dlq_file_dropped", extra={"file": entry.name, "events": entry.events})

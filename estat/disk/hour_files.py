@@ -22,9 +22,9 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from estat.disk import directory_lock, dlq_file, files, journal, journal_file, locks
+from estat.disk import directory_lock, files, journal, journal_file, locks
 from estat.disk.dlq import DeadLetterQueue, Entry
-from estat.errors import LaterVersion, NotOurs, Unreadable
+from estat.errors import DiskError, LaterVersion, NotOurs, Unreadable
 from estat.events import ids
 from estat.events.closed_hour import FATES, OPENED, Note
 
@@ -34,9 +34,6 @@ _NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9a-f]{8}")
 # NFS lets only what is open for reading be locked with others (flock(2))
 _APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT
 _TRIES = 3
-
-#: A journal's first line is shorter.
-_HEADER_BYTES = 16 * 1024
 
 #: An hour's name is that of a zone, and a file has unix time: they are at most so far apart.
 _FAR_SECONDS = 28 * 3600
@@ -212,27 +209,28 @@ def of_journals(root: str, names: set[str]) -> Iterator[str]:
     for stream in directory_lock.streams(place):
         for path in directory_lock.journals(os.path.join(place, stream)):
             try:
-                content = journal_file.parse(files.read_beginning(path, _HEADER_BYTES))
+                header = journal_file.read_header(path)
             except FileNotFoundError:
                 continue  # its events are in the DLQ by now, or stored
-            except OSError:
-                yield from names
+            except (OSError, LaterVersion):
+                header = None
+            except NotOurs:
                 continue
-            if content.header:
-                yield name_of(content.header.bucket, content.header.key)
-            elif content.not_ours is None or isinstance(content.not_ours, LaterVersion):
+            if header:
+                yield name_of(header.bucket, header.key)
+            else:
                 yield from names
 
 
 def _of_file(entry: Entry, opened: int, zone: ZoneInfo) -> str:
     """Return what the names of the hours of a file in the DLQ begin with; empty if it has none."""
     try:
-        about = dlq_file.read_header(files.read_beginning(entry.path, dlq_file.HEADER_READ_BYTES))
-        dlq_file.check_header(entry.name, about)
+        about = entry.read_header()
         return name_of(about["bucket"], about["key"])
-    except FileNotFoundError:
-        return ""  # it is stored by now, or met again further on
-    except (OSError, Unreadable) as exc:
+    except DiskError as exc:
+        if exc.errno == errno.ENOENT:
+            return ""  # it is stored by now, or met again further on
+    except Unreadable as exc:
         if isinstance(exc, NotOurs) and not isinstance(exc, LaterVersion):
             return ""
     return name_of_partition(ids.partition(opened, zone))

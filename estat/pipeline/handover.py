@@ -11,9 +11,8 @@ from dataclasses import replace
 
 import gevent
 
-from estat.disk.dlq import EXPIRED, PENDING, Claim, Entry
+from estat.disk.dlq import Claim, Entry
 from estat.disk.leader import Leader
-from estat.disk.slots import EVER
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreError
 from estat.events.closed_hour import HANDED_OVER
 from estat.log import Seldom
@@ -43,7 +42,8 @@ class Handover:
         """Hand over until nothing is left, the bucket fails, or ``deadline`` has come."""
         try:
             while time.monotonic() < deadline:
-                entries = self._entries()
+                # a slot in the future is no reason to leave a file behind
+                entries = self._disk.run(self._disk.dlq.waiting)
                 if not entries:
                     return
                 if not self._leader.lead():
@@ -55,11 +55,6 @@ class Handover:
         except (DiskError, StoreError) as exc:
             # what is left stays on disk, where the next start finds it
             log.error("hand_over_ended", extra={"error": str(exc)})
-
-    def _entries(self) -> list[Entry]:
-        # a slot in the future is no reason to leave a file behind
-        scans = [self._disk.run(self._disk.dlq.scan, area, EVER) for area in (PENDING, EXPIRED)]
-        return [entry for scan in scans for entry in scan.due]
 
     def _hand_over(self, entries: list[Entry], bucket: str) -> int:
         """Hand over each file in turn; return how many nobody else was sending."""
@@ -74,15 +69,13 @@ class Handover:
             except Exception as exc:
                 if isinstance(exc, StoreError) and not isinstance(exc, ObjectRefused):
                     raise
-                self._skip(entry, exc)  # one bad file stays one file, whatever is wrong
+                # one bad file stays one file, whatever is wrong
+                text = f"{type(exc).__name__}: {exc}"
+                self._seldom.warning("hand_over_skipped", "bad", file=entry.name, error=text)
+                # nobody in this process looks at it any more
+                self._disk.dlq.aside[entry.path] = NotOurs.reason
             done += 1
         return done
-
-    def _skip(self, entry: Entry, error: Exception) -> None:
-        error_text = f"{type(error).__name__}: {error}"
-        self._seldom.warning("hand_over_skipped", "bad", file=entry.name, error=error_text)
-        # nobody in this process looks at it any more
-        self._disk.dlq.aside[entry.path] = NotOurs.reason
 
     def _hand_over_claimed(self, claim: Claim, bucket: str) -> None:
         batch = self._disk.run(claim.read)

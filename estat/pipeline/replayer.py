@@ -11,15 +11,17 @@ an outage ends, files in later slots are tried again.
 
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import gevent
 from gevent.pool import Pool
 
 from estat.accounting import metrics
 from estat.config.settings import Settings
-from estat.disk.dlq import EXPIRED, PENDING, SCAN_LIMIT, Claim, Entry
+from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE, SCAN_LIMIT, Claim, Entry
 from estat.disk.leader import Leader
 from estat.disk.slots import EVER, is_due
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreDenied, StoreError, Unreadable
@@ -31,6 +33,8 @@ from estat.pipeline.leader_loop import LeaderLoop
 from estat.stores.store import full_jitter
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _CONCURRENCY = 4
 #: Between the starts of files of one group: a PUT holds the event loop for some 3 ms, and requests
@@ -132,7 +136,7 @@ class Replayer(LeaderLoop):
         due = []
         for entry in pending.due:
             expired_now = entry.opened is not None and entry.opened < limit
-            if not (expired_now and self._expire(entry, now)):
+            if not expired_now or self._handle(entry, partial(self._expire, now=now)) == _FAILED:
                 due.append(entry)
         if due or not expired.due:
             return due
@@ -159,27 +163,22 @@ class Replayer(LeaderLoop):
             self._admission.failed(exc)
             self._last_in_turn(claim.entry.name)
 
-    def _expire(self, entry: Entry, now: float) -> bool:
-        """Move a file to the expired ones; tell whether it is not to be tried now."""
-        claim = self._claimed(entry)
-        if claim is None:
-            return True
-        with claim:
-            try:
-                self._disk.run(self._disk.dlq.check, claim)
-            except NotOurs as exc:
-                self._set_aside(entry, exc)
-                return True
-            except (Unreadable, DiskError) as exc:
-                log.debug("dlq_file_not_read", extra={"error": str(exc)})  # its replay tells it
-            try:
-                self._disk.run(self._disk.dlq.expire, claim, now)
-            except DiskError as exc:
-                # its slot needs room; the disk gets some by what is replayed
-                self._admission.failed(exc)
-                return False
+    def _expire(self, claim: Claim, now: float) -> str:
+        """Move a file to the expired ones; _FAILED if it stays, and so is tried now."""
+        try:
+            self._disk.run(self._disk.dlq.check, claim.entry)
+        except NotOurs:
+            raise
+        except (Unreadable, DiskError) as exc:
+            log.debug("dlq_file_not_read", extra={"error": str(exc)})  # its replay tells it
+        try:
+            self._disk.run(self._disk.dlq.expire, claim, now)
+        except DiskError as exc:
+            # its slot needs room; the disk gets some by what is replayed
+            self._admission.failed(exc)
+            return _FAILED
         self._counts.count(metrics.DLQ_EXPIRED)
-        return True
+        return _SKIPPED
 
     def _set_aside(self, entry: Entry, error: NotOurs) -> None:
         """Leave a file where it is that is not ours to send, and look at it no more."""
@@ -190,15 +189,30 @@ class Replayer(LeaderLoop):
 
     def replay(self, entry: Entry) -> str:
         """Store one file's batch and delete the file; return how that went."""
-        claim = self._claimed(entry)
+        return self._handle(entry, self._store)
+
+    def store_quarantined(self) -> None:
+        """Hand unreadable files over to DLQ_PREFIX; what can't be sent now waits."""
+        for entry in self._ordered(self._disk.run(self._disk.dlq.scan, QUARANTINE, EVER).due):
+            if self._handle(entry, self._store_as_it_is) == _FAILED:
+                return
+
+    def _handle(self, entry: Entry, work: Callable[[Claim], str]) -> str:
+        """Do ``work`` with a file that nobody else works on; return how that went."""
+        try:
+            claim = self._disk.run(self._disk.dlq.claim, entry)
+        except DiskError as exc:
+            self._not_read(entry, exc)
+            claim = None
         if claim is None:
             return _SKIPPED
         with claim:
             try:
                 if entry.name in self._unremoved:
+                    # it is not sent, nor counted, once more
+                    self._ledger.retract(entry.events, claim.size_bytes)
                     return self._remove(claim)
-                batch = self._read(claim)
-                return self._store(claim, batch) if batch else _SKIPPED
+                return work(claim)
             except NotOurs as exc:
                 self._set_aside(entry, exc)
                 return _AT_FAULT
@@ -211,22 +225,19 @@ class Replayer(LeaderLoop):
                 return _AT_FAULT
 
     def _remove(self, claim: Claim) -> str:
-        """Try again to remove a file that is stored: it is not sent, nor counted, once more."""
-        self._ledger.retract(claim.entry.events, claim.size_bytes)
+        """Remove a file that was sent and is out of the accounting, or remember that it was."""
+        entry = claim.entry
         try:
             self._disk.remove(claim, self._ledger)
         except DiskError as exc:
-            self._not_read(claim.entry, exc)
-            return _SKIPPED
-        self._unremoved.discard(claim.entry.name)
-        return _STORED
-
-    def _claimed(self, entry: Entry) -> Claim | None:
-        try:
-            return self._disk.run(self._disk.dlq.claim, entry)
-        except DiskError as exc:
+            if entry.name not in self._unremoved:
+                self._unremoved.add(entry.name)
+                raise
             self._not_read(entry, exc)
-            return None
+            return _SKIPPED
+        self._unremoved.discard(entry.name)
+        self._tries.pop(entry.name, None)
+        return _STORED
 
     def _not_read(self, entry: Entry, error: DiskError) -> None:
         """Leave a file for later that can't even be read: one bad file is no failing disk."""
@@ -245,10 +256,10 @@ class Replayer(LeaderLoop):
         self._tries[name] = _Tries(strikes, time.monotonic())
         return strikes >= _STRIKES
 
-    def _read(self, claim: Claim) -> Batch | None:
-        """Return a file's batch; None if it can't be read. Raises NotOurs."""
+    def _read(self, claim: Claim, read: Callable[[], T]) -> T | None:
+        """Return what a file holds; None if it can't be read. Raises NotOurs."""
         try:
-            return self._disk.run(claim.read)
+            return self._disk.run(read)
         except DiskError as exc:
             self._not_read(claim.entry, exc)
         except NotOurs:
@@ -260,31 +271,25 @@ class Replayer(LeaderLoop):
             log.error("dlq_file_unreadable", extra=facts)
         return None
 
-    def _store(self, claim: Claim, batch: Batch) -> str:
+    def _store(self, claim: Claim) -> str:
         """Store a file's batch, then remove the file. Raises DiskError, and NotOurs."""
-        name = claim.entry.name
+        batch = self._read(claim, claim.read)
+        if batch is None:
+            return _SKIPPED
         try:
             self._delivery.attempt(batch, recovered=True)
         except StoreError as exc:
             return self._failed(claim, batch, exc)
         self._ledger.replay(claim.entry.events, claim.size_bytes)
-        self._remove_sent(claim)
-        self._tries.pop(name, None)
         self._expired_at = 0.0
-        return _STORED
-
-    def _remove_sent(self, claim: Claim) -> None:
-        """Remove a file that is out of the accounting, or remember that it was sent."""
-        try:
-            self._disk.remove(claim, self._ledger)
-        except DiskError:
-            self._unremoved.add(claim.entry.name)
-            raise
+        return self._remove(claim)
 
     def _failed(self, claim: Claim, batch: Batch, error: StoreError) -> str:
         """Put a file off if it is at fault itself; return whether it is. Raises DiskError."""
         name = claim.entry.name
-        elsewhere = self._is_elsewhere(batch, error)
+        refused = isinstance(error, StoreDenied | ObjectRefused) and error.is_answer
+        # another bucket than that of today refused it: the file is at fault
+        elsewhere = refused and batch.bucket != self._settings.raw_bucket
         if elsewhere or isinstance(error, ObjectRefused):
             self._tell_refused(name, error)
         if not (elsewhere or self._strike(name)):
@@ -296,44 +301,19 @@ class Replayer(LeaderLoop):
     def _tell_refused(self, name: str, error: StoreError) -> None:
         self._seldom.warning("dlq_file_refused", "refused", file=name, error=str(error))
 
-    def _is_elsewhere(self, batch: Batch, error: StoreError) -> bool:
-        """Tell whether the file is at fault: another bucket than that of today refused it."""
-        refused = isinstance(error, (StoreDenied, ObjectRefused)) and error.is_answer
-        return refused and batch.bucket != self._settings.raw_bucket
-
-    def store_quarantined(self) -> None:
-        """Hand unreadable files over to DLQ_PREFIX; what can't be sent now waits."""
-        for entry in self._ordered(self._disk.run(self._disk.dlq.quarantined)):
-            claim = self._claimed(entry)
-            if claim is None:
-                continue
-            with claim:
-                try:
-                    self._store_as_it_is(claim)
-                except StoreError as exc:
-                    self._last_in_turn(entry.name)
-                    if isinstance(exc, ObjectRefused):
-                        self._tell_refused(entry.name, exc)
-                    return
-                except DiskError as exc:
-                    self._admission.failed(exc)  # and it hides none of the others
-
-    def _store_as_it_is(self, claim: Claim) -> None:
+    def _store_as_it_is(self, claim: Claim) -> str:
         """Store a file of the quarantine for a person to look at, then remove it."""
-        entry = claim.entry
-        if entry.name in self._unremoved:
-            self._remove(claim)
-            return
-        try:
-            content = self._disk.run(claim.content)
-        except DiskError as exc:
-            self._not_read(entry, exc)
-            return
-        except NotOurs as exc:
-            self._set_aside(entry, exc)
-            return
+        content = self._read(claim, claim.content)
+        if content is None:
+            return _SKIPPED
+        entry, bucket = claim.entry, self._settings.raw_bucket
         key = ids.unreadable_key(self._settings.dlq_prefix, crc32_of(content), entry.name)
-        self._delivery.put_file(self._settings.raw_bucket, key, content)
-        self._tries.pop(entry.name, None)
+        try:
+            self._delivery.put_file(bucket, key, content)
+        except StoreError as exc:
+            self._last_in_turn(entry.name)
+            if isinstance(exc, ObjectRefused):
+                self._tell_refused(entry.name, exc)
+            return _FAILED
         self._ledger.drop(entry.events, claim.size_bytes, "unreadable")
-        self._remove_sent(claim)
+        return self._remove(claim)

@@ -44,7 +44,9 @@ _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
 _STRIKES = 3
 
-_STORED, _FAILED, _AT_FAULT, _SKIPPED = "stored", "failed", "at fault", "skipped"
+#: What came of a file.
+_STORED, _FAILED, _AT_FAULT = "stored", "failed", "at fault"
+_MOVED, _SKIPPED = "moved", "skipped"
 
 
 class _Tries(NamedTuple):
@@ -74,7 +76,6 @@ class Replayer(LeaderLoop):
         self._after_outage = False  # what was put off is due, too
         self._unremoved: set[str] = set()  # files that are stored, and could not be removed
         self._expired_at = 0.0
-        self._oldest = 0
 
     def nudge(self) -> None:
         """Do not wait for the next interval: the store works again."""
@@ -130,13 +131,14 @@ class Replayer(LeaderLoop):
         full = len(pending.due) >= SCAN_LIMIT
         self._after_outage &= full and is_due(pending.due[0].slot, now)
         expired = self._disk.run(self._disk.dlq.scan, EXPIRED, now)
-        self._oldest = min(filter(None, (pending.oldest, expired.oldest)), default=0)
-        self._counts.set(metrics.DLQ_OLDEST, self._oldest)
+        oldest = min(filter(None, (pending.oldest, expired.oldest)), default=0)
+        self._counts.set(metrics.DLQ_OLDEST, oldest)
         limit = now - self._settings.dlq_max_age
         due = []
         for entry in pending.due:
-            expired_now = entry.opened is not None and entry.opened < limit
-            if not expired_now or self._handle(entry, partial(self._expire, now=now)) == _FAILED:
+            is_old = entry.opened is not None and entry.opened < limit
+            # one that could not be moved is tried: the disk gets room by what is replayed
+            if not is_old or self._handle(entry, partial(self._expire, now=now)) == _SKIPPED:
                 due.append(entry)
         if due or not expired.due:
             return due
@@ -153,10 +155,10 @@ class Replayer(LeaderLoop):
         turns = {name: turn for turn, name in enumerate(self._tries)}
         return sorted(due, key=lambda entry: turns.get(entry.name, -1))
 
-    def _put_off(self, claim: Claim, now: float) -> None:
+    def _put_off(self, claim: Claim) -> None:
         """Move a file to a later slot, where it hides nothing behind it."""
         try:
-            self._disk.run(self._disk.dlq.defer, claim, now)
+            self._disk.run(self._disk.dlq.defer, claim, time.time())
             self._tries.pop(claim.entry.name, None)
         except DiskError as exc:
             # the slot may need room that the disk does not have
@@ -164,21 +166,16 @@ class Replayer(LeaderLoop):
             self._last_in_turn(claim.entry.name)
 
     def _expire(self, claim: Claim, now: float) -> str:
-        """Move a file to the expired ones; _FAILED if it stays, and so is tried now."""
+        """Move a file to the expired ones. Raises DiskError: its slot may need room."""
         try:
             self._disk.run(self._disk.dlq.check, claim.entry)
         except NotOurs:
             raise
         except (Unreadable, DiskError) as exc:
             log.debug("dlq_file_not_read", extra={"error": str(exc)})  # its replay tells it
-        try:
-            self._disk.run(self._disk.dlq.expire, claim, now)
-        except DiskError as exc:
-            # its slot needs room; the disk gets some by what is replayed
-            self._admission.failed(exc)
-            return _FAILED
+        self._disk.run(self._disk.dlq.expire, claim, now)
         self._counts.count(metrics.DLQ_EXPIRED)
-        return _SKIPPED
+        return _MOVED
 
     def _set_aside(self, entry: Entry, error: NotOurs) -> None:
         """Leave a file where it is that is not ours to send, and look at it no more."""
@@ -221,7 +218,7 @@ class Replayer(LeaderLoop):
                 return _SKIPPED
             except Exception:  # noqa: BLE001 - one file stays one file, whatever is wrong
                 self._seldom.exception("replay_failed_unexpectedly")
-                self._put_off(claim, time.time())
+                self._put_off(claim)
                 return _AT_FAULT
 
     def _remove(self, claim: Claim) -> str:
@@ -294,7 +291,7 @@ class Replayer(LeaderLoop):
             self._tell_refused(name, error)
         if not (elsewhere or self._strike(name)):
             return _FAILED
-        self._put_off(claim, time.time())
+        self._put_off(claim)
         log.warning("dlq_file_deferred", extra={"file": name, "error": str(error)})
         return _AT_FAULT
 

@@ -7,11 +7,16 @@ fault. While nothing succeeds, it counts as an outage: one file at a time is tri
 intervals, each time another one, so that no bad file can hide the good ones. A file is at fault
 if it failed three times, and the store worked in between. Then it moves to a later slot. When
 an outage ends, files in later slots are tried again.
+
+The last step of a stop but one hands over to FALLBACK_BUCKET what is left. By then everything is on
+disk, so nothing is at risk. The keys stay the same. A batch whose PUT to RAW_BUCKET timed out but
+landed may end up in both buckets; its ids are the same in both.
 """
 
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -27,6 +32,7 @@ from estat.disk.slots import EVER, is_due
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreDenied, StoreError, Unreadable
 from estat.events import ids
 from estat.events.batch import Batch, crc32_of
+from estat.events.closed_hour import HANDED_OVER
 from estat.pipeline.admission import Accounts, Disk
 from estat.pipeline.delivery import Delivery
 from estat.pipeline.leader_loop import LeaderLoop
@@ -42,6 +48,7 @@ _CONCURRENCY = 4
 _APART_SECONDS = 0.01
 _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 1.0, 30.0
 _EXPIRED_SECONDS = 600.0  # "rarely", while they fail
+_OTHERS_SECONDS = 0.05  # between looks at what the other workers of a stop have left
 _STRIKES = 3
 
 #: What came of a file.
@@ -69,7 +76,7 @@ class Replayer(LeaderLoop):
         self._disk = disk
         self._delivery = delivery
         self._breaker = delivery.breaker
-        self._counts, self._ledger, *_ = accounts
+        self._counts, self._ledger, _, self._hours = accounts
         self._settings = settings
         self._failures = 0  # passes in a row in which nothing succeeded
         self._tries: dict[str, _Tries] = {}  # files that failed, the least recently tried first
@@ -313,4 +320,46 @@ class Replayer(LeaderLoop):
                 self._tell_refused(entry.name, exc)
             return _FAILED
         self._ledger.drop(entry.events, claim.size_bytes, "unreadable")
+        return self._remove(claim)
+
+    def hand_over(self, bucket: str, deadline: float) -> None:
+        """Hand the DLQ over to another bucket: as much as it takes until ``deadline``.
+
+        For the end of a stop: nobody looks any more at what is left. It stays on disk, where the
+        next start finds it.
+        """
+        results = [_STORED]
+        try:
+            while _STORED in results and time.monotonic() < deadline:
+                # a slot in the future is no reason to leave a file behind
+                entries = self._disk.run(self._disk.dlq.waiting)
+                if entries and not self._leader.lead():
+                    # the leader takes our files too; should it end before, we lead
+                    gevent.sleep(_OTHERS_SECONDS)
+                    continue
+                results = []
+                for entry in entries:
+                    results.append(self._handle(entry, partial(self._store_in, bucket)))
+                    if results[-1] == _FAILED:
+                        return
+        except DiskError as exc:
+            log.error("hand_over_ended", extra={"error": str(exc)})
+
+    def _store_in(self, bucket: str, claim: Claim) -> str:
+        """Store a file's batch in another bucket. Raises DiskError, and NotOurs."""
+        batch = self._read(claim, claim.read)
+        if batch is None:
+            return _SKIPPED
+        self._disk.dlq.may_go_to(batch.bucket)
+        try:
+            self._delivery.attempt(replace(batch, bucket=bucket), recovered=True)
+        except ObjectRefused as exc:
+            facts = {"file": claim.entry.name, "error": str(exc)}
+            self._seldom.warning("hand_over_skipped", "bad", **facts)
+            return _AT_FAULT
+        except StoreError as exc:
+            log.error("hand_over_ended", extra={"error": str(exc)})
+            return _FAILED
+        self._hours.note(batch, HANDED_OVER)
+        self._ledger.hand_over(claim.entry.events, claim.size_bytes)
         return self._remove(claim)

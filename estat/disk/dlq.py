@@ -153,11 +153,10 @@ class DeadLetterQueue:
         ``beside`` keeps what has the name and does not hold the batch: it is counted already.
         """
         now = time.time()
-        directory = self._area(PENDING, slot_of(now))
-        path = os.path.join(directory, dlq_file.file_name(batch))
+        name = dlq_file.file_name(batch)
+        path = self._area(PENDING, slot_of(now), name)
         if beside and os.path.lexists(path):
-            directory = self._area(PENDING, slot_of(now - SLOT_SECONDS))
-            path = os.path.join(directory, dlq_file.file_name(batch))
+            path = self._area(PENDING, slot_of(now - SLOT_SECONDS), name)
         whole_file.write(path, parts, self.access)
         return sum(map(len, parts))
 
@@ -184,13 +183,9 @@ class DeadLetterQueue:
         """
         content = gzip(data)
         name = dlq_file.name_for(name, events)
-        is_there = any(
-            os.path.lexists(self._area(QUARANTINE, slot, name))
-            for slot in self._slots(QUARANTINE)
-            if slot
-        )
-        path = self._area(QUARANTINE, name)
-        is_new = not is_there and whole_file.write_new(path, [content], self.access)
+        here, *elsewhere = (self._area(QUARANTINE, slot, name) for slot in self._slots(QUARANTINE))
+        is_there = any(map(os.path.lexists, elsewhere))
+        is_new = not is_there and whole_file.write_new(here, [content], self.access)
         return len(content) if is_new else None
 
     def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:

@@ -76,6 +76,10 @@ class Spill:
         except DiskError as exc:
             self._admission.failed(exc)
             raise
+        self.let_go(batch, journal)
+
+    def let_go(self, batch: Batch, journal: Journal | None) -> None:
+        """Take note that a batch is in the store or the DLQ, and so in memory no more."""
         if journal:
             self._journals.finish(journal)
         self._hours.left(batch.key)
@@ -130,9 +134,8 @@ class Uploader:
         self.may_be_stored: Callable[[], bool] = lambda: False
         self._delivery = delivery
         self._breaker = delivery.breaker
-        self._journals = journals
         self._disk = disk
-        self._counts, self._ledger, self._admission, self._hours = accounts
+        self._counts, self._ledger, self._admission, _ = accounts
         self._settings = settings
         self._seldom = Seldom(log)
         self._queue: JoinableQueue[Upload] = JoinableQueue(maxsize=settings.upload_queue)
@@ -167,7 +170,7 @@ class Uploader:
                 raise StoreError("the store is down")
             self._delivery.end_attempts(until)
             self._delivery.attempt(record)
-            self._admission.expose(-len(record.payload), files=-1)
+            self.spill.let_go(record, None)
         except StoreError as exc:
             try:
                 self.spill.spill(record, "stream_record", str(exc))
@@ -244,10 +247,7 @@ class Uploader:
         self._delivery.attempt(batch, recovered=self.may_be_stored())
         self._ledger.store(batch.events)
         upload.settle()
-        if journal:
-            self._journals.finish(journal)
-        self._hours.left(batch.key)
-        self._admission.expose(-len(batch.payload), files=-1)
+        self.spill.let_go(batch, journal)
 
     def _keep_on_disk(self, upload: Upload, reason: str, error: str) -> None:
         batch, journal, _ = upload

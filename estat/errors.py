@@ -6,6 +6,7 @@ uploader and the replayer what to do with a batch. ``DiskError`` stops admission
 ``SettingsError`` ends the start.
 """
 
+import errno
 from typing import NamedTuple
 
 
@@ -144,6 +145,11 @@ class DiskError(EstatError):
         super().__init__(f"{operation} {path}: {cause.strerror or cause}")
         self.path = path
         self.errno = cause.errno
+
+    @property
+    def no_space(self) -> bool:
+        """Whether the disk, or its quota, is full."""
+        return self.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Unreadable(EstatError):

@@ -152,7 +152,7 @@ def _rm(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
 def _delete(claim: Claim) -> None:
     """Delete a file, whatever it is. Raises LaterVersion for what nobody here can know."""
     try:
-        claim.about()
+        claim.entry.read_header()
     except LaterVersion:
         raise
     except Unreadable:

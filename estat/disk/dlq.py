@@ -54,6 +54,17 @@ class Entry:
         """A key to sort by: the oldest batch comes first."""
         return (self.opened or 0, self.name)
 
+    def read_header(self) -> dict[str, Any]:
+        """Return the facts of the file's header alone: where its batch goes, and its ids.
+
+        Raises DiskError, Unreadable, or NotOurs.
+        """
+        with files.disk_errors("read", self.path):
+            head = files.read_beginning(self.path, dlq_file.HEADER_READ_BYTES)
+        about = dlq_file.read_header(head)
+        dlq_file.check_header(self.name, about)
+        return about
+
 
 class Scan(NamedTuple):
     """What a scan found: files that may be retried, oldest first, and the oldest batch's time."""
@@ -70,31 +81,18 @@ class Totals(NamedTuple):
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
 class Claim:
     """The exclusive right to a file, while the block lasts."""
 
-    def __init__(
-        self, entry: Entry, descriptor: int, size_bytes: int, access: files.Access
-    ) -> None:
-        self.entry = entry
-        self.size_bytes = size_bytes
-        self._access = access
-        self._descriptor = descriptor
+    entry: Entry
+    size_bytes: int
+    _descriptor: int
+    _access: files.Access
 
     def read(self) -> Batch:
         """Return the file's batch. Raises Unreadable, or NotOurs."""
         return dlq_file.read(self.entry.name, self.content())
-
-    def about(self) -> dict[str, Any]:
-        """Return the facts of the file's header alone: where its batch goes, and its ids.
-
-        Raises Unreadable, or NotOurs, as ``read`` does.
-        """
-        with files.disk_errors("read", self.entry.path):
-            head = os.pread(self._descriptor, dlq_file.HEADER_READ_BYTES, 0)
-        about = dlq_file.read_header(head)
-        dlq_file.check_header(self.entry.name, about)
-        return about
 
     def content(self) -> bytes:
         """Return the file's bytes as they are. Raises NotOurs for what is no file of ours."""
@@ -155,11 +153,10 @@ class DeadLetterQueue:
         ``beside`` keeps what has the name and does not hold the batch: it is counted already.
         """
         now = time.time()
-        directory = self._area(PENDING, slot_of(now))
-        path = os.path.join(directory, dlq_file.file_name(batch))
+        name = dlq_file.file_name(batch)
+        path = self._area(PENDING, slot_of(now), name)
         if beside and os.path.lexists(path):
-            directory = self._area(PENDING, slot_of(now - SLOT_SECONDS))
-            path = os.path.join(directory, dlq_file.file_name(batch))
+            path = self._area(PENDING, slot_of(now - SLOT_SECONDS), name)
         whole_file.write(path, parts, self.access)
         return sum(map(len, parts))
 
@@ -186,12 +183,10 @@ class DeadLetterQueue:
         """
         content = gzip(data)
         name = dlq_file.name_for(name, events)
-        if any(
-            os.path.lexists(self._area(QUARANTINE, slot, name)) for slot in self._slots(QUARANTINE)
-        ):
-            return None
-        path = self._area(QUARANTINE, name)
-        return len(content) if whole_file.write_new(path, [content], self.access) else None
+        here, *elsewhere = (self._area(QUARANTINE, slot, name) for slot in self._slots(QUARANTINE))
+        is_there = any(map(os.path.lexists, elsewhere))
+        is_new = not is_there and whole_file.write_new(here, [content], self.access)
+        return len(content) if is_new else None
 
     def scan(self, area: str, now: float, limit: int = SCAN_LIMIT) -> Scan:
         """Read at most ``limit`` names, from the oldest slot on; first of slots that are due.
@@ -210,23 +205,16 @@ class DeadLetterQueue:
                 opened += [entry.opened for entry in found if entry.opened]
                 if is_due(slot, now):
                     due += found
-                    if not found and slot != current:
+                    if not found and slot not in ("", current):
                         files.remove_empty(self._area(area, slot))
                 if limit <= 0:
                     break
         due.sort(key=lambda entry: (entry.slot, entry.age_key))
         return Scan(due, min(opened, default=None))
 
-    def quarantined(self, limit: int = SCAN_LIMIT) -> list[Entry]:
-        """Return files in quarantine, at most ``limit``."""
-        found: list[Entry] = []
-        with files.disk_errors("scan", self._area(QUARANTINE)):
-            for slot in ("", *self._slots(QUARANTINE)):
-                inside = self._visible(QUARANTINE, slot, limit - len(found))
-                found += inside
-                if slot and not inside and len(found) < limit:
-                    files.remove_empty(self._area(QUARANTINE, slot))
-        return found
+    def waiting(self, limit: int = SCAN_LIMIT) -> list[Entry]:
+        """Return files that are not stored yet, whatever their slots, ``limit`` of each area."""
+        return [entry for area in (PENDING, EXPIRED) for entry in self.scan(area, EVER, limit).due]
 
     def every(self) -> Iterator[Entry]:
         """Read all files of all areas one by one, and change nothing.
@@ -244,7 +232,7 @@ class DeadLetterQueue:
                 descriptor = locks.lock(entry.path)
             except (FileNotFoundError, BlockingIOError):
                 return None
-            return Claim(entry, descriptor, _counted_bytes(os.fstat(descriptor)), self.access)
+            return Claim(entry, _counted_bytes(os.fstat(descriptor)), descriptor, self.access)
 
     def defer(self, claim: Claim, now: float) -> None:
         """Move a file to the next slot of its area: it is not retried before that hour."""
@@ -258,12 +246,12 @@ class DeadLetterQueue:
         """Move a file that can't be read to the quarantine."""
         claim.move(self._area(QUARANTINE))
 
-    def check(self, claim: Claim) -> None:
+    def check(self, entry: Entry) -> None:
         """Raise NotOurs for a file that is not ours to send or drop, by its header alone.
 
-        Raises Unreadable where that can't be read.
+        Raises DiskError, or Unreadable, where that can't be read.
         """
-        self.may_go_to(claim.about()["bucket"])
+        self.may_go_to(entry.read_header()["bucket"])
 
     def no_more_aside(self) -> list[tuple[int, str]]:
         """Forget files that were set aside and are gone; return their events and reasons."""
@@ -277,33 +265,26 @@ class DeadLetterQueue:
         """Claim the oldest file that nobody is working on, and that is ours to drop."""
         while True:
             known = len(self._kept)
-            scans = [self.scan(area, EVER, SCAN_LIMIT + known) for area in (EXPIRED, PENDING)]
-            entries = [e for scan in scans for e in scan.due if e.path not in self._kept]
-            ours = (entry for entry in entries if entry.opened is not None)
+            found = self.waiting(SCAN_LIMIT + known)
+            ours = (e for e in found if e.opened is not None and e.path not in self._kept)
             for entry in sorted(ours, key=lambda e: e.age_key):
                 with contextlib.suppress(DiskError):  # the next file will do as well
-                    claim = self._droppable(entry)
+                    claim = self.claim(entry) if self._may_drop(entry) else None
                     if claim:
                         return claim
             if len(self._kept) == known:
                 return None
 
-    def _droppable(self, entry: Entry) -> Claim | None:
-        """Claim a file that may be dropped; one that can't be read may."""
-        with contextlib.ExitStack() as unless_it_is:
-            claim = self.claim(entry)
-            if claim is None:
-                return None
-            unless_it_is.enter_context(claim)
-            try:
-                self.check(claim)
-            except NotOurs:
-                self._kept.add(entry.path)
-                return None
-            except Unreadable:
-                pass
-            unless_it_is.pop_all()
-            return claim
+    def _may_drop(self, entry: Entry) -> bool:
+        """Tell whether a file is ours to drop; one that can't be read is. Raises DiskError."""
+        try:
+            self.check(entry)
+        except NotOurs:
+            self._kept.add(entry.path)
+            return False
+        except Unreadable:
+            pass
+        return True
 
     def walk(self) -> Totals:
         """Count all files, and remove those that killed writers left half-written."""
@@ -343,17 +324,17 @@ class DeadLetterQueue:
 
     def _growing(self, area: str) -> Iterator[str]:
         """Yield the slots of an area in order, also those that are made meanwhile."""
-        if area == QUARANTINE:
-            yield ""
-        last = ""
-        while newer := [slot for slot in self._slots(area) if slot > last]:
+        seen: set[str] = set()
+        while newer := [slot for slot in self._slots(area) if slot not in seen]:
             yield from newer
-            last = newer[-1]
+            seen.update(newer)
 
     def _slots(self, area: str) -> list[str]:
-        """Return the slots of an area in order."""
+        """Return the slots of an area in order; in quarantine files also lie beside them: ""."""
         with files.disk_errors("scan", self._area(area)):
-            return [n for n in files.directory_names(self._area(area)) if not n.startswith(".")]
+            names = files.directory_names(self._area(area))
+        slots = [name for name in names if not name.startswith(".")]
+        return ["", *slots] if area == QUARANTINE else slots
 
     def _visible(self, area: str, slot: str, limit: int) -> list[Entry]:
         """Return files that are whole, at most ``limit``."""

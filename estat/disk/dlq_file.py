@@ -38,6 +38,9 @@ HEADER_READ_BYTES = 4 * OVERHEAD_BYTES
 _MAX_HEADER_BYTES = 64 * 1024  # inflated; a bomb is no header
 _GZIP = 16 + isal_zlib.MAX_WBITS
 
+#: What the header line says in the batch's own words.
+_FACTS = ("bucket", "key", "name", "stream", "first", "last", "events", "crc32", "opened")
+
 
 class FileName(NamedTuple):
     """What a DLQ file's name tells; ``opened`` is None if it is not one of ours."""
@@ -70,16 +73,8 @@ def pack(batch: Batch, reason: str, error: str) -> list[bytes]:
         "estat_dlq": _FORMAT,
         "reason": reason,
         "error": error[:_MAX_ERROR_CHARS],
-        "bucket": batch.bucket,
-        "key": batch.key,
-        "name": batch.name,
-        "stream": batch.stream,
-        "first": batch.first,
-        "last": batch.last,
-        "events": batch.events,
+        **{fact: getattr(batch, fact) for fact in _FACTS},
         "bytes": len(batch.payload),
-        "crc32": batch.crc32,
-        "opened": batch.opened,
     }
     return [gzip(json.dumps(about).encode() + b"\n"), batch.payload]
 
@@ -108,18 +103,7 @@ def unpack(data: bytes) -> Batch:
 
 
 def _unpacked(about: dict[str, Any], payload: bytes) -> Batch:
-    batch = Batch(
-        bucket=about["bucket"],
-        key=about["key"],
-        name=about["name"],
-        stream=about["stream"],
-        first=about["first"],
-        last=about["last"],
-        events=about["events"],
-        payload=payload,
-        crc32=about["crc32"],
-        opened=float(about["opened"]),
-    )
+    batch = Batch(**{fact: about[fact] for fact in _FACTS}, payload=payload)
     if len(batch.payload) != about["bytes"]:
         raise Unreadable(f"{len(batch.payload)} bytes of {about['bytes']}")
     if crc32_of(batch.payload) != batch.crc32:

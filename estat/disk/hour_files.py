@@ -5,37 +5,35 @@
 
 A line holds the bucket and key of a batch, its first and last id, and what became of it. The file
 is made with the server's first batch of the hour and removed once the hour is closed (see
-``pipeline.closing``). ``.<n>`` stands behind a server whose directory was taken over. A file that
-is about to be removed is moved to ``<server>.closing`` first: whoever had opened it to write sees
-that, and writes its notes once more. A line that can't be read is passed over. All calls block, and
-raise DiskError.
+``pipeline.closing``). ``.<n>`` stands behind a server whose directory was taken over. Whoever
+writes to a file has it locked with others, and whoever removes it has it locked alone. A line that
+can't be read is passed over. All calls block, and raise DiskError.
 """
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
-from estat.disk import directory_lock, dlq_file, files, journal, journal_file
+from estat.disk import directory_lock, files, journal, journal_file, locks
 from estat.disk.dlq import DeadLetterQueue, Entry
-from estat.errors import LaterVersion, NotOurs, Unreadable
+from estat.errors import DiskError, LaterVersion, NotOurs, Unreadable
 from estat.events import ids
 from estat.events.closed_hour import FATES, OPENED, Note
 
 DIRECTORY = "hours"
 
 _NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9a-f]{8}")
-_APPEND = os.O_WRONLY | os.O_APPEND
-_CLOSING = ".closing"
+# NFS lets only what is open for reading be locked with others (flock(2))
+_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT
 _TRIES = 3
-
-#: A journal's first line is shorter.
-_HEADER_BYTES = 16 * 1024
 
 #: An hour's name is that of a zone, and a file has unix time: they are at most so far apart.
 _FAR_SECONDS = 28 * 3600
@@ -51,11 +49,6 @@ class HourFile(NamedTuple):
     def name(self) -> str:
         """What names the hour, whichever server's it is."""
         return os.path.basename(self.path)
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether nothing is added to it any more."""
-        return os.path.dirname(self.path).endswith(_CLOSING)
 
 
 def name_of(bucket: str, key: str) -> str:
@@ -92,10 +85,10 @@ def append(root: str, notes: list[Note]) -> None:
         data = b"".join(b"\n%b\n" % json.dumps(note).encode() for note in found)
         with files.disk_errors("append", os.path.join(root, DIRECTORY)):
             for _ in range(_TRIES):
-                path = _path(root, name, found)
-                with contextlib.suppress(FileNotFoundError):  # the leader has removed something
-                    if _append(path, data, files.PRIVATE._replace(top=root)):
-                        break
+                # the leader removes something
+                with contextlib.suppress(FileNotFoundError, BlockingIOError):
+                    _append(_path(root, name, found), data, files.PRIVATE._replace(top=root))
+                    break
             else:
                 raise OSError(errno.ESTALE, f"{name} is removed again and again")
 
@@ -105,27 +98,32 @@ def _path(root: str, name: str, notes: list[Note]) -> str:
     own = os.path.join(root, DIRECTORY, os.path.basename(root), name)
     if not os.path.lexists(own) and all(note.fate != OPENED for note in notes):
         for file in found_in(root):
-            if file.name == name and not file.is_closing:
+            if file.name == name:
                 return file.path
     return own
 
 
-def _append(path: str, data: bytes, access: files.Access) -> bool:
-    """Write to a file; tell whether it was still there afterwards, or raise FileNotFoundError."""
+def _append(path: str, data: bytes, access: files.Access) -> None:
+    """Write to a file, which is made durable with its first line.
+
+    Raises FileNotFoundError or BlockingIOError where the leader removes it.
+    """
     directory = os.path.dirname(path)
     try:
-        descriptor = files.open_file(path, _APPEND)
-        is_new = False
+        descriptor = files.open_file(path, _APPEND, access.file)
     except FileNotFoundError:
         files.make_directories(directory, access)
-        descriptor, is_new = files.open_file(path, _APPEND | os.O_CREAT, access.file), True
+        descriptor = files.open_file(path, _APPEND, access.file)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        is_first = os.fstat(descriptor).st_size == 0
+        if not locks.is_at(path, descriptor):
+            raise FileNotFoundError(errno.ENOENT, "removed since it was opened", path)
         if os.write(descriptor, data) < len(data):
             raise OSError(errno.ENOSPC, "short write")
-        if is_new:
+        if is_first:
             os.fsync(descriptor)
             files.sync_directory(directory)
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     finally:
         os.close(descriptor)
 
@@ -165,38 +163,34 @@ def _note(line: bytes, name: str) -> Note | None:
 
 
 def remove(file: HourFile, size_bytes: int) -> bool:
-    """Remove a file that has not grown since it had so many bytes; tell whether it is gone.
-
-    The leader alone calls this.
-    """
-    directory, path = os.path.dirname(file.path), file.path
-    with files.disk_errors("unlink", path), contextlib.suppress(FileNotFoundError):
-        if not file.is_closing and os.lstat(path).st_size == size_bytes:
-            path = os.path.join(directory + _CLOSING, file.name)
-            if os.path.lexists(path):
-                return False  # it grew in the last moment, and is closed for itself
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.dirname(path), files.PRIVATE.directory)
-            os.rename(file.path, path)
-        if os.lstat(path).st_size != size_bytes:
-            return False
-        os.unlink(path)
-        files.remove_empty(os.path.dirname(path))
-    files.remove_empty(directory)
+    """Remove a file that has not grown since it had so many bytes; tell whether it is gone."""
+    with files.disk_errors("unlink", file.path):
+        try:
+            descriptor = locks.lock(file.path)
+        except BlockingIOError:
+            return False  # it grows
+        try:
+            if os.fstat(descriptor).st_size != size_bytes:
+                return False
+            os.unlink(file.path)
+        finally:
+            os.close(descriptor)
+    files.remove_empty(os.path.dirname(file.path))
     return True
 
 
-def of_files(dlq: DeadLetterQueue, names: set[str], by_time: Callable[[int], str]) -> set[str]:
+def of_files(dlq: DeadLetterQueue, names: set[str], zone: ZoneInfo) -> set[str]:
     """Return those of ``names`` of which the DLQ has events, looking no further than is needed.
 
-    ``by_time`` names the hour of a file that can't be read, by its unix time.
+    A file that can't be read is of the hours of its time in ``zone``.
     """
     held: set[str] = set()
     wanted = [_unix(name) for name in names]
     for entry in dlq.every():
         opened = entry.opened
         if opened and entry.events and any(abs(opened - at) < _FAR_SECONDS for at in wanted):
-            held |= names & {_of_file(entry, by_time)}
+            beginning = _of_file(entry, opened, zone)
+            held |= {name for name in names if beginning and name.startswith(beginning)}
             if held == names:
                 break
     return held
@@ -215,27 +209,28 @@ def of_journals(root: str, names: set[str]) -> Iterator[str]:
     for stream in directory_lock.streams(place):
         for path in directory_lock.journals(os.path.join(place, stream)):
             try:
-                content = journal_file.parse(files.read_beginning(path, _HEADER_BYTES))
+                header = journal_file.read_header(path)
             except FileNotFoundError:
                 continue  # its events are in the DLQ by now, or stored
-            except OSError:
-                yield from names
+            except (OSError, LaterVersion):
+                header = None
+            except NotOurs:
                 continue
-            if content.header:
-                yield name_of(content.header.bucket, content.header.key)
-            elif content.not_ours is None or isinstance(content.not_ours, LaterVersion):
+            if header:
+                yield name_of(header.bucket, header.key)
+            else:
                 yield from names
 
 
-def _of_file(entry: Entry, by_time: Callable[[int], str]) -> str:
-    """Return the hour of a file in the DLQ."""
+def _of_file(entry: Entry, opened: int, zone: ZoneInfo) -> str:
+    """Return what the names of the hours of a file in the DLQ begin with; empty if it has none."""
     try:
-        about = dlq_file.read_header(files.read_beginning(entry.path, dlq_file.HEADER_READ_BYTES))
-        dlq_file.check_header(entry.name, about)
+        about = entry.read_header()
         return name_of(about["bucket"], about["key"])
-    except FileNotFoundError:
-        return ""  # it is stored by now, or met again further on
-    except (OSError, Unreadable) as exc:
+    except DiskError as exc:
+        if exc.errno == errno.ENOENT:
+            return ""  # it is stored by now, or met again further on
+    except Unreadable as exc:
         if isinstance(exc, NotOurs) and not isinstance(exc, LaterVersion):
             return ""
-    return by_time(entry.opened or 0)
+    return name_of_partition(ids.partition(opened, zone))

@@ -23,12 +23,16 @@ from typing import Any, NamedTuple
 
 from isal import isal_zlib
 
+from estat.disk import files
 from estat.errors import NotOurs
 from estat.events import ids
 
 SUFFIX = ".journal"
 
 _FORMAT = 1
+
+#: A header line is no longer: a key has 1,024 characters, a path 4,096.
+_HEADER_BYTES = 16 * 1024
 _TRAILER = re.compile(
     # also in the middle of a line: the line end in front of it may be what is damaged, and
     # no event's line can hold either (it ends with a brace, and has no bare quote in a string)
@@ -138,13 +142,12 @@ def parse(data: bytes, first: int = 0, following: int = 0) -> Content:
         return Content(None, groups, [], sealed=False, not_ours=exc)
 
 
-def first_event(data: bytes) -> int:
-    """Return the number of a journal's first event by its first line; 0 if that can't be read."""
-    try:
-        header, _ = _first_line(data)
-    except NotOurs:
-        return 0
-    return header.first if header else 0
+def read_header(path: str) -> Header | None:
+    """Return the header of a journal by its first line alone; None where that is damaged.
+
+    Blocks. Raises OSError, and NotOurs.
+    """
+    return _first_line(files.read_beginning(path, _HEADER_BYTES))[0]
 
 
 def is_torn(tail: bytes) -> bool:

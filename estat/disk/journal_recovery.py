@@ -20,9 +20,6 @@ from estat.events.gzip import gzip
 
 log = logging.getLogger(__name__)
 
-#: A header line is no longer: a key has 1,024 characters, a path 4,096.
-_HEADER_BYTES = 16 * 1024
-
 
 class Damage(NamedTuple):
     """A range that can't be trusted, for the quarantine; see ``BadRange``."""
@@ -77,9 +74,10 @@ class DeadStream:
 def _first_event(path: str) -> int:
     """Return the number of a journal's first event; 0 if it is not there, or does not tell."""
     try:
-        return journal_file.first_event(files.read_beginning(path, _HEADER_BYTES))
-    except OSError:
+        header = journal_file.read_header(path)
+    except (OSError, NotOurs):
         return 0
+    return header.first if header else 0
 
 
 def recover_journal(

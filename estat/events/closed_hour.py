@@ -108,8 +108,7 @@ def _spans(said: dict[str, Any]) -> Spans:
     found = {name: [Span(first, last) for first, last in spans] for name, spans in said.items()}
     for name, spans in found.items():
         numbers = [number for span in spans for number in span]
-        if ids.started_at(name) is None or not all(type(n) is int and n > 0 for n in numbers):
-            raise ValueError("no ids of a stream")
-        if any(span.first > span.last for span in spans):
+        are_ids = all(type(number) is int and number > 0 for number in numbers)
+        if ids.started_at(name) is None or not are_ids or any(a > b for a, b in spans):
             raise ValueError("no ids of a stream")
     return {name: union(spans) for name, spans in found.items()}

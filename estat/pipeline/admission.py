@@ -52,7 +52,6 @@ _PLENTY_FILES = 1_000_000
 #: each request: so many bytes, and no more than this part of its share of what is left.
 _MOST_AHEAD_BYTES, _PART_AHEAD = 1024 * 1024, 8
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _FULL, _FAILING = "dlq_full", "disk_error"
 
 _AT_LIMIT = "the dead letter queue is at its limit"
@@ -199,13 +198,13 @@ class Admission:
         """Return the refusal after a disk error; without an error the disk hangs."""
         if error is None:
             return Refused(_FAILING, _FAILED)
-        return Refused(_FULL if error.errno in _NO_SPACE else _FAILING, _what(error))
+        return Refused(_FULL if error.no_space else _FAILING, _what(error))
 
     def failed(self, error: DiskError) -> None:
         """Stop admission: the disk refused a write."""
         self._told = _what(error)
         self._give_back()
-        if error.errno in _NO_SPACE:
+        if error.no_space:
             if not self.out_of_space:
                 log.error("disk_full", extra={"error": str(error)})
             self.out_of_space = True

@@ -70,6 +70,7 @@ class Closing(LeaderLoop):
     ) -> None:
         super().__init__(leader, accounts.admission)
         self._disk = disk
+        self._own = os.path.basename(disk.dlq.root)
         self._delivery = delivery
         self._counts, self._hours = accounts.counts, accounts.hours
         self._settings = settings
@@ -93,7 +94,7 @@ class Closing(LeaderLoop):
         for notes in hour_files.by_hour(self._hours.notes).values():
             # this server has lost its directory: whoever has it closes the hour
             with contextlib.suppress(StoreError, NotOurs):
-                self._tell(os.path.basename(self._disk.dlq.root), notes, "")
+                self._tell(self._own, notes, "")
         self._counts.set(metrics.BEGINS_BATCHES, 0)
         while last and time.monotonic() < until and not self._others_go_on():
             try:
@@ -171,15 +172,8 @@ class Closing(LeaderLoop):
         dlq = self._disk.dlq
         held = names & {*hour_files.of_journals(dlq.root, names)}
         if names - held and self._admission.in_dlq().files:
-            held |= hour_files.of_files(dlq, names, self._by_time)
+            held |= hour_files.of_files(dlq, names, self._settings.partition_tz)
         return held
-
-    def _by_time(self, unix_seconds: int) -> str:
-        """Return the hour of a batch of which only its time is known."""
-        settings = self._settings
-        partition = ids.partition(unix_seconds, settings.partition_tz)
-        key = ids.object_key(settings.raw_prefix, partition, unix_seconds, "-", "0" * 28, 1)
-        return hour_files.name_of(settings.raw_bucket, key)
 
     def _close(self, file: HourFile) -> None:
         """Write the marker of an hour of which nothing is left; then its file goes."""
@@ -194,13 +188,12 @@ class Closing(LeaderLoop):
             return  # of a file that can't be read nothing is known
         prefix, partition, instance, _ = ids.read_key(notes[0].key)
         blank = Marker(server, partition, self._settings.partition_tz.key, instance)
-        own = os.path.basename(self._disk.dlq.root)
 
         def change(there: bytes | None) -> bytes | None:
             said = blank
             with contextlib.suppress(ValueError):  # what was cut off says nothing
                 said = closed_hour.unpack(there) if there else blank
-            new = said.then(notes, state, own, time.time())
+            new = said.then(notes, state, self._own, time.time())
             return new.pack() if new else None
 
         self._delivery.rewrite(notes[0].bucket, ids.closed_key(prefix, partition, server), change)

@@ -13,7 +13,7 @@ from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.config.settings import Settings
 from estat.disk import hour_files
-from estat.disk.dlq import Claim
+from estat.disk.dlq import Entry
 from estat.disk.journal_file import Header
 from estat.errors import DiskError, NotOurs, Unreadable
 from estat.events import ids
@@ -67,10 +67,10 @@ class Hours:
         """Take note of what became of a batch."""
         self._add(Note(batch.bucket, batch.key, batch.first, batch.last, fate))
 
-    def dropped(self, claim: Claim) -> None:
+    def dropped(self, entry: Entry) -> None:
         """Take note that a file of the DLQ is dropped, as far as it can be read. Blocks shortly."""
         with contextlib.suppress(Unreadable, DiskError):
-            about = claim.about()
+            about = entry.read_header()
             self._add(Note(about["bucket"], about["key"], about["first"], about["last"], DROPPED))
 
     def write(self) -> None:

@@ -33,7 +33,6 @@ from estat.pipeline.answers import Answers
 from estat.pipeline.closing import Closing
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.handover import Handover
 from estat.pipeline.hours import Hours
 from estat.pipeline.leader_loop import LeaderLoop
 from estat.pipeline.lease import Lease
@@ -130,7 +129,6 @@ class Pipeline:
         takeover = Takeover(own_thread, leader, accounts)
         self._closing = Closing(own_thread, leader, delivery, accounts, settings, page)
         self._leader_loops: list[LeaderLoop] = [replayer, recovery, takeover, self._closing]
-        self._handover = Handover(disk, leader, self._stores, delivery, accounts)
 
     def start(self) -> None:
         """Open the store and start every stage; nothing here waits for the network."""
@@ -261,7 +259,7 @@ class Pipeline:
             self._upload_records(deadline)
         if last and self.settings.fallback_bucket:
             self._delivery.end_attempts(deadline)
-            self._handover.run(self.settings.fallback_bucket, deadline)
+            self._replayer.hand_over(self.settings.fallback_bucket, deadline)
         self._closing.finish(deadline, last=last)
         self._leader.release()
         gevent.killall(self._endless, timeout=0)

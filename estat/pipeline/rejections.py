@@ -36,8 +36,6 @@ MAX_BYTES = 1024 * 1024
 #: How much of a text is kept: enough to see what its sender does wrong.
 TEXT_BYTES = 4096
 
-_LIMIT, _STORE = "limit", "store"
-
 
 class Rejections:
     """What waits to be written under REJECTED_PREFIX, and the loop that writes it."""
@@ -63,7 +61,7 @@ class Rejections:
         ``write_key`` is a key's name, and ``ip`` the address as IP_MODE stores it.
         """
         if self._bytes >= MAX_BYTES:
-            self._not_kept(_LIMIT, 1)
+            self._counts.count(metrics.REJECTED_NOT_KEPT["limit"], 1)
             return
         source = refused.source or b""
         told: dict[str, object] = {
@@ -104,13 +102,10 @@ class Rejections:
             body = self._encoder.run(gzip, b"".join(lines))
             self._delivery.put_file(settings.raw_bucket, key, body, NDJSON)
         except Exception as exc:  # noqa: BLE001 - no event may suffer from it
-            self._not_kept(_STORE, len(lines))
-            self._seldom.warning("rejected_not_kept", _STORE, error=str(exc), lines=len(lines))
+            self._counts.count(metrics.REJECTED_NOT_KEPT["store"], len(lines))
+            self._seldom.warning("rejected_not_kept", "store", error=str(exc), lines=len(lines))
         else:
             self._counts.count(metrics.REJECTED_KEPT, len(lines))
-
-    def _not_kept(self, reason: str, lines: int) -> None:
-        self._counts.count(metrics.REJECTED_NOT_KEPT[reason], lines)
 
 
 def _beginning(source: bytes) -> str:

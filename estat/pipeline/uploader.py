@@ -10,7 +10,6 @@ Without a journal, store and disk are tried in turn, for as long as the process
 lives; admission is closed by then, so that memory stays bounded.
 """
 
-import errno
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -77,6 +76,10 @@ class Spill:
         except DiskError as exc:
             self._admission.failed(exc)
             raise
+        self.let_go(batch, journal)
+
+    def let_go(self, batch: Batch, journal: Journal | None) -> None:
+        """Take note that a batch is in the store or the DLQ, and so in memory no more."""
         if journal:
             self._journals.finish(journal)
         self._hours.left(batch.key)
@@ -88,17 +91,16 @@ class Spill:
             self._drop_oldest()
 
     def _write(self, batch: Batch, parts: list[bytes]) -> int:
-        if self._admission.drop_oldest:
-            limit = self._admission.max_bytes - sum(map(len, parts))
-            for _ in range(_MAX_DROPS):
-                if self._admission.in_dlq().size_bytes <= limit or not self._drop_oldest():
-                    break
-        for _ in range(_MAX_DROPS):
+        drops = range(_MAX_DROPS if self._admission.drop_oldest else 0)
+        limit = self._admission.max_bytes - sum(map(len, parts))
+        for _ in drops:
+            if self._admission.in_dlq().size_bytes <= limit or not self._drop_oldest():
+                break
+        for _ in drops:
             try:
                 return self._disk.run(self._disk.dlq.write, batch, parts)
             except DiskError as exc:
-                full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-                if not (full and self._admission.drop_oldest and self._drop_oldest()):
+                if not (exc.no_space and self._drop_oldest()):
                     raise
         return self._disk.run(self._disk.dlq.write, batch, parts)
 
@@ -109,7 +111,7 @@ class Spill:
             return False
         entry = claim.entry
         with claim:
-            self._hours.dropped(claim)
+            self._hours.dropped(entry)
             self._ledger.drop(entry.events, claim.size_bytes, "overflow")
             self._disk.remove(claim, self._ledger)
         log.warning("dlq_file_dropped", extra={"file": entry.name, "events": entry.events})
@@ -132,9 +134,8 @@ class Uploader:
         self.may_be_stored: Callable[[], bool] = lambda: False
         self._delivery = delivery
         self._breaker = delivery.breaker
-        self._journals = journals
         self._disk = disk
-        self._counts, self._ledger, self._admission, self._hours = accounts
+        self._counts, self._ledger, self._admission, _ = accounts
         self._settings = settings
         self._seldom = Seldom(log)
         self._queue: JoinableQueue[Upload] = JoinableQueue(maxsize=settings.upload_queue)
@@ -169,7 +170,7 @@ class Uploader:
                 raise StoreError("the store is down")
             self._delivery.end_attempts(until)
             self._delivery.attempt(record)
-            self._admission.expose(-len(record.payload), files=-1)
+            self.spill.let_go(record, None)
         except StoreError as exc:
             try:
                 self.spill.spill(record, "stream_record", str(exc))
@@ -246,10 +247,7 @@ class Uploader:
         self._delivery.attempt(batch, recovered=self.may_be_stored())
         self._ledger.store(batch.events)
         upload.settle()
-        if journal:
-            self._journals.finish(journal)
-        self._hours.left(batch.key)
-        self._admission.expose(-len(batch.payload), files=-1)
+        self.spill.let_go(batch, journal)
 
     def _keep_on_disk(self, upload: Upload, reason: str, error: str) -> None:
         batch, journal, _ = upload

@@ -22,7 +22,6 @@ from estat.pipeline.answers import Answers
 from estat.pipeline.closing import Closing
 from estat.pipeline.collector import Collector
 from estat.pipeline.delivery import Delivery
-from estat.pipeline.handover import Handover
 from estat.pipeline.hours import Hours
 from estat.pipeline.queue import SubmissionQueue
 from estat.pipeline.reconcile import Reconciliation
@@ -137,10 +136,6 @@ class Parts:
     @cached_property
     def replayer(self) -> Replayer:
         return Replayer(self.disk, self.leader, self.delivery, self.accounts, self.settings)
-
-    @cached_property
-    def handover(self) -> Handover:
-        return Handover(self.disk, self.leader, self.stores, self.delivery, self.accounts)
 
     @property
     def terms(self) -> Terms:

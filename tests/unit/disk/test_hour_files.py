@@ -1,14 +1,17 @@
 """The files of open hours, and what of an hour is still on disk."""
 
+import fcntl
 import json
 import os
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from estat.disk import dlq_file, hour_files, journal_file
+from estat.disk import dlq_file, hour_files, journal_file, locks
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.hour_files import HourFile
 from estat.disk.journal_file import Header
+from estat.errors import DiskError
 from estat.events.closed_hour import OPENED, STORED, Note
 from tests.unit.batches import STREAM, batch
 
@@ -115,7 +118,23 @@ def test_a_file_that_has_grown_since_it_was_read_stays(root):
     assert os.listdir(os.path.join(root, "hours")) == []
 
 
-def test_a_note_that_is_written_as_its_file_goes_is_written_again(root, monkeypatch):
+def test_a_note_that_comes_as_its_file_goes_is_in_a_new_one(root, monkeypatch):
+    hour_files.append(root, [note()])
+    file = only(root)
+    _, size_bytes = hour_files.read(file)
+    flock = fcntl.flock
+
+    def flock_late(descriptor, operation):
+        monkeypatch.undo()
+        assert hour_files.remove(file, size_bytes)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    hour_files.append(root, [note(11, 20)])
+    assert hour_files.read(only(root))[0] == [note(11, 20)]
+
+
+def test_a_file_stays_while_somebody_writes_to_it(root, monkeypatch):
     hour_files.append(root, [note()])
     file = only(root)
     _, size_bytes = hour_files.read(file)
@@ -123,12 +142,22 @@ def test_a_note_that_is_written_as_its_file_goes_is_written_again(root, monkeypa
 
     def write_late(descriptor, data):
         monkeypatch.undo()
-        assert hour_files.remove(file, size_bytes)
+        assert not hour_files.remove(file, size_bytes)
         return write(descriptor, data)
 
     monkeypatch.setattr(os, "write", write_late)
     hour_files.append(root, [note(11, 20)])
-    assert hour_files.read(only(root))[0] == [note(11, 20)]
+    assert hour_files.read(only(root))[0] == [note(), note(11, 20)]
+
+
+def test_while_a_file_is_about_to_go_nobody_writes_to_it(root):
+    hour_files.append(root, [note()])
+    descriptor = locks.lock(only(root).path)
+    with pytest.raises(DiskError, match="removed again and again"):
+        hour_files.append(root, [note(11, 20)])
+    os.close(descriptor)
+    hour_files.append(root, [note(11, 20)])
+    assert hour_files.read(only(root))[0] == [note(), note(11, 20)]
 
 
 def test_a_note_whose_directory_goes_as_its_file_is_made_is_written_again(root, monkeypatch):
@@ -145,35 +174,22 @@ def test_a_note_whose_directory_goes_as_its_file_is_made_is_written_again(root, 
     assert hour_files.read(only(root))[0] == [note()]
 
 
-def test_a_file_that_has_grown_as_it_was_to_go_is_closed_for_itself(root, monkeypatch):
+def test_a_file_that_an_earlier_version_was_about_to_remove_is_of_its_server(root):
+    path = os.path.join(root, "hours", f"{SERVER}.closing", NAME)
+    os.makedirs(os.path.dirname(path))
+    with open(path, "w", encoding="utf-8"):
+        pass
     hour_files.append(root, [note()])
     file = only(root)
-    _, size_bytes = hour_files.read(file)
-    rename = os.rename
-
-    def rename_late(source, target):
-        monkeypatch.undo()
-        hour_files.append(root, [note(11, 20)])
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", rename_late)
-    assert not hour_files.remove(file, size_bytes)
-    grown = only(root)
-    assert (grown.server, grown.name) == (SERVER, NAME)
-    # a later note has a file of its own, which waits for the first one
-    hour_files.append(root, [note(21, 30)])
-    assert not hour_files.remove(file, hour_files.read(file)[1])
-    notes, size_bytes = hour_files.read(grown)
-    assert notes == [note(), note(11, 20)]
-    assert hour_files.remove(grown, size_bytes)
-    assert hour_files.read(only(root))[0] == [note(21, 30)]
+    assert file == HourFile(SERVER, path)
+    assert hour_files.remove(file, hour_files.read(file)[1])
 
 
 # --- what is left of an hour
 
 
 def held(root, *names):
-    return hour_files.of_files(DeadLetterQueue(root), {NAME, *names}, lambda _: NAME)
+    return hour_files.of_files(DeadLetterQueue(root), {NAME, *names}, ZoneInfo("UTC"))
 
 
 def put_journal(root, data, stream=STREAM):

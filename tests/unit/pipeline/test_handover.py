@@ -27,7 +27,7 @@ def first_of(worker):
 
 def check_the_others_are_handed_over(worker, tmp_path):
     first = first_of(worker)
-    worker.handover.run(worker.settings.fallback_bucket, time.monotonic() + 20)
+    worker.replayer.hand_over(worker.settings.fallback_bucket, time.monotonic() + 20)
     assert (worker.terms.handed_over, worker.terms.in_dlq) == (2 * first.events, first.events)
     assert len(list((tmp_path / "fallback").rglob("*.jsonl.gz"))) == 2
 

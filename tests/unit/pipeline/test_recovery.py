@@ -608,7 +608,7 @@ def test_a_damaged_journal_is_stored_at_once_where_the_disk_has_no_room(server, 
     no_pending_files(server)
     (server.root / QUARANTINE).rmdir()
     away = in_the_way(server.root / QUARANTINE)
-    with pytest.raises(DiskError, match="walk"):
+    with pytest.raises(DiskError, match="quarantine"):
         server.look()
     assert server.journals() == []
     away()

@@ -10,7 +10,7 @@ from gevent import GreenletExit
 
 from estat.accounting import ledger, metrics
 from estat.disk import dlq_file
-from estat.disk.dlq import PENDING, SCAN_LIMIT
+from estat.disk.dlq import PENDING, QUARANTINE, SCAN_LIMIT
 from estat.errors import ObjectRefused, StoreDenied
 from tests.support import forged
 from tests.support.parts import Parts, load
@@ -226,7 +226,7 @@ def test_an_unreadable_file_that_can_not_be_removed_is_dropped_once_and_hides_no
     worker = Worker(tmp_path, metrics.page(), 1)
     size = worker.dlq.put_aside(batch().name + "-bad0", 5, b"damaged")
     worker.ledger.adopt(5, 1, size)
-    (entry,) = worker.dlq.quarantined()
+    (entry,) = worker.dlq.scan(QUARANTINE, LATER).due
     read_only(monkeypatch, entry.path)
     for seq in (1, 2, 3):
         worker.spill(batch(seq=seq, bucket=worker.bucket, opened=time.time()))

@@ -30,7 +30,7 @@ from estat.disk.server_directory import (
     boot_id,
     sign_of,
 )
-from estat.disk.slots import slot_of
+from estat.disk.slots import EVER, slot_of
 from estat.errors import DiskError
 from estat.events.batch import Batch
 from tests.support.parts import Parts
@@ -329,7 +329,7 @@ def test_a_bad_range_that_a_dead_server_has_put_aside_is_adopted_once(
     living.look()
     assert dead.is_gone
     assert ledger.in_dlq(living.page.used_rows()) == living.dlq.walk()
-    assert len(living.dlq.quarantined()) == 1
+    assert len(living.dlq.scan(QUARANTINE, EVER).due) == 1
     assert not os.path.exists(Path(living.dlq.root, QUARANTINE, damage.name))
 
 

@@ -21,10 +21,11 @@ from functools import partial
 from estat.accounting import metrics
 from estat.config.settings import Settings
 from estat.disk import directory_lock, dlq_file, files, journal
-from estat.disk.directory_lock import DirectoryLock
+from estat.disk.directory_lock import LOCK, DirectoryLock
 from estat.disk.dlq_file import pack
 from estat.disk.journal_recovery import Damage, DeadStream, RecoveredJournal, events_in
 from estat.disk.leader import Leader
+from estat.disk.server_directory import LEASE_SECONDS, now
 from estat.errors import DiskError, NoCredentials, NotOurs, StoreError, StoreUnavailable
 from estat.events import ids
 from estat.events.batch import crc32_of
@@ -91,6 +92,7 @@ class Recovery(LeaderLoop):
         #: names of damaged ranges. It may be gone from the DLQ again, and yet must not be counted
         #: a second time.
         self._done: set[str] = set()
+        self._without_lock: dict[str, float] = {}  # since when, by the streams' paths
 
     def turn(self) -> float:
         """Recover all dead streams. Raises DiskError."""
@@ -101,6 +103,9 @@ class Recovery(LeaderLoop):
                 break
             of_this_run = not directory_lock.is_taken_over(name)
             try:
+                if not self._disk.run(self._owner_would_know, os.path.join(root, name)):
+                    left = left or of_this_run
+                    continue
                 lock = self._disk.run(DirectoryLock.adopt, root, name)
             except DiskError as exc:
                 # one bad directory is no failing disk, and must not hide the others
@@ -116,6 +121,17 @@ class Recovery(LeaderLoop):
         if not self._ending:
             self._reconciliation.look(recovered=not left)
         return self._pause_seconds
+
+    def _owner_would_know(self, path: str) -> bool:
+        """Tell whether a stream has its lock, or has had none for as long as a lease lasts.
+
+        Before, its owner may not know yet that somebody deleted the lock, and would acknowledge
+        events into a journal that was recovered and deleted. Blocks.
+        """
+        if os.path.lexists(os.path.join(path, LOCK)):
+            self._without_lock.pop(path, None)
+            return True
+        return now() - self._without_lock.setdefault(path, now()) > LEASE_SECONDS
 
     def _recover(self, dead: DeadStream) -> None:
         """Bring a stream's journals to the DLQ; none of them hides another."""

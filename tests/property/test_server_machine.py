@@ -46,7 +46,7 @@ from tests.support.examples import examples
 pytestmark = pytest.mark.interpreted
 
 MOST_SERVERS = 3
-ROUNDS = 40
+ROUNDS = 60
 
 seats = st.integers(0, MOST_SERVERS - 1)
 hosts = st.integers(0, 1)

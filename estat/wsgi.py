@@ -13,5 +13,4 @@ from estat.web.app import Front
 _pipeline = Pipeline(
     inherited.settings(), inherited.page(), inherited.slot(), inherited.directory()
 )
-_front = Front(_pipeline)
-app = UnreadBodies(_pipeline, _front, _front.accept)
+app = UnreadBodies(_pipeline, Front(_pipeline))

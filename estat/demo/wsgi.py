@@ -5,17 +5,17 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from estat import wsgi
 from estat.demo.resources import create_demo
-from estat.server.unread_body import UnreadBodies
 
-_served = wsgi.app
-_demo = create_demo(_served.pipeline)
+app = wsgi.app
+_served = app.application
+_demo = create_demo(app.pipeline)
 
 
 def _front(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Pass a request on to the demo, or to the production application."""
     path = environ["PATH_INFO"]
     is_demo = path == "/demo" or path.startswith("/demo/")
-    return (_demo if is_demo else _served.application)(environ, start_response)
+    return (_demo if is_demo else _served)(environ, start_response)
 
 
-app = UnreadBodies(_served.pipeline, _front, _served.accept)
+app.application = _front

@@ -17,7 +17,7 @@ from estat.web.environ import environ_key
 
 _START = re.compile(
     rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS) "
-    rb"(/[A-Za-z0-9._~/-]*)(?:\?([A-Za-z0-9._~=&%+:,;@/-]*))? HTTP/1\.1"
+    rb"(/(?:[A-Za-z0-9._~-]+/)*[A-Za-z0-9._~-]*)(?:\?([A-Za-z0-9._~=&%+:,;@/-]*))? HTTP/1\.1"
 )
 _FIELD = re.compile(rb"([A-Za-z0-9-]+):[\t ]*([\t\x20-\x7e\x80-\xff]*)")
 _LENGTH = re.compile(r"0|[1-9][0-9]{0,4}")
@@ -75,8 +75,6 @@ class PlainRequests:
         if not match or len(line) > self._max_line_bytes:
             return None
         method, path, query = match.groups()
-        if b"//" in path:
-            return None
         target = line.split(b" ")[1].decode()
         found = {
             "REQUEST_METHOD": method.decode(),

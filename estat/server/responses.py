@@ -8,7 +8,6 @@ time, so that there is one rule for it.
 import time
 from types import SimpleNamespace
 from typing import NamedTuple
-from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import Config
 from gunicorn.http.wsgi import Response
@@ -20,21 +19,6 @@ from estat.web.environ import JSON, Fields
 _REMEMBERED = 256
 
 
-class Exchange:
-    """What becomes of one request: status and headers of its answer, and of its connection."""
-
-    __slots__ = ("headers", "must_close", "status")
-
-    def __init__(self) -> None:
-        self.must_close = False  # the connection, after the answer
-        self.status = ""
-        self.headers: Fields = []
-
-    def start_response(self, status: str, headers: Fields, _exc_info: object = None) -> None:
-        """Take status and headers (PEP 3333; write() is not offered)."""
-        self.status, self.headers = status, headers
-
-
 class Responses:
     """Makes the bytes of answers."""
 
@@ -44,31 +28,26 @@ class Responses:
         self._second = 0
         self._heads: dict[tuple[object, ...], _Head] = {}
 
-    def pack(self, environ: WSGIEnvironment, exchange: Exchange, chunks: list[bytes]) -> bytes:
-        """Return a whole answer, and note in the exchange if it closes the connection."""
-        method = environ["REQUEST_METHOD"]
-        key = (method, exchange.must_close, exchange.status, *exchange.headers)
-        known = self._known(key) or self._make(key, method, exchange)
-        if known.closes:
-            exchange.must_close = True
-        if not known.has_body:
-            return known.data
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if known.chunked:
+    def pack(
+        self, method: str, status: str, fields: Fields, body: bytes, *, must_close: bool
+    ) -> tuple[bytes, bool]:
+        """Return a whole answer, and whether it closes the connection."""
+        key = (method, must_close, status, *fields)
+        head = self._known(key) or self._make(key, method, status, fields, must_close)
+        if not head.has_body:
+            body = b""
+        elif head.chunked:
             body = b"%b0\r\n\r\n" % (b"%X\r\n%b\r\n" % (len(body), body) if body else b"")
-        return known.data + body
+        return head.data + body, head.closes
 
-    def accepted(self, data: bytes, origin: str | None, *, must_close: bool) -> bytes:
-        """Return a whole answer to accepted events, for a request of this origin."""
-        key = (origin, len(data), must_close)
-        known = self._known(key)
-        if known is None:
-            exchange = Exchange()
-            exchange.must_close = must_close
-            length = ("content-length", str(len(data)))
-            exchange.start_response(self._accepted, [JSON, length, *cors.fields(origin)])
-            known = self._make(key, "POST", exchange)
-        return known.data + data
+    def accepted(self, body: bytes, origin: str | None, *, must_close: bool) -> tuple[bytes, bool]:
+        """Return the same for accepted events that a page of ``origin`` has sent, if one has."""
+        key = (origin, len(body), must_close)
+        head = self._known(key)
+        if head is None:
+            fields = [JSON, ("content-length", str(len(body))), *cors.fields(origin)]
+            head = self._make(key, "POST", self._accepted, fields, must_close)
+        return head.data + body, must_close
 
     def _known(self, key: tuple[object, ...]) -> "_Head | None":
         now = int(time.time())
@@ -77,13 +56,13 @@ class Responses:
             self._heads.clear()
         return self._heads.get(key)
 
-    def _make(self, key: tuple[object, ...], method: str, exchange: Exchange) -> "_Head":
+    def _make(
+        self, key: tuple[object, ...], method: str, status: str, fields: Fields, must_close: bool
+    ) -> "_Head":
         # what gunicorn's Response asks of a request
-        request = SimpleNamespace(
-            method=method, version=(1, 1), should_close=lambda: exchange.must_close
-        )
+        request = SimpleNamespace(method=method, version=(1, 1), should_close=lambda: must_close)
         response = Response(request, None, self._cfg)
-        response.start_response(exchange.status, exchange.headers)
+        response.start_response(status, fields)
         lines = response.default_headers()
         lines += [f"{name}: {value}\r\n" for name, value in response.headers]
         head = self._heads[key] = _Head(

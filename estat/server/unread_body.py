@@ -12,7 +12,7 @@ fast loop takes only requests whose whole body it has read.
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -21,6 +21,7 @@ from gunicorn.http.body import ChunkedReader
 
 from estat.pipeline.pipeline import Pipeline
 from estat.server.chunks import Chunks
+from estat.web.app import Front
 from estat.web.environ import BODY, UNREAD_BYTES
 from estat.web.turns import FairSocket, give_turn
 
@@ -36,17 +37,11 @@ _LINGER_BYTES = 8 * 1024 * 1024
 class UnreadBodies:
     """Serves requests with an application, and ends those whose body it has not read."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        application: WSGIApplication,
-        accept: Callable[[WSGIEnvironment], bytes | None],
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, front: Front) -> None:
         #: The hooks start and drain it.
         self.pipeline = pipeline
-        #: The fast loop asks it first (see ``Front.accept``).
-        self.accept = accept
-        self.application = application
+        self.accept = front.accept  # the fast loop asks it first
+        self.application: WSGIApplication = front
         self._read_seconds = pipeline.settings.read_timeout
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -46,7 +46,7 @@ from estat.accounting.shared_memory import DRAINING, SERVING
 from estat.server import drain, inherited
 from estat.server.connection import MAX_LINE_BYTES, Connection
 from estat.server.plain_request import PlainRequests
-from estat.server.responses import Exchange, Responses
+from estat.server.responses import Responses
 from estat.web.environ import BODY
 
 #: When connections run out, room is made for one in so many: looking for them takes a while.
@@ -219,22 +219,20 @@ class EstatWorker(GeventWorker):
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
-        accepted = self.wsgi.accept(environ)
-        if accepted is not None:
-            last = not self.alive
+        body = self.wsgi.accept(environ)
+        if body is not None:
             origin = environ.get("HTTP_ORIGIN")
-            return self._responses.accepted(accepted, origin, must_close=last), last
+            return self._responses.accepted(body, origin, must_close=not self.alive)
         environ["wsgi.input"] = io.BytesIO(environ[BODY])
-        exchange = Exchange()
-        answer = self.wsgi(environ, exchange.start_response)
+        begun: list[tuple[Any, ...]] = []
+        answer = self.wsgi(environ, lambda *begin: begun.append(begin))
         try:
-            chunks = list(answer)
+            body = b"".join(answer)
         finally:
             if hasattr(answer, "close"):
                 answer.close()
-        exchange.must_close = not self.alive
-        payload = self._responses.pack(environ, exchange, chunks)
-        return payload, exchange.must_close
+        method, (status, fields, *_) = environ["REQUEST_METHOD"], begun[-1]
+        return self._responses.pack(method, status, fields, body, must_close=not self.alive)
 
     def handle_request(self, name: Address, req: Request, sock: Connection, addr: Address) -> None:
         """Serve a request in gunicorn's loop; the drain knows it meanwhile."""

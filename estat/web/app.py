@@ -29,6 +29,8 @@ from estat.web.resources import (
     refuse,
 )
 
+_INTAKE = ("POST", INTAKE)
+
 
 class Front:
     """Passes a request on to the application of the listener that it came to.
@@ -47,7 +49,8 @@ class Front:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        if self._private and self._is_private(environ):
+        # gunicorn puts the port of the listener here, whatever the Host header says
+        if self._private and environ["SERVER_PORT"] == self._private_port:
             return self._private(environ, start_response)
         if self._takes_keys:
             write_keys.take_from_query(environ)
@@ -66,9 +69,9 @@ class Front:
         None: the applications answer it, also what was refused. Without them an event costs a tenth
         less.
         """
-        if environ["PATH_INFO"] != INTAKE or environ["REQUEST_METHOD"] != "POST":
+        if (environ["REQUEST_METHOD"], environ["PATH_INFO"]) != _INTAKE:
             return None
-        if self._private and self._is_private(environ):
+        if environ["SERVER_PORT"] == self._private_port:
             return None
         if self._takes_keys:
             write_keys.take_from_query(environ)
@@ -77,10 +80,6 @@ class Front:
         except Exception as error:  # noqa: BLE001 - Falcon's error handlers answer it
             environ[ERROR] = error
             return None
-
-    def _is_private(self, environ: WSGIEnvironment) -> bool:
-        # gunicorn puts the port of the listener here, whatever the Host header says
-        return bool(environ["SERVER_PORT"] == self._private_port)
 
 
 def create_app(pipeline: Pipeline, collect: Collect | None = None) -> falcon.App[Any, Any]:

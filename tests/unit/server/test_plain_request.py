@@ -115,3 +115,10 @@ def test_what_is_remembered_is_bounded():
     for number in range(10_000):
         assert requests.read(b"GET / HTTP/1.1\r\nX-Id: %d" % number, {})
     assert len(requests._fields) <= 4096
+
+
+def test_ids_of_single_requests_do_not_push_out_what_comes_again():
+    requests = PlainRequests(100, 4000)
+    for number in range(100):
+        assert requests.read(b"GET / HTTP/1.1\r\nHost: a\r\nX-Amzn-Trace-Id: %d" % number, {})
+    assert list(requests._fields) == [b"Host: a"]

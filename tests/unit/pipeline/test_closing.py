@@ -164,7 +164,7 @@ def test_a_store_that_takes_no_marker_opens_no_breaker_and_is_asked_again(
 
     server.store(server.open())
     with monkeypatch.context() as refusing:
-        refusing.setattr(server.stores.get(server.bucket), "_write", refuse)
+        refusing.setattr(server.stores.get(server.bucket), "put", refuse)
         for _ in range(20):
             server.closing.turn()
     assert not server.delivery.breaker.open

@@ -161,7 +161,8 @@ class Intake:
         """Take lines, or other values. It is lines if the first one is one or more whole values."""
         self._give_turn()
         lines = BytesIO(body)
-        first = next(line for line in lines if not line.isspace())
+        lines.seek(body.rfind(b"\n", 0, len(body) - len(body.lstrip())) + 1)
+        first = lines.readline()  # that is not blank
         if len(first) == len(body):
             return self._text(body)
         try:

@@ -14,8 +14,8 @@ from setuptools import setup
 COMPILED = """
     accounting/ledger accounting/metrics accounting/shared_memory
     disk/journal disk/journal_file
-    events/batch events/form events/ids events/json_text events/long_text events/parser
-    events/stored_line
+    events/batch events/form events/ids events/json_text events/long_text events/media_type
+    events/parser events/stored_line
     pipeline/admission pipeline/answers pipeline/breaker pipeline/collector pipeline/open_batch
     pipeline/pipeline pipeline/queue pipeline/stream
     server/connection server/plain_request server/responses

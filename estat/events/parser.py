@@ -17,7 +17,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import lru_cache
 from io import BytesIO
 from itertools import groupby, islice
 from json import JSONDecodeError
@@ -25,27 +24,14 @@ from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from estat.errors import Refused
-from estat.events import charsets, form, json_text, long_text
+from estat.events import charsets, form, json_text, long_text, media_type
 from estat.events.json_text import MAX_DEPTH, TooDeep
 from estat.events.schema import Mismatch, Schema
-from estat.text import shown
 
 T = TypeVar("T")
 
 _BOM = b"\xef\xbb\xbf"  # RFC 8259, 8.1
 _RS = b"\x1e"  # begins each text of a sequence (RFC 7464)
-
-_LINES, _TEXT, _FORM = "lines", "text", "form"
-
-#: The media types of each kind.
-_KINDS = {
-    _LINES: re.compile(r"(application|text)/(x-)?(nd-?json|ld-?json|json-?lines?|jsonl|json-?seq)"),
-    _TEXT: re.compile(
-        r"|(application|text)/(x-)?json|[^/]+/[^/]+\+json|application/(csp-report|octet-stream)"
-        r"|text/plain"
-    ),
-    _FORM: re.compile(r"application/x-www-form-urlencoded"),
-}
 
 #: Lines that are read at once, which takes a millisecond at most; others have their turn between.
 _LINES_BYTES = 16 * 1024
@@ -105,13 +91,13 @@ class Intake:
 
     def read(self, body: bytes, content_type: str | None) -> Events:
         """Return the events of a body. Raises Refused with the reason."""
-        kind = _kind(content_type)
+        kind = media_type.kind(content_type)
         body = body.removeprefix(_BOM)
         if not body or body.isspace():
             raise Refused("empty_body", "the request has no event")
-        if kind is _FORM:
+        if kind is media_type.FORM:
             return self._form(body.strip(), content_type or "")
-        if kind is _LINES:
+        if kind is media_type.LINES:
             if _RS in body:
                 body = body.removeprefix(_RS).replace(b"\n" + _RS, b"\n")
             return self._batch(self._lines(BytesIO(body), []))
@@ -161,7 +147,8 @@ class Intake:
         """Take lines, or other values. It is lines if the first one is one or more whole values."""
         self._give_turn()
         lines = BytesIO(body)
-        first = next(line for line in lines if not line.isspace())
+        lines.seek(body.rfind(b"\n", 0, len(body) - len(body.lstrip())) + 1)
+        first = lines.readline()  # that is not blank
         if len(first) == len(body):
             return self._text(body)
         try:
@@ -397,15 +384,3 @@ def _no_object() -> Refused:
 
 def _may_be_rounded(outcome: _Outcome) -> bool:
     return type(outcome) is bytes and json_text.may_be_rounded(outcome)
-
-
-@lru_cache(maxsize=256)
-def _kind(content_type: str | None) -> str:
-    media_type = (content_type or "").partition(";")[0].strip().lower()
-    for kind, pattern in _KINDS.items():
-        if pattern.fullmatch(media_type):
-            return kind
-    raise Refused(
-        "unsupported_type",
-        f"{shown(media_type, 100)} is not supported; send application/json or application/x-ndjson",
-    )

@@ -171,12 +171,10 @@ HASH = {"IP_MODE": "hash", "IP_HASH_KEY": "0123456789abcdef"}
         ({"IP_MODE": "hash"}, "IP_MODE='hash' needs IP_HASH_KEY; .*16 characters"),
         (HASH | {"IP_HASH_KEY": "fifteen-letters"}, r"IP_HASH_KEY=\(hidden\) .*16 characters"),
         *(
-            (
-                HASH | {"IP_MODE": mode, "CAPTURE_HEADERS": "referer,x-forwarded-for"},
-                "CAPTURE_.*'x-",
-            )
-            for mode in ("truncate", "hash", "drop")
+            (given | {"CAPTURE_HEADERS": "referer,x-forwarded-for"}, "CAPTURE_.*'x-")
+            for given in (HASH, {"IP_MODE": "truncate"}, {"IP_MODE": "drop"})
         ),
+        (HASH | {"IP_MODE": "full"}, "IP_HASH_KEY is for IP_MODE=hash; IP_MODE='full' does not"),
         *(
             ({"CAPTURE_HEADERS": f"referer,{name}"}, f"CAPTURE_HEADERS.*credential.*{name.lower()}")
             for name in ("authorization", "Proxy-Authorization", "X-Write-Key")
@@ -225,6 +223,28 @@ def test_the_environment_wins_over_the_env_file(tmp_path):
     file.write_text("RAW_BUCKET=from-file\nBATCH_SIZE=7\n")
     settings = loading.load({"RAW_BUCKET": "from-environment"}, env_file=str(file))
     assert (settings.raw_bucket, settings.batch_size) == ("from-environment", 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("DLQ_DIR=${DATA}/dlq\n", ["DLQ_DIR"]),
+        ("DLQ_DIR=${DATA}/dlq\nDATA=/data\n", ["DLQ_DIR"]),  # it stands too late
+        ("DATA=/data\nDLQ_DIR=${DATA}/dlq\n", []),
+        ("DLQ_DIR=${DATA:-/data}/dlq\n", []),
+        ("DLQ_DIR=${GIVEN}/dlq\n", []),
+        ("RAW_PREFIX=${DATA}\n", []),  # the environment has another
+    ],
+)
+def test_a_value_that_refers_to_what_is_not_set_is_told(text, told, tmp_path):
+    file = tmp_path / ".env"
+    file.write_text(text)
+    found = []
+    try:
+        loading.load({**MINIMAL, "GIVEN": "/data", "RAW_PREFIX": "raw"}, env_file=str(file))
+    except SettingsError as exc:
+        found = [line for line in exc.problems if "refers with ${...}" in line]
+    assert [line.split()[0] for line in found] == told
 
 
 def test_a_directory_bucket_is_made_absolute_so_that_dlq_files_can_name_it(monkeypatch, tmp_path):

@@ -13,12 +13,14 @@ from estat.accounting.ledger import Ledger
 from estat.accounting.metrics import Metrics
 from estat.config import loading
 from estat.disk import directory_lock, dlq_file, journal_file
+from estat.disk.directory_lock import LOCK
 from estat.disk.dlq import EXPIRED, PENDING, QUARANTINE
 from estat.disk.journal import DIRECTORY, Journals
 from estat.disk.journal_file import Header
 from estat.disk.slots import slot_of
 from estat.errors import DiskError, NotOurs, ObjectRefused, StoreUnavailable
 from estat.events import ids
+from estat.pipeline import recovery
 from estat.pipeline.recovery import pending_events
 from estat.stores import Stores
 from tests.support.parts import Parts, load
@@ -112,6 +114,7 @@ class Server:
         name = f"{stream}.1" if stream == EARLIER else stream
         path = Path(self.root, DIRECTORY, name, f"{seq:06d}.journal")
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(LOCK).touch()
         path.write_bytes(
             journal_file.pack_header(header)
             + b"".join(
@@ -221,6 +224,17 @@ def test_the_streams_of_living_processes_are_left_alone(server):
     journals.close()
     server.look()
     assert [b.events for b in server.pending()] == [3]
+
+
+def test_a_stream_whose_lock_somebody_deleted_is_left_to_its_owner_for_a_lease(server, monkeypatch):
+    lock = server.leave(server.stream, range(1, 4)).with_name(LOCK)
+    lock.unlink()
+    server.look(QUIET_LOOKS)
+    assert (len(server.journals()), server.pending()) == (1, [])
+    later = recovery.now() + recovery.LEASE_SECONDS + 1
+    monkeypatch.setattr(recovery, "now", lambda: later)
+    server.look()
+    assert (server.journals(), [b.events for b in server.pending()]) == ([], [3])
 
 
 def test_what_is_no_streams_directory_is_left_alone(server):

@@ -96,6 +96,7 @@ class Dead:
         """Leave the journal of the batch that is in its DLQ."""
         path = self.path / journal.DIRECTORY / self.batch.stream / "000001.journal"
         path.parent.mkdir(parents=True)
+        path.with_name(LOCK).touch()
         path.write_bytes(data)
 
     @property

@@ -127,8 +127,8 @@ def look_up(
         found = [Found(STORED, *one) for one in objects[stream].holding(span)]
         lacking = _lacking(span, found)
         for file in disk.found:
-            there = intersect(file.spans.get(stream, []), lacking)
-            found += [Found(ON_DISK, *ids_there, file.place) for ids_there in there]
+            spans = intersect(file.spans.get(stream, []), lacking)
+            found += [Found(ON_DISK, *one, file.place) for one in spans]
         for unknown in _lacking(span, found):
             why = objects[stream].why_not(unknown.first)
             found.append(Found(UNKNOWN, *unknown, why))

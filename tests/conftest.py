@@ -23,6 +23,7 @@ import hypothesis
 import pytest
 
 from estat import build
+from estat.disk.dlq import DeadLetterQueue
 from tests.support.ceph import Ceph, ceph_missing
 from tests.support.faulty_s3 import FaultyS3
 from tests.support.s3 import Bucket, Endpoint, Moto, moto_server_path
@@ -41,6 +42,14 @@ hypothesis.settings.register_profile("quick", deadline=None, max_examples=12)
 _TESTS = Path(__file__).parent
 #: Where every test is quick.
 _QUICK_DIRECTORIES = ("unit", "property")
+
+
+@pytest.fixture
+def dlq(tmp_path: Path) -> DeadLetterQueue:
+    """Return an empty DLQ."""
+    queue = DeadLetterQueue(str(tmp_path / "dlq"))
+    queue.create()
+    return queue
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,21 +19,15 @@ from typing import Any
 
 from estat.disk import directory_lock, dlq_file, files, journal, journal_file, locks
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
-from estat.disk.journal_file import BadRange, Content
+from estat.disk.journal_file import SUFFIX, BadRange, Content
 from estat.disk.server_directory import queues
 from estat.errors import DiskError, EstatError, Unreadable
 from estat.events import gzip, ids
 from estat.events.batch import Batch
 from estat.events.spans import Span, union
 
-#: The area of journals, beside those of DLQ files.
-JOURNALS = journal.DIRECTORY
-
 #: What a living server holds in its directory; the second one also in that of an earlier version.
 _SERVER_LOCKS = (directory_lock.LOCK, "leader.lock")
-
-#: Why a journal is there, in the place of a DLQ file's reason.
-NOT_STORED_YET = "not stored yet"
 
 #: Why a file is in quarantine that has no header.
 DAMAGED_RANGE = "damaged range of a journal"
@@ -64,9 +58,14 @@ class _File:
         return self.entry.events
 
     @property
+    def problems(self) -> list[str]:
+        """Which parts can't be trusted although the rest can, as far as that is known."""
+        return []
+
+    @property
     def problem(self) -> str:
-        """Which part can't be trusted although the rest can; empty if none is known."""
-        return ""
+        """The same as one text; empty if there are none."""
+        return "; ".join(self.problems)
 
 
 class BatchFile(_File):
@@ -91,8 +90,7 @@ class BatchFile(_File):
     def good_lines(self) -> bytes:
         """Return the lines of its events; a record has no events. Raises Unreadable."""
         batch = self.batch()
-        lines = gunzip(batch.payload)
-        return lines if batch.events else b""
+        return gunzip(batch.payload) if batch.events else b""
 
 
 class DamagedRange(_File):
@@ -135,11 +133,6 @@ class Journal(_File):
         """The stream that its directory names."""
         return directory_lock.stream_of(self.entry.slot)
 
-    @property
-    def seq(self) -> int:
-        """Which of the stream's batches it is."""
-        return int(self.entry.name.partition(".")[0])
-
     @cached_property
     def content(self) -> Content:
         """Its header, groups, and what is damaged."""
@@ -153,9 +146,7 @@ class Journal(_File):
     @property
     def spans(self) -> list[Span]:
         """Their numbers."""
-        return union(
-            Span(group.first, group.first + group.events - 1) for group in self.content.groups
-        )
+        return union(Span(group.first, group.following - 1) for group in self.content.groups)
 
     @property
     def opened(self) -> float:
@@ -167,7 +158,7 @@ class Journal(_File):
     def name(self) -> str:
         """What its DLQ file would be called, without count and suffix."""
         header = self.content.header
-        return header.name if header else f"{self.stream}_{self.seq:06d}"
+        return header.name if header else f"{self.stream}_{self.entry.name.removesuffix(SUFFIX)}"
 
     @property
     def damages(self) -> list[BadRange]:
@@ -179,10 +170,11 @@ class Journal(_File):
         ]
 
     @property
-    def problem(self) -> str:
-        """Which ranges are damaged, or why the server does not read it; empty if it is good."""
-        not_ours = self.content.not_ours
-        return "; ".join([*([str(not_ours)] if not_ours else []), *map(damage, self.damages)])
+    def problems(self) -> list[str]:
+        """Why the server does not read it, or which ranges are damaged."""
+        if self.content.not_ours:
+            return [str(self.content.not_ours)]  # of which no range is known
+        return [damage(bad) for bad in self.damages]
 
     @property
     def is_owned(self) -> bool | None:
@@ -201,7 +193,7 @@ class Journal(_File):
         header = self.content.header
         spans = self.spans
         return {
-            "reason": NOT_STORED_YET,
+            "reason": "not stored yet",
             "owner_alive": self.is_owned,
             "bucket": header and header.bucket,
             "key": header and header.key,
@@ -238,7 +230,7 @@ def found(entry: Entry) -> DlqFile:
 
 def is_journal(entry: Entry) -> bool:
     """Tell whether a file is a journal."""
-    return entry.area == JOURNALS
+    return entry.area == journal.DIRECTORY
 
 
 def is_owned(root: str) -> bool:
@@ -266,7 +258,7 @@ def journals(dlq_dir: str) -> Iterator[Entry]:
     are read.
     """
     for root in queues(dlq_dir):
-        area = os.path.join(root, JOURNALS)
+        area = os.path.join(root, journal.DIRECTORY)
         for name in directory_lock.streams(area):
             started = ids.started_at(directory_lock.stream_of(name))
             if started is None:

@@ -13,14 +13,14 @@ write markers. A server that is given up no longer decides, but is still reporte
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from estat.audit import stored
 from estat.audit.reader import Reader
+from estat.audit.report import ranges
 from estat.audit.stored import Fault
 from estat.audit.target import Target
 from estat.events import closed_hour, ids, json_text
@@ -28,7 +28,9 @@ from estat.events.closed_hour import CLOSED, STOPPED, Marker, Spans
 from estat.events.spans import Span, subtract, total_ids, union
 
 COMPLETE, OPEN, GAP = "complete", "open", "gap"
-_EXIT_CODES = {COMPLETE: 0, OPEN: 3, GAP: 1}
+
+#: The exit status of every state, the worst first.
+_EXIT_CODES = {GAP: 1, OPEN: 3, COMPLETE: 0}
 
 #: An hour is not over before: a server says that it took events in it a moment after it did.
 _SETTLED_SECONDS = 60
@@ -37,14 +39,19 @@ _JSON = ".json"
 #: The end of the key that says that a server is given up.
 _GIVEN_UP = ".given-up.json"
 
-_SPANS = 10  # that are shown of a stream
-
 _MEANING = {
     "": "did not say that it took events: of an earlier version, or it may not write here",
     OPEN: "has not closed the hour: it stores what is left of it, or its disk waits for a server",
     STOPPED: "has stopped, and left events on its disk: start a server with its DLQ_DIR",
     CLOSED: "has closed the hour",
 }
+
+
+class _GivenUp(NamedTuple):
+    """A server that is given up, and when, in unix seconds."""
+
+    server: str
+    time: float
 
 
 @dataclass(slots=True)
@@ -115,10 +122,10 @@ class HourReport:
 
     def as_lines(self) -> list[str]:
         """Return the lines about each server, the worst first, and the summary."""
-        order = [GAP, OPEN, COMPLETE]
-        servers = sorted(self.servers, key=lambda server: order.index(server.state))
+        states = list(_EXIT_CODES)
+        servers = sorted(self.servers, key=lambda server: states.index(server.state))
         lines = [line for server in servers for line in _paragraph(server)]
-        lines += [f"unreadable {fault.place}: {fault.reason}" for fault in self.faults]
+        lines += [f"unreadable {fault}" for fault in self.faults]
         why = "" if self.is_over else ": the hour is not over"
         return [
             *lines,
@@ -134,13 +141,12 @@ def _paragraph(server: ServerHour) -> list[str]:
     if marker.state == CLOSED:
         lines[0] += f", revision {marker.revision}"
     if server.given_up is not None:
-        lines.append(f"  given up at {_time(server.given_up)}: nothing of it is waited for")
+        when = datetime.fromtimestamp(server.given_up, UTC)
+        lines.append(f"  given up at {when:%Y-%m-%dT%H:%M:%SZ}: nothing of it is waited for")
     for stream, spans in server.missing.items():
         fates = [fate for fate, found in marker.elsewhere.items() if stream in found]
         why = f" ({', '.join(fates)})" if fates else ""
-        shown = ", ".join(f"{span.first}-{span.last}" for span in spans[:_SPANS])
-        more = ", …" if len(spans) > _SPANS else ""
-        lines.append(f"  missing {total_ids(spans):,} ids of {stream}{why}: {shown}{more}")
+        lines.append(f"  missing {total_ids(spans):,} ids of {stream}{why}: {ranges(spans)}")
     if marker.state != CLOSED:
         for stream in sorted(marker.streams.keys() | server.stored.keys()):
             spans = server.stored.get(stream, [])
@@ -149,15 +155,10 @@ def _paragraph(server: ServerHour) -> list[str]:
     return lines
 
 
-def _time(unix_seconds: float) -> str:
-    return f"{datetime.fromtimestamp(unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def give_up(target: Target, server: str) -> tuple[str, bytes]:
     """Return what says from now on that a server is given up: an object's key and bytes."""
     body = json.dumps({"server": server, "given_up": round(time.time(), 3)}).encode()
-    key = ids.closed_key(target.raw_prefix, _partition(target), server)
-    return key.removesuffix(_JSON) + _GIVEN_UP, body + b"\n"
+    return f"{target.closed}{server}{_GIVEN_UP}", body + b"\n"
 
 
 def read_markers(target: Target, reader: Reader, zone: str) -> HourReport:
@@ -165,37 +166,29 @@ def read_markers(target: Target, reader: Reader, zone: str) -> HourReport:
 
     ``zone`` is that of the hour's name, if no server tells.
     """
-    prefix = ids.closed_key(target.raw_prefix, _partition(target), "").removesuffix(_JSON)
-    report = HourReport(target, is_over=True, servers=[])
-    given_up: dict[str, float] = {}
+    keys = reader.keys(target.closed)
+    servers = {name: _unknown(target, name, zone) for name in sorted(map(_server_of, keys))}
     unreadable: dict[str, Fault] = {}
-    for found in reader.read(reader.keys(prefix, lambda _: None), _read):
+    for found in reader.read(keys, _read):
         if isinstance(found, Fault):
             unreadable[_server_of(found.place)] = found
         elif isinstance(found, Marker):
-            report.servers.append(ServerHour(found))
+            servers[found.server].marker = found
         else:
-            given_up |= found
-    known = {server.marker.server for server in report.servers}
-    others = (given_up.keys() | unreadable.keys()) - known
-    report.servers += [_unknown(target, name, zone) for name in sorted(others)]
-    report.faults = [fault for name, fault in unreadable.items() if name not in given_up]
-    for server in report.servers:
-        server.given_up = given_up.get(server.marker.server)
+            servers[found.server].given_up = found.time
     then = time.time() - _SETTLED_SECONDS
-    zones = {server.marker.tz for server in report.servers} or {zone}
-    report.is_over = all(ids.partition(then, ZoneInfo(name)) > _partition(target) for name in zones)
-    return report
+    zones = {server.marker.tz for server in servers.values()} or {zone}
+    is_over = all(ids.partition(then, ZoneInfo(name)) > _partition(target) for name in zones)
+    faults = [fault for name, fault in unreadable.items() if servers[name].given_up is None]
+    return HourReport(target, is_over, list(servers.values()), faults)
 
 
-def read_hour(
-    target: Target, reader: Reader, zone: str, tick: Callable[[int], None], *, deep: bool
-) -> HourReport:
+def read_hour(target: Target, reader: Reader, zone: str) -> HourReport:
     """Return what markers and objects tell; the markers are read first. Raises StoreError."""
     report = read_markers(target, reader, zone)
     owners = {name: server for server in report.servers for name in server.marker.streams}
-    keys = [key for key in reader.keys(target.keys, tick) if stored.is_object(key)]
-    for content in reader.contents(keys, deep=deep):
+    keys = [key for key in reader.keys(target.keys) if stored.is_object(key)]
+    for content in reader.contents(keys):
         report.objects += 1
         report.events += content.events
         report.faults += content.faults + content.differs
@@ -232,14 +225,14 @@ def _partition(target: Target) -> str:
     return target.part.rstrip("/")
 
 
-def _read(key: str, body: bytes) -> Marker | dict[str, float]:
+def _read(key: str, body: bytes) -> Marker | _GivenUp:
     """Read a marker, or who was given up and when. Raises ValueError."""
     *_, day, hour, name = key.split("/")
     if name.endswith(_GIVEN_UP):
         said = json_text.parse(body)
         if not isinstance(said, dict) or type(said.get("given_up")) not in (int, float):
             raise ValueError("it does not tell when a server was given up")
-        return {_server_of(key): float(said["given_up"])}
+        return _GivenUp(_server_of(key), float(said["given_up"]))
     marker = closed_hour.unpack(body)
     try:
         ZoneInfo(marker.tz)

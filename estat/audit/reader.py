@@ -20,54 +20,67 @@ from estat.stores.store import BYTES, Store, full_jitter
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: Is told how much is done, of how much if that is known, and a text about it.
+Progress = Callable[[int, int | None, Callable[[], str]], None]
+
 _ATTEMPTS = 5
-_BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS = 0.2, 5.0
+_BACKOFF_BASE_SECONDS = 0.2
 #: Objects that are handed to the threads in one go, for each thread: enough to keep it busy.
 _AT_ONCE = 100
 
 
 class Reader:
-    """Reads with ``threads`` requests at a time; 0 reads in the calling thread.
+    """Reads with ``threads`` requests at a time; ``deep`` trusts no metadata.
 
-    ``described`` says whether objects have metadata of their own, whatever their lines are.
+    With 0 threads the store is a directory: it is read in the calling thread, and what it tells
+    as metadata comes from the lines. ``progress`` is told how much is done.
     """
 
-    def __init__(self, store: Store, threads: int, *, described: bool = True) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: Store,
+        threads: int,
+        *,
+        deep: bool = False,
+        progress: Progress = lambda *_: None,
+    ) -> None:
+        self.store = store
+        self.deep = deep
+        self.progress = progress
         self._threads = threads
-        self._described = described
+
+    def listed(self, count: int, what: str) -> None:
+        """Tell how many there are so far of what is listed."""
+        self.progress(count, None, lambda: f"listing: {count:,} {what}")
 
     def keys(
         self,
         prefix: str,
-        tick: Callable[[int], None] = lambda _: None,
+        what: str = "objects",
         after: str = "",
         before: str = "\U0010ffff",
         most: int = sys.maxsize,
     ) -> list[str]:
-        """List the keys below a prefix that lie between two, at most so many.
-
-        ``tick`` is told how many there are so far.
-        """
+        """List the keys below a prefix that lie between two, at most so many."""
         found: list[str] = []
 
         def go_on() -> None:
-            keys = self._store.list(prefix, found[-1] if found else after)
+            keys = self.store.list(prefix, found[-1] if found else after)
             for key in islice(keys, most - len(found)):
                 if key >= before:
                     return
                 found.append(key)
-                tick(len(found))
+                self.listed(len(found), what)
 
-        _attempt(go_on)
+        attempt(go_on)
         return found
 
-    def contents(self, keys: Iterable[str], *, deep: bool) -> Iterator[Content]:
-        """Yield what each object holds, in any order; ``deep`` trusts no metadata."""
+    def contents(self, keys: Iterable[str]) -> Iterator[Content]:
+        """Yield what each object holds, in any order."""
 
         def look(key: str) -> Content:
             try:
-                return _attempt(lambda: self._look(key, deep=deep))
+                return attempt(lambda: self._look(key))
             except ObjectRefused as exc:
                 return stored.damaged(key, str(exc))
 
@@ -78,24 +91,24 @@ class Reader:
 
         def look(key: str) -> R | Fault:
             try:
-                return parse(key, _attempt(lambda: self._store.get(key)))
+                return parse(key, attempt(lambda: self.store.get(key)))
             except (ObjectRefused, ValueError) as exc:
                 return Fault(key, None, f"unreadable record: {exc}")
 
         return self._each(look, keys)
 
-    def _look(self, key: str, *, deep: bool) -> Content:
-        head = self._store.head(key)
+    def _look(self, key: str) -> Content:
+        head = self.store.head(key)
         if head is None:
             return stored.damaged(key, "gone while the audit ran")
         # what earlier versions wrote names no length; it is believed, unless nothing is there
-        if not deep and (head.whole or (BYTES not in head.metadata and head.size_bytes)):
+        if not self.deep and (head.whole or (BYTES not in head.metadata and head.size_bytes)):
             content = stored.from_metadata(key, head.metadata)
             if content:
                 return content
-        content = stored.from_body(key, self._store.get(key))
+        content = stored.from_body(key, self.store.get(key))
         content.differs = stored.differs_in_length(key, head)
-        if deep and self._described:
+        if self.deep and self._threads:
             content.differs += stored.differs_in_ids(content, head)
         return content
 
@@ -109,11 +122,11 @@ class Reader:
                 yield from pool.map(work, group)
 
 
-def _attempt(work: Callable[[], R]) -> R:
-    """Do ``work``, again while the store is unavailable, five times at most. Raises StoreError."""
-    for attempt in range(_ATTEMPTS - 1):
+def attempt(work: Callable[[], R], attempts: int = _ATTEMPTS, cap_seconds: float = 5.0) -> R:
+    """Do ``work``, again while the store is unavailable, so often at most. Raises StoreError."""
+    for number in range(attempts - 1):
         try:
             return work()
         except StoreUnavailable:
-            time.sleep(full_jitter(attempt, _BACKOFF_BASE_SECONDS, _BACKOFF_CAP_SECONDS))
+            time.sleep(full_jitter(number, _BACKOFF_BASE_SECONDS, cap_seconds))
     return work()

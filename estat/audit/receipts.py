@@ -10,6 +10,7 @@ import sys
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -46,6 +47,13 @@ class Receipt(NamedTuple):
     stream: str
     span: Span
     found: tuple[Found, ...] = ()
+
+
+class Batch(NamedTuple):
+    """A batch of a stream, and the keys of its objects: one, unless its rest went up beside it."""
+
+    number: int
+    keys: tuple[str, ...]
 
 
 def receipt(text: str) -> Receipt:
@@ -98,42 +106,37 @@ class Receipts:
             for stream, _, found in self.receipts
             for state, first, last, where in found
         ]
-        lines += [f"unreadable {fault.place}: {fault.reason}" for fault in self.faults]
+        lines += [f"unreadable {fault}" for fault in self.faults]
         disk = ", ".join(self.paths) or "no disk: there is no DLQ directory here"
         return [*lines, f"looked at {self.target} and {disk}"]
 
 
 def look_up(
-    asked: list[Receipt],
-    target: Target,
-    reader: Reader,
-    paths: list[str],
-    zone: ZoneInfo,
-    *,
-    deep: bool,
+    asked: list[Receipt], target: Target, reader: Reader, paths: list[str], zone: ZoneInfo
 ) -> Receipts:
     """Look for ids on disk and then in the store, the way that events move.
 
     Raises TargetError, DiskError and StoreError.
     """
     streams = {one.stream for one in asked}
-    disk = Disk(paths, target._replace(part=""), deep, streams)
-    disk.look(lambda _: None)
-    objects = {stream: _Objects(stream, target, reader, zone, deep=deep) for stream in streams}
+    disk = Disk(paths, target._replace(part=""), reader, streams)
+    disk.look()
+    objects = {stream: _Objects(stream, target, reader, zone) for stream in streams}
     receipts = []
     for stream, span, _ in asked:
         found = [Found(STORED, *one) for one in objects[stream].holding(span)]
         lacking = _lacking(span, found)
         for file in disk.found:
-            if file.stream == stream:
-                found += [Found(ON_DISK, *n, file.path) for n in intersect(file.spans, lacking)]
+            spans = intersect(file.spans.get(stream, []), lacking)
+            found += [Found(ON_DISK, *one, file.place) for one in spans]
         for unknown in _lacking(span, found):
             why = objects[stream].why_not(unknown.first)
             found.append(Found(UNKNOWN, *unknown, why))
         found.sort(key=attrgetter("first"))  # an object's rest, -r1, is read before it
         receipts.append(Receipt(stream, span, tuple(found)))
-    faults = [fault for one in objects.values() for fault in one.faults]
-    return Receipts(target, paths, receipts, disk.faults + faults)
+    faults = [fault for file in disk.found for fault in file.faults]
+    faults += [fault for one in objects.values() for fault in one.faults]
+    return Receipts(target, paths, receipts, faults)
 
 
 def _lacking(span: Span, found: list[Found]) -> list[Span]:
@@ -143,21 +146,19 @@ def _lacking(span: Span, found: list[Found]) -> list[Span]:
 class _Objects:
     """The objects of one stream, which are listed and read as they are needed."""
 
-    def __init__(
-        self, stream: str, target: Target, reader: Reader, zone: ZoneInfo, *, deep: bool
-    ) -> None:
+    def __init__(self, stream: str, target: Target, reader: Reader, zone: ZoneInfo) -> None:
         self.faults: list[Fault] = []
         self._stream = stream
         self._target = target
         self._reader = reader
         self._zone = zone
-        self._deep = deep
         self._began = int(ids.started_at(stream) or 0)
         # from its beginning, in hours of no zone; one more, for the one that has begun since
         self._hours = range(int(time.time() - self._began) // _HOUR_SECONDS + 2)
-        self._in_hours: dict[str, list[str]] = {}  # the stream's keys
-        self._read: dict[str, list[Stored]] = {}  # what objects hold
-        self._everywhere: list[str] | None = None
+        # nothing is listed or read twice
+        self._in_hour = cache(self._list_hour)
+        self._held_by = cache(self._read)
+        self._everywhere: list[Batch] | None = None
         self._cut = False
 
     def holding(self, span: Span) -> list[Stored]:
@@ -166,7 +167,7 @@ class _Objects:
         if self._hours and not self._target.is_partial:
             first, last = (bisect_left(self._hours, n, key=self._last_in_hour) for n in span)
             hours = self._hours[first : last + 1]
-            found = self._among([key for hour in hours for key in self._in_hour(hour)], span)
+            found = self._among([one for hour in hours for one in self._in_hour(hour)], span)
             if total_ids(union(found)) == span.ids:
                 return found
             begin = self._key_of(self._hours[max(0, first - 1)])
@@ -185,9 +186,9 @@ class _Objects:
             "deleted since, or never given"
         )
 
-    def _among(self, keys: list[str], span: Span) -> list[Stored]:
-        """Return what objects hold of a span; they hold a stream's ids in the order of batches."""
-        batches = [list(found) for _, found in groupby(sorted(keys, key=_batch), key=_batch)]
+    def _among(self, batches: list[Batch], span: Span) -> list[Stored]:
+        """Return what batches hold of a span; their ids are in the order of their numbers."""
+        batches = sorted(set(batches))
         held = []
         for batch in batches[bisect_left(batches, span.first, key=self._last_in) :]:
             there = self._held_by(batch)
@@ -201,49 +202,44 @@ class _Objects:
         return held
 
     def _last_in_hour(self, hour: int) -> int:
-        keys = self._in_hour(hour)
-        if not keys:
-            return sys.maxsize  # before its end an hour without any is rare
-        newest = max(map(_batch, keys))
-        return self._last_in([key for key in keys if _batch(key) == newest])
+        batches = self._in_hour(hour)
+        # before its end an hour without any is rare
+        return self._last_in(batches[-1]) if batches else sys.maxsize
 
-    def _last_in(self, batch: list[str]) -> int:
+    def _last_in(self, batch: Batch) -> int:
         return max((one.last for one in self._held_by(batch)), default=0)
 
-    def _held_by(self, batch: list[str]) -> list[Stored]:
-        unread = [key for key in batch if key not in self._read]
-        for content in self._reader.contents(unread, deep=self._deep):
+    def _read(self, batch: Batch) -> list[Stored]:
+        held = []
+        for content in self._reader.contents(batch.keys):
             self.faults += content.faults + content.differs
-            spans = content.spans.get(self._stream, [])
-            self._read[content.place] = [Stored(*span, content.place) for span in spans]
-        return [one for key in batch for one in self._read[key]]
+            held += content.stored(self._stream)
+        return held
 
-    def _in_hour(self, hour: int) -> list[str]:
-        key = self._key_of(hour)
-        if key not in self._in_hours:
-            self._in_hours[key] = self._of_stream(self._reader.keys(key))
-        return self._in_hours[key]
+    def _list_hour(self, hour: int) -> list[Batch]:
+        return self._batches(self._reader.keys(self._key_of(hour)))
 
     def _key_of(self, hour: int) -> str:
         partition = ids.partition(self._began + hour * _HOUR_SECONDS, self._zone)
         return f"{self._target.raw_prefix}/{partition}/"
 
-    def _all(self, begin: str) -> list[str]:
+    def _all(self, begin: str) -> list[Batch]:
         """List the stream's keys behind ``begin``, then those before, up to the bound."""
         if self._everywhere is None or self._cut:
             keys = self._reader.keys(self._target.keys, after=begin, most=MOST_KEYS)
             rest = MOST_KEYS - len(keys)
             keys += self._reader.keys(self._target.keys, before=begin, most=rest)
             self._cut = len(keys) == MOST_KEYS
-            self._everywhere = self._of_stream(keys)
+            self._everywhere = self._batches(keys)
         return self._everywhere
 
-    def _of_stream(self, keys: list[str]) -> list[str]:
-        return [
-            key for key in keys if stored.is_object(key) and stored.stream_of(key) == self._stream
-        ]
+    def _batches(self, keys: list[str]) -> list[Batch]:
+        """Return the stream's batches among the objects with these keys, in order."""
+        ours = [k for k in keys if stored.is_object(k) and stored.stream_of(k) == self._stream]
+        numbered = groupby(sorted(ours, key=_batch_number), key=_batch_number)
+        return [Batch(number, tuple(found)) for number, found in numbered]
 
 
-def _batch(key: str) -> int:
+def _batch_number(key: str) -> int:
     """Return the number of the batch that an object holds, or a part of it."""
     return int(key.rpartition("_")[2].removesuffix(ids.SUFFIX).partition("-")[0])

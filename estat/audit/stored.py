@@ -32,22 +32,9 @@ class Fault(NamedTuple):
     line: int | None  # from 1
     reason: str
 
-
-@dataclass(slots=True)
-class Content:
-    """What an object holds: spans of ids by stream."""
-
-    place: str
-    events: int = 0
-    spans: dict[str, list[Span]] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-    differs: list[Fault] = field(default_factory=list)  # in what from its metadata
-    bad_lines: int = 0
-    was_read: bool = False  # else told by its metadata
-
-    def stored(self, stream: str) -> list[Stored]:
-        """Return the spans of a stream as evidence."""
-        return [Stored(first, last, self.place) for first, last in self.spans[stream]]
+    def __str__(self) -> str:
+        line = "" if self.line is None else f" line {self.line}"
+        return f"{self.place}{line}: {self.reason}"
 
 
 class Record(NamedTuple):
@@ -56,6 +43,27 @@ class Record(NamedTuple):
     stream: str
     instance: str
     last: int
+
+
+@dataclass(slots=True)
+class Content:
+    """What an object or a file on disk holds: spans of ids by stream."""
+
+    place: str
+    events: int = 0
+    spans: dict[str, list[Span]] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    differs: list[Fault] = field(default_factory=list)  # in what from its metadata
+    bad_lines: int = 0
+    was_read: bool = False  # else told by its metadata
+    # the rest is of files on disk
+    record: Record | None = None  # of the only stream in ``spans``, which has no ids then
+    audited: bool = False  # it goes to the audited bucket; a copy of a bucket has another name
+    lost: dict[str, int] = field(default_factory=dict)  # unreadable events by stream
+
+    def stored(self, stream: str) -> list[Stored]:
+        """Return the spans of a stream as evidence."""
+        return [Stored(first, last, self.place) for first, last in self.spans.get(stream, [])]
 
 
 def from_metadata(key: str, metadata: Mapping[str, str]) -> Content | None:

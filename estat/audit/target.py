@@ -42,8 +42,8 @@ class Target(NamedTuple):
 
     @property
     def closed(self) -> str:
-        """What the keys of the servers' markers of hours begin with."""
-        return ids.closed_key(self.raw_prefix, "", "").removesuffix("/.json")
+        """What the keys of the servers' markers of the range's hours begin with."""
+        return ids.closed_key(self.raw_prefix, self.part, "").removesuffix("/.json")
 
     @property
     def is_partial(self) -> bool:

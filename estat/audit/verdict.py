@@ -55,7 +55,9 @@ class Verdict:
     last: int | None
     record: int | None
     missing: tuple[Span, ...]
+    missing_events: int
     waiting: tuple[Span, ...]
+    waiting_events: int
     repeats: tuple[Repeat, ...]
     repeated_events: int
     past_record: tuple[Span, ...]
@@ -97,7 +99,9 @@ def judge(stream: str, found: Evidence, *, partial: bool) -> Verdict:
         last=there[-1].last if there else None,
         record=found.record,
         missing=tuple(missing),
+        missing_events=total_ids(missing),
         waiting=tuple(waiting),
+        waiting_events=total_ids(waiting),
         repeats=tuple(repeats),
         repeated_events=total_ids(union(repeats)),
         past_record=tuple(past),

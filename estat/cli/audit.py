@@ -35,7 +35,6 @@ from estat.disk.server_directory import SERVERS, queues
 from estat.errors import ObjectExists, SettingsError
 from estat.events.batch import JSON, crc32_of
 from estat.stores import Stores
-from estat.stores.store import Store
 
 #: Requests at a time, at most: each is a thread and a connection.
 _MAX_CONCURRENCY = 256
@@ -136,19 +135,16 @@ def _settings(text: str | None) -> Settings:
 
 
 def _audit(target: Target, settings: Settings, args: argparse.Namespace) -> Report:
-    # a directory's parsing holds the interpreter's lock: threads would only wait for each other
-    _, reader = _opened(target, settings, 0 if target.is_directory else args.concurrency)
-    draw = output.progress.update
-    auditor = Auditor(target, reader, args.dlq or [], deep=args.deep, progress=draw)
+    reader = _reader(target, settings, args)
     with dlq_dir.acting_as_owner(str(target), target.is_directory):
-        return auditor.audit()
+        return Auditor(target, reader, args.dlq or []).audit()
 
 
 def _look_up(target: Target, settings: Settings, args: argparse.Namespace) -> Receipts:
-    (_, reader), zone = _opened(target, settings, 0), settings.partition_tz
+    reader = _reader(target, settings, args)
     paths = args.dlq or _own_disk(settings.dlq_dir)
     with dlq_dir.acting_as_owner(str(target), target.is_directory):
-        return look_up(args.receipt, target, reader, paths, zone, deep=args.deep)
+        return look_up(args.receipt, target, reader, paths, settings.partition_tz)
 
 
 def _own_disk(dlq_dir: str) -> list[str]:
@@ -160,26 +156,19 @@ def _own_disk(dlq_dir: str) -> list[str]:
 
 
 def _audit_hour(target: Target, settings: Settings, args: argparse.Namespace) -> HourReport:
-    threads = 0 if target.is_directory else args.concurrency
-    store, reader = _opened(target, settings, threads)
-    zone = settings.partition_tz.key
-
-    def tick(count: int) -> None:
-        output.progress.update(count, None, lambda: f"listing: {count:,} objects")
-
+    reader, zone = _reader(target, settings, args), settings.partition_tz.key
     with dlq_dir.acting_as_owner(str(target), target.is_directory):
-        if not next(store.list(target.closed), ""):
+        if not reader.keys(target._replace(part="").closed, most=1):
             raise TargetError(f"{target}: no server has ever told of an hour beside it")
-        report = hour.read_hour(target, reader, zone, tick, deep=args.deep)
-        known = {server.marker.server for server in report.servers}
+        report = hour.read_hour(target, reader, zone)
         for server in args.give_up:
-            if server not in known:
+            if server not in (known.marker.server for known in report.servers):
                 raise CommandError(f"--give-up {server}: no such server in this hour")
             key, body = hour.give_up(target, server)
             with suppress(ObjectExists):
-                store.put(key, body, crc32_of(body), JSON, {})
+                reader.store.put(key, body, crc32_of(body), JSON, {})
         if args.give_up:
-            report = hour.read_hour(target, reader, zone, tick, deep=args.deep)
+            report = hour.read_hour(target, reader, zone)
         seen: HourReport | None = None
         while args.wait and report.state == hour.OPEN:
             time.sleep(_POLL_SECONDS)
@@ -187,15 +176,17 @@ def _audit_hour(target: Target, settings: Settings, args: argparse.Namespace) ->
             # the objects only once all markers say that they are there
             if told.state != hour.OPEN and told != seen:
                 seen = told
-                report = hour.read_hour(target, reader, zone, tick, deep=args.deep)
+                report = hour.read_hour(target, reader, zone)
         return report
 
 
-def _opened(target: Target, settings: Settings, threads: int) -> tuple[Store, Reader]:
+def _reader(target: Target, settings: Settings, args: argparse.Namespace) -> Reader:
+    # a directory's parsing holds the interpreter's lock: threads would only wait for each other
+    threads = 0 if target.is_directory else args.concurrency
     # the S3 client keeps as many connections as so many uploads need
     settings = replace(settings, upload_concurrency=max(1, threads))
     store = Stores(settings, also=[target.bucket]).get(target.bucket)
-    return store, Reader(store, threads, described=not target.is_directory)
+    return Reader(store, threads, deep=args.deep, progress=output.progress.update)
 
 
 def _receipt(text: str) -> Receipt:

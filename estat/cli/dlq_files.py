@@ -7,41 +7,17 @@ except where a command deletes what it has worked on: they are the server's.
 
 import argparse
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Callable
 
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import DlqFile, Gone
 from estat.cli import output
 from estat.cli.output import CommandError, say
-from estat.config import loading
-from estat.disk import files, server_directory
+from estat.disk import dlq_dir, files
 from estat.disk.dlq import DeadLetterQueue, Entry
-from estat.errors import DiskError, SettingsError, Unreadable
-from estat.stores import Stores
-
-_DAY, _HOUR, _MINUTE = 86400, 3600, 60
-
-
-def open_queue(args: argparse.Namespace) -> DeadLetterQueue:
-    """Return the DLQ in ``args.dlq``, or in DLQ_DIR, of all servers. Raises CommandError.
-
-    With a directory no setting is needed: a DLQ that was copied from elsewhere can be
-    looked at where no server is set up. Where one is, its settings tell which files it may send.
-    """
-    may_go_to: Callable[[str], object] = str
-    try:
-        settings = loading.load()
-        args.dlq = args.dlq or settings.dlq_dir
-        may_go_to = Stores(settings).check
-    except SettingsError as exc:
-        if args.dlq is None:
-            raise CommandError(*exc.problems, "or name the directory with --dlq") from exc
-    root = os.path.realpath(args.dlq)
-    if not os.path.isdir(root):
-        raise CommandError(f"{root}: no such directory")
-    return DeadLetterQueue(root, may_go_to)
+from estat.disk.server_directory import passed_over, queues
+from estat.errors import EstatError
 
 
 def select(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
@@ -79,52 +55,57 @@ def select_files(dlq: DeadLetterQueue, wanted: list[str]) -> list[Entry]:
     return [entry for entry in found if not dlq_reader.is_journal(entry)]
 
 
-@dataclass(slots=True)
-class Sums:
-    """How many files a command has worked on, and how many it could not."""
+class Outcomes:
+    """Files and their events by what became of them."""
 
-    done: int = 0
-    events: int = 0
-    failed: int = 0
+    def __init__(self) -> None:
+        self.files: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
 
-    def add(self, events: int) -> None:
-        """Count a file that went well."""
-        self.done += 1
-        self.events += events
+    def add(self, outcome: str, events: int) -> None:
+        """Count a file."""
+        self.files[outcome] += 1
+        self.events[outcome] += events
+
+    def sum(self, outcome: str) -> str:
+        """Return how many files and events had an outcome, as text."""
+        return counted(self.files[outcome], self.events[outcome])
 
 
 def each(
     dlq: DeadLetterQueue,
     entries: list[Entry],
-    work: Callable[[DlqFile, Sums], None],
+    work: Callable[[DlqFile, Outcomes], None],
     failed: str,
-    progress: Callable[[Sums], str],
-) -> Sums:
+) -> Outcomes:
     """Work on files one by one behind a progress bar; print a line for each that ``failed``.
 
-    A file that is gone is left out: it was stored meanwhile, or moved.
+    ``work`` counts the others. A file that is gone is left out: it was stored meanwhile, or moved.
     """
-    sums = Sums()
+    outcomes = Outcomes()
     for number, entry in enumerate(entries):
-        output.progress.update(number, len(entries), lambda: progress(sums))
+        output.progress.update(
+            number, len(entries), lambda: f"{outcomes.files[failed]} {failed.strip()}"
+        )
         try:
-            work(dlq_reader.found(entry), sums)
+            work(dlq_reader.found(entry), outcomes)
         except Gone:
             continue
-        except (Unreadable, DiskError, FileExistsError) as exc:
+        except EstatError as exc:
             say(f"{failed} {relative(dlq, entry)}: {exc}")
-            sums.failed += 1
-    return sums
+            outcomes.add(failed, entry.events)
+    return outcomes
 
 
-def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
-    """Raise CommandError while a server works on the DLQ, unless that was asked for.
+def check_may_take(dlq: DeadLetterQueue, args: argparse.Namespace) -> None:
+    """Raise DiskError if anybody may have made the DLQ, CommandError while a server works on it.
 
     The server counts the files that it wrote and found. One that somebody else takes away
-    counts as vanished, and the accounting ends with a loss.
+    counts as vanished, and the accounting ends with a loss. ``args.while_running`` allows that.
     """
+    dlq_dir.owner_warnings(args.dlq)
     with files.disk_errors("open", dlq.root):
-        if while_running or not any(map(dlq_reader.is_owned, server_directory.queues(dlq.root))):
+        if args.while_running or not any(map(dlq_reader.is_owned, queues(dlq.root))):
             return
     raise CommandError(
         f"a server is working on {dlq.root} (it holds a lock there): it replays the files by "
@@ -136,30 +117,11 @@ def refuse_beside_server(dlq: DeadLetterQueue, while_running: bool) -> None:
 
 def tell_of_others(dlq: DeadLetterQueue) -> int:
     """Print what in the directory is not followed, and why; return how much that is."""
-    told = server_directory.passed_over(dlq.root)
+    told = passed_over(dlq.root)
     for path, (reason, why) in told.items():
         what = "not followed" if reason == "not_followed" else "left alone"
         say(f"{what} {os.path.relpath(path, dlq.root)}: {why}")
     return len(told)
-
-
-def add_files(parser: Any, *, required: bool) -> None:
-    """Register the FILE arguments."""
-    parser.add_argument(
-        "files",
-        nargs="+" if required else "*",
-        metavar="FILE",
-        help="a file's name, as ls shows it, or its path" + ("" if required else "; default: all"),
-    )
-
-
-def add_while_running(parser: Any) -> None:
-    """Register the option that allows to take files away from a running server."""
-    parser.add_argument(
-        "--while-running",
-        action="store_true",
-        help="go on although a server works on the directory; it will count the files as lost",
-    )
 
 
 def relative(dlq: DeadLetterQueue, entry: Entry) -> str:
@@ -167,43 +129,9 @@ def relative(dlq: DeadLetterQueue, entry: Entry) -> str:
     return os.path.relpath(entry.path, dlq.root)
 
 
-def place(bucket: str, key: str) -> str:
-    """Return where an object is, as a person would type it."""
-    scheme = "" if bucket.startswith("file:") else "s3://"
-    return f"{scheme}{bucket}/{key}"
-
-
 def counted(file_count: int, events: int) -> str:
     """Return a number of files and events as text."""
     return f"{_plural(file_count, 'file')}, {_plural(events, 'event')}"
-
-
-def total_events(entries: Iterable[Entry]) -> int:
-    """Return the events of files, by their names."""
-    return sum(entry.events for entry in entries)
-
-
-def age(seconds: float) -> str:
-    """Return a duration in its two largest units."""
-    whole = max(0, int(seconds))
-    if whole >= _DAY:
-        return f"{whole // _DAY}d{whole % _DAY // _HOUR:02d}h"
-    if whole >= _HOUR:
-        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02d}m"
-    if whole >= _MINUTE:
-        return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s"
-    return f"{whole}s"
-
-
-def size(size_bytes: float) -> str:
-    """Return a size with a unit."""
-    if size_bytes < 1024:
-        return f"{size_bytes:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        size_bytes /= 1024
-        if size_bytes < 1024:
-            return f"{size_bytes:.1f} {unit}"
-    return f"{size_bytes / 1024:.1f} TiB"
 
 
 def _plural(number: int, noun: str) -> str:

@@ -27,7 +27,7 @@ from estat.audit.dlq_reader import (
     gunzip,
     unzipped,
 )
-from estat.cli.dlq_files import Sums, counted, each, relative, select, tell_of_others
+from estat.cli.dlq_files import Outcomes, each, relative, select, tell_of_others
 from estat.cli.output import CommandError, complain, say, say_event, say_json
 from estat.disk import dlq_dir, dlq_file, files, whole_file
 from estat.disk.dlq import DeadLetterQueue, Entry
@@ -92,17 +92,16 @@ def verify(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     Example: estat dlq verify
     """
     entries = select(dlq, args.files)
-    work = partial(_verify, dlq)
-    sums = each(dlq, entries, work, "bad  ", lambda sums: f"{sums.done} good, {sums.failed} bad")
-    bad = sums.failed
+    outcomes = each(dlq, entries, partial(_verify, dlq), "bad  ")
+    bad = outcomes.files["bad  "]
     if not args.files:
         bad += tell_of_others(dlq)
-    say(f"good: {counted(sums.done, sums.events)}; bad: {bad}")
+    say(f"good: {outcomes.sum('good')}; bad: {bad}")
     return 1 if bad else 0
 
 
-def _verify(dlq: DeadLetterQueue, file: DlqFile, sums: Sums) -> None:
-    """Add a good file. Raises Gone, Unreadable and DiskError."""
+def _verify(dlq: DeadLetterQueue, file: DlqFile, outcomes: Outcomes) -> None:
+    """Count a good file. Raises Gone, Unreadable and DiskError."""
     match file:
         case Journal():
             events = examine_journal(file)
@@ -111,7 +110,7 @@ def _verify(dlq: DeadLetterQueue, file: DlqFile, sums: Sums) -> None:
         case _:
             events = examine(file.entry.name, file.data)
             dlq.may_go_to(dlq_file.read(file.entry.name, file.data).bucket)
-    sums.add(events)
+    outcomes.add("good", events)
 
 
 def examine(name: str, data: bytes) -> int:
@@ -149,8 +148,6 @@ def examine_journal(read: Journal) -> int:
         last = following + group.events - 1
         _check_ids(rows, header.stream, following, last, group.events)
         following = last + 1
-    if read.content.sealed and read.content.following != following:
-        raise Unreadable(f"its seal ends before {read.content.following} in place of {following}")
     return read.events
 
 
@@ -194,20 +191,21 @@ def export(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     if os.path.commonpath([dlq.root, target]) == dlq.root:
         raise CommandError(f"--to {target} lies within the DLQ: the server would take the copies")
 
-    def copy(file: DlqFile, sums: Sums) -> None:
+    def copy(file: DlqFile, outcomes: Outcomes) -> None:
         name, data = relative(dlq, file.entry), file.data
         if args.events:
             name, data = _name(file), file.good_lines()
         if data or not args.events:
             _write(target, name, data)
-            sums.add(file.events)
+            outcomes.add("exported", file.events)
         if args.events and file.problem:
             raise Unreadable(f"{file.problem}; the rest is exported" if data else file.problem)
 
     entries = select(dlq, args.files)
-    sums = each(dlq, entries, copy, "not exported", lambda sums: f"{sums.done} copied")
-    say(f"exported to {target}: {counted(sums.done, sums.events)}; not exported: {sums.failed}")
-    return 1 if sums.failed else 0
+    outcomes = each(dlq, entries, copy, "not exported")
+    failed = outcomes.files["not exported"]
+    say(f"exported to {target}: {outcomes.sum('exported')}; not exported: {failed}")
+    return 1 if failed else 0
 
 
 def _name(file: DlqFile) -> str:
@@ -221,11 +219,11 @@ def _name(file: DlqFile) -> str:
 def _write(target: str, name: str, data: bytes) -> None:
     """Write a copy, unless the same bytes are there already.
 
-    Raises FileExistsError if another file is there, and DiskError.
+    Raises CommandError if another file is there, and DiskError.
     """
     path = os.path.join(target, name)
     # what root copies from a user's directory need not be written where that user may
     with dlq_dir.acting_as_owner(target):
         is_new = whole_file.write_new(path, [data], files.BY_UMASK)
         if not is_new and files.read_whole(path) != data:
-            raise FileExistsError(f"{path} is there already, and different")
+            raise CommandError(f"{path} is there already, and different")

@@ -14,8 +14,9 @@ import contextlib
 import errno
 import os
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import gevent
 from gevent import monkey
@@ -25,25 +26,25 @@ from estat.accounting import metrics
 from estat.accounting.metrics import Metrics
 from estat.audit import dlq_reader
 from estat.audit.dlq_reader import Gone, Journal
-from estat.cli.dlq_files import Sums, counted, place, refuse_beside_server, relative, select_files
+from estat.audit.reader import attempt
+from estat.cli.dlq_files import Outcomes, check_may_take, counted, relative, select_files
 from estat.cli.output import progress, say
 from estat.config import loading
 from estat.config.settings import Settings
 from estat.disk import dlq_dir, dlq_file
 from estat.disk.dlq import QUARANTINE, DeadLetterQueue, Entry
-from estat.errors import DiskError, EstatError, StoreError, StoreUnavailable, Unreadable
+from estat.errors import DiskError, EstatError, StoreError, Unreadable
 from estat.events.batch import Batch
 from estat.pipeline import found_object
 from estat.pipeline.delivery import Delivery
 from estat.stores import PATIENT_SECONDS, Stores
-from estat.stores.store import full_jitter
 
 _CONCURRENCY = 4  # as the server's own replay
 
 #: Failures in a row after which a bucket is taken for down, and its other files are left alone.
 _GIVE_UP = 10
 
-_RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS = 0.2, 2.0
+_RETRY_CAP_SECONDS = 2.0
 
 _STORED, _FAILED, _SKIPPED, _GONE = "stored", "failed", "skipped", "gone"
 
@@ -75,8 +76,7 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     with dlq_dir.acting_as_owner(dlq.root):
         entries = select_files(dlq, args.files)
         if not args.dry_run:
-            dlq_dir.owner_warnings(args.dlq)  # raises DiskError if anybody may have made it
-            refuse_beside_server(dlq, args.while_running)
+            check_may_take(dlq, args)
     if not args.files:
         entries = [entry for entry in entries if entry.area != QUARANTINE]
     if args.dry_run:
@@ -88,36 +88,31 @@ def replay(dlq: DeadLetterQueue, args: argparse.Namespace) -> int:
     return code
 
 
-#: Files and their events by what became of them.
-_Outcomes = defaultdict[str, Sums]
-
-
-def _tell(outcomes: _Outcomes, *names: str) -> None:
+def _tell(outcomes: Outcomes, *names: str) -> None:
     """Print the sum of each outcome that there is, and of the first in any case."""
     for name in names:
-        if outcomes[name].done or name == names[0]:
-            say(f"{name}: {counted(outcomes[name].done, outcomes[name].events)}")
+        if outcomes.files[name] or name == names[0]:
+            say(f"{name}: {outcomes.sum(name)}")
 
 
 def _tell_of_journals(dlq: DeadLetterQueue) -> None:
     """Print how many journals of dead processes are left: no replay takes them."""
-    count = events = 0
+    outcomes = Outcomes()
     for entry in dlq_reader.journals(dlq.root):
         journal = Journal(entry)
         with contextlib.suppress(Gone):
             if not journal.is_owned:
-                events += journal.events
-                count += 1
-    if count:
+                outcomes.add("left", journal.events)
+    if outcomes.files:
         say(
-            f"note: journals of dead processes are left alone: {counted(count, events)}; "
+            f"note: journals of dead processes are left alone: {outcomes.sum('left')}; "
             "a server that starts on the directory recovers them"
         )
 
 
 def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> int:
     """Print a line for each file, then the sums; return 1 if one can't be replayed."""
-    outcomes = _Outcomes(Sums)
+    outcomes = Outcomes()
     for entry in entries:
         try:
             verdict, target = _look(dlq, stores, entry)
@@ -125,16 +120,16 @@ def _dry_run(dlq: DeadLetterQueue, stores: Stores, entries: Iterable[Entry]) -> 
             continue
         except EstatError as exc:
             verdict, target = _CAN_NOT, str(exc)
-        outcomes[verdict].add(entry.events)
+        outcomes.add(verdict, entry.events)
         say(f"{verdict}: {relative(dlq, entry)} ({counted(1, entry.events)}): {target}")
     _tell(outcomes, _TO_BE_STORED, _ALREADY, _COMPARED, _CAN_NOT)
-    if outcomes[_COMPARED].done:
+    if outcomes.files[_COMPARED]:
         say(
             f'"{_COMPARED}": another object has the key; the ids that it lacks go up beside it, '
             "and one that was cut off is replaced"
         )
     say("dry run: nothing was sent or deleted")
-    return 1 if outcomes[_CAN_NOT].done else 0
+    return 1 if outcomes.files[_CAN_NOT] else 0
 
 
 def _look(dlq: DeadLetterQueue, stores: Stores, entry: Entry) -> tuple[str, str]:
@@ -144,9 +139,10 @@ def _look(dlq: DeadLetterQueue, stores: Stores, entry: Entry) -> tuple[str, str]
     if entry.area == QUARANTINE:
         raise Unreadable("it lies in quarantine")
     batch = dlq_file.read(entry.name, data)
-    target = place(batch.bucket, batch.key)
+    is_directory = batch.bucket.startswith("file:")
+    target = f"{'' if is_directory else 's3://'}{batch.bucket}/{batch.key}"
     # boto's own timeouts are bound enough for a question
-    with dlq_dir.acting_as_owner(dlq.root, batch.bucket.startswith("file:")):
+    with dlq_dir.acting_as_owner(dlq.root, is_directory):
         there = stores.get(batch.bucket).head(batch.key)
     if there is None:
         return _TO_BE_STORED, target
@@ -159,7 +155,7 @@ class Replay:
     def __init__(self, dlq: DeadLetterQueue, stores: Stores, settings: Settings) -> None:
         self._dlq = dlq
         self._stores = stores
-        self._outcomes = _Outcomes(Sums)
+        self._outcomes = Outcomes()
         counts = Metrics(metrics.page().rows[0])
         # no bucket is "", so the breaker, which knows of one bucket, has no part in this
         self._delivery = Delivery(stores, "", settings.s3_timeout, counts)
@@ -182,11 +178,12 @@ class Replay:
         except KeyboardInterrupt:
             interrupted = True
             pool.kill()
+        files = self._outcomes.files
         _tell(self._outcomes, _STORED, _FAILED, _SKIPPED, _GONE)
         if interrupted:
             say("interrupted: the other files are still there")
             return 130
-        return 1 if self._outcomes[_FAILED].done or self._outcomes[_SKIPPED].done else 0
+        return 1 if files[_FAILED] or files[_SKIPPED] else 0
 
     def _one(self, entry: Entry) -> None:
         """Replay one file and take note of how that went."""
@@ -194,12 +191,12 @@ class Replay:
             outcome, why = self._replay(entry)
         except Exception as exc:  # noqa: BLE001 - else it would end in a greenlet, uncounted
             outcome, why = _FAILED, str(exc) if isinstance(exc, EstatError) else repr(exc)
-        self._outcomes[outcome].add(entry.events)
+        self._outcomes.add(outcome, entry.events)
         if why:
             say(f"{outcome} {relative(self._dlq, entry)}: {why}")
-        done = sum(sums.done for sums in self._outcomes.values())
-        text = f"{self._outcomes[_STORED].done} stored, {self._outcomes[_FAILED].done} failed"
-        progress.update(done, self._total, lambda: text)
+        files = self._outcomes.files
+        text = f"{files[_STORED]} stored, {files[_FAILED]} failed"
+        progress.update(files.total(), self._total, lambda: text)
 
     def _replay(self, entry: Entry) -> tuple[str, str]:
         """Store one file's batch and delete the file. Raises StoreError, Unreadable, DiskError."""
@@ -234,22 +231,15 @@ class Replay:
         if credentials:
             # beside the attempts' time, which they may take longer than
             credentials.wait(PATIENT_SECONDS)
-        for attempt in range(self._retries + 1):
-            try:
-                self._delivery.attempt(batch, recovered=True)
-                break
-            except StoreError as exc:
-                if attempt == self._retries or not isinstance(exc, StoreUnavailable):
-                    self._failed(batch.bucket)
-                    raise
-                gevent.sleep(full_jitter(attempt, _RETRY_BASE_SECONDS, _RETRY_CAP_SECONDS))
+        send = partial(self._delivery.attempt, batch, recovered=True)
+        try:
+            attempt(send, 1 + self._retries, _RETRY_CAP_SECONDS)
+        except StoreError:
+            self._failures[batch.bucket] += 1
+            if self._failures[batch.bucket] == _GIVE_UP:
+                say(f"{batch.bucket} failed {_GIVE_UP} times in a row: no more files are sent")
+            raise
         self._failures[batch.bucket] = 0
-
-    def _failed(self, bucket: str) -> None:
-        """Count a failure of a bucket; say when it is given up."""
-        self._failures[bucket] += 1
-        if self._failures[bucket] == _GIVE_UP:
-            say(f"{bucket} failed {_GIVE_UP} times in a row: no more files are sent")
 
 
 def paced(entries: Iterable[Entry], rate: float | None) -> Iterator[Entry]:

@@ -38,9 +38,9 @@ def say(*lines: str) -> None:
     _write(sys.stdout, "".join(f"{safe(line)}\n" for line in lines))
 
 
-def say_json(value: object, before: str = "", after: str = "\n") -> None:
+def say_json(value: object) -> None:
     """Print a value as JSON in ASCII, as it is: secrets are the caller's to hide."""
-    _write(sys.stdout, f"{before}{json.dumps(value)}{after}")
+    _write(sys.stdout, f"{json.dumps(value)}\n")
 
 
 def say_event(line: str) -> None:

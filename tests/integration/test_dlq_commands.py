@@ -43,13 +43,6 @@ def estat(*arguments, cwd, **settings):
 
 
 @pytest.fixture
-def dlq(tmp_path):
-    queue = DeadLetterQueue(str(tmp_path / "dlq"))
-    queue.create()
-    return queue
-
-
-@pytest.fixture
 def directory(tmp_path):
     """A directory as a bucket."""
     return f"file:{tmp_path}/bucket"

@@ -326,7 +326,7 @@ class ServerMachine(RuleBasedStateMachine):
         for part in sorted({"/".join(key.split("/")[1:3]) for key in bucket.list("raw_closed/")}):
             with mock.patch.object(time, "time", return_value=self.crew.kernel.now):
                 target = Target("bucket", "raw", f"{part}/")
-                report = read_hour(target, Reader(bucket, 0), "UTC", int, deep=False)
+                report = read_hour(target, Reader(bucket, 0), "UTC")
             revisions = Counter({s.marker.server: s.marker.revision for s in report.servers})
             stored = [stream for server in report.servers for stream in server.stored.items()]
             spans = {(name, n) for name, found in stored for a, z in found for n in range(a, z + 1)}

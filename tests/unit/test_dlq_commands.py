@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from estat.audit import dlq_reader
-from estat.cli import dlq_files, main
+from estat.cli import dlq_ls, main
 from estat.cli.dlq_files import CommandError, select
 from estat.cli.dlq_read import RECOVERED, examine
 from estat.cli.dlq_replay import paced
@@ -23,17 +23,11 @@ from estat.errors import Unreadable
 from estat.events import ids
 from estat.events.batch import crc32_of
 from estat.events.gzip import gzip
+from tests.support import forged
 from tests.unit.batches import STREAM, batch, lines
 from tests.unit.journals import JournalFile, journal
 
 NOW = 1763017800.0
-
-
-@pytest.fixture
-def dlq(tmp_path):
-    queue = DeadLetterQueue(str(tmp_path / "dlq"))
-    queue.create()
-    return queue
 
 
 def write(dlq, error="503 SlowDown", **kwargs):
@@ -174,6 +168,17 @@ def test_a_file_that_vanishes_between_walk_and_reading_is_no_error(dlq, capsys, 
     assert listed(dlq, capsys)["files"] == []
 
 
+def test_what_is_no_text_in_a_header_is_not_listed(dlq, capsys):
+    name = write(dlq)
+    (entry,) = dlq.every()
+    with open(entry.path, "wb") as file:
+        file.write(forged.dlq_bytes(batch(), error=5, reason=[1], set_aside=1, owner_alive="x"))
+    (told,) = listed(dlq, capsys)["files"]
+    assert (told["file"], told["reason"], told["error"]) == (name, None, None)
+    assert run(dlq, "ls") == 0
+    assert name in capsys.readouterr().out
+
+
 def test_a_file_in_quarantine_is_listed_with_what_is_wrong_with_it(dlq, capsys):
     name = write(dlq)
     with claimed(dlq, name) as claim:
@@ -223,14 +228,14 @@ def test_show_prints_a_damaged_file_up_to_the_damage_and_says_so(dlq, capsysbina
     ("seconds", "shown"), [(0, "0s"), (61, "1m01s"), (7500, "2h05m"), (90000, "1d01h")]
 )
 def test_an_age_has_its_two_largest_units(seconds, shown):
-    assert dlq_files.age(seconds) == shown
+    assert dlq_ls.age(seconds) == shown
 
 
 @pytest.mark.parametrize(
     ("size_bytes", "shown"), [(0, "0 B"), (1536, "1.5 KiB"), (5 * 2**40, "5.0 TiB")]
 )
 def test_a_size_has_a_unit(size_bytes, shown):
-    assert dlq_files.size(size_bytes) == shown
+    assert dlq_ls.size(size_bytes) == shown
 
 
 # --- what is bad

@@ -47,8 +47,8 @@ def tell(root, server=SERVER, state=CLOSED, streams=None, **more):
 
 def read(root):
     target = Target("file:", "raw", f"{PARTITION}/")
-    reader = Reader(DirectoryStore(str(root)), 0, described=False)
-    return hour.read_hour(target, reader, "UTC", lambda _: None, deep=False)
+    reader = Reader(DirectoryStore(str(root)), 0)
+    return hour.read_hour(target, reader, "UTC")
 
 
 def give_up(root, server):

@@ -61,8 +61,8 @@ class Bucket:
 
     def look_up(self, *texts, part=""):
         target = Target(f"file:{self.root}", "raw", part)
-        reader = Reader(self.store, 0, described=False)
-        return look_up([receipt(text) for text in texts], target, reader, [], self.zone, deep=False)
+        reader = Reader(self.store, 0)
+        return look_up([receipt(text) for text in texts], target, reader, [], self.zone)
 
     def found(self, *texts, **more):
         report = self.look_up(*texts, **more)

@@ -68,16 +68,14 @@ class Verdict:
 
 def judge(stream: str, found: Evidence, *, partial: bool) -> Verdict:
     """Judge one stream. ``partial``: the range may hold only a part of any stream."""
-    there = union(found.stored)
-    disk = union(found.on_disk)
+    there, disk = union(found.stored), union(found.on_disk)
     known = union([*there, *disk])
-    if partial:
-        # where the ids that were found begin and end, and nothing is said of the rest
-        expected = [Span(known[0].first, known[-1].last)] if known else []
-    else:
-        last = found.record if found.record is not None else known[-1].last if known else 0
-        expected = [Span(1, last)] if last else []
-    lacking = subtract(expected, there)
+    # of a part: where the ids that were found begin and end, and nothing is said of the rest
+    first = known[0].first if partial and known else 1
+    last = known[-1].last if known else 0
+    if found.record is not None and not partial:
+        last = found.record
+    lacking = subtract([Span(first, last)] if last else [], there)
     missing = subtract(lacking, disk)
     repeats = list(_repeats(found.stored))
     waiting = intersect(disk, lacking)

@@ -6,8 +6,7 @@
 A line holds the bucket and key of a batch, its first and last id, and what became of it. The file
 is made with the server's first batch of the hour and removed once the hour is closed (see
 ``pipeline.closing``). ``.<n>`` stands behind a server whose directory was taken over. Whoever
-writes to a file has it locked with others, and whoever removes it has it locked alone. A line that
-can't be read is passed over. All calls block, and raise DiskError.
+writes to a file or removes it has it locked meanwhile. A line that can't be read is passed over. All calls block, and raise DiskError.
 """
 
 import contextlib
@@ -31,8 +30,7 @@ from estat.events.closed_hour import FATES, OPENED, Note
 DIRECTORY = "hours"
 
 _NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9a-f]{8}")
-# NFS lets only what is open for reading be locked with others (flock(2))
-_APPEND = os.O_RDWR | os.O_APPEND | os.O_CREAT
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _TRIES = 3
 
 #: An hour's name is that of a zone, and a file has unix time: they are at most so far apart.
@@ -85,8 +83,7 @@ def append(root: str, notes: list[Note]) -> None:
         data = b"".join(b"\n%b\n" % json.dumps(note).encode() for note in found)
         with files.disk_errors("append", os.path.join(root, DIRECTORY)):
             for _ in range(_TRIES):
-                # the leader removes something
-                with contextlib.suppress(FileNotFoundError, BlockingIOError):
+                with contextlib.suppress(FileNotFoundError):  # the leader has removed something
                     _append(_path(root, name, found), data, files.PRIVATE._replace(top=root))
                     break
             else:
@@ -106,7 +103,7 @@ def _path(root: str, name: str, notes: list[Note]) -> str:
 def _append(path: str, data: bytes, access: files.Access) -> None:
     """Write to a file, which is made durable with its first line.
 
-    Raises FileNotFoundError or BlockingIOError where the leader removes it.
+    Raises FileNotFoundError where the leader removes it.
     """
     directory = os.path.dirname(path)
     try:
@@ -115,7 +112,7 @@ def _append(path: str, data: bytes, access: files.Access) -> None:
         files.make_directories(directory, access)
         descriptor = files.open_file(path, _APPEND, access.file)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # nobody has it for longer than a write takes
         is_first = os.fstat(descriptor).st_size == 0
         if not locks.is_at(path, descriptor):
             raise FileNotFoundError(errno.ENOENT, "removed since it was opened", path)

@@ -103,8 +103,8 @@ class Recovery(LeaderLoop):
                 break
             of_this_run = not directory_lock.is_taken_over(name)
             try:
-                if not self._disk.run(self._owner_would_know, os.path.join(root, name)):
-                    left = left or of_this_run
+                if of_this_run and not self._disk.run(self._owner_knows, os.path.join(root, name)):
+                    left = True
                     continue
                 lock = self._disk.run(DirectoryLock.adopt, root, name)
             except DiskError as exc:
@@ -122,7 +122,7 @@ class Recovery(LeaderLoop):
             self._reconciliation.look(recovered=not left)
         return self._pause_seconds
 
-    def _owner_would_know(self, path: str) -> bool:
+    def _owner_knows(self, path: str) -> bool:
         """Tell whether a stream has its lock, or has had none for as long as a lease lasts.
 
         Before, its owner may not know yet that somebody deleted the lock, and would acknowledge

@@ -330,7 +330,7 @@ class Replayer(LeaderLoop):
         """
         results = [_STORED]
         try:
-            while _STORED in results and time.monotonic() < deadline:
+            while {_STORED, _MOVED} & {*results} and time.monotonic() < deadline:
                 # a slot in the future is no reason to leave a file behind
                 entries = self._disk.run(self._disk.dlq.waiting)
                 if entries and not self._leader.lead():
@@ -346,17 +346,19 @@ class Replayer(LeaderLoop):
             log.error("hand_over_ended", extra={"error": str(exc)})
 
     def _store_in(self, bucket: str, claim: Claim) -> str:
-        """Store a file's batch in another bucket. Raises DiskError, and NotOurs."""
-        batch = self._read(claim, claim.read)
-        if batch is None:
-            return _SKIPPED
-        self._disk.dlq.may_go_to(batch.bucket)
+        """Store a file's batch in another bucket. Raises DiskError."""
         try:
+            batch = self._read(claim, claim.read)
+            if batch is None:
+                return _SKIPPED
+            self._disk.dlq.may_go_to(batch.bucket)
             self._delivery.attempt(replace(batch, bucket=bucket), recovered=True)
-        except ObjectRefused as exc:
+        except (NotOurs, ObjectRefused) as exc:
             facts = {"file": claim.entry.name, "error": str(exc)}
             self._seldom.warning("hand_over_skipped", "bad", **facts)
-            return _AT_FAULT
+            # it hides none behind it; whether it is set aside was up to the one who led before
+            self._disk.dlq.aside[claim.entry.path] = NotOurs.reason
+            return _MOVED
         except StoreError as exc:
             log.error("hand_over_ended", extra={"error": str(exc)})
             return _FAILED

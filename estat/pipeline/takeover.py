@@ -44,8 +44,8 @@ class Takeover(LeaderLoop):
         self._counts, self._ledger, *_ = accounts
         #: Directories whose unknown files are logged already.
         self._left: set[str] = set()
-        #: The directories of all other servers.
-        self._others: list[str] = []
+        #: The bytes of all other servers, as their locks tell, by their directories.
+        self._others: dict[str, int] = {}
         self._count_due = 0.0
 
     def turn(self) -> float:
@@ -57,13 +57,14 @@ class Takeover(LeaderLoop):
         with files.disk_errors("scan", self._servers):
             names = self._run(files.directory_names, self._servers)
         paths = (os.path.join(self._servers, name) for name in names)
-        self._others = [path for path in paths if path != self._own]
-        for path in self._others:
+        told = {path: self._run(server_directory.sign_of, path).size_bytes for path in paths}
+        self._others = {path: size for path, size in told.items() if path != self._own}
+        self._count_others()
+        for path in sorted(self._others):
             if self._ending:
                 break
             with self._hiding_no_other(path):
                 self._look_at(path)
-        self._count_others()
         if time.monotonic() >= self._count_due:
             self._count_passed_over(dlq_dir)
         return self._pause_seconds
@@ -80,6 +81,7 @@ class Takeover(LeaderLoop):
             return
         try:
             # before it is counted as this server's: a DLQ that seems full drops what it has
+            del self._others[path]
             self._count_others()
             self._move_all(path, directory.path)
             if not self._ending:
@@ -107,9 +109,7 @@ class Takeover(LeaderLoop):
             log.warning("server_taken_over", extra=facts)
 
     def _count_others(self) -> None:
-        """Note the bytes that the others have, as their locks tell; one that was taken has none."""
-        told = (self._run(server_directory.sign_of, path) for path in self._others)
-        self._counts.set(metrics.OTHERS_BYTES, sum(sign.size_bytes for sign in told))
+        self._counts.set(metrics.OTHERS_BYTES, sum(self._others.values()))
 
     def _count_passed_over(self, dlq_dir: str) -> None:
         found = self._run(server_directory.passed_over, dlq_dir).values()

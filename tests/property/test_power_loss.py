@@ -157,7 +157,8 @@ def recover(left: Tree, books: Books, root: Path, fate: Fate) -> None:
     """Start again with what is left; all that was accepted must be there, once."""
     plant(left, root)
     tape = Tape(str(root), streams=10**6)
-    with on(tape):
+    # no owner lives that may not know yet that its lock is gone
+    with on(tape), patch.object(recovery, "LEASE_SECONDS", -1):
         life = Life(tape, "fsync")
         life.start()
         life.recover()

@@ -152,12 +152,20 @@ def test_a_file_stays_while_somebody_writes_to_it(root, monkeypatch):
 
 def test_while_a_file_is_about_to_go_nobody_writes_to_it(root):
     hour_files.append(root, [note()])
-    descriptor = locks.lock(only(root).path)
-    with pytest.raises(DiskError, match="removed again and again"):
-        hour_files.append(root, [note(11, 20)])
+    path = only(root).path
+    descriptor = locks.lock(path)
+    writer = threading.Thread(target=hour_files.append, args=(root, [note(11, 20)]))
+    writer.start()
+    eventually(lambda: waits_for_lock(path), 10, "the writer waits")
+    os.unlink(path)
     os.close(descriptor)
-    hour_files.append(root, [note(11, 20)])
-    assert hour_files.read(only(root))[0] == [note(), note(11, 20)]
+    writer.join()
+    assert hour_files.read(only(root))[0] == [note(11, 20)]
+
+
+def waits_for_lock(path):
+    inode = f":{os.stat(path).st_ino} "
+    return any("->" in line and inode in line for line in open("/proc/locks", encoding="ascii"))
 
 
 def test_a_note_whose_directory_goes_as_its_file_is_made_is_written_again(root, monkeypatch):

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import falcon
@@ -17,6 +17,13 @@ from estat.stores.directory import DirectoryStore
 _OBJECTS = 8
 _EVENTS = 300
 
+_FILES = {
+    "/demo": ("index.html", "text/html; charset=utf-8"),
+    "/demo/away": ("away.html", "text/html; charset=utf-8"),
+    "/demo/demo.css": ("demo.css", "text/css; charset=utf-8"),
+    "/demo/demo.js": ("demo.js", "text/javascript; charset=utf-8"),
+}
+
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -29,17 +36,22 @@ _HEADERS = {
 
 def create_demo(pipeline: Pipeline) -> falcon.App[Any, Any]:
     """Return the WSGI application of everything under /demo."""
-    app = falcon.App(middleware=_Headers())
-    app.add_static_route("/demo", Path(__file__).parent / "static", fallback_filename="index.html")
+    app = falcon.App()
+    for path, (name, content_type) in _FILES.items():
+        app.add_route(path, _File(name, content_type))
     app.add_route("/demo/state", _State(pipeline))
     return app
 
 
-class _Headers:
-    def process_response(
-        self, _req: falcon.Request, resp: falcon.Response, _resource: object, _succeeded: bool
-    ) -> None:
+class _File:
+    def __init__(self, name: str, content_type: str) -> None:
+        self._data = resources.files("estat.demo").joinpath("static", name).read_bytes()
+        self._content_type = content_type
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         resp.set_headers(_HEADERS)
+        resp.content_type = self._content_type
+        resp.data = self._data
 
 
 class _State:
@@ -65,6 +77,7 @@ class _State:
                 key: self._objects.get(key) or self._read(key) for key in keys[-_OBJECTS:]
             }
         terms = ledger.terms(self._pipeline.page)
+        resp.set_headers(_HEADERS)
         resp.media = {
             "accepted": terms.accepted + terms.adopted,
             "pending": terms.pending,

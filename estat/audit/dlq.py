@@ -58,7 +58,8 @@ class Disk:
         while seen != (found := _queues(path)):
             seen = found
             for entry in dlq_reader.every(path):
-                if self.streams is None or any(one in entry.path for one in self.streams):
+                is_wanted = self.streams is None or any(one in entry.path for one in self.streams)
+                if is_wanted and not entry.name.endswith(files.TEMPORARY):
                     with contextlib.suppress(Gone):  # its events are met further on
                         self._add(dlq_reader.found(entry))
                     self.reader.listed(self.files + self.journals, "files on disk")

@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from estat.cli import output, send_input, send_tally
 from estat.cli.arguments import add_number, argument, positive_number
+from estat.cli.output import CommandError
 from estat.cli.send_pool import Pool
 from estat.cli.send_tally import Request, Tally
 
@@ -77,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         pool = Pool(args.url, args.concurrency, args.retries, args.timeout, tally)
         try:
             pool.post_all(requests())
+        except CommandError as exc:
+            raise tally.broken_off or exc from None
         finally:
             summary = tally.summary(time.monotonic() - started)
             if args.json:

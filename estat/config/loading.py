@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
+from dotenv.variables import Variable, parse_variables
 
 from estat.config import checks
 from estat.config.parsers import Declaration
@@ -49,7 +50,7 @@ _NEARLY, _SOMEHOW = 0.85, 0.6
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 
 #: A name that a value of the file refers to: it is used, though it may be no setting.
-_REFERENCE = re.compile(r"\$\{([^}:]+)(:-)?")
+_REFERENCE = re.compile(r"\$\{([^}:]+)")
 
 
 class UnknownSetting(NamedTuple):
@@ -82,7 +83,7 @@ def load(environ: Mapping[str, str] | None = None, env_file: str = ".env") -> Se
     given = {**from_file, **environ}
     keep_secret(_secrets(given))
     parsed: dict[str, Any] = {}
-    problems = [*_unreadable_lines(env_file), *_unset_references(env_file, environ)]
+    problems = list(_wrong_lines(env_file, environ))
     for name, declared in declarations().items():
         try:
             parsed[name.lower()] = _value(name, declared, given)
@@ -123,7 +124,7 @@ def unknown_names(
         from_file = _read(env_file, interpolate=False)
     except SettingsError:
         return []  # ``load`` reports it
-    referred = {name for value in from_file.values() for name, _ in _REFERENCE.findall(value)}
+    referred = {name for value in from_file.values() for name in _REFERENCE.findall(value)}
     found = []
     for name in dict.fromkeys([*from_file, *environ]):
         upper = name.upper()
@@ -174,29 +175,29 @@ def _read(env_file: str, *, interpolate: bool = True) -> dict[str, str]:
         raise SettingsError([f"{env_file} can't be read: {exc.strerror}"]) from exc
 
 
-def _unreadable_lines(env_file: str) -> Iterator[str]:
-    """Yield a sentence for each line of the file that is no assignment; it may hold a secret."""
+def _wrong_lines(env_file: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each line of the file that is wrong as a line; it may hold a secret."""
     if os.path.isdir(env_file):
         yield f"{env_file} is a directory; it must be a file with lines NAME=value"
     if not os.path.isfile(env_file):
         return
+    known = {*environ}
     with open(env_file, encoding="utf-8") as file:
         for one in parse_stream(file):
             if one.error or (one.value is None and one.key in declarations()):
                 yield f"{env_file}, {_what_to_write(*one.original)}"
-
-
-def _unset_references(env_file: str, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each value that would be cut for want of another: it may be a secret."""
-    known = {*environ}
-    for name, value in _read(env_file, interpolate=False).items():
-        for reference, has_default in () if name in environ else _REFERENCE.findall(value):
-            if reference not in known and not has_default:
+            elif one.key and one.key not in environ and not _references(one.value) <= known:
                 yield (
-                    f"{name} in {env_file} refers with ${{...}} to a variable that is not set "
+                    f"{one.key} in {env_file} refers with ${{...}} to a variable that is not set "
                     "before; set it, or write ${VARIABLE:-default}"
                 )
-        known.add(name)
+            known.add(one.key or "")
+
+
+def _references(value: str | None) -> set[str]:
+    """Return the variables that a value of the file needs."""
+    parts = parse_variables(value or "")
+    return {part.name for part in parts if isinstance(part, Variable) and part.default is None}
 
 
 def _what_to_write(text: str, line: int) -> str:

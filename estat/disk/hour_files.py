@@ -6,7 +6,8 @@
 A line holds the bucket and key of a batch, its first and last id, and what became of it. The file
 is made with the server's first batch of the hour and removed once the hour is closed (see
 ``pipeline.closing``). ``.<n>`` stands behind a server whose directory was taken over. Whoever
-writes to a file or removes it has it locked meanwhile. A line that can't be read is passed over. All calls block, and raise DiskError.
+writes to a file or removes it has it locked meanwhile. A line that can't be read is passed over.
+All calls block, and raise DiskError.
 """
 
 import contextlib

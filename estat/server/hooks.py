@@ -200,7 +200,7 @@ def child_exit(_server: Arbiter, worker: Worker) -> None:
 
 def on_exit(server: Arbiter) -> None:
     """Log the accounting; exit 1 if it does not close."""
-    for worker in server.WORKERS.values():  # which hang in the kernel
+    for worker in list(server.WORKERS.values()):  # which hang in the kernel
         child_exit(server, worker)
     for row in page().used_rows():
         Ledger(Metrics(row)).orphan()

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from estat.disk import files, journal
 from estat.disk.dlq import DeadLetterQueue
 from estat.errors import DiskError
+from estat.pipeline import recovery
 from tests.support import accounting
 from tests.support.eras import Books, Era, Life, lines_of, on
 from tests.support.examples import examples

@@ -233,6 +233,9 @@ def test_the_environment_wins_over_the_env_file(tmp_path):
         ("DATA=/data\nDLQ_DIR=${DATA}/dlq\n", []),
         ("DLQ_DIR=${DATA:-/data}/dlq\n", []),
         ("DLQ_DIR=${GIVEN}/dlq\n", []),
+        ("DLQ_DIR=/data\nDLQ_DIR=${DLQ_DIR}/dlq\n", []),
+        ("DLQ_DIR=/dlq\nTEAM=a\nDLQ_DIR=/${TEAM}\n", []),
+        ("INSTANCE_ID='abc${def'\nDLQ_PREFIX='a${b:c}'\n", []),  # no references
         ("RAW_PREFIX=${DATA}\n", []),  # the environment has another
     ],
 )

@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import threading
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,8 +13,8 @@ from estat.disk import dlq_file, hour_files, journal_file, locks
 from estat.disk.dlq import DeadLetterQueue
 from estat.disk.hour_files import HourFile
 from estat.disk.journal_file import Header
-from estat.errors import DiskError
 from estat.events.closed_hour import OPENED, STORED, Note
+from tests.support.eventually import eventually
 from tests.unit.batches import STREAM, batch
 
 SERVER, DEAD = "01a2" * 7, "01a1" * 7
@@ -165,7 +167,8 @@ def test_while_a_file_is_about_to_go_nobody_writes_to_it(root):
 
 def waits_for_lock(path):
     inode = f":{os.stat(path).st_ino} "
-    return any("->" in line and inode in line for line in open("/proc/locks", encoding="ascii"))
+    lines = Path("/proc/locks").read_text("ascii").splitlines()
+    return any("->" in line and inode in line for line in lines)
 
 
 def test_a_note_whose_directory_goes_as_its_file_is_made_is_written_again(root, monkeypatch):

@@ -40,7 +40,7 @@ from estat.pipeline.leader_loop import LeaderLoop
 
 log = logging.getLogger(__name__)
 
-#: Looks at the DLQ take at most so small a part of the time.
+#: Looks at the DLQ take at most so small a part of a processor's time.
 _SHARE = 50
 
 #: How long a store is left alone that is away, and one that refuses.
@@ -158,22 +158,24 @@ class Closing(LeaderLoop):
         oldest = min(filter(None, in_memory), default=0)
         held = {name for name in over if oldest and hour_files.number_of(name) >= oldest}
         names = over - held
-        started = time.monotonic()
-        if not names or started < self._look_at:
+        if not names or time.monotonic() < self._look_at:
             return over
-        held |= self._disk.run(self._on_disk, names)
-        now = time.monotonic()
+        found, took = self._disk.run(self._on_disk, names)
         in_dlq = self._admission.in_dlq().files
-        self._look_at = now + _SHARE * (now - started) if in_dlq else 0.0
-        return held
+        self._look_at = time.monotonic() + _SHARE * took if in_dlq else 0.0
+        return held | found
 
-    def _on_disk(self, names: set[str]) -> set[str]:
-        """Return the hours of which a journal or the DLQ has something, read in this order."""
+    def _on_disk(self, names: set[str]) -> tuple[set[str], float]:
+        """Return the hours of which a journal or the DLQ has something, read in this order.
+
+        Also return how many seconds of a processor that took: on a busy machine it may wait long.
+        """
+        started = time.thread_time()
         dlq = self._disk.dlq
         held = names & {*hour_files.of_journals(dlq.root, names)}
         if names - held and self._admission.in_dlq().files:
             held |= hour_files.of_files(dlq, names, self._settings.partition_tz)
-        return held
+        return held, time.thread_time() - started
 
     def _close(self, file: HourFile) -> None:
         """Write the marker of an hour of which nothing is left; then its file goes."""

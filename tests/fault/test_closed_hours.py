@@ -106,7 +106,7 @@ def test_a_killed_servers_hour_is_open_until_another_one_has_stored_what_it_left
         hour.argv("--wait"), env=hour.at(lives), stdout=subprocess.DEVNULL
     ) as job:
         heir = serve(DLQ_DIR=str(tmp_path / "two"), **settings)
-        assert job.wait(60) == COMPLETE, heir.log_text()
+        assert job.wait(180) == COMPLETE, heir.log_text()
     servers = hour.until(lives, COMPLETE)
     assert revisions(servers) == {gone: 1, stays: 1}
     assert servers[gone]["marker"]["by"] == heir.own_dir.name

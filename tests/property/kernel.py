@@ -202,6 +202,7 @@ class Kernel:
                 mock.patch.object(time, "time", wall_clock),
                 mock.patch.object(time, "monotonic", clock),
                 mock.patch.object(time, "clock_gettime", clock),
+                mock.patch.object(time, "thread_time", clock),
             ):
                 patches.enter_context(patch)
             self._patches = patches.pop_all()

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import threading
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,7 +13,6 @@ from estat.disk.dlq import DeadLetterQueue
 from estat.disk.hour_files import HourFile
 from estat.disk.journal_file import Header
 from estat.events.closed_hour import OPENED, STORED, Note
-from tests.support.eventually import eventually
 from tests.unit.batches import STREAM, batch
 
 SERVER, DEAD = "01a2" * 7, "01a1" * 7
@@ -152,23 +150,24 @@ def test_a_file_stays_while_somebody_writes_to_it(root, monkeypatch):
     assert hour_files.read(only(root))[0] == [note(), note(11, 20)]
 
 
-def test_while_a_file_is_about_to_go_nobody_writes_to_it(root):
+def test_while_a_file_is_about_to_go_nobody_writes_to_it(root, monkeypatch):
     hour_files.append(root, [note()])
     path = only(root).path
     descriptor = locks.lock(path)
+    asked, flock = threading.Event(), fcntl.flock
+
+    def flock_told(descriptor, operation):
+        asked.set()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_told)
     writer = threading.Thread(target=hour_files.append, args=(root, [note(11, 20)]))
     writer.start()
-    eventually(lambda: waits_for_lock(path), 10, "the writer waits")
+    assert asked.wait(10)
     os.unlink(path)
     os.close(descriptor)
     writer.join()
     assert hour_files.read(only(root))[0] == [note(11, 20)]
-
-
-def waits_for_lock(path):
-    inode = f":{os.stat(path).st_ino} "
-    lines = Path("/proc/locks").read_text("ascii").splitlines()
-    return any("->" in line and inode in line for line in lines)
 
 
 def test_a_note_whose_directory_goes_as_its_file_is_made_is_written_again(root, monkeypatch):

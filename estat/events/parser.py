@@ -161,8 +161,8 @@ class Intake:
         """Take lines, some at a time: very many would take much memory."""
         while len(outcomes) <= self._max_events and (lines := body.readlines(_LINES_BYTES)):
             self._give_turn()
-            short = max(map(len, lines)) <= self._max_event_bytes
-            if short and (events := self._plain_events(json_text.load_all(lines))):
+            may_be_plain = not self._schema and max(map(len, lines)) <= self._max_event_bytes
+            if may_be_plain and (events := self._plain_events(json_text.load_all(lines))):
                 outcomes += events
             else:
                 self._each(lines, outcomes)

@@ -56,9 +56,8 @@ class Takeover(LeaderLoop):
         # also those that have no name yet: who makes them does so in less than a minute, or is dead
         with files.disk_errors("scan", self._servers):
             names = self._run(files.directory_names, self._servers)
-        paths = (os.path.join(self._servers, name) for name in names)
-        told = {path: self._run(server_directory.sign_of, path).size_bytes for path in paths}
-        self._others = {path: size for path, size in told.items() if path != self._own}
+        paths = {os.path.join(self._servers, name) for name in names} - {self._own}
+        self._others = {p: self._run(server_directory.sign_of, p).size_bytes for p in paths}
         self._count_others()
         for path in sorted(self._others):
             if self._ending:

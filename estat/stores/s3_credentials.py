@@ -159,17 +159,17 @@ class Credentials(botocore.credentials.Credentials):  # type: ignore[misc]
             return said
         read, self._lifeline = os.pipe()
         try:
-            os.write(self._lifeline, json.dumps(self._request).encode() + b"\n")
-            with (
-                open(read, "rb") as request,
-                subprocess.Popen(  # noqa: S603 - our own program
+            with open(read, "rb") as stdin:
+                process = subprocess.Popen(  # noqa: S603 - our own program
                     [sys.executable, "-P", s3_fetch.__file__],
-                    stdin=request,
+                    stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
-                ) as process,
-            ):
+                )
+            with process:
+                # the process alone can read it by now: if that ends, nobody waits here
+                os.write(self._lifeline, json.dumps(self._request).encode() + b"\n")
                 for line in process.stdout or ():
                     with contextlib.suppress(ValueError):  # cut off by a kill
                         said |= json.loads(line)
